@@ -1,0 +1,53 @@
+/**
+ * Lets `npm start` and `npm test` work on a fresh clone: installs the packages when they are missing or older than the
+ * lock file, then runs the TypeScript file named on the command line in this same process (Node 20 cannot execute
+ * TypeScript by itself, and one process keeps signals simple: Ctrl-C and SIGTERM reach the program, not a wrapper).
+ *
+ * Plain JavaScript on purpose, with Node's own modules only: it runs before anything is installed.
+ */
+import { spawnSync } from 'node:child_process';
+import { statSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+if (major < 20 || (major === 20 && minor < 19)) {
+  console.error(
+    `Fencepost needs Node.js 20.19 or newer; this is ${process.versions.node}. Install it from nodejs.org.`,
+  );
+  process.exit(1);
+}
+
+const modifiedAt = (path) => {
+  try {
+    return statSync(join(root, path)).mtimeMs;
+  } catch {
+    return 0;
+  }
+};
+
+/** npm writes node_modules/.package-lock.json at the end of an install, so an interrupted one counts as missing. */
+if (modifiedAt('node_modules/.package-lock.json') < modifiedAt('package-lock.json')) {
+  console.log('Installing packages (about a minute the first time) …');
+  const npm = process.platform === 'win32' ? 'npm.cmd' : 'npm';
+  const install = spawnSync(npm, ['ci', '--no-audit', '--no-fund', '--loglevel=error'], {
+    cwd: root,
+    stdio: ['ignore', 'inherit', 'inherit'],
+    shell: process.platform === 'win32',
+  });
+  if (install.status !== 0) {
+    console.error('Installing the packages failed. Check the network, then run the command again.');
+    process.exit(install.status ?? 1);
+  }
+}
+
+const script = process.argv[2];
+if (script === undefined) {
+  console.error('Usage: node local/ensure-installed.mjs FILE.ts [arguments]');
+  process.exit(2);
+}
+process.argv.splice(1, 2, resolve(root, script));
+const { register } = await import(pathToFileURL(join(root, 'node_modules/tsx/dist/esm/api/index.mjs')).href);
+register();
+await import(pathToFileURL(resolve(root, script)).href);
