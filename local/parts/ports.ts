@@ -1,0 +1,30 @@
+/**
+ * Free ports for the parts. A port that was free a moment ago can be taken by the time a program listens on it (several
+ * stacks and test runs share a machine), so finding one and using it is one operation that tries again.
+ */
+import getPort from 'get-port';
+import { PartError } from './part.ts';
+
+const ATTEMPTS = 6;
+
+/**
+ * Runs `start` with a port it can listen on.
+ * @param fixed exactly this port, and no other: PORT_TAKEN is then the caller's to handle
+ * @param preferred this port if it is free, else any: addresses stay the same from one start to the next
+ */
+export async function onFreePort<T>(
+  ports: { fixed?: number | undefined; preferred?: number | undefined },
+  start: (port: number) => Promise<T>,
+): Promise<T> {
+  if (ports.fixed !== undefined && ports.fixed !== 0) return await start(ports.fixed);
+  for (let attempt = 1; ; attempt += 1) {
+    const wish = attempt === 1 && ports.preferred !== undefined ? { port: ports.preferred } : {};
+    const port = await getPort({ host: '127.0.0.1', ...wish });
+    try {
+      return await start(port);
+    } catch (error) {
+      const taken = error instanceof PartError && error.code === 'PORT_TAKEN';
+      if (!taken || attempt === ATTEMPTS) throw error;
+    }
+  }
+}
