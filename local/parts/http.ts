@@ -1,0 +1,58 @@
+/**
+ * An HTTP server inside this process, as a part: on the loopback interface, with connections that stay open between
+ * requests and are cut, not waited for, at stop.
+ */
+import type { Server } from 'node:http';
+import { createAdaptorServer, type HttpBindings } from '@hono/node-server';
+import { once, type Part, PartError } from './part.ts';
+import { onFreePort } from './ports.ts';
+
+export interface HttpOptions {
+  readonly name: string;
+  readonly fetch: (request: Request, bindings: HttpBindings) => Response | Promise<Response>;
+  /** Exactly this port. */
+  readonly port?: number | undefined;
+  /** This port if it is free. */
+  readonly preferredPort?: number | undefined;
+}
+
+/**
+ * Longer than any client keeps an idle connection: the client closes first, so a request never meets a connection that
+ * the server is just closing.
+ */
+const KEEP_ALIVE_MS = 120_000;
+
+/**
+ * Starts listening.
+ * @returns the part and its address, without a slash at the end
+ * @throws PartError PORT_TAKEN
+ */
+export async function startHttp(options: HttpOptions): Promise<Part & { url: string; port: number }> {
+  return await onFreePort({ fixed: options.port, preferred: options.preferredPort }, async (port) => {
+    const server = createAdaptorServer({
+      fetch: (request, bindings) => options.fetch(request, bindings as HttpBindings),
+      // The globals stay Node's own: other code in this process may depend on them.
+      overrideGlobalObjects: false,
+    }) as Server;
+    server.keepAliveTimeout = KEEP_ALIVE_MS;
+    server.requestTimeout = 0;
+    await listen(server, port, options.name);
+    const stop = once(async () => {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeAllConnections();
+      await closed;
+    });
+    return { name: options.name, url: `http://127.0.0.1:${port}`, port, stop };
+  });
+}
+
+function listen(server: Server, port: number, name: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (cause: NodeJS.ErrnoException) => {
+      const taken = cause.code === 'EADDRINUSE' || cause.code === 'EACCES';
+      const message = taken ? `${name}: port ${port} is taken.` : `${name} could not listen on port ${port}.`;
+      reject(new PartError(taken ? 'PORT_TAKEN' : 'PART_START_FAILED', message, { cause }));
+    });
+    server.listen({ port, host: '127.0.0.1' }, resolve);
+  });
+}
