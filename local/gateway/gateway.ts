@@ -2,12 +2,14 @@
  * An Upstash-compatible REST gateway in front of a Redis: what the local stack and the tests talk to where production
  * talks to Upstash. Checked against the real @upstash/redis client in tests/local/gateway.test.ts, used nowhere else.
  *
+ * Plain node:http: with a web framework in between every command took about 0.1 ms longer (0.6 ms against 0.5 ms for an
+ * MGET), and this process stands in every latency that is measured.
+ *
  * It counts what Upstash would bill: every command of a request that was let through, whatever its outcome; refused
  * requests (wrong token, malformed, not available) cost nothing.
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
-import type { HttpBindings } from '@hono/node-server';
-import { type Context, Hono } from 'hono';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { startHttp } from '../parts/http.ts';
 import { once, type Part } from '../parts/part.ts';
 import { type Answer, answerOf } from './answer.ts';
@@ -44,8 +46,6 @@ export interface GatewayPart extends Part {
   requestCount(): number;
 }
 
-type GatewayContext = Context<{ Bindings: HttpBindings }>;
-
 /** @throws PartError PART_START_FAILED when Redis is away, PORT_TAKEN */
 export async function startGateway(options: GatewayOptions): Promise<GatewayPart> {
   const limit = options.maxRequestBytes ?? 10 * 1024 * 1024;
@@ -54,44 +54,29 @@ export async function startGateway(options: GatewayOptions): Promise<GatewayPart
   let commands = 0;
   let requests = 0;
 
-  const app = new Hono<{ Bindings: HttpBindings }>();
-  app.use(async (c, next) => {
-    if (!isToken(tokenOf(c.env.incoming))) throw new RequestRefused(401, unauthorised);
-    if (!['GET', 'HEAD', 'POST', 'PUT'].includes(c.req.method)) {
-      throw new RequestRefused(405, 'ERR method not allowed');
-    }
-    requests += 1;
-    await next();
-  });
-
-  const runOne = async (c: GatewayContext, command: RedisCommand): Promise<Response> => {
+  const single = async (command: RedisCommand, base64: boolean): Promise<Outcome> => {
     const refusal = refusalOf(command);
     if (refusal !== undefined) throw new RequestRefused(400, refusal);
     commands += 1;
     const [reply = null] = await backend.run([command]);
-    const answer = answerOf(reply, wantsBase64(c));
-    return send(answer, 'error' in answer ? 400 : 200, limit);
+    const answer = answerOf(reply, base64);
+    return { status: 'error' in answer ? 400 : 200, answer };
   };
 
-  app.post('/', async (c) => await runOne(c, parseCommand(await readBody(c.env.incoming, limit))));
-
-  app.post('/pipeline', async (c) => {
-    const asked = parseCommands(await readBody(c.env.incoming, limit));
-    const base64 = wantsBase64(c);
+  const pipeline = async (asked: readonly RedisCommand[], base64: boolean): Promise<Outcome> => {
     const refusals = asked.map((command) =>
       command.length === 0 ? 'ERR empty pipeline command' : refusalOf(command),
     );
     const runnable = asked.filter((_, index) => refusals[index] === undefined);
     commands += runnable.length;
     const replies = (await backend.run(runnable)).values();
-    const answers = refusals.map(
+    const answer = refusals.map(
       (error): Answer => (error === undefined ? answerOf(replies.next().value ?? null, base64) : { error }),
     );
-    return send(answers, 200, limit);
-  });
+    return { status: 200, answer };
+  };
 
-  app.post('/multi-exec', async (c) => {
-    const asked = parseCommands(await readBody(c.env.incoming, limit));
+  const transaction = async (asked: readonly RedisCommand[], base64: boolean): Promise<Outcome> => {
     for (const command of asked) {
       const refusal = command.length === 0 ? 'ERR empty transaction command' : refusalOf(command);
       if (refusal !== undefined) throw new RequestRefused(400, refusal);
@@ -99,31 +84,35 @@ export async function startGateway(options: GatewayOptions): Promise<GatewayPart
     commands += asked.length;
     const replies = await backend.transact(asked);
     if (replies instanceof Error) throw new RequestRefused(400, replies.message);
-    const base64 = wantsBase64(c);
-    return send(
-      replies.map((reply) => answerOf(reply, base64)),
-      200,
-      limit,
-    );
-  });
+    return { status: 200, answer: replies.map((reply) => answerOf(reply, base64)) };
+  };
 
-  app.all('*', async (c) => {
-    const { incoming } = c.env;
-    const command = parsePath(incoming.url ?? '/', await readBody(incoming, limit));
-    return await runOne(c, command);
-  });
-
-  app.onError((error) => {
-    if (error instanceof RequestRefused)
-      return Response.json({ error: error.message }, { status: error.status });
-    if (error instanceof BackendUnavailable)
-      return Response.json({ error: `ERR ${error.message}` }, { status: 503 });
-    return Response.json({ error: 'ERR internal error' }, { status: 500 });
-  });
+  const handle = async (incoming: IncomingMessage): Promise<Outcome> => {
+    const { method = '', url: target = '/' } = incoming;
+    if (!isToken(tokenOf(incoming))) throw new RequestRefused(401, unauthorised);
+    if (!allowedMethods.has(method)) throw new RequestRefused(405, 'ERR method not allowed');
+    requests += 1;
+    const body = await readBody(incoming, limit);
+    const base64 = incoming.headers['upstash-encoding'] === 'base64';
+    switch (method === 'GET' || method === 'HEAD' ? 'path form' : target.split('?', 1)[0]) {
+      case '/':
+        return await single(parseCommand(body), base64);
+      case '/pipeline':
+        return await pipeline(parseCommands(body), base64);
+      case '/multi-exec':
+        return await transaction(parseCommands(body), base64);
+      default:
+        return await single(parsePath(target, body), base64);
+    }
+  };
 
   const server = await startHttp({
     name: 'Upstash gateway',
-    fetch: (request, bindings) => app.fetch(request, bindings),
+    listener: (incoming, outgoing) => {
+      handle(incoming)
+        .catch(failureOf)
+        .then((outcome) => send(outgoing, outcome, limit));
+    },
     port: options.port,
     preferredPort: options.preferredPort,
   }).catch((error: unknown) => {
@@ -147,17 +136,25 @@ export async function startGateway(options: GatewayOptions): Promise<GatewayPart
 const unauthorised =
   'WRONGPASS invalid or missing auth token. See https://docs.upstash.com/redis/troubleshooting/http_unauthorized for details.';
 
-function wantsBase64(c: GatewayContext): boolean {
-  return c.req.header('upstash-encoding') === 'base64';
+interface Outcome {
+  readonly status: number;
+  readonly answer: Answer | readonly Answer[];
+}
+
+const allowedMethods: ReadonlySet<string> = new Set(['GET', 'HEAD', 'POST', 'PUT']);
+
+function failureOf(error: unknown): Outcome {
+  if (error instanceof RequestRefused) return { status: error.status, answer: { error: error.message } };
+  if (error instanceof BackendUnavailable) return { status: 503, answer: { error: `ERR ${error.message}` } };
+  return { status: 500, answer: { error: 'ERR internal error' } };
 }
 
 /** The limit holds for answers too: a huge HGETALL fails at Upstash, so it fails here. */
-function send(answer: Answer | readonly Answer[], status: number, limit: number): Response {
+function send(outgoing: ServerResponse, { status, answer }: Outcome, limit: number): void {
   const body = JSON.stringify(answer);
-  if (body.length > limit) {
-    return Response.json({ error: tooLarge(limit, body.length) }, { status: 400 });
-  }
-  return new Response(body, { status, headers: { 'content-type': 'application/json' } });
+  const isTooLarge = body.length > limit;
+  outgoing.writeHead(isTooLarge ? 400 : status, { 'content-type': 'application/json' });
+  outgoing.end(isTooLarge ? JSON.stringify({ error: tooLarge(limit, body.length) }) : body);
 }
 
 /** Compares digests, so that neither the token's length nor its beginning shows in the time an answer takes. */

@@ -28,16 +28,23 @@ const DRAINED_MULTIPLE = 8;
  * the answer and not a broken connection.
  * @throws RequestRefused 413
  */
-export async function readBody(incoming: IncomingMessage, limit: number): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of incoming as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size <= limit) chunks.push(chunk);
-    else if (size > limit * DRAINED_MULTIPLE) break;
-  }
-  if (size > limit) throw new RequestRefused(413, tooLarge(limit, size));
-  return chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks);
+export function readBody(incoming: IncomingMessage, limit: number): Promise<Buffer> {
+  // Events, not `for await`: the iterator's extra turns of the event loop show in the latency of every command.
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    incoming.on('data', (chunk: Buffer) => {
+      size += chunk.length;
+      if (size <= limit) chunks.push(chunk);
+      else if (size > limit * DRAINED_MULTIPLE)
+        incoming.destroy(new RequestRefused(413, tooLarge(limit, size)));
+    });
+    incoming.on('error', reject);
+    incoming.on('end', () => {
+      if (size > limit) reject(new RequestRefused(413, tooLarge(limit, size)));
+      else resolve(chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks));
+    });
+  });
 }
 
 /** Upstash's words for a request or an answer that is too large; sizes in bytes. */

@@ -2,14 +2,13 @@
  * An HTTP server inside this process, as a part: on the loopback interface, with connections that stay open between
  * requests and are cut, not waited for, at stop.
  */
-import type { Server } from 'node:http';
-import { createAdaptorServer, type HttpBindings } from '@hono/node-server';
+import { createServer, type RequestListener, type Server } from 'node:http';
 import { once, type Part, PartError } from './part.ts';
 import { onFreePort } from './ports.ts';
 
 export interface HttpOptions {
   readonly name: string;
-  readonly fetch: (request: Request, bindings: HttpBindings) => Response | Promise<Response>;
+  readonly listener: RequestListener;
   /** Exactly this port. */
   readonly port?: number | undefined;
   /** This port if it is free. */
@@ -29,11 +28,7 @@ const KEEP_ALIVE_MS = 120_000;
  */
 export async function startHttp(options: HttpOptions): Promise<Part & { url: string; port: number }> {
   return await onFreePort({ fixed: options.port, preferred: options.preferredPort }, async (port) => {
-    const server = createAdaptorServer({
-      fetch: (request, bindings) => options.fetch(request, bindings as HttpBindings),
-      // The globals stay Node's own: other code in this process may depend on them.
-      overrideGlobalObjects: false,
-    }) as Server;
+    const server = createServer(options.listener);
     server.keepAliveTimeout = KEEP_ALIVE_MS;
     server.requestTimeout = 0;
     await listen(server, port, options.name);
