@@ -1,0 +1,88 @@
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { deletionsFor, scopesOf } from './fences.ts';
+
+const exact = (...keys: string[]) => ({ keys, newEpoch: false, sweep: null });
+
+describe('scopesOf', () => {
+  it.each([
+    ['quota:org-1:openai:gpt', 'quota', 'quota:org-1', ['fence:quota', 'fence:quota:org-1']],
+    [
+      'cost:openai:gpt',
+      'cost',
+      'cost:openai:gpt',
+      ['fence:cost', 'fence:cost:openai:*', 'fence:cost:openai:gpt'],
+    ],
+    ['member:o:u', 'member', 'member:o:u', ['fence:member', 'fence:member:o:*', 'fence:member:o:u']],
+    ['a:b:c', 'a', 'a:b', ['fence:a', 'fence:a:b']],
+    ['a:b', 'a', 'a:b', ['fence:a', 'fence:a:b']],
+    ['a', 'a', 'a', ['fence:a']],
+    ['quota:', 'quota', 'quota:', ['fence:quota', 'fence:quota:']],
+  ])('%s', (key, type, entity, fences) => {
+    expect(scopesOf(key)).toEqual({ type, entity, fences });
+  });
+
+  it.each(['', 'fence:quota', 'fencepost:heartbeat', 'fence'])('refuses %j', (key) => {
+    expect(() => scopesOf(key)).toThrow(expect.objectContaining({ code: 'INVALID_KEY' }));
+  });
+});
+
+describe('deletionsFor', () => {
+  it.each([
+    ['*', { keys: [], newEpoch: true, sweep: null }],
+    ['quota:*', exact('fence:quota')],
+    ['quota:org-1:*', exact('fence:quota:org-1', 'fence:quota:org-1:*')],
+    [
+      'quota:org-1:openai:*',
+      exact('fence:quota:org-1', 'fence:quota:org-1:openai', 'fence:quota:org-1:openai:*'),
+    ],
+    ['session:s1:state', exact('session:s1:state', 'fence:session:s1', 'fence:session:s1:state')],
+    ['cost:openai:gpt%2A', exact('cost:openai:gpt%2A', 'fence:cost:openai', 'fence:cost:openai:gpt%2A')],
+    ['solo', exact('solo', 'fence:solo')],
+    ['quota:*:openai:*', { keys: [], newEpoch: false, sweep: 'quota:*:openai:*' }],
+    ['quota:org-?:*', { keys: [], newEpoch: false, sweep: 'quota:org-?:*' }],
+    ['quota*', { keys: [], newEpoch: false, sweep: 'quota*' }],
+    [':*', { keys: [], newEpoch: false, sweep: ':*' }],
+    ['a[1]', { keys: ['a[1]', 'fence:a[1]'], newEpoch: false, sweep: 'a[1]' }],
+  ])('%s', (target, deletions) => {
+    expect(deletionsFor(target)).toEqual(deletions);
+  });
+
+  /** The fences that a reader with any entity depth would take for a key: scopesOf with the catalogue set aside. */
+  const fencesAtDepth = (segments: string[], depth: number): string[] => {
+    const entity = Math.min(depth, segments.length);
+    const prefix = (length: number) => segments.slice(0, length).join(':');
+    const groups = Array.from(
+      { length: Math.max(0, entity - 2) },
+      (_, index) => `fence:${prefix(index + 2)}:*`,
+    );
+    return [...new Set([`fence:${prefix(1)}`, ...groups, `fence:${prefix(entity)}`])];
+  };
+
+  const segments = fc.array(fc.constantFrom('a', 'b', 'c', ''), { minLength: 1, maxLength: 6 });
+  const depth = fc.integer({ min: 2, max: 6 });
+
+  it('always deletes a fence of every key it names, whatever the depth of the reader', () => {
+    fc.assert(
+      fc.property(segments, depth, fc.nat(6), (parts, entityDepth, cut) => {
+        const fences = fencesAtDepth(parts, entityDepth);
+        if (parts.join(':') !== '') {
+          expect(deletionsFor(parts.join(':')).keys.some((key) => fences.includes(key))).toBe(true);
+        }
+        const group = parts.slice(0, Math.min(cut, parts.length - 1));
+        if (group.join(':') === '') return;
+        expect(deletionsFor(`${group.join(':')}:*`).keys.some((key) => fences.includes(key))).toBe(true);
+      }),
+    );
+  });
+
+  it('leaves the siblings of an exact target alone, and other groups of a group', () => {
+    const untouched = (target: string, key: string) =>
+      deletionsFor(target).keys.every((deleted) => !scopesOf(key).fences.includes(deleted));
+    expect(untouched('cost:openai:gpt-5', 'cost:openai:gpt-4')).toBe(true);
+    expect(untouched('member:o:u1', 'member:o:u2')).toBe(true);
+    expect(untouched('cost:openai:*', 'cost:mistral:large')).toBe(true);
+    expect(untouched('quota:org-1:*', 'quota:org-2:openai:gpt')).toBe(true);
+    expect(untouched('quota:org-1:*', 'quota:org-1:openai:gpt')).toBe(false);
+  });
+});
