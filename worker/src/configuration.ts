@@ -1,0 +1,196 @@
+/**
+ * The worker's configuration, read from the environment (a `.env` file is merged into it by the command line) and
+ * validated as a whole: one report names every problem at once, each with its remedy. No value of a secret is ever
+ * repeated in a message.
+ */
+import { z } from 'zod';
+import { WorkerError } from './errors.ts';
+import { ExitCode } from './exit-codes.ts';
+
+export interface Configuration {
+  readonly databaseUrl: string;
+  readonly upstashUrl: string;
+  readonly upstashToken: string;
+  /** Put before every physical key; the readers' CACHE_PREFIX must be the same. */
+  readonly cachePrefix: string;
+  /** Where BullMQ keeps its jobs; without it, in the database. */
+  readonly queueRedisUrl: string | undefined;
+  /** 0 lets the system choose. */
+  readonly port: number;
+  readonly host: string;
+  readonly logLevel: LogLevel;
+  readonly logFormat: 'pretty' | 'json';
+  /** Milliseconds between two beats of the heartbeat key. */
+  readonly heartbeatIntervalMs: number;
+  /** Milliseconds between two fallback polls while asleep (rule 8). */
+  readonly fallbackPollMs: number;
+  /** A backlog of more rows than this is settled by a new epoch. */
+  readonly backlogRows: number;
+  /** A backlog older than this many milliseconds is settled by a new epoch. */
+  readonly backlogAgeMs: number;
+  /** A second DEL this many milliseconds after the first, for loaders that read from replicas; 0: none. */
+  readonly replicaLagMs: number;
+  /** Milliseconds between two audits; 0: none. */
+  readonly auditIntervalMs: number;
+  /** Milliseconds that one request to Upstash may take. */
+  readonly upstashTimeoutMs: number;
+}
+
+export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** Supabase's transaction pooler. LISTEN and session locks do not survive it, silently. */
+const TRANSACTION_POOLER_PORT = '6543';
+
+const databaseUrl = z
+  .string({ error: 'is missing: set it to the connection string of the database' })
+  .check((context) => {
+    const url = parseUrl(context.value);
+    if (url === null || !['postgres:', 'postgresql:'].includes(url.protocol) || url.hostname === '') {
+      problem(
+        context,
+        'is not a Postgres connection string: expected postgresql://user:password@host:5432/database',
+      );
+    } else if (url.port === TRANSACTION_POOLER_PORT) {
+      problem(
+        context,
+        'points at port 6543, the transaction pooler, where LISTEN is lost silently: use the direct connection or the session pooler, port 5432',
+      );
+    }
+  });
+
+const upstashUrl = z
+  .string({ error: 'is missing: copy it from the REST section of the Upstash console' })
+  .check((context) => {
+    const url = parseUrl(context.value);
+    if (url !== null && ['redis:', 'rediss:'].includes(url.protocol)) {
+      problem(context, 'is a redis:// address: use the REST address, which begins with https://');
+    } else if (url === null || !['https:', 'http:'].includes(url.protocol)) {
+      problem(context, 'is not an address: expected https://<name>.upstash.io');
+    }
+  });
+
+const upstashToken = z
+  .string({ error: 'is missing: copy it from the REST section of the Upstash console' })
+  .regex(/^[\x21-\x7e]+$/, {
+    error: 'holds characters that no token has: copy it again, without quotes or spaces',
+  });
+
+const queueRedisUrl = z
+  .string()
+  .optional()
+  .check((context) => {
+    if (context.value === undefined) return;
+    const url = parseUrl(context.value);
+    if (url === null || !['redis:', 'rediss:'].includes(url.protocol)) {
+      problem(context, 'is not a Redis address: expected redis://host:6379 or rediss://…, or leave it unset');
+    }
+  });
+
+/** Seconds in the environment, milliseconds in the program. */
+const seconds = (fallback: number, least: number, most: number) =>
+  number(fallback, least, most).transform((value) => Math.round(value * 1000));
+
+const environment = z.object({
+  DATABASE_URL: databaseUrl,
+  UPSTASH_REDIS_REST_URL: upstashUrl,
+  UPSTASH_REDIS_REST_TOKEN: upstashToken,
+  CACHE_PREFIX: z.string().max(100, { error: 'is longer than 100 characters' }).default(''),
+  QUEUE_REDIS_URL: queueRedisUrl,
+  PORT: integer(8787, 0, 65_535),
+  HOST: z.string().default('0.0.0.0'),
+  LOG_LEVEL: z.enum(LOG_LEVELS, { error: `must be one of ${LOG_LEVELS.join(', ')}` }).default('info'),
+  FENCEPOST_LOG: z.enum(['pretty', 'json'], { error: 'must be pretty or json' }).optional(),
+  // 26 s is the shortest beat that keeps an idle worker below 100 000 commands a month; the key lives for 90 s.
+  FENCEPOST_HEARTBEAT_SECONDS: seconds(30, 1, 45),
+  FENCEPOST_FALLBACK_POLL_SECONDS: seconds(5, 0.05, 60),
+  FENCEPOST_BACKLOG_ROWS: integer(1_000_000, 1_000, 1_000_000_000),
+  FENCEPOST_BACKLOG_SECONDS: seconds(3_600, 1, 86_400),
+  FENCEPOST_REPLICA_LAG_SECONDS: seconds(0, 0, 3_600),
+  FENCEPOST_AUDIT_SECONDS: seconds(0, 0, 86_400 * 7),
+  FENCEPOST_UPSTASH_TIMEOUT_SECONDS: seconds(5, 0.1, 60),
+});
+
+/**
+ * Reads and checks the whole environment. An empty variable counts as one that is not set.
+ *
+ * @throws WorkerError CONFIGURATION, whose message lists every problem, one a line
+ */
+export function readConfiguration(variables: Readonly<Record<string, string | undefined>>): Configuration {
+  const present = Object.fromEntries(
+    Object.entries(variables)
+      .map(([name, value]) => [name, value?.trim()] as const)
+      .filter(([, value]) => value !== undefined && value !== ''),
+  );
+  const result = environment.safeParse(present);
+  if (!result.success) {
+    const problems = result.error.issues.map((issue) => `  ${issue.path.join('.')} ${issue.message}.`);
+    throw new WorkerError(
+      'CONFIGURATION',
+      `The configuration has ${problems.length === 1 ? 'a problem' : `${problems.length} problems`}:\n${problems.join('\n')}\nSet the variables in the environment or in a file called .env; .env.example lists them.`,
+      { exitCode: ExitCode.configuration },
+    );
+  }
+  const value = result.data;
+  return {
+    databaseUrl: value.DATABASE_URL,
+    upstashUrl: value.UPSTASH_REDIS_REST_URL.replace(/\/+$/, ''),
+    upstashToken: value.UPSTASH_REDIS_REST_TOKEN,
+    cachePrefix: value.CACHE_PREFIX,
+    queueRedisUrl: value.QUEUE_REDIS_URL,
+    port: value.PORT,
+    host: value.HOST,
+    logLevel: value.LOG_LEVEL,
+    logFormat: value.FENCEPOST_LOG ?? (process.stdout.isTTY ? 'pretty' : 'json'),
+    heartbeatIntervalMs: value.FENCEPOST_HEARTBEAT_SECONDS,
+    fallbackPollMs: value.FENCEPOST_FALLBACK_POLL_SECONDS,
+    backlogRows: value.FENCEPOST_BACKLOG_ROWS,
+    backlogAgeMs: value.FENCEPOST_BACKLOG_SECONDS,
+    replicaLagMs: value.FENCEPOST_REPLICA_LAG_SECONDS,
+    auditIntervalMs: value.FENCEPOST_AUDIT_SECONDS,
+    upstashTimeoutMs: value.FENCEPOST_UPSTASH_TIMEOUT_SECONDS,
+  };
+}
+
+/** Host, port and database of a connection string, without user and password, for messages. */
+export function placeOf(url: string): string {
+  const parsed = parseUrl(url);
+  return parsed === null
+    ? 'the configured address'
+    : `${parsed.host}${parsed.pathname === '/' ? '' : parsed.pathname}`;
+}
+
+function parseUrl(text: string): URL | null {
+  try {
+    return new URL(text);
+  } catch {
+    return null;
+  }
+}
+
+function problem(context: z.core.ParsePayload<unknown>, message: string): void {
+  // The input is left out on purpose: a connection string or an address may hold a password.
+  context.issues.push({ code: 'custom', message, input: undefined });
+}
+
+function number(fallback: number, least: number, most: number, kind = 'number') {
+  return z
+    .string()
+    .optional()
+    .transform((text, context) => {
+      if (text === undefined) return fallback;
+      const value = Number(text);
+      const fits = kind === 'number' ? Number.isFinite(value) : Number.isSafeInteger(value);
+      if (fits && value >= least && value <= most) return value;
+      context.issues.push({
+        code: 'custom',
+        message: `must be a ${kind} from ${least} to ${most}`,
+        input: text,
+      });
+      return z.NEVER;
+    });
+}
+
+function integer(fallback: number, least: number, most: number) {
+  return number(fallback, least, most, 'whole number');
+}

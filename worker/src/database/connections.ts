@@ -1,0 +1,70 @@
+/**
+ * How the worker connects to Postgres: timeouts on everything, TCP keepalive, a name in pg_stat_activity, and a budget
+ * of six connections in all (two for the drain, one that listens, one that holds the locks, two for the queue).
+ */
+import pg from 'pg';
+import { APPLICATION, QUEUE_SCHEMA } from './names.ts';
+
+/** Milliseconds until an attempt to connect counts as failed. */
+const CONNECT_TIMEOUT_MS = 5_000;
+
+/** Milliseconds that a statement of the worker may take; all are short. */
+const STATEMENT_TIMEOUT_MS = 15_000;
+
+/**
+ * @param purpose shown in pg_stat_activity after `fencepost:`
+ * @param answerWithinMs the connection counts as dead when a query has no answer after this many milliseconds
+ */
+export function clientOptions(
+  url: string,
+  purpose: string,
+  answerWithinMs = STATEMENT_TIMEOUT_MS,
+): pg.ClientConfig {
+  return {
+    connectionString: url,
+    application_name: `${APPLICATION}:${purpose}`,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 5_000,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    query_timeout: answerWithinMs,
+  };
+}
+
+/**
+ * The drain's connections: one claims and one deletes. A commit here need not wait for the disk: losing it in a crash
+ * means that a row is applied twice, which is harmless.
+ */
+export function drainPool(url: string, onError: (error: Error) => void): pg.Pool {
+  return pool({ ...clientOptions(url, 'drain'), max: 2, idleTimeoutMillis: 0 }, onError, [
+    'set synchronous_commit = off',
+    // A plan for thousands of rows serves one row badly and the other way round; these statements are cheap to plan.
+    'set jit = off',
+  ]);
+}
+
+/** BullMQ's connections: one that listens and one that works. Its SQL finds its tables through the search path. */
+export function queuePool(url: string, onError: (error: Error) => void): pg.Pool {
+  return pool({ ...clientOptions(url, 'queue', 30_000), max: 2, idleTimeoutMillis: 0 }, onError, [
+    `set search_path = ${QUEUE_SCHEMA}`,
+  ]);
+}
+
+/** One connection for a command that runs once. */
+export function commandPool(url: string): pg.Pool {
+  return pool({ ...clientOptions(url, 'command'), max: 1 }, () => undefined, []);
+}
+
+function pool(options: pg.PoolConfig, onError: (error: Error) => void, setup: readonly string[]): pg.Pool {
+  const result = new pg.Pool({
+    ...options,
+    // Runs before the pool hands a new connection to anybody, so no query can overtake it.
+    onConnect: async (client: pg.ClientBase) => {
+      for (const statement of setup) await client.query(statement);
+    },
+  });
+  // An idle connection that breaks is reported here; unheard, it would end the process.
+  result.on('error', onError);
+  // One that breaks while in use is reported to its query; its own 'error' event needs a listener all the same.
+  result.on('connect', (client) => client.on('error', () => undefined));
+  return result;
+}

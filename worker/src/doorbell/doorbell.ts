@@ -1,0 +1,200 @@
+/**
+ * The doorbell: how a worker sleeps without missing an invalidation, and without making writers pay for its sleep.
+ *
+ * A writer's trigger inserts its rows into the outbox and then asks `pg_try_advisory_xact_lock_shared(K)`. If that is
+ * granted, nobody is asleep and the writer says nothing; if it is refused, someone holds K exclusively and the writer
+ * sends a NOTIFY with its commit. The worker holds K exactly while it may be asleep.
+ *
+ * ## States of the leader (who is leader is decided in leadership.ts, by lock S on the same session as K)
+ *
+ *     awake      K not held. Writers are silent, so the outbox is polled: every 2 ms while rows come, ever slower after.
+ *     settling   K held. Every commit from now on rings. The outbox is drained until a claim finds nothing.
+ *     asleep     K held, the last drain found the outbox empty, and the wake flag has been clear since before it began.
+ *
+ * ## Transitions
+ *
+ *     awake    → settling   quiet for a while, listening, and try K granted (tried, never waited for: rule 2)
+ *     awake    → awake      rows found; or K refused, because a writer that kept silent has not ended yet
+ *     settling → asleep     drained to empty and the wake flag still clear (rule 3)
+ *     settling → settling   the wake flag was set meanwhile: clear it, drain again
+ *     asleep   → settling   a ring; or a timer (fallback poll, a deferred target is due): clear the flag, drain, K kept
+ *     settling → awake      K released: rings come too fast to be worth their price, or Redis does not take the rows,
+ *                           or the listener is not listening
+ *     any      → (end)      the session that holds S and K is lost, or the worker stops
+ *
+ * ## Invariant
+ *
+ *     While asleep, every committed row in the outbox is followed by a set wake flag.
+ *
+ * Let G be the moment K was granted and D the last drain's first snapshot, which begins after G and after the flag was
+ * cleared. Take any writer that inserted a row.
+ *
+ * - It asked for K before G and was granted. It held its share to the end of its transaction, and K's exclusive grant
+ *   waited for no one: so that transaction had ended before G. Committed means visible to D, which drained it. The share
+ *   is a transaction's, asked for anew after each insert, so no savepoint's rollback can have dropped it in between (rule 1).
+ * - It asked and was refused: it rings at its commit. LISTEN was committed before G, so the ring reaches us. If it
+ *   reached us before the flag was cleared, the commit precedes D, which drained the row; if after, the flag is set.
+ * - It asked after G: refused, because we hold K; the same.
+ *
+ * LISTEN is on pg-listen's own connection (listener.ts), the locks on another (locks.ts). Rule 5 asks that any error of
+ * the session means awake, listen again, drain. With two sessions:
+ *
+ * - The listener breaks: `listening` turns false and the flag is set, which ends sleep; `settling` then sees that nobody
+ *   listens and releases K. When LISTEN is committed again the flag is set once more, so a drain that had begun before
+ *   that moment never leads to sleep: the flag it is judged by was set after it was cleared.
+ * - The lock session breaks: the server frees S and K together, writers fall silent, and this state machine ends. The
+ *   worker that gets S next, this one or another, starts awake, which needs nobody to ring.
+ * - Either breaks unnoticed: both are asked for a sign of life every few seconds and given up when it does not come;
+ *   until then the fallback poll over a third connection finds the rows (rule 8).
+ *
+ * "Empty" is a claim from the outbox's beginning that returned nothing, not a highest id seen nor SKIP LOCKED (rule 4);
+ * a drain that failed is not empty. A drain while nobody listens is welcome, but it never counts towards sleep.
+ */
+import type { Listener } from './listener.ts';
+import type { LockSession } from './locks.ts';
+import { WakeFlag } from './wake-flag.ts';
+
+export type DoorbellState = 'awake' | 'settling' | 'asleep';
+
+/** What one drain found. */
+export interface DrainOutcome {
+  /** Rows applied and acknowledged. */
+  readonly rows: number;
+  /** Set when the drain gave up because rows could not be applied now: try again after this many milliseconds. */
+  readonly retryInMs: number | null;
+  /** Milliseconds until the next deferred target is due; null when there is none. */
+  readonly dueInMs: number | null;
+}
+
+export interface DoorbellParts {
+  /** Null: leadership is contested by a stranger; K is then left alone and the worker never sleeps. */
+  readonly session: Pick<LockSession, 'tryBell' | 'releaseBell' | 'alive'> | null;
+  readonly listener: Pick<Listener, 'listening'>;
+  /** Applies what the outbox holds until a claim from its beginning finds nothing, or applying fails. Never rejects. */
+  drain(): Promise<DrainOutcome>;
+  /** Milliseconds between two polls while asleep. */
+  readonly fallbackPollMs: number;
+  onState(state: DoorbellState): void;
+  /** The fallback poll found rows that nobody had rung for: the listener may be deaf. */
+  onUnrung(rows: number): void;
+}
+
+/** Awake, rows coming: the pause that lets commits gather into a batch. */
+const POLL_FIRST_MS = 2;
+/** Awake and K refused for long (a writer keeps its transaction open): a poll is one look at an empty index. */
+const POLL_MOST_MS = 50;
+/** Awake and without rows for this long: time to sleep. */
+const QUIET_MS = 50;
+/** More rings than this within the window cost writers more (each is a NOTIFY under a global lock) than polling costs us. */
+const RINGS_MOST = 50;
+const RING_WINDOW_MS = 100;
+/** A drain of this many rows while K is held is the beginning of a burst. */
+const BURST_ROWS = 1_000;
+
+export class Doorbell {
+  readonly #parts: DoorbellParts;
+  readonly #flag = new WakeFlag();
+  #ended = false;
+  #rings = 0;
+  #windowRings = 0;
+  #windowStart = 0;
+
+  constructor(parts: DoorbellParts) {
+    this.#parts = parts;
+  }
+
+  /** Someone rang. */
+  ring(): void {
+    this.#rings++;
+    this.#flag.set();
+  }
+
+  /** Something that sleep rests on has changed (the listener came or went): look again. */
+  disturb(): void {
+    this.#flag.set();
+  }
+
+  /** Ends `run` after the drain in hand. */
+  end(): void {
+    this.#ended = true;
+    this.#flag.set();
+  }
+
+  /**
+   * Runs the states until `end`, or until the session is lost.
+   *
+   * @throws WorkerError SESSION_LOST when a lock call finds the session gone
+   */
+  async run(): Promise<void> {
+    let next: 'awake' | 'settling' = 'awake';
+    while (this.#goesOn()) {
+      next = next === 'awake' ? await this.#awake() : await this.#settleAndSleep();
+    }
+  }
+
+  #goesOn(): boolean {
+    return !this.#ended && (this.#parts.session === null || this.#parts.session.alive);
+  }
+
+  async #awake(): Promise<'awake' | 'settling'> {
+    const { session, listener, onState } = this.#parts;
+    onState('awake');
+    let quietSince = performance.now();
+    let pause = POLL_FIRST_MS;
+    while (this.#goesOn()) {
+      this.#flag.clear();
+      const outcome = await this.#parts.drain();
+      if (!this.#goesOn()) break;
+      if (outcome.retryInMs !== null) {
+        await this.#flag.wait(outcome.retryInMs);
+        continue;
+      }
+      if (outcome.rows > 0) {
+        quietSince = performance.now();
+        pause = POLL_FIRST_MS;
+      } else if (performance.now() - quietSince >= QUIET_MS) {
+        if (session !== null && listener.listening && (await session.tryBell())) return 'settling';
+        pause = Math.min(pause * 1.5, POLL_MOST_MS);
+      }
+      await this.#flag.wait(pause);
+    }
+    return 'awake';
+  }
+
+  async #settleAndSleep(): Promise<'awake' | 'settling'> {
+    const { session, listener, fallbackPollMs, onState, onUnrung } = this.#parts;
+    if (session === null) return 'awake';
+    onState('settling');
+    let wokenBy: 'set' | 'timeout' = 'set';
+    while (this.#goesOn()) {
+      const ringsBefore = this.#rings;
+      this.#flag.clear();
+      const outcome = await this.#parts.drain();
+      if (!this.#goesOn()) break;
+      if (wokenBy === 'timeout' && outcome.rows > 0 && this.#rings === ringsBefore) onUnrung(outcome.rows);
+      if (!listener.listening || outcome.retryInMs !== null || this.#isBurst(outcome.rows)) {
+        await session.releaseBell();
+        return 'awake';
+      }
+      wokenBy = 'set';
+      if (this.#flag.isSet) continue;
+      onState('asleep');
+      wokenBy = await this.#flag.wait(
+        Math.max(1, Math.min(fallbackPollMs, outcome.dueInMs ?? fallbackPollMs)),
+      );
+      if (wokenBy === 'timeout' && outcome.dueInMs !== null && outcome.dueInMs <= fallbackPollMs)
+        wokenBy = 'set';
+    }
+    return 'awake';
+  }
+
+  /** Whether rings come faster than they are worth. */
+  #isBurst(rows: number): boolean {
+    const now = performance.now();
+    if (now - this.#windowStart > RING_WINDOW_MS) {
+      this.#windowStart = now;
+      this.#windowRings = this.#rings;
+    }
+    return rows >= BURST_ROWS || this.#rings - this.#windowRings > RINGS_MOST;
+  }
+}

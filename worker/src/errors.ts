@@ -1,0 +1,63 @@
+/**
+ * Every failure that a person may see is a WorkerError: a stable code, one sentence with its remedy, the exit code that
+ * fits, and the original error as its cause. Nothing in a message comes from a cached value, a password or a token.
+ */
+import { ExitCode } from './exit-codes.ts';
+
+export type ErrorCode =
+  | 'CONFIGURATION'
+  | 'DATABASE_UNREACHABLE'
+  | 'DATABASE_REFUSED'
+  | 'DATABASE_TOO_MANY_CONNECTIONS'
+  | 'DATABASE_NOT_MIGRATED'
+  | 'DATABASE_PRIVILEGE'
+  | 'DATABASE_FAILED'
+  | 'TRANSACTION_POOLER'
+  | 'READ_ONLY_DATABASE'
+  | 'UPSTASH_UNREACHABLE'
+  | 'UPSTASH_TIMEOUT'
+  | 'UPSTASH_UNAUTHORIZED'
+  | 'UPSTASH_READ_ONLY'
+  | 'UPSTASH_THROTTLED'
+  | 'UPSTASH_QUOTA'
+  | 'UPSTASH_TOO_LARGE'
+  | 'UPSTASH_SERVER_ERROR'
+  | 'UPSTASH_REFUSED'
+  | 'UPSTASH_BAD_ANSWER'
+  | 'INVALID_TARGET'
+  | 'INVALID_STATEMENT'
+  | 'SESSION_LOST'
+  | 'QUEUE_UNAVAILABLE'
+  | 'STOPPED'
+  | 'INTERNAL';
+
+export class WorkerError extends Error {
+  readonly code: ErrorCode;
+  readonly exitCode: ExitCode;
+
+  /**
+   * @param code stable, for programs
+   * @param message one sentence with its remedy, for people
+   */
+  constructor(code: ErrorCode, message: string, options: { exitCode?: ExitCode; cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? {} : { cause: options.cause });
+    this.name = 'WorkerError';
+    this.code = code;
+    this.exitCode = options.exitCode ?? ExitCode.internal;
+  }
+}
+
+/** The text of anything thrown, for a log line: never a stack, never more than one line, at most 300 characters. */
+export function describe(error: unknown): string {
+  const text = error instanceof Error ? error.message || error.name : String(error);
+  const line = text.split('\n', 1)[0] ?? '';
+  return line.length > 300 ? `${line.slice(0, 297)}...` : line;
+}
+
+/** Makes a WorkerError of anything thrown; what is not one already is a defect and says so. */
+export function asWorkerError(error: unknown): WorkerError {
+  if (error instanceof WorkerError) return error;
+  return new WorkerError('INTERNAL', `Unexpected failure in the worker: ${describe(error)}.`, {
+    cause: error,
+  });
+}

@@ -1,0 +1,139 @@
+/**
+ * What Prometheus sees. Names begin with `fencepost_`; times are seconds, as Prometheus has them.
+ */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+
+/** Commit to DEL is about a millisecond when all is well and hours after an outage. */
+const LATENCY_BUCKETS = [
+  0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800,
+  3600,
+];
+const SIZE_BUCKETS = [1, 2, 5, 10, 50, 100, 500, 1_000, 2_500, 5_000, 10_000];
+
+/** Upstash's price: 0.20 dollars for 100 000 commands. */
+const DOLLARS_A_COMMAND = 0.2 / 100_000;
+const SECONDS_A_MONTH = 30 * 86_400;
+
+export class Metrics {
+  readonly registry = new Registry();
+  readonly commitToClaim = this.#latency('commit_to_claim_seconds', 'From the write of a row to its claim.');
+  readonly claimToDelete = this.#latency(
+    'claim_to_delete_seconds',
+    'From the claim to the DEL that Redis confirmed.',
+  );
+  readonly commitToDelete = this.#latency(
+    'commit_to_delete_seconds',
+    'From the write of a row to the confirmed DEL.',
+  );
+  readonly batchRows = new Histogram({
+    name: 'fencepost_batch_rows',
+    help: 'Rows in one batch.',
+    buckets: SIZE_BUCKETS,
+    registers: [this.registry],
+  });
+  readonly rows = this.#counter('rows_total', 'Outbox rows applied.');
+  readonly targets = this.#counter('targets_total', 'Distinct targets applied, after coalescing a batch.');
+  readonly keys = this.#counter('keys_total', 'Redis keys deleted, or found absent.');
+  readonly commands = new Counter({
+    name: 'fencepost_upstash_commands_total',
+    help: 'Commands sent to Upstash, each of which it bills.',
+    labelNames: ['command'],
+    registers: [this.registry],
+  });
+  readonly troubles = new Counter({
+    name: 'fencepost_troubles_total',
+    help: 'Failures of Postgres or Redis, by code.',
+    labelNames: ['code'],
+    registers: [this.registry],
+  });
+  readonly rings = this.#counter('doorbell_rings_total', 'Notifications received.');
+  readonly sleeps = this.#counter('doorbell_sleeps_total', 'Times the worker fell asleep.');
+  readonly unrung = this.#counter('doorbell_unrung_total', 'Rows that a fallback poll found without a ring.');
+  readonly reconnects = this.#counter('reconnects_total', 'Sessions with the database that were lost.');
+  readonly epochs = this.#counter('epochs_total', 'Epochs started: the whole cache invalidated.');
+  readonly refused = this.#counter(
+    'refused_targets_total',
+    'Targets that Redis refused, set aside for retries.',
+  );
+  readonly leading = this.#gauge('leading', '1 when this worker drains.');
+  readonly ready = this.#gauge('ready', '1 when invalidations flow.');
+  readonly outboxDepth = this.#gauge('outbox_rows', 'Rows in the outbox (estimated beyond 100 000).');
+  readonly outboxAge = this.#gauge('outbox_oldest_seconds', 'Age of the oldest row in the outbox.');
+  readonly jobs = new Gauge({
+    name: 'fencepost_queue_jobs',
+    help: 'Jobs of the queue, by state; `failed` are the dead letters.',
+    labelNames: ['state'],
+    registers: [this.registry],
+  });
+  readonly #startedAt = performance.now();
+  #commandCount = 0;
+
+  constructor() {
+    collectDefaultMetrics({ register: this.registry });
+    const coalescing = this.#gauge('coalescing_ratio', 'Rows for each target applied, since the start.');
+    const cost = this.#gauge(
+      'upstash_projected_monthly_dollars',
+      'What a month of Upstash commands costs at the rate since the start ($0.20 for 100 000).',
+    );
+    const monthly = this.#gauge(
+      'upstash_projected_monthly_commands',
+      'Commands a month at the rate since the start.',
+    );
+    this.#rowCount = 0;
+    this.#beforeScrape = () => {
+      coalescing.set(this.#targetCount === 0 ? 1 : this.#rowCount / this.#targetCount);
+      const seconds = Math.max(1, (performance.now() - this.#startedAt) / 1000);
+      monthly.set((this.#commandCount / seconds) * SECONDS_A_MONTH);
+      cost.set((this.#commandCount / seconds) * SECONDS_A_MONTH * DOLLARS_A_COMMAND);
+    };
+  }
+
+  #rowCount: number;
+  #targetCount = 0;
+  readonly #beforeScrape: () => void;
+
+  command(name: string): void {
+    this.#commandCount++;
+    this.commands.inc({ command: name });
+  }
+
+  /** @param ages milliseconds from write to claim, one a row */
+  batch(ages: readonly number[], targets: number, keys: number, applyMs: number): void {
+    this.#rowCount += ages.length;
+    this.#targetCount += targets;
+    this.rows.inc(ages.length);
+    this.targets.inc(targets);
+    this.keys.inc(keys);
+    this.batchRows.observe(ages.length);
+    this.claimToDelete.observe(applyMs / 1000);
+    // A crowd's ages are alike; a sample of it says the same for a fraction of the price.
+    const step = Math.max(1, Math.floor(ages.length / 64));
+    for (let index = 0; index < ages.length; index += step) {
+      const age = ages[index] ?? 0;
+      this.commitToClaim.observe(Math.max(0, age) / 1000);
+      this.commitToDelete.observe(Math.max(0, age + applyMs) / 1000);
+    }
+  }
+
+  async text(): Promise<{ contentType: string; text: string }> {
+    this.#beforeScrape();
+    return { contentType: this.registry.contentType, text: await this.registry.metrics() };
+  }
+
+  #latency(name: string, help: string): Histogram {
+    return new Histogram({
+      name: `fencepost_${name}`,
+      help,
+      buckets: LATENCY_BUCKETS,
+      registers: [this.registry],
+    });
+  }
+
+  #counter(name: string, help: string): Counter {
+    return new Counter({ name: `fencepost_${name}`, help, registers: [this.registry] });
+  }
+
+  #gauge(name: string, help: string): Gauge {
+    return new Gauge({ name: `fencepost_${name}`, help, registers: [this.registry] });
+  }
+}

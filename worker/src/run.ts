@@ -1,0 +1,270 @@
+/**
+ * The worker put together, from the doorbell to the DEL:
+ *
+ *     Listener ─ ring ─▶ Leadership ▶ Doorbell ─ drain ─▶ Drain ▶ apply ▶ Redis
+ *                          (lock S)     (lock K)            │        Heartbeat (while it flows)
+ *                                                           └─▶ Queue (what is not instant)
+ *
+ * Connections to Postgres: one listens, one holds the locks, two drain, two are the queue's; six at most.
+ */
+import { connectUpstash } from './apply/upstash.ts';
+import { UpstashFailure } from './apply/upstash-errors.ts';
+import type { Configuration } from './configuration.ts';
+import { drainPool } from './database/connections.ts';
+import { explainDatabaseError, isPermanent } from './database/database-errors.ts';
+import { checkDatabase } from './database/preconditions.ts';
+import type { DoorbellState } from './doorbell/doorbell.ts';
+import { Echo } from './doorbell/echo.ts';
+import { lockHolders } from './doorbell/holders.ts';
+import { Leadership, type Role } from './doorbell/leadership.ts';
+import { Listener } from './doorbell/listener.ts';
+import { Drain } from './drain/drain.ts';
+import { Flow } from './drain/flow.ts';
+import { Outbox } from './drain/outbox.ts';
+import { Report } from './drain/report.ts';
+import { asWorkerError, WorkerError } from './errors.ts';
+import { ExitCode } from './exit-codes.ts';
+import { Heartbeat } from './heartbeat/heartbeat.ts';
+import { type Readiness, readiness } from './http/readiness.ts';
+import { startHttpServer } from './http/server.ts';
+import { createLog, type Log } from './log.ts';
+import { Metrics } from './metrics/metrics.ts';
+import { Trouble } from './trouble.ts';
+
+export interface RunningWorker {
+  /** Where /healthz, /readyz and /metrics are. */
+  readonly url: string;
+  readiness(): Promise<Readiness>;
+  /**
+   * Stops: the batch in hand is finished, at most 4 s are waited for it, then everything is closed.
+   *
+   * @returns whether the batch was finished; if not, its rows stay in the outbox for the next worker
+   */
+  stop(): Promise<{ finished: boolean }>;
+}
+
+/** Below the 5 s that a stopping worker may take in all. */
+const FINISH_WITHIN_MS = 4_000;
+
+/**
+ * Starts a worker in this process.
+ *
+ * A database or a Redis that is away is waited for; what no waiting mends is thrown.
+ *
+ * @throws WorkerError when the set-up is wrong: port taken, credentials refused, migrations missing, transaction pooler
+ */
+export async function startWorker(
+  configuration: Configuration,
+  log: Log = createLog(configuration),
+): Promise<RunningWorker> {
+  const { databaseUrl, cachePrefix: prefix } = configuration;
+  const metrics = new Metrics();
+  const trouble = new Trouble(log);
+  const flow = new Flow();
+  let role: Role = 'starting';
+  let state: DoorbellState | null = null;
+  let stopping: Promise<{ finished: boolean }> | null = null;
+
+  const onTrouble = (error: WorkerError) => {
+    if (stopping !== null) return;
+    metrics.troubles.inc({ code: error.code });
+    trouble.report(error);
+  };
+  const cache = connectUpstash(configuration, (command) => metrics.command(command));
+  const pool = drainPool(databaseUrl, (error) => onTrouble(explainDatabaseError(error, databaseUrl)));
+  const outbox = new Outbox(pool);
+  const report = new Report(log, configuration.logFormat === 'pretty', () => outbox.watchedTables());
+
+  const heartbeat = new Heartbeat({
+    cache,
+    outbox,
+    prefix,
+    flow,
+    intervalMs: configuration.heartbeatIntervalMs,
+    log,
+    onTrouble,
+    onNewEpoch: (reason) => {
+      metrics.epochs.inc();
+      log.info({ reason }, `New epoch: the whole cache is invalidated (${reason}).`);
+    },
+  });
+
+  const drain = new Drain({
+    outbox,
+    flow,
+    cache,
+    prefix,
+    databaseUrl,
+    startEpoch: () => heartbeat.startEpoch('asked for by the target *'),
+    onTrouble,
+    onConfirmed: (batch) => {
+      metrics.batch(
+        batch.rows.map((row) => row.ageMs),
+        batch.targets,
+        batch.keys,
+        batch.applyMs,
+      );
+      report.confirmed(batch);
+    },
+    setAside: async (target, failure) => {
+      throw new WorkerError('QUEUE_UNAVAILABLE', `Redis refuses the target ${target}: ${failure.message}`);
+    },
+    sweep: async (target) => {
+      throw new WorkerError('QUEUE_UNAVAILABLE', `No fence covers the pattern ${target}.`);
+    },
+  });
+
+  const listener = new Listener(databaseUrl, {
+    ring: (payload) => {
+      metrics.rings.inc();
+      echo.heard(payload);
+      leadership.ring();
+    },
+    change: (listening, error) => {
+      if (!listening) metrics.reconnects.inc();
+      if (error !== undefined) onTrouble(explainDatabaseError(error, databaseUrl));
+      leadership.disturb();
+      // Heard nothing after a LISTEN that succeeded: the sign of a transaction pooler.
+      if (listening) void echo.test();
+    },
+  });
+  const echo = new Echo({
+    pool,
+    onDeaf: (error) => {
+      onTrouble(error);
+      listener.renew(error);
+    },
+  });
+
+  const leadership = new Leadership({
+    url: databaseUrl,
+    pool,
+    log,
+    doorbell: {
+      listener,
+      fallbackPollMs: configuration.fallbackPollMs,
+      drain: async () => {
+        const outcome = await drain.untilEmpty();
+        if (outcome.retryInMs === null) trouble.over();
+        heartbeat.poke();
+        return outcome;
+      },
+      onState: (next) => {
+        state = next;
+        if (next === 'asleep') metrics.sleeps.inc();
+        log.debug({ state: next }, `doorbell: ${next}`);
+      },
+      onUnrung: (rows) => {
+        metrics.unrung.inc(rows);
+        void echo.test();
+      },
+    },
+    onRole: (next) => {
+      if (next === role) return;
+      role = next;
+      state = null;
+      metrics.leading.set(next === 'leading' || next === 'contested' ? 1 : 0);
+      flow.forget();
+      heartbeat.forget();
+      void report.refresh();
+      log.info(
+        { role: next },
+        next === 'following' ? 'Another worker drains: standing by.' : `This worker is ${next}.`,
+      );
+    },
+    onTrouble: (error) => {
+      metrics.reconnects.inc();
+      flow.failed(error);
+      onTrouble(error);
+    },
+  });
+
+  const currentReadiness = async (): Promise<Readiness> => {
+    const result = await readiness({
+      role,
+      doorbell: state,
+      listening: listener.listening,
+      heartbeatAgeMs: heartbeat.ageMs,
+      flow,
+      stopping: stopping !== null,
+      leaderAlive: async () => {
+        try {
+          const leader = (await lockHolders(pool)).find((holder) => holder.lock === 'S');
+          return leader !== undefined && leader.silentMs < 6_000;
+        } catch {
+          return false;
+        }
+      },
+    });
+    metrics.ready.set(result.ready ? 1 : 0);
+    return result;
+  };
+
+  const http = await startHttpServer({
+    host: configuration.host,
+    port: configuration.port,
+    readiness: currentReadiness,
+    metrics: () => metrics.text(),
+  });
+
+  try {
+    await checkOrWait(() => checkDatabase(databaseUrl), onTrouble);
+    // A DEL of a key that never exists: the one right that the worker cannot do without.
+    await checkOrWait(() => cache.del([`${prefix}fencepost:probe`]), onTrouble);
+  } catch (error) {
+    await Promise.allSettled([http.stop(), pool.end()]);
+    throw error;
+  }
+
+  listener.start();
+  leadership.start();
+  log.info({ url: http.url }, `Fencepost's worker is up: ${http.url}/readyz`);
+
+  const stop = async (): Promise<{ finished: boolean }> => {
+    log.info('Stopping: finishing the batch in hand.');
+    drain.abandon();
+    const finished = await within(FINISH_WITHIN_MS, leadership.stop());
+    await within(500, Promise.allSettled([listener.close(), heartbeat.settled(), http.stop(), pool.end()]));
+    log.info(
+      { finished },
+      finished ? 'Stopped.' : 'Stopped before the batch was confirmed; the next worker applies it.',
+    );
+    return { finished };
+  };
+  return {
+    url: http.url,
+    readiness: currentReadiness,
+    stop: () => {
+      stopping ??= stop();
+      return stopping;
+    },
+  };
+}
+
+/** Runs a check: what waiting may mend is reported and passes, what it cannot mend is thrown. */
+async function checkOrWait(
+  check: () => Promise<void>,
+  onTrouble: (error: WorkerError) => void,
+): Promise<void> {
+  try {
+    await check();
+  } catch (error) {
+    const reason = asWorkerError(error);
+    const denied = reason instanceof UpstashFailure && reason.exitCode === ExitCode.denied;
+    if (isPermanent(reason) || denied || reason.exitCode === ExitCode.internal) throw reason;
+    onTrouble(reason);
+  }
+}
+
+/** Whether the work ended in time. */
+async function within(ms: number, work: Promise<unknown>): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<false>((resolve) => {
+    timer = setTimeout(resolve, ms, false);
+  });
+  try {
+    return await Promise.race([work.then(() => true), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
