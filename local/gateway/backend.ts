@@ -20,32 +20,33 @@ export class BackendUnavailable extends Error {
   readonly code = 'BACKEND_UNAVAILABLE';
 }
 
-const CONNECT_MS = 5_000;
-
-/** @throws PartError PART_START_FAILED when Redis does not answer within five seconds */
+/**
+ * Connects, and from then on reconnects by itself whenever Redis comes back.
+ * @throws PartError PART_START_FAILED when Redis does not answer now
+ */
 export async function connectBackend(url: string): Promise<Backend> {
+  let hasBeenConnected = false;
   const client = createClient({
     url,
     // As Upstash: flat arrays instead of maps.
     RESP: 2,
     // A request must not wait for a server that is away.
     disableOfflineQueue: true,
-    socket: { reconnectStrategy: (attempt: number) => Math.min(20 * (attempt + 1), 250), noDelay: true },
+    socket: {
+      noDelay: true,
+      connectTimeout: 5_000,
+      reconnectStrategy: (attempt, cause) => (hasBeenConnected ? Math.min(20 * (attempt + 1), 250) : cause),
+    },
     commandOptions: { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } },
   });
-  let lastError: unknown;
-  client.on('error', (error: unknown) => {
-    lastError = error;
-  });
-  const connected = await Promise.race([
-    client.connect().then(() => true),
-    new Promise<false>((resolve) => setTimeout(() => resolve(false), CONNECT_MS).unref()),
-  ]);
-  if (!connected) {
-    client.destroy();
-    throw new PartError('PART_START_FAILED', `The gateway cannot reach Redis at ${new URL(url).host}.`, {
-      cause: lastError,
-    });
+  // Each failing request says so itself; without a listener the event would end the process.
+  client.on('error', () => undefined);
+  try {
+    await client.connect();
+    hasBeenConnected = true;
+  } catch (cause) {
+    const message = `The gateway cannot reach Redis at ${new URL(url).host}.`;
+    throw new PartError('PART_START_FAILED', message, { cause });
   }
 
   const send = async (command: RedisCommand, chainId?: symbol): Promise<RedisReply> => {
