@@ -1,0 +1,103 @@
+-- Fencepost 1/9: the tables. Everything Fencepost keeps in your database lives in this schema.
+--
+--   a write to a watched table ─▶ its capture trigger ─▶ outbox ─▶ (doorbell) ─▶ the worker claims, deletes in Redis,
+--   (your transaction)            (same transaction)     one row   only when the   acknowledges: the row is gone
+--                                                        a target  worker sleeps
+--
+-- Read on in this order: _encoding (values to key segments), _template (what watch() accepts), _capture (the trigger
+-- function generated for each watch), _doorbell (waking the worker), _drain (the worker's side), _watch, _epoch, _ddl.
+
+do $$
+begin
+  if pg_catalog.current_setting('server_encoding') <> 'UTF8' then
+    raise exception 'Fencepost needs a database encoded in UTF8, this one is %', pg_catalog.current_setting('server_encoding')
+      using hint = 'Keys are made of UTF-8 bytes. Create a database with encoding ''UTF8''.';
+  end if;
+end
+$$;
+
+create schema cache_invalidation;
+comment on schema cache_invalidation is
+  'Fencepost: what must be invalidated in the cache. Never expose this schema through an API.';
+revoke all on schema cache_invalidation from public;
+
+-- The worker's role has the least rights that the worker needs; grant it to the login role the worker connects as.
+-- (The role is shared by all databases of a server, so it may exist already.)
+do $$
+begin
+  create role fencepost_worker nologin;
+exception
+  when duplicate_object or unique_violation then null;
+end
+$$;
+
+-- What is watched. For people and for `fencepost doctor`; only watch(), unwatch() and refresh() write it.
+create table cache_invalidation.watches (
+  id integer generated always as identity primary key,
+  rel regclass not null,
+  target text not null,
+  columns text[],
+  min_interval interval check (min_interval > interval '0'),
+  join_clause text,
+  -- true: row triggers (partitioned tables, inheritance children, tables fed by logical replication)
+  row_level boolean not null default false,
+  -- name and number of each column of rel that the declaration names, to follow renames
+  column_numbers jsonb not null default '{}',
+  created_at timestamptz not null default pg_catalog.clock_timestamp(),
+  unique (rel, target)
+);
+
+-- The only truth about what must still be invalidated: one row for each target and statement.
+-- (xid, id) is the order of claiming: see the protocol above claim(). The key's first column also finds the rows of
+-- one transaction. There is no foreign key to watches: its lock on the watch's row would be shared by all writers.
+create table cache_invalidation.outbox (
+  xid xid8 not null default pg_catalog.pg_current_xact_id(),
+  id bigint generated always as identity,
+  written_at timestamptz not null default pg_catalog.clock_timestamp(),
+  -- null when by hand
+  watch_id integer,
+  -- i, u, d, t; null when by hand
+  op "char",
+  -- the SQLSTATE for which the target was widened to its type's wildcard; null in good order
+  error text,
+  target text collate "C" not null,
+  primary key (xid, id)
+)
+with (
+  -- Rows live for milliseconds: clean by number, not by share, and without pauses. Pages at the end are kept for
+  -- the next rows, because giving them back takes a lock that writers would wait for.
+  autovacuum_vacuum_scale_factor = 0,
+  autovacuum_vacuum_threshold = 10000,
+  autovacuum_vacuum_insert_scale_factor = 0,
+  autovacuum_vacuum_insert_threshold = -1,
+  autovacuum_vacuum_cost_delay = 0,
+  autovacuum_analyze_scale_factor = 0,
+  autovacuum_analyze_threshold = 1000000,
+  vacuum_truncate = false
+);
+
+-- Targets with a min_interval: when the target ran last (due_at - min_interval) and whether it has to run again.
+--   resting  waiting = false, running = false   an event before due_at makes it waiting; after due_at it runs at once
+--   waiting  waiting = true                     runs when due
+--   running  running = true                     handed to the worker, not yet confirmed (waiting may be true as well)
+create table cache_invalidation.deferred (
+  target text collate "C" primary key,
+  watch_id integer,
+  due_at timestamptz not null,
+  waiting boolean not null default false,
+  running boolean not null default false,
+  -- when the oldest event that waits was written
+  since timestamptz
+)
+with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false);
+
+create index deferred_due on cache_invalidation.deferred (due_at) where waiting or running;
+
+-- The cache's epoch: entries stored under another one are never a hit. Random, so that it cannot return by itself.
+create table cache_invalidation.epoch (
+  singleton boolean primary key default true check (singleton),
+  value text not null,
+  started_at timestamptz not null default pg_catalog.clock_timestamp()
+);
+insert into cache_invalidation.epoch (value)
+values (pg_catalog.replace(pg_catalog.gen_random_uuid()::text, '-', ''));

@@ -1,0 +1,183 @@
+-- Fencepost 6/9: what watch() refuses, each with the remedy. All checks raise; none changes anything.
+
+-- A column whose value cannot be made into a key safely: its text must be canonical, and two values that compare equal
+-- must have the same text.
+create function cache_invalidation.check_renderable(rel regclass, col text) returns void
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  found_column record;
+  base record;
+  base_type oid;
+  remedy constant text := 'Use a column of type text, uuid, an integer type, numeric, boolean, date, timestamp(tz), bytea or an enum, or add a stored generated column of such a type.';
+begin
+  select a.attnum, a.atttypid, a.attcollation, a.attgenerated into found_column
+    from pg_catalog.pg_attribute as a
+    where a.attrelid = rel and a.attname = col and a.attnum > 0 and not a.attisdropped;
+  if not found then
+    raise exception 'the table % has no column %', rel, pg_catalog.quote_ident(col)
+      using errcode = 'undefined_column',
+        hint = (
+          select 'Its columns are ' || pg_catalog.string_agg(a.attname, ', ' order by a.attnum) || '.'
+          from pg_catalog.pg_attribute as a where a.attrelid = rel and a.attnum > 0 and not a.attisdropped
+        );
+  end if;
+  if found_column.attgenerated = 'v' then
+    raise exception 'the column % of % is a virtual generated column', pg_catalog.quote_ident(col), rel
+      using errcode = 'feature_not_supported',
+        detail = 'Triggers do not see the values of virtual generated columns.', hint = 'Make it a stored one.';
+  end if;
+  base_type := found_column.atttypid;
+  loop
+    select t.oid, t.typname, t.typtype, t.typbasetype, t.typnamespace::regnamespace::text as namespace into base
+      from pg_catalog.pg_type as t where t.oid = base_type;
+    exit when base.typtype <> 'd';
+    base_type := base.typbasetype;
+  end loop;
+  if base.typtype <> 'e' and not (base.namespace = 'pg_catalog' and base.typname in (
+    'text', 'varchar', 'bpchar', 'name', 'uuid', 'int2', 'int4', 'int8', 'numeric', 'bool', 'date', 'timestamp', 'timestamptz', 'bytea'))
+  then
+    raise exception 'the column % of % cannot be part of a key: its type is %',
+      pg_catalog.quote_ident(col), rel, pg_catalog.format_type(found_column.atttypid, null)
+      using errcode = 'feature_not_supported',
+        detail = 'Values of this type that mean the same can have different texts, so reader and trigger could disagree on the key.',
+        hint = remedy;
+  end if;
+  if exists (select from pg_catalog.pg_collation as c where c.oid = found_column.attcollation and not c.collisdeterministic) then
+    raise exception 'the column % of % cannot be part of a key: its collation calls different texts equal',
+      pg_catalog.quote_ident(col), rel
+      using errcode = 'feature_not_supported', hint = remedy;
+  end if;
+end
+$$;
+
+-- A relation that cannot be watched, or that the caller may not watch.
+create function cache_invalidation.check_relation(rel regclass) returns void
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  relation record;
+begin
+  if rel is null then
+    raise exception 'watch() needs a table' using errcode = 'null_value_not_allowed', hint = 'For example ''public.quotas''.';
+  end if;
+  select c.relkind, c.relpersistence, c.relowner, c.relnamespace, n.nspname into relation
+    from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+    where c.oid = rel;
+  if not found then
+    raise exception 'the table with oid % does not exist', rel::oid using errcode = 'undefined_table';
+  end if;
+  if relation.relkind in ('v', 'm') then
+    raise exception '% is a view', rel using errcode = 'wrong_object_type',
+      detail = 'A write through a view changes its tables, and triggers fire there.',
+      hint = 'Watch the tables that the view reads.';
+  elsif relation.relkind = 'f' then
+    raise exception '% is a foreign table', rel using errcode = 'wrong_object_type',
+      detail = 'Writes made on the other server fire no trigger here.',
+      hint = 'Install Fencepost in the database that holds the table.';
+  elsif relation.relkind not in ('r', 'p') then
+    raise exception '% is not a table', rel using errcode = 'wrong_object_type', hint = 'Only tables can be watched.';
+  elsif relation.relpersistence = 't' then
+    raise exception '% is a temporary table', rel using errcode = 'wrong_object_type',
+      hint = 'Only permanent tables can be watched: what one session alone sees cannot be cached for others.';
+  elsif relation.nspname in ('pg_catalog', 'information_schema', 'cache_invalidation') then
+    raise exception '% belongs to the system', rel using errcode = 'wrong_object_type', hint = 'Watch a table of your own.';
+  end if;
+  if not pg_catalog.has_schema_privilege('cache_invalidation', 'create') then
+    raise exception 'the role % may not create functions in the schema cache_invalidation', current_user
+      using errcode = 'insufficient_privilege',
+        hint = pg_catalog.format('Run watch() as %s.', (
+          select n.nspowner::regrole from pg_catalog.pg_namespace as n where n.nspname = 'cache_invalidation'));
+  end if;
+  if not pg_catalog.pg_has_role(relation.relowner, 'usage') then
+    raise exception 'the role % may not create triggers on %: it belongs to %', current_user, rel, relation.relowner::regrole
+      using errcode = 'insufficient_privilege',
+        hint = pg_catalog.format('Run watch() as a role that owns both, or: grant %s to %s;', relation.relowner::regrole, current_user);
+  end if;
+  if relation.relpersistence = 'u' then
+    raise notice '% is unlogged: a crash empties it without firing a trigger', rel
+      using hint = 'Start a new epoch after a crash: select cache_invalidation.invalidate(''*'').';
+  end if;
+end
+$$;
+
+-- Everything about one declaration. The last step plans the capturing query itself, as the trigger will run it.
+create function cache_invalidation.check_watch(w cache_invalidation.watches) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  part record;
+  joined record;
+  problem text;
+begin
+  perform cache_invalidation.check_relation(w.rel);
+  if w.target = '*' or cache_invalidation.type_wildcard(w.target) is null then
+    raise exception 'the target % would empty the whole cache at every write', pg_catalog.quote_nullable(w.target)
+      using errcode = 'invalid_parameter_value', hint = 'Name a type: quota:*';
+  end if;
+  for joined in select j.* from cache_invalidation.join_tables(w.join_clause) as j loop
+    if pg_catalog.row_security_active(joined.rel) then
+      raise exception 'row level security hides rows of % from %', joined.rel, current_user
+        using errcode = 'insufficient_privilege',
+          hint = 'Run watch() as the owner of the joined table or as a role with BYPASSRLS.';
+    end if;
+  end loop;
+  for part in select s.* from cache_invalidation.template_segments(w.target) as s where s.col is not null loop
+    if part.alias is null then
+      perform cache_invalidation.check_renderable(w.rel, part.col);
+    else
+      select j.rel into joined from cache_invalidation.join_tables(w.join_clause) as j where j.alias = part.alias;
+      if not found then
+        raise exception 'the target % names the table alias %, which no join defines', pg_catalog.quote_literal(w.target), part.alias
+          using errcode = 'invalid_parameter_value',
+            hint = pg_catalog.format('Add join => ''public.parent %s on %s.id = row.parent_id''.', part.alias, part.alias);
+      end if;
+      perform cache_invalidation.check_renderable(joined.rel, part.col);
+    end if;
+  end loop;
+  if pg_catalog.cardinality(w.columns) = 0 then
+    raise exception 'columns is empty' using errcode = 'invalid_parameter_value',
+      hint = 'Leave it out (null) when every update counts.';
+  end if;
+  for part in
+    select c.name, a.attgenerated
+    from pg_catalog.unnest(w.columns) as c(name)
+    left join pg_catalog.pg_attribute as a on a.attrelid = w.rel and a.attname = c.name and a.attnum > 0 and not a.attisdropped
+    where a.attnum is null or a.attgenerated = 'v'
+  loop
+    -- raises: the column is missing, or virtual
+    perform cache_invalidation.check_renderable(w.rel, part.name);
+  end loop;
+  begin
+    perform cache_invalidation.plan_capture(w);
+  exception
+    when insufficient_privilege or undefined_column or undefined_table or undefined_function or syntax_error
+      or invalid_column_reference or ambiguous_column or datatype_mismatch or undefined_object
+    then
+      get stacked diagnostics problem = message_text;
+      raise exception 'the watch of % for % cannot be planned: %', w.rel, pg_catalog.quote_literal(w.target), problem
+        using errcode = sqlstate, hint = 'Check the join: its tables and columns, and the rights of ' || current_user || ' on them.';
+  end;
+end
+$$;
+
+-- Plans (never runs) the queries of the capture function against the table itself.
+create function cache_invalidation.plan_capture(w cache_invalidation.watches) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  rows_sql text := pg_catalog.format('(select * from only %s)', w.rel);
+  from_sql text;
+begin
+  from_sql := case
+    when w.columns is null then rows_sql || ' as "row"'
+    else cache_invalidation.changed_rows_sql(w, rows_sql, rows_sql)
+  end;
+  execute pg_catalog.format('explain select distinct %s from %s%s',
+    cache_invalidation.target_expression(w.target), from_sql, cache_invalidation.join_sql(w));
+end
+$$;

@@ -1,0 +1,252 @@
+-- Fencepost 7/9: watch() and unwatch(), and refresh(), which brings functions and triggers in line with the declarations.
+
+-- Writes in ways that fire no statement trigger of this table: through a partitioned table or an inheritance parent,
+-- and from a publication.
+create function cache_invalidation.needs_row_triggers(rel regclass) returns boolean
+language sql stable
+return exists (select from pg_class as c where c.oid = rel and c.relkind = 'p')
+  or exists (select from pg_inherits as i where i.inhrelid = rel)
+  or exists (select from pg_subscription_rel as s where s.srrelid = rel);
+
+-- The triggers that a watch must have: on which table, name, function, and the rest of CREATE TRIGGER.
+create function cache_invalidation.wanted_triggers(w cache_invalidation.watches)
+returns table (rel regclass, name text, function_name text, definition text)
+language sql stable
+set search_path = ''
+as $$
+  select w.rel, pg_catalog.format('fencepost_%s_%s', w.id, kind.name),
+    pg_catalog.format('%s_%s', kind.function_prefix, w.id), kind.definition
+  from pg_catalog.pg_class as c,
+    (values
+      (false, false, 'insert', 'capture', 'after insert on %s referencing new table as new_rows for each statement'),
+      (false, false, 'update', 'capture', 'after update on %s referencing old table as old_rows new table as new_rows for each statement'),
+      (false, false, 'delete', 'capture', 'after delete on %s referencing old table as old_rows for each statement'),
+      (true, false, 'row', 'capture', 'after insert or update or delete on %s for each row'),
+      (true, true, 'reduce_insert', 'reduce', 'after insert on %s referencing new table as new_rows for each statement'),
+      (true, true, 'reduce_update', 'reduce', 'after update on %s referencing new table as new_rows for each statement'),
+      (true, true, 'reduce_delete', 'reduce', 'after delete on %s referencing old table as old_rows for each statement')
+    ) as kind(row_level, partitioned, name, function_prefix, definition)
+  where c.oid = w.rel and kind.row_level = w.row_level and (c.relkind = 'p' or not kind.partitioned)
+  union all
+  -- TRUNCATE triggers are not inherited: one for the table and one for each of its partitions
+  select tree.relid, pg_catalog.format('fencepost_%s_truncate', w.id), pg_catalog.format('capture_%s', w.id),
+    'after truncate on %s for each statement'
+  from (
+    select t.relid from pg_catalog.pg_partition_tree(w.rel) as t
+    union
+    select w.rel
+  ) as tree
+  join pg_catalog.pg_class as c on c.oid = tree.relid and c.relkind in ('r', 'p')
+$$;
+
+-- The triggers that a watch has, and whether each fires always.
+create function cache_invalidation.present_triggers(w cache_invalidation.watches)
+returns table (rel regclass, name text, function_name text, always boolean)
+language sql stable
+set search_path = ''
+as $$
+  select t.tgrelid::regclass, t.tgname::text, p.proname::text, t.tgenabled = 'A'
+  from pg_catalog.pg_trigger as t
+  join pg_catalog.pg_proc as p on p.oid = t.tgfoid
+  where p.pronamespace = 'cache_invalidation'::regnamespace
+    and p.proname in ('capture_' || w.id, 'reduce_' || w.id)
+    and t.tgparentid = 0
+$$;
+
+-- Writes one generated trigger function if its text changed. Takes no lock on any table.
+create function cache_invalidation.write_function(name text, body text, settings text) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if exists (
+    select from pg_catalog.pg_proc as p
+    where p.pronamespace = 'cache_invalidation'::regnamespace and p.proname = name and p.prosrc = body
+  ) then
+    return;
+  end if;
+  execute pg_catalog.format(
+    'create or replace function cache_invalidation.%I() returns trigger language plpgsql security definer set search_path = '''' %s as %L',
+    name, settings, body);
+  execute pg_catalog.format('revoke all on function cache_invalidation.%I() from public', name);
+end
+$$;
+
+-- Drops a generated trigger function, if it is there.
+create function cache_invalidation.drop_function(name text) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if pg_catalog.to_regprocedure(pg_catalog.format('cache_invalidation.%I()', name)) is not null then
+    execute pg_catalog.format('drop function cache_invalidation.%I()', name);
+  end if;
+end
+$$;
+
+-- Brings one watch's functions and triggers in line. What is right already is left alone and takes no lock.
+create function cache_invalidation.apply_watch(w cache_invalidation.watches) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  wanted record;
+  stale record;
+  previous_timeout text := pg_catalog.current_setting('lock_timeout');
+begin
+  perform cache_invalidation.write_function('capture_' || w.id, cache_invalidation.capture_body(w),
+    -- the text of a projection must tell different values apart whatever the writer's session has set
+    case when w.columns is null then '' else 'set extra_float_digits = 1 set intervalstyle = postgres set bytea_output = hex' end);
+  if w.row_level then
+    perform cache_invalidation.write_function('reduce_' || w.id, cache_invalidation.reduce_body(w), 'set enable_seqscan = off');
+  end if;
+  -- Creating a trigger waits for writers, and other writers wait behind it: not for long.
+  if previous_timeout = '0' then
+    perform pg_catalog.set_config('lock_timeout', '3s', true);
+  end if;
+  for stale in
+    select p.* from cache_invalidation.present_triggers(w) as p
+    where not exists (
+      select from cache_invalidation.wanted_triggers(w) as n
+      where n.rel = p.rel and n.name = p.name and n.function_name = p.function_name)
+  loop
+    execute pg_catalog.format('drop trigger %I on %s', stale.name, stale.rel);
+  end loop;
+  for wanted in
+    select n.*, p.name is null as missing
+    from cache_invalidation.wanted_triggers(w) as n
+    left join cache_invalidation.present_triggers(w) as p on p.rel = n.rel and p.name = n.name
+    where p.always is not true
+  loop
+    if wanted.missing then
+      execute pg_catalog.format('create trigger %I %s execute function cache_invalidation.%I()',
+        wanted.name, pg_catalog.format(wanted.definition, wanted.rel), wanted.function_name);
+    end if;
+    -- also when session_replication_role is replica
+    execute pg_catalog.format('alter table %s enable always trigger %I', wanted.rel, wanted.name);
+  end loop;
+  if not w.row_level then
+    perform cache_invalidation.drop_function('reduce_' || w.id);
+  end if;
+  perform pg_catalog.set_config('lock_timeout', previous_timeout, true);
+exception
+  when lock_not_available then
+    raise exception 'the table % is busy: no lock within %', w.rel, pg_catalog.current_setting('lock_timeout')
+      using errcode = 'lock_not_available',
+        hint = 'Nothing was changed. Try again at a quieter moment, or set lock_timeout higher; until then writers may wait.';
+end
+$$;
+
+-- Removes a watch's triggers and functions; its table may be gone already.
+create function cache_invalidation.remove_watch(w cache_invalidation.watches) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  present record;
+begin
+  for present in select p.* from cache_invalidation.present_triggers(w) as p loop
+    execute pg_catalog.format('drop trigger %I on %s', present.name, present.rel);
+  end loop;
+  perform cache_invalidation.drop_function('capture_' || w.id);
+  perform cache_invalidation.drop_function('reduce_' || w.id);
+  delete from cache_invalidation.watches as gone where gone.id = w.id;
+end
+$$;
+
+-- Declares that writes to rel invalidate target. Idempotent; another declaration for the same table and target
+-- replaces the old one. A table may be watched for several targets.
+--
+--   rel           the table
+--   target        key or pattern with {column} placeholders, for example quota:{org_id}:*
+--   columns       only updates that change one of these columns count (null: all). Changes of the columns in the
+--                 target, inserts, deletes and truncates always count.
+--   min_interval  after one invalidation of a target, the next of it waits until this has passed; the last is never lost
+--   "join"        schema.table alias on condition, for {alias.column} placeholders; the changed row is `row`
+--
+-- Gives the watch's id. Raises for what cannot be watched, with a hint; waits at most lock_timeout (3 s when unset).
+create function cache_invalidation.watch(
+  rel regclass, target text, columns text[] default null, min_interval interval default null, "join" text default null
+) returns integer
+language plpgsql
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  declared cache_invalidation.watches;
+  existing cache_invalidation.watches;
+begin
+  declared.rel := watch.rel;
+  declared.target := watch.target;
+  declared.columns := watch.columns;
+  declared.min_interval := watch.min_interval;
+  declared.join_clause := nullif(pg_catalog.btrim(watch."join"), '');
+  if watch.min_interval <= interval '0' then
+    raise exception 'min_interval must be positive, not %', watch.min_interval
+      using errcode = 'invalid_parameter_value', hint = 'Leave it out (null) to invalidate at once, always.';
+  end if;
+  perform cache_invalidation.check_watch(declared);
+  declared.row_level := cache_invalidation.needs_row_triggers(watch.rel);
+  declared.column_numbers := cache_invalidation.number_columns(declared);
+
+  insert into cache_invalidation.watches as w (rel, target, columns, min_interval, join_clause, row_level, column_numbers)
+  values (declared.rel, declared.target, declared.columns, declared.min_interval, declared.join_clause, declared.row_level, declared.column_numbers)
+  on conflict (rel, target) do update
+    set columns = excluded.columns, min_interval = excluded.min_interval, join_clause = excluded.join_clause,
+      row_level = excluded.row_level, column_numbers = excluded.column_numbers
+  returning w.* into existing;
+  perform cache_invalidation.apply_watch(existing);
+  perform cache_invalidation.apply_dependents(existing);
+  return existing.id;
+end
+$$;
+
+-- Takes back one declaration, or all of a table. Gives how many there were.
+create function cache_invalidation.unwatch(rel regclass, target text default null) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  w cache_invalidation.watches;
+  removed integer := 0;
+begin
+  for w in
+    select found.* from cache_invalidation.watches as found
+    where found.rel = unwatch.rel and (unwatch.target is null or found.target = unwatch.target)
+  loop
+    perform cache_invalidation.remove_watch(w);
+    perform cache_invalidation.apply_dependents(w);
+    removed := removed + 1;
+  end loop;
+  return removed;
+end
+$$;
+
+-- The names and numbers of the columns that a declaration names.
+create function cache_invalidation.number_columns(w cache_invalidation.watches) returns jsonb
+language sql stable
+set search_path = ''
+as $$
+  select coalesce(pg_catalog.jsonb_object_agg(a.attname, a.attnum), '{}')
+  from pg_catalog.unnest(cache_invalidation.named_columns(w.target, w.columns, w.join_clause)) as named(col)
+  join pg_catalog.pg_attribute as a on a.attrelid = w.rel and a.attname = named.col and a.attnum > 0 and not a.attisdropped
+$$;
+
+-- Whether a joined row may be missing depends on what else is watched (see join_sql): rewrite the functions of the
+-- watches that join this one's table.
+create function cache_invalidation.apply_dependents(changed cache_invalidation.watches) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  w cache_invalidation.watches;
+begin
+  for w in
+    select dependent.* from cache_invalidation.watches as dependent
+    where dependent.id <> changed.id
+      and exists (select from cache_invalidation.join_tables(dependent.join_clause) as j where j.rel = changed.rel)
+  loop
+    perform cache_invalidation.apply_watch(w);
+  end loop;
+end
+$$;

@@ -1,0 +1,63 @@
+-- Fencepost 9/9, part 1: settling a backlog by a new epoch. An entry is a hit only under the epoch in the heartbeat, so a new
+-- epoch is the whole cache invalidated in one command. Rows are never dropped for their age; a backlog is settled by
+--
+--   1. S := select pg_current_snapshot()          what has been committed until now
+--   2. E := select cache_invalidation.new_epoch()
+--   3. SET the heartbeat to E in Redis, confirmed
+--   4. select cache_invalidation.discard(S, n)    until it gives less than n: exactly the rows visible in S
+--
+-- Sound because an entry that is a hit after 3 was loaded after 3, hence after S, and has seen all that S shows.
+-- If the worker dies in between, the rows are still there.
+
+-- Starts a new epoch, gives its value.
+create function cache_invalidation.new_epoch() returns text
+language sql
+set search_path = ''
+as $$
+  update cache_invalidation.epoch
+    set value = pg_catalog.replace(pg_catalog.gen_random_uuid()::text, '-', ''), started_at = pg_catalog.clock_timestamp()
+    returning value
+$$;
+
+-- Removes at most max_rows rows visible in the snapshot, gives how many.
+create function cache_invalidation.discard(snapshot pg_snapshot, max_rows integer default 50000) returns bigint
+language plpgsql
+set search_path = '' set enable_seqscan = off
+as $$
+declare
+  removed bigint;
+begin
+  delete from cache_invalidation.outbox as o
+    where (o.xid, o.id) in (
+      select old.xid, old.id from cache_invalidation.outbox as old
+      where old.xid < pg_snapshot_xmax(discard.snapshot) and pg_visible_in_snapshot(old.xid, discard.snapshot)
+      order by old.xid, old.id
+      limit max_rows
+    );
+  get diagnostics removed = row_count;
+  return removed;
+end
+$$;
+
+-- Without a worker: replaces the rows of the outbox by one for `*`, which the worker, once there, answers with a new
+-- epoch. By hand or from pg_cron; does nothing while there are no more than more_than rows. Gives how many rows were
+-- replaced. Rows that are committed while it runs stay.
+create function cache_invalidation.compact(more_than bigint default 1) returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+  removed bigint;
+begin
+  perform from cache_invalidation.outbox offset greatest(more_than, 1) limit 1;
+  if not found then
+    return 0;
+  end if;
+  delete from cache_invalidation.outbox;
+  get diagnostics removed = row_count;
+  if removed > 0 then
+    perform cache_invalidation.invalidate('*');
+  end if;
+  return removed;
+end
+$$;

@@ -1,0 +1,53 @@
+-- Fencepost: privileges. No API role can reach anything here, and nobody but the worker's role gets anything.
+-- Writers need no right: the capture functions run as their owner. The last migration of the engine, so that it
+-- covers every object before it; a later migration that adds functions repeats the first statement.
+
+revoke all on all functions in schema cache_invalidation from public;
+revoke all on all tables in schema cache_invalidation from public;
+revoke all on all sequences in schema cache_invalidation from public;
+
+-- Supabase's API roles, where they exist: default privileges of a project may have granted them something.
+do $$
+declare
+  api_role text;
+begin
+  foreach api_role in array array['anon', 'authenticated', 'service_role'] loop
+    if exists (select from pg_catalog.pg_roles as r where r.rolname = api_role) then
+      execute format('revoke all on schema cache_invalidation from %I', api_role);
+      execute format('revoke all on all tables in schema cache_invalidation from %I', api_role);
+      execute format('revoke all on all functions in schema cache_invalidation from %I', api_role);
+      execute format('revoke all on all sequences in schema cache_invalidation from %I', api_role);
+    end if;
+  end loop;
+end
+$$;
+
+grant usage on schema cache_invalidation to fencepost_worker;
+-- claim, acknowledge, discard, compact
+grant select, delete on cache_invalidation.outbox to fencepost_worker;
+grant select on cache_invalidation.watches to fencepost_worker;
+grant select, insert, update, delete on cache_invalidation.deferred to fencepost_worker;
+grant select, update on cache_invalidation.epoch to fencepost_worker;
+grant execute on function
+  cache_invalidation.claim(text, integer),
+  cache_invalidation.defer(cache_invalidation.outbox[]),
+  cache_invalidation.acknowledge(xid8[], bigint[]),
+  cache_invalidation.due(integer),
+  cache_invalidation.settle(text[]),
+  cache_invalidation.next_due(),
+  cache_invalidation.new_epoch(),
+  cache_invalidation.discard(pg_snapshot, integer),
+  cache_invalidation.compact(bigint),
+  -- SECURITY DEFINER: the worker's role may insert only through it
+  cache_invalidation.invalidate(text)
+to fencepost_worker;
+
+-- The worker vacuums the outbox after many deletions, so that its size stays flat. Postgres 17 can grant just
+-- that; before, only the table's owner can, and otherwise autovacuum does it once a minute.
+do $$
+begin
+  if current_setting('server_version_num')::integer >= 170000 then
+    execute 'grant maintain on cache_invalidation.outbox, cache_invalidation.deferred to fencepost_worker';
+  end if;
+end
+$$;
