@@ -1,0 +1,45 @@
+/**
+ * Exact decimal arithmetic on non-negative numbers, for prices times tokens: an integer and the number of its digits that
+ * stand after the point. Binary fractions cannot hold 0.1, and a bill is a sum of very many of them.
+ */
+
+export interface Decimal {
+  readonly units: bigint;
+  /** Digits after the point: units 1250 with scale 3 is 1.25. */
+  readonly scale: number;
+}
+
+export const ZERO: Decimal = { units: 0n, scale: 0 };
+
+/**
+ * Reads plain decimal notation such as `0.003625`, which is how Postgres writes a numeric.
+ * @throws RangeError for anything else: signs, exponents, NaN
+ */
+export function parseDecimal(text: string): Decimal {
+  const match = /^(\d{1,40})(?:\.(\d{1,40}))?$/.exec(text);
+  if (match === null) throw new RangeError('Not a plain decimal number.');
+  const [, whole = '0', fraction = ''] = match;
+  return { units: BigInt(whole + fraction), scale: fraction.length };
+}
+
+/** a + b */
+export function add(a: Decimal, b: Decimal): Decimal {
+  const scale = Math.max(a.scale, b.scale);
+  return {
+    units: a.units * 10n ** BigInt(scale - a.scale) + b.units * 10n ** BigInt(scale - b.scale),
+    scale,
+  };
+}
+
+/** What `tokens` cost at a price for a million: price × tokens ÷ 10⁶, exactly (dividing by a power of ten moves the point). */
+export function costOfTokens(pricePerMillion: Decimal, tokens: number): Decimal {
+  return { units: pricePerMillion.units * BigInt(tokens), scale: pricePerMillion.scale + 6 };
+}
+
+/** Plain notation without trailing zeros: `0.00125`, `3`. */
+export function formatDecimal({ units, scale }: Decimal): string {
+  const digits = units.toString().padStart(scale + 1, '0');
+  const whole = digits.slice(0, digits.length - scale);
+  const fraction = digits.slice(digits.length - scale).replace(/0+$/, '');
+  return fraction === '' ? whole : `${whole}.${fraction}`;
+}

@@ -1,0 +1,110 @@
+/**
+ * cost-estimate: what a call would cost, from the model's cached list price, in exact decimal arithmetic.
+ */
+import type { Caller } from '../_shared/authorise.ts';
+import { readShared, signedIn } from '../_shared/authorise-read.ts';
+import { createEndpoint } from '../_shared/http.ts';
+import type { Parameters } from '../_shared/http-input.ts';
+import type { FunctionDependencies, Handler } from '../_shared/http-start.ts';
+import type { CostAnswer, CostRequest } from '../_shared/http-types.ts';
+import { keys } from '../_shared/keys.ts';
+import { Problem } from '../_shared/problem.ts';
+import { add, costOfTokens, type Decimal, formatDecimal, parseDecimal, ZERO } from './decimal.ts';
+
+/** A row of model_prices, its numbers as text: read as JSON numbers they would already be rounded. */
+export interface PriceRow {
+  readonly currency: string;
+  readonly input_per_mtok: string | null;
+  readonly cached_input_per_mtok: string | null;
+  readonly output_per_mtok: string | null;
+}
+
+const COLUMNS = 'currency,input_per_mtok::text,cached_input_per_mtok::text,output_per_mtok::text';
+
+export function createHandler(dependencies: FunctionDependencies): Handler {
+  return createEndpoint({
+    name: 'cost-estimate',
+    parameters: ['provider', 'model', 'input_tokens', 'output_tokens', 'cached_tokens'],
+    allowedOrigins: dependencies.settings.allowedOrigins,
+    answer: async ({ request, parameters, timing }) => {
+      const caller = await timing.measure('auth', () => dependencies.authenticate(request));
+      refuseAnonymous(caller);
+      const asked = costRequest(parameters);
+      const { value, cache } = await readShared<PriceRow | null>(
+        { ...dependencies, caller, timing },
+        keys.cost(asked.provider, asked.model),
+        async () =>
+          (await dependencies.database.ask(caller, (client) =>
+            client
+              .from('model_prices')
+              .select(COLUMNS)
+              .eq('provider', asked.provider)
+              .eq('model', asked.model)
+              .maybeSingle(),
+          )) as PriceRow | null,
+      );
+      if (value === null) {
+        throw new Problem('PRICE_NOT_FOUND', 'No price is known for this model.', { outcome: cache });
+      }
+      return { body: estimate(asked, value), cache };
+    },
+  });
+}
+
+/** @throws Problem INVALID_PARAMETER */
+export function costRequest(parameters: Parameters): Required<CostRequest> {
+  const asked = {
+    provider: parameters.identifier('provider'),
+    model: parameters.identifier('model'),
+    input_tokens: parameters.count('input_tokens'),
+    output_tokens: parameters.count('output_tokens'),
+    cached_tokens: parameters.count('cached_tokens', 0),
+  };
+  if (asked.cached_tokens > asked.input_tokens) {
+    throw new Problem('INVALID_PARAMETER', 'cached_tokens are part of input_tokens and cannot exceed them.', {
+      field: 'cached_tokens',
+    });
+  }
+  return asked;
+}
+
+/**
+ * The cost of a request at a price. Cached input without a price of its own costs what input does.
+ * @throws Problem PRICE_NOT_FOUND when tokens are asked for whose price is not known
+ */
+export function estimate(asked: Required<CostRequest>, price: PriceRow): CostAnswer {
+  const input = costOf(price.input_per_mtok, asked.input_tokens - asked.cached_tokens, 'input');
+  const cached = costOf(
+    price.cached_input_per_mtok ?? price.input_per_mtok,
+    asked.cached_tokens,
+    'cached input',
+  );
+  const output = costOf(price.output_per_mtok, asked.output_tokens, 'output');
+  return {
+    ...asked,
+    currency: price.currency,
+    cost: formatDecimal(add(add(input, cached), output)),
+    breakdown: {
+      input: formatDecimal(input),
+      cached_input: formatDecimal(cached),
+      output: formatDecimal(output),
+    },
+    price: {
+      input_per_mtok: price.input_per_mtok,
+      cached_input_per_mtok: price.cached_input_per_mtok,
+      output_per_mtok: price.output_per_mtok,
+    },
+  };
+}
+
+function costOf(price: string | null, tokens: number, kind: string): Decimal {
+  if (tokens === 0) return ZERO;
+  if (price === null)
+    throw new Problem('PRICE_NOT_FOUND', `No price for ${kind} tokens is known for this model.`);
+  return costOfTokens(parseDecimal(price), tokens);
+}
+
+/** Prices are for everyone who is signed in, and for the service. */
+function refuseAnonymous(caller: Caller): void {
+  if (caller.kind !== 'service') signedIn(caller);
+}

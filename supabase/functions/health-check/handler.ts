@@ -1,0 +1,68 @@
+/**
+ * health-check: whether the service answers, and how well. Public, so it says nothing that is anyone's: no address, no token,
+ * no key. 503 only when the database is away, since without it nothing can be answered; a cache that is away costs time only.
+ *
+ * The checks run at most once a second an isolate, whoever asks: a public address must not be a lever on the database.
+ */
+import { createEndpoint } from '../_shared/http.ts';
+import type { FunctionDependencies, Handler } from '../_shared/http-start.ts';
+import type { HealthAnswer } from '../_shared/http-types.ts';
+
+/** How long one examination is good for, in milliseconds. */
+const FRESH_MS = 1_000;
+
+type Examined = HealthAnswer['database'] & { readonly secondsBehind: number | null };
+
+export function createHandler(dependencies: FunctionDependencies): Handler {
+  let latest: { readonly at: number; readonly answer: Promise<HealthAnswer> } | undefined;
+  return createEndpoint({
+    name: 'health-check',
+    parameters: [],
+    allowedOrigins: dependencies.settings.allowedOrigins,
+    answer: async () => {
+      const now = dependencies.now();
+      if (latest === undefined || now - latest.at >= FRESH_MS || now < latest.at) {
+        latest = { at: now, answer: examine(dependencies) };
+      }
+      const body = await latest.answer;
+      return { body, status: body.status === 'unhealthy' ? 503 : 200 };
+    },
+  });
+}
+
+/** Asks the cache and the database at the same time. */
+export async function examine(dependencies: FunctionDependencies): Promise<HealthAnswer> {
+  const [cache, database] = await Promise.all([dependencies.cache.ping(), askDatabase(dependencies)]);
+  const isWorkerAlive = cache.connected ? cache.heartbeat === 'alive' : null;
+  return {
+    status: !database.connected ? 'unhealthy' : cache.connected && isWorkerAlive ? 'healthy' : 'degraded',
+    cache: {
+      enabled: cache.enabled,
+      connected: cache.connected,
+      keyCount: cache.keyCount ?? 0,
+      latencyMs: rounded(cache.latencyMs),
+    },
+    database: { connected: database.connected, latencyMs: database.latencyMs },
+    worker: { alive: isWorkerAlive, secondsBehind: database.secondsBehind },
+  };
+}
+
+async function askDatabase({ database }: FunctionDependencies): Promise<Examined> {
+  const startedAt = performance.now();
+  try {
+    const reply = (await database.askPublic((client) => client.rpc('cache_health'))) as {
+      seconds_behind?: number;
+    } | null;
+    return {
+      connected: true,
+      latencyMs: rounded(performance.now() - startedAt),
+      secondsBehind: reply?.seconds_behind ?? null,
+    };
+  } catch {
+    return { connected: false, latencyMs: null, secondsBehind: null };
+  }
+}
+
+function rounded(milliseconds: number | null): number | null {
+  return milliseconds === null ? null : Math.round(milliseconds * 10) / 10;
+}

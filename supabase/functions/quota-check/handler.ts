@@ -1,0 +1,85 @@
+/**
+ * quota-check: may this organisation make another call to this model?
+ *
+ * What is cached is the quota's row; `remaining`, and the start of a new period, follow from the time of each answer. So an
+ * answer that is a hit across the end of a period is right as well.
+ */
+import { readForOrganisation } from '../_shared/authorise-read.ts';
+import { createEndpoint } from '../_shared/http.ts';
+import type { FunctionDependencies, Handler } from '../_shared/http-start.ts';
+import type { Period, QuotaAnswer, QuotaRequest } from '../_shared/http-types.ts';
+import { keys } from '../_shared/keys.ts';
+import { Problem } from '../_shared/problem.ts';
+
+/** A quota as quota_answer() gives it. */
+export interface QuotaRow {
+  readonly provider: string | null;
+  readonly model: string | null;
+  readonly limit: number | null;
+  readonly used: number;
+  readonly period: Period;
+  readonly resets_at: string;
+}
+
+export function createHandler(dependencies: FunctionDependencies): Handler {
+  return createEndpoint({
+    name: 'quota-check',
+    parameters: ['org', 'provider', 'model'],
+    allowedOrigins: dependencies.settings.allowedOrigins,
+    answer: async ({ request, parameters, timing }) => {
+      const caller = await timing.measure('auth', () => dependencies.authenticate(request));
+      const asked: QuotaRequest = {
+        org: parameters.identifier('org'),
+        provider: parameters.identifier('provider'),
+        model: parameters.identifier('model'),
+      };
+      const { value, cache } = await readForOrganisation(
+        { ...dependencies, caller, timing },
+        asked.org,
+        keys.quota(asked.org, asked.provider, asked.model),
+        (client) =>
+          client.rpc('quota_answer', { org_id: asked.org, provider: asked.provider, model: asked.model }),
+      );
+      if (value === null) {
+        throw new Problem('QUOTA_NOT_FOUND', 'No quota covers this model. Add a row to quotas.', {
+          outcome: cache,
+        });
+      }
+      return { body: answerFrom(asked, value as QuotaRow, dependencies.now()), cache };
+    },
+  });
+}
+
+/** What a quota's row means at a time (milliseconds since 1970). */
+export function answerFrom(asked: QuotaRequest, row: QuotaRow, now: number): QuotaAnswer {
+  const hasEnded = Date.parse(row.resets_at) <= now;
+  const used = hasEnded ? 0 : row.used;
+  const remaining = row.limit === null ? null : Math.max(row.limit - used, 0);
+  return {
+    ...asked,
+    allowed: remaining === null || remaining > 0,
+    scope: row.model !== null ? 'model' : row.provider !== null ? 'provider' : 'organization',
+    limit: row.limit,
+    used,
+    remaining,
+    period: row.period,
+    resets_at: hasEnded ? endOfPeriod(row.period, now) : row.resets_at,
+  };
+}
+
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+
+/** When the period that contains `now` ends, in UTC; as record_usage() computes it. Weeks begin on Monday. */
+export function endOfPeriod(period: Period, now: number): string {
+  const date = new Date(now);
+  const day = Date.UTC(date.getUTCFullYear(), date.getUTCMonth(), date.getUTCDate());
+  const daysSinceMonday = (date.getUTCDay() + 6) % 7;
+  const ends: Readonly<Record<Period, number>> = {
+    hour: now - (now % HOUR_MS) + HOUR_MS,
+    day: day + DAY_MS,
+    week: day + (7 - daysSinceMonday) * DAY_MS,
+    month: Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + 1, 1),
+  };
+  return new Date(ends[period]).toISOString();
+}

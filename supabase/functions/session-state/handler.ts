@@ -1,0 +1,36 @@
+/**
+ * session-state: the state of one's own workbench session. A session that is someone else's is answered as one that does not
+ * exist, on a hit as on a miss.
+ */
+import { readOwn, signedIn } from '../_shared/authorise-read.ts';
+import { createEndpoint } from '../_shared/http.ts';
+import type { FunctionDependencies, Handler } from '../_shared/http-start.ts';
+import type { SessionAnswer } from '../_shared/http-types.ts';
+import { keys } from '../_shared/keys.ts';
+import { Problem } from '../_shared/problem.ts';
+
+const COLUMNS = 'id,user_id,org_id,status,state,updated_at';
+
+export function createHandler(dependencies: FunctionDependencies): Handler {
+  return createEndpoint({
+    name: 'session-state',
+    parameters: ['id'],
+    allowedOrigins: dependencies.settings.allowedOrigins,
+    answer: async ({ request, parameters, timing }) => {
+      const caller = await timing.measure('auth', () => dependencies.authenticate(request));
+      const owner = caller.kind === 'service' ? undefined : signedIn(caller).userId;
+      const id = parameters.identifier('id');
+      const { value, cache } = await readOwn<SessionAnswer>(
+        { ...dependencies, caller, timing },
+        keys.session(id),
+        (client) => client.from('sessions').select(COLUMNS).eq('id', id).maybeSingle(),
+        // Absence is not stored: this caller finding nothing does not mean that there is nothing.
+        { isOwn: (row) => row.user_id === owner, storeAbsence: false },
+      );
+      if (value === null) {
+        throw new Problem('SESSION_NOT_FOUND', 'You have no session with this id.', { outcome: cache });
+      }
+      return { body: value, cache };
+    },
+  });
+}

@@ -1,0 +1,53 @@
+/**
+ * usage-summary: tokens, requests and cost of an organisation over some days, by model and by day.
+ *
+ * Never more than a minute behind: the first event after a quiet minute makes cached summaries unreadable at once, later ones
+ * at most once a minute (the watch on usage_events), and the last of a burst is never lost.
+ */
+import { readForOrganisation } from '../_shared/authorise-read.ts';
+import { createEndpoint } from '../_shared/http.ts';
+import type { Parameters } from '../_shared/http-input.ts';
+import type { FunctionDependencies, Handler } from '../_shared/http-start.ts';
+import type { UsageAnswer, UsageRequest } from '../_shared/http-types.ts';
+import { keys } from '../_shared/keys.ts';
+import { Problem } from '../_shared/problem.ts';
+
+const DAY_MS = 86_400_000;
+/** A leap year. Longer ranges are reports, not something to wait for. */
+export const MAX_DAYS = 366;
+
+export function createHandler(dependencies: FunctionDependencies): Handler {
+  return createEndpoint({
+    name: 'usage-summary',
+    parameters: ['org', 'start', 'end'],
+    allowedOrigins: dependencies.settings.allowedOrigins,
+    answer: async ({ request, parameters, timing }) => {
+      const caller = await timing.measure('auth', () => dependencies.authenticate(request));
+      const asked = usageRequest(parameters);
+      const { value, cache } = await readForOrganisation(
+        { ...dependencies, caller, timing },
+        asked.org,
+        keys.usage(asked.org, asked.start, asked.end),
+        (client) =>
+          client.rpc('usage_answer', { org_id: asked.org, start_date: asked.start, end_date: asked.end }),
+      );
+      const answer: UsageAnswer = { ...asked, ...(value as Omit<UsageAnswer, keyof UsageRequest>) };
+      return { body: answer, cache };
+    },
+  });
+}
+
+/** @throws Problem INVALID_PARAMETER */
+export function usageRequest(parameters: Parameters): UsageRequest {
+  const org = parameters.identifier('org');
+  const start = parameters.date('start');
+  const end = parameters.date('end');
+  const days = (Date.parse(end) - Date.parse(start)) / DAY_MS + 1;
+  if (days < 1) {
+    throw new Problem('INVALID_PARAMETER', 'end must not be before start.', { field: 'end' });
+  }
+  if (days > MAX_DAYS) {
+    throw new Problem('INVALID_PARAMETER', `Ask for at most ${MAX_DAYS} days.`, { field: 'end' });
+  }
+  return { org, start, end };
+}
