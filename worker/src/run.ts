@@ -13,22 +13,28 @@ import type { Configuration } from './configuration.ts';
 import { drainPool } from './database/connections.ts';
 import { explainDatabaseError, isPermanent } from './database/database-errors.ts';
 import { checkDatabase } from './database/preconditions.ts';
-import type { DoorbellState } from './doorbell/doorbell.ts';
+import type { DoorbellState, DrainOutcome } from './doorbell/doorbell.ts';
 import { Echo } from './doorbell/echo.ts';
 import { lockHolders } from './doorbell/holders.ts';
 import { Leadership, type Role } from './doorbell/leadership.ts';
 import { Listener } from './doorbell/listener.ts';
+import { settleBacklog } from './drain/backlog.ts';
 import { Drain } from './drain/drain.ts';
 import { Flow } from './drain/flow.ts';
 import { Outbox } from './drain/outbox.ts';
 import { Report } from './drain/report.ts';
-import { asWorkerError, WorkerError } from './errors.ts';
+import { Tidy } from './drain/tidy.ts';
+import { asWorkerError, describe, type WorkerError } from './errors.ts';
 import { ExitCode } from './exit-codes.ts';
 import { Heartbeat } from './heartbeat/heartbeat.ts';
 import { type Readiness, readiness } from './http/readiness.ts';
 import { startHttpServer } from './http/server.ts';
 import { createLog, type Log } from './log.ts';
 import { Metrics } from './metrics/metrics.ts';
+import { openBackend } from './queue/backend.ts';
+import { createProcessors } from './queue/processors.ts';
+import { QueueLife } from './queue/queue-life.ts';
+import { WorkQueue } from './queue/work-queue.ts';
 import { Trouble } from './trouble.ts';
 
 export interface RunningWorker {
@@ -42,6 +48,9 @@ export interface RunningWorker {
    */
   stop(): Promise<{ finished: boolean }>;
 }
+
+/** Entries compared in one audit. */
+const AUDIT_SAMPLE = 200;
 
 /** Below the 5 s that a stopping worker may take in all. */
 const FINISH_WITHIN_MS = 4_000;
@@ -98,6 +107,7 @@ export async function startWorker(
     startEpoch: () => heartbeat.startEpoch('asked for by the target *'),
     onTrouble,
     onConfirmed: (batch) => {
+      tidy.deleted(batch.rows.length);
       metrics.batch(
         batch.rows.map((row) => row.ageMs),
         batch.targets,
@@ -106,13 +116,47 @@ export async function startWorker(
       );
       report.confirmed(batch);
     },
+    onWidened: (row) =>
+      log.warn(
+        { target: row.target, sqlstate: row.error },
+        `A value of a watched table could not be made a key (${row.error}): ${row.target} is invalidated instead.`,
+      ),
+    confirmedOnce: async (targets) => {
+      if (configuration.replicaLagMs === 0) return;
+      await queue.use((jobs) => jobs.addSecondDelete(targets, configuration.replicaLagMs));
+    },
     setAside: async (target, failure) => {
-      throw new WorkerError('QUEUE_UNAVAILABLE', `Redis refuses the target ${target}: ${failure.message}`);
+      metrics.refused.inc();
+      log.warn(
+        { target, code: failure.code },
+        `Redis refuses the target ${target}; retrying it apart. ${failure.message}`,
+      );
+      await queue.use((jobs) => jobs.addRetry(target, failure.code));
     },
-    sweep: async (target) => {
-      throw new WorkerError('QUEUE_UNAVAILABLE', `No fence covers the pattern ${target}.`);
-    },
+    sweep: (target) => queue.use((jobs) => jobs.addSweep(target)),
   });
+  // A new connection may lead to another server, where the drain's position means nothing.
+  pool.on('connect', () => drain.forget());
+
+  const queue: QueueLife = new QueueLife({
+    open: () =>
+      new WorkQueue(
+        openBackend(configuration, (error) => log.debug({ error: describe(error) }, 'queue')),
+        (error) => log.debug({ error: describe(error) }, 'queue'),
+      ),
+    processors: () =>
+      createProcessors({
+        cache,
+        prefix,
+        startEpoch: () => heartbeat.startEpoch('asked for by the target *'),
+        audit: async () => undefined,
+        prune: () => queue.use((jobs) => jobs.prune()),
+        addSweep: (pattern) => queue.use((jobs) => jobs.addSweep(pattern)),
+      }),
+    schedule: (jobs) => jobs.schedule(configuration.auditIntervalMs, AUDIT_SAMPLE),
+    onTrouble,
+  });
+  const tidy = new Tidy(pool);
 
   const listener = new Listener(databaseUrl, {
     ring: (payload) => {
@@ -136,6 +180,32 @@ export async function startWorker(
     },
   });
 
+  // Looked at when a term begins and after every failure: that is when a backlog can have grown.
+  let backlogChecked = false;
+  const drainOnce = async (): Promise<DrainOutcome> => {
+    if (!backlogChecked) {
+      try {
+        const rows = await settleBacklog({
+          outbox,
+          rowsMost: configuration.backlogRows,
+          ageMostMs: configuration.backlogAgeMs,
+          startEpoch: (reason) => heartbeat.startEpoch(reason),
+        });
+        backlogChecked = true;
+        if (rows > 0) log.warn({ rows }, `A backlog of ${rows} rows was settled by a new epoch.`);
+      } catch (error) {
+        return drain.failed(error);
+      }
+    }
+    const outcome = await drain.untilEmpty();
+    if (outcome.retryInMs !== null) backlogChecked = false;
+    else {
+      trouble.over();
+      tidy.whenIdle();
+    }
+    return outcome;
+  };
+
   const leadership = new Leadership({
     url: databaseUrl,
     pool,
@@ -144,8 +214,7 @@ export async function startWorker(
       listener,
       fallbackPollMs: configuration.fallbackPollMs,
       drain: async () => {
-        const outcome = await drain.untilEmpty();
-        if (outcome.retryInMs === null) trouble.over();
+        const outcome = await drainOnce();
         heartbeat.poke();
         return outcome;
       },
@@ -166,6 +235,10 @@ export async function startWorker(
       metrics.leading.set(next === 'leading' || next === 'contested' ? 1 : 0);
       flow.forget();
       heartbeat.forget();
+      drain.forget();
+      backlogChecked = false;
+      if (next === 'following') queue.follow();
+      else queue.lead();
       void report.refresh();
       log.info(
         { role: next },
@@ -224,7 +297,11 @@ export async function startWorker(
     log.info('Stopping: finishing the batch in hand.');
     drain.abandon();
     const finished = await within(FINISH_WITHIN_MS, leadership.stop());
-    await within(500, Promise.allSettled([listener.close(), heartbeat.settled(), http.stop(), pool.end()]));
+    await within(
+      700,
+      Promise.allSettled([listener.close(), heartbeat.settled(), http.stop(), queue.close(!finished)]),
+    );
+    await within(200, pool.end());
     log.info(
       { finished },
       finished ? 'Stopped.' : 'Stopped before the batch was confirmed; the next worker applies it.',
@@ -243,7 +320,7 @@ export async function startWorker(
 
 /** Runs a check: what waiting may mend is reported and passes, what it cannot mend is thrown. */
 async function checkOrWait(
-  check: () => Promise<void>,
+  check: () => Promise<unknown>,
   onTrouble: (error: WorkerError) => void,
 ): Promise<void> {
   try {

@@ -11,13 +11,14 @@ import { classify, UpstashFailure } from './upstash-errors.ts';
 export type CommandObserver = (command: string) => void;
 
 export interface CacheServer {
-  /** Deletes physical keys; resolves when Redis has confirmed. */
-  del(keys: readonly string[]): Promise<void>;
+  /** Deletes physical keys; resolves, when Redis has confirmed, with the number of keys that were there. */
+  del(keys: readonly string[]): Promise<number>;
   /** Reads a key and renews its time to live, in one command. */
   getAndRenew(key: string, seconds: number): Promise<string | null>;
   get(key: string): Promise<string | null>;
   getMany(keys: readonly string[]): Promise<(string | null)[]>;
   set(key: string, value: string, seconds: number): Promise<void>;
+  /** Keys of type string only. */
   scan(cursor: string, pattern: string, count: number): Promise<{ cursor: string; keys: string[] }>;
   info(): Promise<string>;
   dbsize(): Promise<number>;
@@ -73,8 +74,8 @@ export function connectUpstash(
 
   return {
     async del(keys) {
-      if (keys.length === 0) return;
-      await send('DEL', () => redis.del(...keys), count);
+      if (keys.length === 0) return 0;
+      return await send('DEL', () => redis.del(...keys), count);
     },
     async getAndRenew(key, seconds) {
       return (await send('GETEX', () => redis.getex<string>(key, { ex: seconds }), textOrNull)).value;
@@ -101,7 +102,7 @@ export function connectUpstash(
     async scan(cursor, pattern, count) {
       return await send(
         'SCAN',
-        () => redis.scan(cursor, { match: pattern, count }),
+        () => redis.scan(cursor, { match: pattern, count, type: 'string' }),
         (answer) => {
           if (!Array.isArray(answer) || !Array.isArray(answer[1])) return undefined;
           return { cursor: String(answer[0]), keys: answer[1].map(String) };

@@ -1,22 +1,25 @@
 /**
  * The drain: claim, apply, acknowledge, until the outbox is empty.
  *
- *     claim        read the oldest rows, in batches; nothing is locked or marked
- *     apply        one DEL for the batch's distinct targets, confirmed by Redis (apply/apply.ts)
- *     acknowledge  delete exactly the rows that were read, by id; never before Redis has confirmed
+ *     claim        read what was committed since the last claim, in pages; nothing is locked or marked
+ *     apply        one DEL for the page's distinct targets, confirmed by Redis (apply/apply.ts)
+ *     acknowledge  delete exactly the rows that were read; never before Redis has confirmed
  *
  * Invariant: a row leaves the outbox only after a DEL for its target was confirmed that was sent after the row's commit.
+ * (Or, for a target that must rest, after it was moved into `deferred`, where the same holds of it: claim, due, settle.)
  *
  * Why it holds under every crash and every overlap: a claim sees committed rows only, so the DEL that follows it is sent
  * after their commit. A worker that dies between any two steps leaves rows that the next one applies again, which costs
  * a miss. Two workers at once (a leader that was stopped and wakes up, a stranger on the leadership lock) read the same
- * rows, delete the same keys and delete the same ids. A new row for a target that is being applied has an id of its own,
- * so an acknowledgement never swallows it.
+ * rows, delete the same keys and the same rows. A new row for a target that is being applied has a name of its own, so an
+ * acknowledgement never swallows it.
  *
- * A pass goes through the outbox by id while the next batch is read ahead of the one that Redis works on. The end of a
- * pass proves nothing (ids are not in commit order); only a claim from the beginning that finds nothing means empty.
+ * The position says what has been handed out; it lives here only. Whatever makes it doubtful forgets it, and the next
+ * claim hands out everything that is not acknowledged: a page that failed, a new connection (it may lead to another
+ * server after a failover), a new term of leadership. Forgetting is always right and costs repetition only.
  *
- * In the path from a ring to the confirmed DEL lie one SELECT and one DEL; the row's deletion comes after.
+ * In the path from a ring to the confirmed DEL lie one SELECT and one DEL; the row's deletion comes after. Under load
+ * the next page is claimed while Redis works on this one.
  */
 import { type ApplyParts, apply } from '../apply/apply.ts';
 import type { UpstashFailure } from '../apply/upstash-errors.ts';
@@ -24,17 +27,20 @@ import { explainDatabaseError } from '../database/database-errors.ts';
 import type { DrainOutcome } from '../doorbell/doorbell.ts';
 import { WorkerError } from '../errors.ts';
 import type { Flow } from './flow.ts';
-import type { Outbox, OutboxRow } from './outbox.ts';
+import type { DueTarget, Outbox, OutboxRow, Page } from './outbox.ts';
 
-/** Rows in one claim. Enough to keep the round trips' share small, few enough for 30 MB with three batches in hand. */
+/** Rows in one claim. Enough to keep the round trips' share small, few enough for 30 MB with two pages in hand. */
 export const CLAIM_ROWS = 5_000;
+
+/** Deferred targets in one go. */
+const DUE_TARGETS = 1_000;
 
 const RETRY_FIRST_MS = 100;
 const RETRY_MOST_MS = 5_000;
 
-/** One batch, as confirmed by Redis. */
+/** One page, as confirmed by Redis. */
 export interface ConfirmedBatch {
-  readonly rows: readonly OutboxRow[];
+  readonly rows: readonly Pick<OutboxRow, 'target' | 'watchId' | 'op' | 'ageMs'>[];
   /** Distinct targets, keys deleted. */
   readonly targets: number;
   readonly keys: number;
@@ -43,11 +49,15 @@ export interface ConfirmedBatch {
 }
 
 export interface DrainParts extends ApplyParts {
-  readonly outbox: Pick<Outbox, 'claim' | 'acknowledge'>;
+  readonly outbox: Pick<Outbox, 'claim' | 'acknowledge' | 'nextDue' | 'due' | 'settle'>;
   readonly flow: Flow;
   readonly databaseUrl: string;
   onConfirmed(batch: ConfirmedBatch): void;
+  /** Rows whose target was widened because a value could not be rendered. */
+  onWidened(row: OutboxRow): void;
   onTrouble(error: WorkerError): void;
+  /** Takes over targets that Redis has confirmed but that must be deleted once more; resolves when that is durable. */
+  confirmedOnce(targets: readonly string[]): Promise<void>;
   /** Takes over a target that Redis refuses, durably; its rows are acknowledged when this resolves. */
   setAside(target: string, failure: UpstashFailure): Promise<void>;
   /** Takes over a pattern that no fence covers, durably. */
@@ -57,6 +67,11 @@ export interface DrainParts extends ApplyParts {
 export class Drain {
   readonly #parts: DrainParts;
   readonly #limit: number;
+  #position: string | null = null;
+  /** Counts what made the position doubtful. */
+  #doubts = 0;
+  /** When the next deferred target is due, by this process's clock; null when none waits. */
+  #dueAt: number | null = 0;
   #failures = 0;
   #abandoned = false;
 
@@ -65,60 +80,61 @@ export class Drain {
     this.#limit = limit;
   }
 
-  /** No further batch is begun; `untilEmpty` returns after the one in hand. */
+  /** The next claim hands out everything that is not acknowledged. */
+  forget(): void {
+    this.#position = null;
+    this.#doubts++;
+    this.#dueAt = 0;
+  }
+
+  /** No further page is begun; `untilEmpty` returns after the one in hand. */
   abandon(): void {
     this.#abandoned = true;
   }
 
-  /** Drains until the outbox is empty, or applying fails, or `abandon`. Never rejects. */
+  /** Drains until everything committed is applied, or applying fails, or `abandon`. Never rejects. */
   async untilEmpty(): Promise<DrainOutcome> {
-    let rows = 0;
+    const progress = { rows: 0 };
+    let working: Promise<void> | null = null;
+    let told = false;
     try {
-      while (!this.#abandoned) {
-        const batch = await this.#parts.outbox.claim('0', this.#limit);
-        if (batch.length === 0) {
-          this.#failures = 0;
-          this.#parts.flow.drained();
-          break;
-        }
-        rows += await this.#pass(batch);
-        this.#failures = 0;
+      for (let drained = false; !drained && !this.#abandoned; ) {
+        const page = await this.#claim();
+        if (page === null) continue;
+        await working;
+        working = null;
+        progress.rows += page.rows.length;
+        drained = page.drained;
+        // The last page's acknowledgement, after the last claim, says when a deferred target is due.
+        told = page.rows.length > 0;
+        if (told) working = this.#applyAndAcknowledge(page.rows);
+        // Handled when it is awaited; until then a failure must not count as unhandled.
+        working?.catch(() => undefined);
       }
-      return { rows, retryInMs: null, dueInMs: null };
+      await working;
+      working = null;
+      progress.rows += await this.#runDue(told);
+      this.#failures = 0;
+      if (!this.#abandoned) this.#parts.flow.drained();
+      return { rows: progress.rows, retryInMs: null, dueInMs: this.#dueInMs() };
     } catch (error) {
-      const failure =
-        error instanceof WorkerError ? error : explainDatabaseError(error, this.#parts.databaseUrl);
-      this.#parts.flow.failed(failure);
-      this.#parts.onTrouble(failure);
-      // Spread over half the time, so that many workers do not come back in step.
-      const most = Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** Math.min(this.#failures++, 10));
-      return { rows, retryInMs: most * (0.5 + Math.random() / 2), dueInMs: null };
+      // No work goes on unseen behind a failed drain.
+      await working?.catch(() => undefined);
+      return this.failed(error, progress.rows);
     }
   }
 
-  /** From this batch to the end of the outbox; gives the number of rows. */
-  async #pass(first: OutboxRow[]): Promise<number> {
-    let rows = 0;
-    let batch = first;
-    while (batch.length > 0) {
-      rows += batch.length;
-      const work = this.#applyAndAcknowledge(batch);
-      const last = batch.at(-1);
-      if (batch.length < this.#limit || last === undefined || this.#abandoned) {
-        await work;
-        break;
-      }
-      // Both are awaited whatever happens to either: no work goes on unseen behind a failed pass.
-      const [ahead, done] = await Promise.allSettled([this.#parts.outbox.claim(last.id, this.#limit), work]);
-      if (done.status === 'rejected') throw done.reason;
-      if (ahead.status === 'rejected') throw ahead.reason;
-      batch = ahead.value;
-    }
-    return rows;
+  /** The next page; null when the position turned doubtful while it was asked for. */
+  async #claim(): Promise<Page | null> {
+    const doubts = this.#doubts;
+    const page = await this.#parts.outbox.claim(this.#position, this.#limit);
+    if (doubts !== this.#doubts) return null;
+    this.#position = page.position;
+    return page;
   }
 
   async #applyAndAcknowledge(rows: readonly OutboxRow[]): Promise<void> {
-    const { outbox, flow, onConfirmed, setAside, sweep } = this.#parts;
+    const { outbox, flow, onConfirmed, onWidened, confirmedOnce, setAside, sweep } = this.#parts;
     const claimedAt = performance.now();
     const targets = distinctTargets(rows);
     const { refused, sweeps, keys } = await apply(this.#parts, targets);
@@ -127,15 +143,68 @@ export class Drain {
     const confirmed = others.size === 0 ? rows : rows.filter((row) => !others.has(row.target));
 
     flow.confirmed(oldest(rows) + applyMs);
-    onConfirmed({ rows: confirmed, targets: targets.length, keys, applyMs });
-    await outbox.acknowledge(confirmed.map((row) => row.id));
+    onConfirmed({ rows: confirmed, targets: targets.length - others.size, keys, applyMs });
+    for (const row of rows) if (row.error !== null) onWidened(row);
+    await confirmedOnce(targets);
+    this.#due(await outbox.acknowledge(confirmed));
     if (others.size === 0) return;
 
     // These come last, so that they never hold up what Redis has taken.
     for (const [target, failure] of refused) await setAside(target, failure);
     for (const target of sweeps) await sweep(target);
-    await outbox.acknowledge(rows.filter((row) => others.has(row.target)).map((row) => row.id));
+    this.#due(await outbox.acknowledge(rows.filter((row) => others.has(row.target))));
   }
+
+  /**
+   * Applies the deferred targets whose interval is over.
+   *
+   * @param told whether `#dueAt` is from after the last claim, which may have set targets aside without a word
+   */
+  async #runDue(told: boolean): Promise<number> {
+    const { outbox, onConfirmed, setAside, sweep } = this.#parts;
+    let count = 0;
+    if (!told) this.#due(await outbox.nextDue());
+    while (!this.#abandoned && this.#dueAt !== null && this.#dueAt <= performance.now()) {
+      const due = await outbox.due(DUE_TARGETS);
+      this.#due(await outbox.nextDue());
+      if (due.length === 0) break;
+      const claimedAt = performance.now();
+      const targets = due.map((row) => row.target);
+      const { refused, sweeps, keys } = await apply(this.#parts, targets);
+      const applyMs = performance.now() - claimedAt;
+      onConfirmed({ rows: due.map(asUpdate), targets: targets.length, keys, applyMs });
+      await this.#parts.confirmedOnce(targets);
+      for (const [target, failure] of refused) await setAside(target, failure);
+      for (const target of sweeps) await sweep(target);
+      await outbox.settle(targets);
+      count += due.length;
+    }
+    return count;
+  }
+
+  #due(inMs: number | null): void {
+    this.#dueAt = inMs === null ? null : performance.now() + inMs;
+  }
+
+  #dueInMs(): number | null {
+    return this.#dueAt === null ? null : Math.max(0, this.#dueAt - performance.now());
+  }
+
+  /** What a drain that failed, or could not begin, means for the doorbell: when to try again. */
+  failed(error: unknown, rows = 0): DrainOutcome {
+    const failure =
+      error instanceof WorkerError ? error : explainDatabaseError(error, this.#parts.databaseUrl);
+    this.forget();
+    this.#parts.flow.failed(failure);
+    this.#parts.onTrouble(failure);
+    // Spread over half the time, so that many workers do not come back in step.
+    const most = Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** Math.min(this.#failures++, 10));
+    return { rows, retryInMs: most * (0.5 + Math.random() / 2), dueInMs: null };
+  }
+}
+
+function asUpdate(due: DueTarget): ConfirmedBatch['rows'][number] {
+  return { target: due.target, watchId: due.watchId, op: 'u', ageMs: due.ageMs };
 }
 
 function distinctTargets(rows: readonly OutboxRow[]): string[] {

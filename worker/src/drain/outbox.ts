@@ -1,11 +1,13 @@
 /**
- * The outbox as the drain uses it: one SQL statement an operation. What each promises is written in docs/capture.md.
+ * The outbox as the drain uses it: one SQL statement an operation. What each promises, and why claiming by a position
+ * loses nothing, stands above the functions in supabase/migrations (…_fencepost_drain.sql) and in docs/capture.md.
  */
 import type pg from 'pg';
 
 /** One pending target, as claimed. */
 export interface OutboxRow {
-  /** A bigint; kept as text, it never needs arithmetic. */
+  /** With `id` the row's name; both are 64 bits wide and stay text. */
+  readonly xid: string;
   readonly id: string;
   readonly target: string;
   readonly watchId: number | null;
@@ -13,46 +15,130 @@ export interface OutboxRow {
   readonly op: string | null;
   /** Milliseconds from the write to the claim, both by the database's clock. */
   readonly ageMs: number;
+  /** The SQLSTATE for which the target was widened to its type's wildcard; null in good order. */
+  readonly error: string | null;
 }
 
-/** Text of a row: [id, target, watch_id, op, age in ms]. Arrays parse faster than objects, and there may be millions. */
-type RawRow = [string, string, number | null, string | null, number];
+export interface Page {
+  readonly rows: readonly OutboxRow[];
+  /** What the next claim is to be given. */
+  readonly position: string;
+  /** Everything committed before this claim's snapshot has been handed out. */
+  readonly drained: boolean;
+}
 
+/** A deferred target whose interval is over. */
+export interface DueTarget {
+  readonly target: string;
+  readonly watchId: number | null;
+  readonly ageMs: number;
+}
+
+/** How many rows wait, and since when. */
+export interface Backlog {
+  /** Counted up to a limit. */
+  readonly rows: number;
+  readonly oldestMs: number;
+}
+
+/** [position, drained, xid, id, target, watch_id, op, age in ms, error]; arrays parse faster, and there may be millions. */
+type RawRow = [
+  string | null,
+  boolean | null,
+  string | null,
+  string,
+  string,
+  number | null,
+  string | null,
+  number,
+  string | null,
+];
+
+// The position is as long as the list of running transactions: it is sent once, not with every row.
 const CLAIM = `
-  select id, target, watch_id, op,
-         (1000 * extract(epoch from clock_timestamp() - written_at))::float8
-    from cache_invalidation.outbox
-   where id > $1
-   order by id
-   limit $2`;
+  select case when row_number() over () = 1 then c.next_position end,
+         case when row_number() over () = 1 then c.drained end,
+         c.xid, c.id, c.target, c.watch_id, c.op,
+         (1000 * extract(epoch from clock_timestamp() - c.written_at))::float8,
+         c.error
+    from cache_invalidation.claim($1, $2) as c`;
 
-const ACKNOWLEDGE = 'delete from cache_invalidation.outbox where id = any($1::bigint[])';
+const DUE_IN =
+  '(1000 * extract(epoch from cache_invalidation.next_due() - clock_timestamp()))::float8 as due_in_ms';
+
+const ACKNOWLEDGE = `select cache_invalidation.acknowledge($1::xid8[], $2::bigint[]) as removed, ${DUE_IN}`;
+
+const DUE = `
+  select target, watch_id, (1000 * extract(epoch from clock_timestamp() - since))::float8 as age_ms
+    from cache_invalidation.due($1)`;
+
+const BACKLOG = `
+  select (select count(*) from (select from cache_invalidation.outbox limit $1) as o)::int as rows,
+         coalesce((1000 * extract(epoch from clock_timestamp() - (
+           select min(written_at) from (select written_at from cache_invalidation.outbox order by xid, id limit 1000) as first
+         )))::float8, 0) as oldest_ms`;
 
 export class Outbox {
-  readonly #pool: pg.Pool;
+  readonly #pool: Pick<pg.Pool, 'query'>;
 
-  constructor(pool: pg.Pool) {
+  constructor(pool: Pick<pg.Pool, 'query'>) {
     this.#pool = pool;
   }
 
   /**
-   * Reads, without locking, the oldest rows after `after`. Whoever else reads them may apply them too: harmless.
+   * Hands out committed rows that were not handed out before `position`, and moves those of targets that must rest
+   * (`min_interval`) aside.
    *
-   * @param after an id of this same pass; '0' for the outbox's beginning, which alone can tell that it is empty
+   * @param position of the page before; null hands out everything that is not acknowledged
    */
-  async claim(after: string, limit: number): Promise<OutboxRow[]> {
+  async claim(position: string | null, limit: number): Promise<Page> {
     const result = await this.#pool.query<RawRow>({
       name: 'fencepost-claim',
       text: CLAIM,
-      values: [after, limit],
+      values: [position, limit],
       rowMode: 'array',
     });
-    return result.rows.map(([id, target, watchId, op, ageMs]) => ({ id, target, watchId, op, ageMs }));
+    const first = result.rows[0];
+    const rows: OutboxRow[] = [];
+    for (const [, , xid, id, target, watchId, op, ageMs, error] of result.rows) {
+      // A page without rows still carries its position, in a row of nulls.
+      if (xid !== null) rows.push({ xid, id, target, watchId, op, ageMs, error });
+    }
+    return { rows, position: first?.[0] ?? '', drained: first?.[1] === true };
   }
 
-  /** Removes rows whose targets Redis has confirmed. Rows that are gone already are no error. */
-  async acknowledge(ids: readonly string[]): Promise<void> {
-    await this.#pool.query({ name: 'fencepost-acknowledge', text: ACKNOWLEDGE, values: [ids] });
+  /**
+   * Removes rows whose targets Redis has confirmed. Rows that are gone already are no error.
+   *
+   * @returns milliseconds until the next deferred target is due; null when none waits
+   */
+  async acknowledge(rows: readonly OutboxRow[]): Promise<number | null> {
+    const result = await this.#pool.query<{ due_in_ms: number | null }>({
+      name: 'fencepost-acknowledge',
+      text: ACKNOWLEDGE,
+      values: [rows.map((row) => row.xid), rows.map((row) => row.id)],
+    });
+    return result.rows[0]?.due_in_ms ?? null;
+  }
+
+  /** Milliseconds until the next deferred target is due; null when none waits. */
+  async nextDue(): Promise<number | null> {
+    const result = await this.#pool.query<{ due_in_ms: number | null }>(`select ${DUE_IN}`);
+    return result.rows[0]?.due_in_ms ?? null;
+  }
+
+  /** Deferred targets that are due; they count as running until `settle`. */
+  async due(limit: number): Promise<DueTarget[]> {
+    const result = await this.#pool.query<{ target: string; watch_id: number | null; age_ms: number | null }>(
+      DUE,
+      [limit],
+    );
+    return result.rows.map((row) => ({ target: row.target, watchId: row.watch_id, ageMs: row.age_ms ?? 0 }));
+  }
+
+  /** Redis has confirmed these deferred targets: they rest again. */
+  async settle(targets: readonly string[]): Promise<void> {
+    await this.#pool.query('select cache_invalidation.settle($1::text[])', [targets]);
   }
 
   /** Starts a new epoch in the database and gives it. */
@@ -66,6 +152,34 @@ export class Outbox {
   async epoch(): Promise<string> {
     const result = await this.#pool.query<{ value: string }>('select value from cache_invalidation.epoch');
     return result.rows[0]?.value ?? '';
+  }
+
+  /** What is committed now, for `discard`. */
+  async snapshot(): Promise<string> {
+    const result = await this.#pool.query<{ snapshot: string }>(
+      'select pg_current_snapshot()::text as snapshot',
+    );
+    return result.rows[0]?.snapshot ?? '';
+  }
+
+  /** Removes at most `limit` rows that are visible in the snapshot. @returns how many */
+  async discard(snapshot: string, limit: number): Promise<number> {
+    const result = await this.#pool.query<{ gone: string }>(
+      'select cache_invalidation.discard($1::pg_snapshot, $2) as gone',
+      [snapshot, limit],
+    );
+    return Number(result.rows[0]?.gone ?? 0);
+  }
+
+  /** @param countTo the number beyond which counting stops */
+  async backlog(countTo: number): Promise<Backlog> {
+    const result = await this.#pool.query<{ rows: number; oldest_ms: number }>(BACKLOG, [countTo]);
+    return { rows: result.rows[0]?.rows ?? 0, oldestMs: result.rows[0]?.oldest_ms ?? 0 };
+  }
+
+  /** Invalidates a target by hand. */
+  async invalidate(target: string): Promise<void> {
+    await this.#pool.query('select cache_invalidation.invalidate($1)', [target]);
   }
 
   /** Which table each watch is on, for people. */

@@ -4,9 +4,10 @@
  */
 import type { Log } from '../log.ts';
 import type { ConfirmedBatch } from './drain.ts';
-import type { OutboxRow } from './outbox.ts';
 
 const OPERATIONS: Readonly<Record<string, string>> = { i: 'insert', u: 'update', d: 'delete', t: 'truncate' };
+
+type Row = ConfirmedBatch['rows'][number];
 
 /** A batch of more targets than this is one line. */
 const LINES_A_BATCH = 20;
@@ -48,7 +49,7 @@ export class Report {
       this.#second = second;
       this.#lines = 0;
     }
-    const seen = new Map<string, OutboxRow>();
+    const seen = new Map<string, Row>();
     if (batch.targets <= LINES_A_BATCH) {
       // The oldest row of each target: its write has waited longest.
       for (const row of batch.rows) if (!seen.has(row.target)) seen.set(row.target, row);
@@ -66,7 +67,7 @@ export class Report {
     for (const row of seen.values()) this.#line(row, row.ageMs + batch.applyMs);
   }
 
-  #line(row: OutboxRow, ms: number): void {
+  #line(row: Row, ms: number): void {
     const table = this.#tableOf(row);
     const operation = row.op === null ? 'by hand' : (OPERATIONS[row.op] ?? row.op);
     const text = this.#pretty
@@ -75,7 +76,7 @@ export class Report {
     this.#log.info({ table, operation, target: row.target, ms: round(ms) }, text);
   }
 
-  #tableOf(row: OutboxRow): string {
+  #tableOf(row: Row): string {
     if (row.watchId === null) return '-';
     const table = this.#tables.get(row.watchId);
     if (table === undefined) void this.refresh();

@@ -1,0 +1,110 @@
+/**
+ * The stand that the worker's benchmarks share: a migrated Postgres, a Redis, the gateway in a process of its own (it
+ * must not share an event loop with what is measured), and a worker in another.
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { startRedis } from '../../local/parts/redis.ts';
+import { cloneFrom, startTemplate } from '../../tests/setup/template.ts';
+
+export const TOKEN = 'bench-token';
+
+export interface Stand {
+  readonly databaseUrl: string;
+  readonly redisUrl: string;
+  readonly gatewayUrl: string;
+  readonly redisPid: number;
+  stop(): Promise<void>;
+}
+
+/** What the worker's process tells its parent; times are of the machine's monotonic clock, in nanoseconds. */
+export type WorkerMessage =
+  | { readonly kind: 'state'; readonly state: string }
+  | { readonly kind: 'confirmed'; readonly target: string; readonly at: bigint }
+  | { readonly kind: 'batch'; readonly rows: number; readonly at: bigint }
+  | { readonly kind: 'memory'; readonly rssMb: number };
+
+export async function startStand(): Promise<Stand> {
+  const postgres = await startTemplate();
+  const database = await cloneFrom(postgres.url);
+  const redis = await startRedis();
+  const gateway = child('gateway-process.ts', { REDIS_URL: redis.url, TOKEN });
+  const [gatewayUrl] = (await once(gateway, 'message')) as [string];
+  return {
+    databaseUrl: database.url,
+    redisUrl: redis.url,
+    gatewayUrl,
+    redisPid: redis.pid,
+    async stop() {
+      gateway.kill();
+      await redis.stop();
+      await database.drop();
+      await postgres.stop();
+    },
+  };
+}
+
+export interface BenchWorker {
+  readonly process: ChildProcess;
+  on(listener: (message: WorkerMessage) => void): void;
+  stop(): Promise<void>;
+}
+
+/** A worker in its own process that reports each confirmation with the time of the machine's monotonic clock. */
+export async function startBenchWorker(
+  stand: Stand,
+  environment: Record<string, string> = {},
+): Promise<BenchWorker> {
+  const worker = child('worker-process.ts', {
+    DATABASE_URL: stand.databaseUrl,
+    UPSTASH_REDIS_REST_URL: stand.gatewayUrl,
+    UPSTASH_REDIS_REST_TOKEN: TOKEN,
+    PORT: '0',
+    FENCEPOST_LOG: 'json',
+    ...environment,
+  });
+  worker.setMaxListeners(0);
+  await new Promise<void>((resolve, reject) => {
+    const onMessage = (message: WorkerMessage) => {
+      if (message.kind === 'state' && message.state === 'asleep') {
+        worker.off('message', onMessage);
+        resolve();
+      }
+    };
+    worker.on('message', onMessage);
+    worker.once('exit', (code) => reject(new Error(`The worker ended with ${code}.`)));
+  });
+  return {
+    process: worker,
+    on: (listener) => worker.on('message', listener),
+    async stop() {
+      const ended = once(worker, 'exit');
+      worker.kill('SIGTERM');
+      await ended;
+    },
+  };
+}
+
+/** Milliseconds of the machine's monotonic clock, the same in every process. */
+export function now(): number {
+  return Number(process.hrtime.bigint()) / 1e6;
+}
+
+export function quantile(sorted: readonly number[], share: number): number {
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
+}
+
+export function summary(values: readonly number[]): { p50: number; p90: number; p99: number } {
+  const sorted = [...values].sort((a, b) => a - b);
+  return { p50: quantile(sorted, 0.5), p90: quantile(sorted, 0.9), p99: quantile(sorted, 0.99) };
+}
+
+function child(file: string, environment: Record<string, string>): ChildProcess {
+  return fork(fileURLToPath(new URL(file, import.meta.url)), {
+    execArgv: ['--import', 'tsx'],
+    env: { ...process.env, ...environment },
+    serialization: 'advanced',
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  });
+}

@@ -1,0 +1,78 @@
+/**
+ * Where BullMQ keeps its jobs: in the database, in a schema of its own made by our migration, or in the Redis of
+ * QUEUE_REDIS_URL. Everything above this file is the same for both.
+ */
+import {
+  type BackendFactory,
+  type ConnectionOptions,
+  createRedisBackend,
+  type IQueueBackend,
+  PostgresConnection,
+  type PostgresConnectionOptions,
+  PostgresQueueBackend,
+  type QueueBaseOptions,
+} from 'bullmq';
+import type pg from 'pg';
+import { createClient } from 'redis';
+import { queuePool } from '../database/connections.ts';
+import { QUEUE_SCHEMA } from '../database/names.ts';
+
+export interface Backend {
+  readonly kind: 'postgres' | 'redis';
+  readonly factory: BackendFactory<IQueueBackend, ConnectionOptions>;
+  /** After every queue and worker on it is closed. */
+  close(): Promise<void>;
+}
+
+/**
+ * BullMQ takes the schema from a configuration object only, and then sets the search path through a start-up option,
+ * which Supabase's pooler drops. A pool of ours sets it on each connection (database/connections.ts); this names the schema.
+ */
+class SchemaConnection extends PostgresConnection {
+  override readonly schema: string = QUEUE_SCHEMA;
+}
+
+/** @param onError told of idle connections that break; those in use report to their caller */
+export function openBackend(
+  where: { readonly databaseUrl: string; readonly queueRedisUrl: string | undefined },
+  onError: (error: Error) => void,
+): Backend {
+  return where.queueRedisUrl === undefined
+    ? postgresBackend(where.databaseUrl, onError)
+    : redisBackend(where.queueRedisUrl, onError);
+}
+
+function postgresBackend(url: string, onError: (error: Error) => void): Backend {
+  const pool: pg.Pool = queuePool(url, onError);
+  return {
+    kind: 'postgres',
+    factory: (name, options, { withBlockingConnection = false } = {}) => {
+      // BullMQ describes the part of a pool that it uses in types of its own.
+      const connection = new SchemaConnection(pool as unknown as PostgresConnectionOptions);
+      return new PostgresQueueBackend(
+        connection,
+        name,
+        options as unknown as QueueBaseOptions<PostgresConnectionOptions>,
+        true,
+        withBlockingConnection ? name : undefined,
+      );
+    },
+    close: () => pool.end(),
+  };
+}
+
+function redisBackend(url: string, onError: (error: Error) => void): Backend {
+  // One connection for queue and worker; BullMQ makes a second, blocking one of it. It reconnects by itself.
+  const client = createClient({ url, disableOfflineQueue: false });
+  client.on('error', onError);
+  const connecting = client.connect().catch(onError);
+  return {
+    kind: 'redis',
+    factory: (name, options, parts) =>
+      createRedisBackend(name, { ...options, connection: client as unknown as ConnectionOptions }, parts),
+    close: async () => {
+      if (client.isOpen) client.destroy();
+      await connecting;
+    },
+  };
+}
