@@ -5,6 +5,7 @@
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { once, type Part, PartError } from './part.ts';
 import { onFreePort } from './ports.ts';
+import { type RunningProcess, startFailure } from './process.ts';
 
 export interface HttpOptions {
   readonly name: string;
@@ -50,4 +51,39 @@ function listen(server: Server, port: number, name: string): Promise<void> {
     });
     server.listen({ port, host: '127.0.0.1' }, resolve);
   });
+}
+
+/** How often a starting program is asked, in milliseconds. */
+const ASK_EVERY_MS = 40;
+
+/**
+ * Waits until the URL answers with a 2xx status.
+ * @param program whose end means that it never will
+ * @throws PartError PORT_TAKEN or PART_START_FAILED with what the program wrote
+ */
+export async function waitForHttp(
+  url: string,
+  program: RunningProcess,
+  name: string,
+  withinMs = 20_000,
+): Promise<void> {
+  const deadline = Date.now() + withinMs;
+  let ended = false;
+  void program.ended.then(() => {
+    ended = true;
+  });
+  let last = 'no answer';
+  while (!ended && Date.now() < deadline) {
+    try {
+      const answer = await fetch(url, { signal: AbortSignal.timeout(2_000) });
+      const text = await answer.text();
+      if (answer.ok) return;
+      last = `${answer.status} ${text.slice(0, 500)}`;
+    } catch {
+      // Not listening yet.
+    }
+    await new Promise((resolve) => setTimeout(resolve, ASK_EVERY_MS));
+  }
+  const late = ended ? '' : `\n(not ready after ${withinMs / 1000} s: ${url} says ${last})`;
+  throw startFailure(name, program.lastLines() + late);
 }

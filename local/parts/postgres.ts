@@ -38,6 +38,8 @@ export interface PostgresPart extends Part {
   readonly port: number;
   /** The postmaster. */
   readonly pid: number;
+  /** Settles when the server has ended, for whatever reason. */
+  readonly ended: Promise<unknown>;
 }
 
 const defaults: Readonly<Record<string, string>> = {
@@ -97,7 +99,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
       await stop();
       throw new PartError('PART_START_FAILED', 'Postgres refused local/bootstrap.sql.', { cause: error });
     }
-    return { name: `Postgres ${version}`, url, port, pid: server.pid, stop };
+    return { name: `Postgres ${version}`, url, port, pid: server.pid, ended: server.ended, stop };
   } catch (error) {
     await discard();
     throw error;
@@ -195,6 +197,7 @@ async function runServer(
         user,
         folder,
         endings,
+        orphanSignal: 'SIGQUIT',
         ready: (line) => line.includes('database system is ready to accept connections'),
         readyWithin: 30_000,
       });

@@ -28,6 +28,8 @@ export interface PostgrestOptions {
 export interface PostgrestPart extends Part {
   /** What Supabase calls the project URL; PostgREST is at `${apiUrl}/rest/v1`. */
   readonly apiUrl: string;
+  /** Settles when PostgREST has ended, for whatever reason. */
+  readonly ended: Promise<unknown>;
 }
 
 /**
@@ -69,7 +71,7 @@ export async function startPostgrest(options: PostgrestOptions): Promise<Postgre
       await front.stop();
       await server.stop();
     });
-    return { name: 'PostgREST', apiUrl: front.url, stop };
+    return { name: 'PostgREST', apiUrl: front.url, ended: server.ended, stop };
   } catch (error) {
     await server.stop();
     throw error;

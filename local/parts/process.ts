@@ -6,7 +6,7 @@
 import { createInterface } from 'node:readline';
 import { execa } from 'execa';
 import { PartError, once as runOnce } from './part.ts';
-import { forgetChild, guardChild, ownerMark } from './warden.ts';
+import { forgetChild, guardChild, isSealed, ownerMark } from './warden.ts';
 
 export interface ProcessOptions {
   /** For messages, e.g. `Postgres`. */
@@ -24,6 +24,8 @@ export interface ProcessOptions {
   readonly readyWithin?: number;
   /** What asks for an orderly end, mildest first, with the milliseconds to wait for each; SIGKILL comes last. */
   readonly endings?: readonly (readonly [NodeJS.Signals, number])[];
+  /** What the warden asks with when this process is dead; it has a second. Default the first of `endings`. */
+  readonly orphanSignal?: NodeJS.Signals;
   /** Every line of output, for progress or a log. */
   readonly onLine?: (line: string) => void;
 }
@@ -45,6 +47,8 @@ const QUOTED_LINES = 12;
  * @throws PartError PORT_TAKEN when its output says so, else PART_START_FAILED with the end of its output
  */
 export async function startProcess(options: ProcessOptions): Promise<RunningProcess> {
+  if (isSealed())
+    throw new PartError('PART_START_FAILED', `${options.name} is not started: this process ends.`);
   const endings = options.endings ?? [['SIGTERM', 3_000]];
   const child = execa(options.file, [...(options.arguments ?? [])], {
     env: { ...options.environment, ...ownerMark },
@@ -72,9 +76,9 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   });
   if (pid === undefined) {
     await end;
-    throw failure(options, lines);
+    throw startFailure(options.name, lines.join('\n'));
   }
-  guardChild(pid, endings[0]?.[0] ?? 'SIGTERM');
+  guardChild(pid, options.orphanSignal ?? endings[0]?.[0] ?? 'SIGTERM');
 
   const isReady = new Promise<void>((resolve) => {
     if (options.ready === undefined) resolve();
@@ -114,7 +118,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   if (first === 'ready') return { pid, ended: end, lastLines: () => lines.join('\n'), stop };
   if (first === 'late') lines.push('(it was not ready in time)');
   await stop();
-  throw failure(options, lines);
+  throw startFailure(options.name, lines.join('\n'));
 }
 
 /**
@@ -129,15 +133,15 @@ export async function runToEnd(options: Omit<ProcessOptions, 'ready'>): Promise<
   if (result === 0) return output.join('\n');
   if (result === 'late') output.push('(it did not end in time)');
   await program.stop();
-  throw failure(options, output.slice(-QUOTED_LINES));
+  throw startFailure(options.name, output.slice(-QUOTED_LINES).join('\n'));
 }
 
-function failure(options: { readonly name: string }, lines: readonly string[]): PartError {
-  const output = lines.join('\n');
-  if (/address already in use|EADDRINUSE/i.test(output)) {
-    return new PartError('PORT_TAKEN', `${options.name} did not start: its port is taken.\n${output}`);
+/** The error for a program that wrote this and did not get ready. */
+export function startFailure(name: string, output: string): PartError {
+  if (/address already in use|EADDRINUSE|port \d+ is taken/i.test(output)) {
+    return new PartError('PORT_TAKEN', `${name} did not start: its port is taken.\n${output}`);
   }
-  return new PartError('PART_START_FAILED', `${options.name} failed.\n${output}`.trimEnd());
+  return new PartError('PART_START_FAILED', `${name} failed.\n${output}`.trimEnd());
 }
 
 /** A timer that does not keep the process alive. */

@@ -26,6 +26,8 @@ export interface RedisPart extends Part {
   readonly url: string;
   readonly port: number;
   readonly pid: number;
+  /** Settles when the server has ended, for whatever reason. */
+  readonly ended: Promise<unknown>;
 }
 
 /**
@@ -62,7 +64,14 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisPart>
       await server.stop();
       await discard();
     });
-    return { name: 'Redis', url: `redis://127.0.0.1:${port}`, port, pid: server.pid, stop };
+    return {
+      name: 'Redis',
+      url: `redis://127.0.0.1:${port}`,
+      port,
+      pid: server.pid,
+      ended: server.ended,
+      stop,
+    };
   } catch (error) {
     await discard();
     throw error;

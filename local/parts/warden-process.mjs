@@ -6,7 +6,10 @@
  * stops what is still running and removes what is still there. It runs in a session of its own, so that a signal to
  * the parent's process group does not reach it, and it needs nothing but Node, so that it is up within 50 ms.
  *
- * Messages: {"child":pid,"signal":"SIGTERM"}  {"gone":pid}  {"path":"/…"}  {"pathGone":"/…"}  {"mark":"…"}
+ * Messages: {"child":pid,"signal":"SIGTERM"}  {"gone":pid}  {"mark":"…"}
+ *           {"path":"/…","holding":"…"}  {"pathGone":"/…"}
+ * A path with `holding` is a file, removed only while it contains that text: by the time the warden acts, somebody else
+ * may have written a new one there.
  * The mark is the value of FENCEPOST_OWNER in the environment of everything the parent starts. On Linux it finds the
  * processes that no message names: one whose parent died between starting it and reporting it, and grandchildren.
  */
@@ -14,10 +17,10 @@ import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 
 /** Time for an orderly end before SIGKILL, in milliseconds. */
-const PATIENCE_MS = 2_000;
+const PATIENCE_MS = 1_000;
 
 const children = new Map();
-const paths = new Set();
+const paths = new Map();
 let mark = '';
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => undefined);
@@ -27,7 +30,7 @@ createInterface({ input: process.stdin })
     const message = JSON.parse(line);
     if (message.child !== undefined) children.set(message.child, message.signal);
     if (message.gone !== undefined) children.delete(message.gone);
-    if (message.path !== undefined) paths.add(message.path);
+    if (message.path !== undefined) paths.set(message.path, message.holding);
     if (message.pathGone !== undefined) paths.delete(message.pathGone);
     if (message.mark !== undefined) mark = message.mark;
   })
@@ -87,8 +90,9 @@ async function cleanUp() {
     send(pid, 'SIGKILL');
   }
   for (const pid of marked()) send(pid, 'SIGKILL');
-  for (const path of paths) {
+  for (const [path, holding] of paths) {
     try {
+      if (holding !== undefined && !readFileSync(path, 'utf8').includes(holding)) continue;
       rmSync(path, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
     } catch {
       // Somebody else's by now, or already gone: nobody is left to tell.

@@ -7,8 +7,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { rmSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -17,9 +16,11 @@ import { fileURLToPath } from 'node:url';
 export const ownerMark = { FENCEPOST_OWNER: `${process.pid}-${randomBytes(8).toString('hex')}` } as const;
 
 let warden: ChildProcess | undefined;
+let sealed = false;
 
 function tell(message: Record<string, string | number>): void {
   if (warden === undefined) {
+    if (sealed) return;
     warden = spawn(process.execPath, [fileURLToPath(new URL('warden-process.mjs', import.meta.url))], {
       detached: true,
       stdio: ['pipe', 'ignore', 'ignore'],
@@ -34,7 +35,7 @@ function tell(message: Record<string, string | number>): void {
     }
     tell({ mark: ownerMark.FENCEPOST_OWNER });
   }
-  warden.stdin?.write(`${JSON.stringify(message)}\n`);
+  warden?.stdin?.write(`${JSON.stringify(message)}\n`);
 }
 
 /**
@@ -50,20 +51,26 @@ export function forgetChild(pid: number): void {
   tell({ gone: pid });
 }
 
-/** From now on the file or folder is removed when this process dies. */
+/** From now on the folder is removed when this process dies. */
 export function guardPath(path: string): void {
   tell({ path });
 }
 
-/** Removes a guarded file or folder now. */
+/** From now on the file is removed when this process dies, if it still holds that text then. */
+export function guardFile(path: string, holding: string): void {
+  tell({ path, holding });
+}
+
+/** Removes a guarded folder now. */
 export async function removePath(path: string): Promise<void> {
   await rm(path, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
   tell({ pathGone: path });
 }
 
-/** Like removePath, for the last moments of a process. */
-export function removePathNow(path: string): void {
-  rmSync(path, { recursive: true, force: true });
+/** Removes a guarded file now, if it still holds that text. */
+export async function removeFile(path: string, holding: string): Promise<void> {
+  const content = await readFile(path, 'utf8').catch(() => '');
+  if (content.includes(holding)) await rm(path, { force: true });
   tell({ pathGone: path });
 }
 
@@ -78,8 +85,18 @@ export async function temporaryFolder(purpose: string, parent = tmpdir()): Promi
   return folder;
 }
 
-/** Lets the warden clean up what is left, and waits until it has ended. The next guarded child starts a new one. */
-export async function dismissWarden(): Promise<void> {
+/** Whether this process is ending: nothing new may be started. */
+export function isSealed(): boolean {
+  return sealed;
+}
+
+/**
+ * Lets the warden clean up whatever is left, and waits until it has: at most a second for processes that end when asked,
+ * and the time it takes to remove the folders.
+ * @param options.seal nothing can be started any more, also not by work that is still under way
+ */
+export async function dismissWarden(options: { seal?: boolean } = {}): Promise<void> {
+  sealed ||= options.seal ?? false;
   const leaving = warden;
   warden = undefined;
   if (leaving === undefined || leaving.exitCode !== null || leaving.signalCode !== null) return;

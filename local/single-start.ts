@@ -1,0 +1,63 @@
+/**
+ * One stack a clone: a second `npm start` would overwrite the first one's .local/stack.json. The lock is a file with the
+ * owner's process id, made with one atomic operation; one whose owner is dead is taken over.
+ */
+import { readFileSync } from 'node:fs';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { guardFile, ownerMark, removeFile } from './parts/warden.ts';
+
+/** Another process runs the stack of this clone. */
+export class AlreadyRunning extends Error {
+  readonly code = 'ALREADY_RUNNING';
+  readonly pid: number;
+
+  constructor(pid: number) {
+    super(
+      `Fencepost is already running in this folder (process ${pid}); its addresses are in .local/stack.json.\n` +
+        `Use that one, or stop it first: Ctrl-C in its terminal, or kill ${pid}.`,
+    );
+    this.name = 'AlreadyRunning';
+    this.pid = pid;
+  }
+}
+
+/**
+ * Takes the lock until `release` is called or this process dies.
+ * @param folder `.local` of the clone; made when missing
+ * @throws AlreadyRunning while its owner lives
+ */
+export async function takeLock(folder: string): Promise<{ release(): Promise<void> }> {
+  await mkdir(folder, { recursive: true });
+  const file = join(folder, 'start.lock');
+  const mark = ownerMark.FENCEPOST_OWNER;
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      await writeFile(file, `${process.pid}\n${mark}\n`, { flag: 'wx', mode: 0o600 });
+      guardFile(file, mark);
+      return { release: () => removeFile(file, mark) };
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST') || attempt === 5)
+        throw error;
+    }
+    const owner = Number((await readFile(file, 'utf8').catch(() => '')).split('\n')[0]);
+    if (isStart(owner)) throw new AlreadyRunning(owner);
+    await rm(file, { force: true });
+  }
+}
+
+/** Whether that process lives and is an `npm start`; its number may have been given to another program since. */
+function isStart(pid: number): boolean {
+  if (!Number.isInteger(pid) || pid <= 0) return false;
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    // EPERM: it lives, and belongs to somebody else.
+    if (!(error instanceof Error && 'code' in error && error.code === 'EPERM')) return false;
+  }
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('start.ts');
+  } catch {
+    return process.platform !== 'linux';
+  }
+}

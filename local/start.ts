@@ -1,0 +1,162 @@
+/**
+ * `npm start`. With a project in the environment or in .env (DATABASE_URL, UPSTASH_REDIS_REST_URL and _TOKEN) it runs the
+ * worker against that, in this process. With none of the three set it boots the whole stack locally.
+ *
+ * Ending, whatever the moment:
+ *   starting or up ── SIGINT, SIGTERM, SIGHUP, or npm gone ──▶ stopping ── all parts stopped, or 3 s over ──▶ sealed
+ *   sealed: the warden ends what is left within a second and removes every temporary folder; then this process exits.
+ *   A crash or `kill -9` goes straight to the warden. So nothing can outlive this process by more than two seconds.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseEnv } from 'node:util';
+import { dismissWarden, guardFile, removeFile } from './parts/warden.ts';
+import { AlreadyRunning, takeLock } from './single-start.ts';
+import { type StackAddresses, startStack } from './stack.ts';
+import { findCommand } from './system-packages.ts';
+import { describeAddresses, tryItCommands } from './try-it.ts';
+
+const repository = fileURLToPath(new URL('..', import.meta.url));
+const localFolder = join(repository, '.local');
+const stackFile = join(localFolder, 'stack.json');
+
+/** Stable addresses from one start to the next; below the range that systems hand out to outgoing connections. */
+const PORTS = { worker: 8787, functions: 8788, api: 8789, upstash: 8790, postgres: 8791, redis: 8792 };
+
+/** For stopping in order; what is left of the five seconds is the warden's. */
+const ORDERLY_MS = 3_000;
+
+const PROJECT = ['DATABASE_URL', 'UPSTASH_REDIS_REST_URL', 'UPSTASH_REDIS_REST_TOKEN'];
+
+/** As the worker's own exit code for a configuration that does not fit. */
+const EXIT_CONFIGURATION = 78;
+
+for (const [name, value] of Object.entries(dotEnv())) process.env[name] ??= value;
+const given = PROJECT.filter((name) => (process.env[name] ?? '').trim() !== '');
+if (given.length > 0) await runWorker();
+else await runStack();
+
+/** What is malformed the worker's own command line says, all of it at once, and sets the exit code. */
+async function runWorker(): Promise<void> {
+  const missing = PROJECT.filter((name) => !given.includes(name));
+  if (missing.length > 0) {
+    console.error(
+      `${list(given)} set, but ${list(missing)} missing. Set all three (in the environment or in .env, see .env.example) ` +
+        'to run the worker against your project, or none of them for a complete local stack.',
+    );
+    process.exit(EXIT_CONFIGURATION);
+  }
+  process.argv.splice(2, process.argv.length, 'run');
+  await import('../worker/src/cli.ts');
+}
+
+function list(names: readonly string[]): string {
+  return `${names.join(' and ')} ${names.length === 1 ? 'is' : 'are'}`;
+}
+
+async function runStack(): Promise<void> {
+  const startedAt = performance.now();
+  const seconds = (milliseconds: number) => `${(milliseconds / 1000).toFixed(1)} s`;
+  let stop: () => Promise<unknown> = () => Promise.resolve();
+  let leaving = false;
+
+  const leave = async (reason: string, exitCode: number): Promise<never> => {
+    if (leaving) {
+      // Asked twice: whoever asks is in a hurry.
+      await dismissWarden({ seal: true });
+      process.exit(exitCode);
+    }
+    leaving = true;
+    if (reason !== '') console.log(`\n${reason}`);
+    await Promise.race([stop(), new Promise((resolve) => setTimeout(resolve, ORDERLY_MS))]);
+    await dismissWarden({ seal: true });
+    process.exit(exitCode);
+  };
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => void leave('Stopping …', 0));
+  }
+  leaveWithNpm(() => void leave('npm has ended. Stopping …', 0));
+  // A closed pipe (`npm start | head`) must not keep the stack from stopping in order.
+  process.stdout.on('error', () => void leave('', 0));
+
+  try {
+    const lock = await takeLock(localFolder);
+    stop = () => lock.release();
+    console.log(
+      'Fencepost: starting a complete local stack. (To run the worker against your own project, see .env.example.)\n',
+    );
+    const stack = await startStack({
+      ports: { ...PORTS, ...(Number(process.env.PORT) > 0 ? { worker: Number(process.env.PORT) } : {}) },
+      environment: passedOn(['CACHE_PREFIX', 'LOG_LEVEL', 'TZ', 'NO_COLOR']),
+      onReady: (part, milliseconds) => console.log(`  ${part.padEnd(16)} ready in ${seconds(milliseconds)}`),
+      onNotice: (line) => console.log(`  ${line}`),
+      onLine: (part, line) => console.log(part === 'worker' ? line : `[${part}] ${line}`),
+    });
+    stop = async () => {
+      await Promise.allSettled([stack.stop(), removeFile(stackFile, stack.addresses.upstashToken)]);
+      await lock.release();
+    };
+    if (leaving) return;
+    await writeStackFile(stack.addresses);
+    const commands = tryItCommands(stack.addresses, (await findCommand(['psql'])) !== undefined);
+    const titles = [
+      'Read a quota twice: x-cache is MISS, then HIT.',
+      'Change it. The worker says here what it invalidated.',
+      'Read it again: MISS, and the new limit.',
+    ];
+    console.log(
+      `\nReady in ${seconds(performance.now() - startedAt)}.\n\n${describeAddresses(stack.addresses)}\n`,
+    );
+    console.log('Try it: paste these into another terminal, in this folder.\n');
+    for (const [index, command] of commands.entries()) {
+      console.log(`${index + 1}. ${titles[index]}\n\n${command}\n`);
+    }
+    console.log('Ctrl-C stops everything.\n');
+  } catch (error) {
+    if (leaving) return;
+    console.error(`\n${error instanceof Error ? error.message : String(error)}`);
+    await leave(
+      error instanceof AlreadyRunning ? '' : 'The stack did not start; everything is stopped again.',
+      1,
+    );
+  }
+}
+
+/** Whole or not at all, and readable by nobody else: it holds a superuser's password. */
+async function writeStackFile(addresses: StackAddresses): Promise<void> {
+  const draft = `${stackFile}.${process.pid}`;
+  guardFile(draft, addresses.upstashToken);
+  guardFile(stackFile, addresses.upstashToken);
+  await writeFile(draft, `${JSON.stringify(addresses, null, 2)}\n`, { mode: 0o600 });
+  await rename(draft, stackFile);
+}
+
+/** When npm (or the shell between) is killed, nobody tells this process; it has another parent then. */
+function leaveWithNpm(action: () => void): void {
+  if (process.env.npm_lifecycle_event === undefined) return;
+  const parent = process.ppid;
+  const watch = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(watch);
+    action();
+  }, 250);
+  watch.unref();
+}
+
+function dotEnv(): Record<string, string> {
+  const file = join(repository, '.env');
+  if (!existsSync(file)) return {};
+  return Object.fromEntries(
+    Object.entries(parseEnv(readFileSync(file, 'utf8'))).flatMap(([name, value]) =>
+      value === undefined || value.trim() === '' ? [] : [[name, value]],
+    ),
+  );
+}
+
+function passedOn(names: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    names.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name] ?? '']])),
+  );
+}
