@@ -33,14 +33,14 @@ export function createHandler(dependencies: FunctionDependencies): Handler {
 /** Asks the cache and the database at the same time. */
 export async function examine(dependencies: FunctionDependencies): Promise<HealthAnswer> {
   const [cache, database] = await Promise.all([dependencies.cache.ping(), askDatabase(dependencies)]);
-  const isWorkerAlive = cache.connected ? cache.heartbeat === 'alive' : null;
+  const isWorkerAlive = cache.connected ? cache.workerAlive : null;
   return {
     status: !database.connected ? 'unhealthy' : cache.connected && isWorkerAlive ? 'healthy' : 'degraded',
     cache: {
       enabled: cache.enabled,
       connected: cache.connected,
-      keyCount: cache.keyCount ?? 0,
-      latencyMs: rounded(cache.latencyMs),
+      keyCount: cache.keyCount,
+      latencyMs: cache.latencyMs,
     },
     database: { connected: database.connected, latencyMs: database.latencyMs },
     worker: { alive: isWorkerAlive, secondsBehind: database.secondsBehind },
@@ -55,14 +55,10 @@ async function askDatabase({ database }: FunctionDependencies): Promise<Examined
     } | null;
     return {
       connected: true,
-      latencyMs: rounded(performance.now() - startedAt),
+      latencyMs: Math.round((performance.now() - startedAt) * 10) / 10,
       secondsBehind: reply?.seconds_behind ?? null,
     };
   } catch {
     return { connected: false, latencyMs: null, secondsBehind: null };
   }
-}
-
-function rounded(milliseconds: number | null): number | null {
-  return milliseconds === null ? null : Math.round(milliseconds * 10) / 10;
 }

@@ -1,0 +1,134 @@
+/**
+ * Every endpoint × every kind of caller × a cache that is cold or full: a function's verdict is the verdict of the row's
+ * policy, which Postgres gives by itself. A cached answer is exactly as private as the row it came from.
+ */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { CALLERS, type CallerName, USERS } from './setup/callers.ts';
+import { type FunctionStack, type Parameters, startFunctionStack } from './setup/stack.ts';
+
+let stack: FunctionStack;
+
+beforeAll(async () => {
+  stack = await startFunctionStack();
+  await stack.functions.warm(ENDPOINTS.map(({ name }) => name));
+});
+afterAll(() => stack?.stop());
+
+/** A day in UTC, counted from today; the seed's usage is of the last two weeks. */
+function day(offset: number): string {
+  return new Date(Date.now() + offset * 86_400_000).toISOString().slice(0, 10);
+}
+
+interface Endpoint {
+  readonly name: string;
+  readonly parameters: Parameters;
+  /** The row behind the answer; whoever Postgres shows it to may have the answer. */
+  readonly row: string;
+  /** Text that only the answer holds. */
+  readonly secret: RegExp;
+  readonly refusals: readonly number[];
+}
+
+const ENDPOINTS: readonly Endpoint[] = [
+  {
+    name: 'quota-check',
+    parameters: { org: 'org-acme', provider: 'openai', model: 'gpt-5-mini' },
+    row: "select from public.quotas where org_id = 'org-acme' and model = 'gpt-5-mini'",
+    secret: /250000|remaining/,
+    refusals: [401, 403],
+  },
+  {
+    name: 'usage-summary',
+    parameters: { org: 'org-acme', start: day(-30), end: day(0) },
+    row: "select from public.usage_events where org_id = 'org-acme' limit 1",
+    secret: /input_tokens|cost/,
+    refusals: [401, 403],
+  },
+  {
+    name: 'cost-estimate',
+    parameters: { provider: 'openai', model: 'gpt-5-mini', input_tokens: 1000, output_tokens: 10 },
+    row: "select from public.model_prices where provider = 'openai' and model = 'gpt-5-mini'",
+    secret: /breakdown/,
+    refusals: [401],
+  },
+  {
+    name: 'session-state',
+    parameters: { id: 'session-acme-1' },
+    row: "select from public.sessions where id = 'session-acme-1'",
+    secret: /draft/,
+    refusals: [401, 404],
+  },
+  {
+    name: 'user-preferences',
+    parameters: { user: USERS.member },
+    row: `select from public.user_preferences where user_id = '${USERS.member}'`,
+    secret: /dark/,
+    refusals: [401, 403],
+  },
+];
+
+/** Makes the removed caller's past: a member who read everything, then was removed. */
+async function removeAfterReading(endpoint: Endpoint): Promise<void> {
+  await stack.sql("insert into public.org_members (org_id, user_id) values ('org-acme', $1)", [
+    USERS.removed,
+  ]);
+  await stack.settled();
+  await stack.call(endpoint.name, endpoint.parameters, { as: 'removed' });
+  await stack.sql("delete from public.org_members where org_id = 'org-acme' and user_id = $1", [
+    USERS.removed,
+  ]);
+  await stack.settled();
+}
+
+describe.each(ENDPOINTS)('$name', (endpoint) => {
+  const call = (caller: CallerName) => stack.call(endpoint.name, endpoint.parameters, { as: caller });
+
+  it.each(CALLERS)('judges as the policy does: %s', async (caller) => {
+    if (caller === 'removed') await removeAfterReading(endpoint);
+    const mayRead = await stack.isVisibleTo(caller, endpoint.row);
+
+    await stack.emptyCache();
+    const onMiss = await call(caller);
+
+    // Fill the cache as everyone who may read would: the answer is there, and so is the caller's own membership, if any.
+    for (const reader of ['member', 'owner', 'service', caller] as const) await call(reader);
+    expect(await stack.entries()).not.toEqual([]);
+    const onHit = await call(caller);
+
+    if (mayRead) {
+      expect([onMiss.status, onMiss.headers.get('x-cache')]).toEqual([200, 'MISS']);
+      expect([onHit.status, onHit.headers.get('x-cache')]).toEqual([200, 'HIT']);
+      expect(onMiss.text).toMatch(endpoint.secret);
+      expect(onHit.body).toEqual(onMiss.body);
+    } else {
+      for (const refused of [onMiss, onHit]) {
+        expect(endpoint.refusals).toContain(refused.status);
+        expect(refused.headers.get('content-type')).toContain('application/problem+json');
+        expect(refused.text).not.toMatch(endpoint.secret);
+      }
+      // Not even whether something is cached may show.
+      expect(onHit.body).toEqual(onMiss.body);
+      expect(onHit.headers.get('x-cache')).toBe(onMiss.headers.get('x-cache'));
+    }
+  });
+
+  it("lets no stranger's refusal replace the answer of those who may read", async () => {
+    await stack.emptyCache();
+    const [member, stranger, service] = await Promise.all([
+      call('member'),
+      call('stranger'),
+      call('service'),
+    ]);
+    expect(member.status).toBe(200);
+    expect(service.status).toBe(200);
+    expect(stranger.status === 200).toBe(await stack.isVisibleTo('stranger', endpoint.row));
+  });
+});
+
+it('covers callers on both sides of every policy, so that no verdict is vacuous', async () => {
+  for (const endpoint of ENDPOINTS) {
+    const verdicts = new Set<boolean>();
+    for (const caller of CALLERS) verdicts.add(await stack.isVisibleTo(caller, endpoint.row));
+    expect([endpoint.name, [...verdicts].sort()]).toEqual([endpoint.name, [false, true]]);
+  }
+});
