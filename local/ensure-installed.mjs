@@ -6,7 +6,7 @@
  * Plain JavaScript on purpose, with Node's own modules only: it runs before anything is installed.
  */
 import { spawnSync } from 'node:child_process';
-import { statSync } from 'node:fs';
+import { accessSync, constants, mkdirSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -48,6 +48,23 @@ if (script === undefined) {
   process.exit(2);
 }
 process.argv.splice(1, 2, resolve(root, script));
+
+/**
+ * tsx keeps compiled files in the system's temporary folder and never removes them. They belong to this clone, so they are
+ * kept with its packages; where those cannot be written, tsx works without.
+ */
+const temporaryFolder = process.env.TMPDIR;
+const cacheFolder = join(root, 'node_modules/.cache');
+try {
+  mkdirSync(cacheFolder, { recursive: true });
+  accessSync(cacheFolder, constants.W_OK);
+  process.env.TMPDIR = cacheFolder;
+} catch {
+  process.env.TSX_DISABLE_CACHE = '1';
+}
 const { register } = await import(pathToFileURL(join(root, 'node_modules/tsx/dist/esm/api/index.mjs')).href);
 register();
+if (temporaryFolder === undefined) delete process.env.TMPDIR;
+else process.env.TMPDIR = temporaryFolder;
+
 await import(pathToFileURL(resolve(root, script)).href);

@@ -12,9 +12,9 @@ export class AlreadyRunning extends Error {
   readonly code = 'ALREADY_RUNNING';
   readonly pid: number;
 
-  constructor(pid: number) {
+  constructor(pid: number, folder: string) {
     super(
-      `Fencepost is already running in this folder (process ${pid}); its addresses are in .local/stack.json.\n` +
+      `Fencepost is already running in this folder (process ${pid}); its addresses are in ${join(folder, 'stack.json')}.\n` +
         `Use that one, or stop it first: Ctrl-C in its terminal, or kill ${pid}.`,
     );
     this.name = 'AlreadyRunning';
@@ -41,7 +41,7 @@ export async function takeLock(folder: string): Promise<{ release(): Promise<voi
         throw error;
     }
     const owner = Number((await readFile(file, 'utf8').catch(() => '')).split('\n')[0]);
-    if (isStart(owner)) throw new AlreadyRunning(owner);
+    if (isStart(owner)) throw new AlreadyRunning(owner, folder);
     await rm(file, { force: true });
   }
 }

@@ -19,7 +19,8 @@ import { findCommand } from './system-packages.ts';
 import { describeAddresses, tryItCommands } from './try-it.ts';
 
 const repository = fileURLToPath(new URL('..', import.meta.url));
-const localFolder = join(repository, '.local');
+/** FENCEPOST_LOCAL_DIR gives a second stack of the same clone a place of its own; tests run side by side that way. */
+const localFolder = process.env.FENCEPOST_LOCAL_DIR || join(repository, '.local');
 const stackFile = join(localFolder, 'stack.json');
 
 /** Stable addresses from one start to the next; below the range that systems hand out to outgoing connections. */
@@ -133,16 +134,33 @@ async function writeStackFile(addresses: StackAddresses): Promise<void> {
   await rename(draft, stackFile);
 }
 
-/** When npm (or the shell between) is killed, nobody tells this process; it has another parent then. */
+/**
+ * When npm is killed nobody tells this process. It has another parent then, or the shell between has one: npm runs scripts
+ * with `sh -c`, and not every shell replaces itself by its only command.
+ */
 function leaveWithNpm(action: () => void): void {
   if (process.env.npm_lifecycle_event === undefined) return;
-  const parent = process.ppid;
+  const lineage = () => {
+    const parent = processStatus(process.ppid);
+    return parent?.name === 'sh' ? `${process.ppid} ${parent.parent}` : String(process.ppid);
+  };
+  const born = lineage();
   const watch = setInterval(() => {
-    if (process.ppid === parent) return;
+    if (lineage() === born) return;
     clearInterval(watch);
     action();
   }, 250);
   watch.unref();
+}
+
+/** Name and parent of a process; undefined where there is no /proc. */
+function processStatus(pid: number): { name: string; parent: string } | undefined {
+  try {
+    const match = /^\d+ \((.*)\) \S (\d+)/s.exec(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+    return match === null ? undefined : { name: match[1] ?? '', parent: match[2] ?? '' };
+  } catch {
+    return undefined;
+  }
 }
 
 function dotEnv(): Record<string, string> {

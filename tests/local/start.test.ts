@@ -1,0 +1,284 @@
+/**
+ * `npm start` as a person uses it: run by npm, in a process of its own, until it is stopped, killed or fails. After each
+ * of these ends no process, no listening port, no temporary folder and no file of it may be left.
+ */
+import { execFile } from 'node:child_process';
+import { chmod, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { createServer, type Server } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { execa } from 'execa';
+import { afterEach, describe, expect, test } from 'vitest';
+import type { StackAddresses } from '../../local/stack.ts';
+
+const repository = fileURLToPath(new URL('../..', import.meta.url));
+const run = promisify(execFile);
+/** What the design allows for stopping. */
+const STOP_MS = 5_000;
+
+interface Start {
+  /** Everything it wrote so far. */
+  output(): string;
+  /** Waits for a text in its output. */
+  says(text: string | RegExp): Promise<void>;
+  /** npm, the shell between, node and all that node started. */
+  processes(): Promise<number[]>;
+  readonly npm: number;
+  readonly ended: Promise<number | undefined>;
+  readonly local: string;
+  readonly temporary: string;
+}
+
+const cleanups: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+async function scratchFolder(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'start-test-'));
+  // Postgres runs as another user when this is root.
+  await chmod(folder, 0o755);
+  cleanups.push(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+async function npmStart(environment: Record<string, string> = {}, local?: string): Promise<Start> {
+  const temporary = await scratchFolder();
+  const child = execa('npm', ['start'], {
+    cwd: repository,
+    detached: true,
+    reject: false,
+    all: true,
+    buffer: false,
+    stdin: 'ignore',
+    env: {
+      // Whatever the machine's environment says: this is a stack of its own.
+      DATABASE_URL: '',
+      UPSTASH_REDIS_REST_URL: '',
+      UPSTASH_REDIS_REST_TOKEN: '',
+      LOG_LEVEL: 'info',
+      TMPDIR: temporary,
+      FENCEPOST_LOCAL_DIR: local ?? join(temporary, 'local'),
+      ...environment,
+    },
+  });
+  let output = '';
+  child.all.on('data', (chunk: Buffer) => {
+    output += chunk.toString();
+  });
+  const npm = child.pid ?? 0;
+  const ended = child.then(({ exitCode }) => exitCode);
+  const processes = async () => descendants(npm, (await run('ps', ['-eo', 'pid=,ppid='])).stdout);
+  cleanups.push(async () => {
+    // Only after a failed expectation is anything of this left.
+    for (const pid of await processes()) kill(pid, 'SIGKILL');
+  });
+  return {
+    output: () => output,
+    async says(text) {
+      await expect
+        .poll(() => output, { timeout: 60_000, interval: 50 })
+        .toMatch(typeof text === 'string' ? new RegExp(text) : text);
+    },
+    processes,
+    npm,
+    ended,
+    local: local ?? join(temporary, 'local'),
+    temporary,
+  };
+}
+
+function descendants(root: number, table: string): number[] {
+  const rows = table
+    .trim()
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/).map(Number));
+  const found = [root];
+  for (const pid of found) for (const [child, parent] of rows) if (parent === pid && child) found.push(child);
+  return found;
+}
+
+function kill(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // Already gone.
+  }
+}
+
+/** The processes of a list that still run; one that nobody has waited for yet has ended all the same. */
+async function alive(pids: readonly number[]): Promise<number[]> {
+  const states = await Promise.all(
+    pids.map(async (pid) => {
+      const { stdout } = await execa('ps', ['-o', 'stat=', '-p', String(pid)], { reject: false });
+      return stdout.trim() !== '' && !stdout.trim().startsWith('Z');
+    }),
+  );
+  return pids.filter((_, index) => states[index]);
+}
+
+async function readStack(start: Start): Promise<StackAddresses> {
+  return JSON.parse(await readFile(join(start.local, 'stack.json'), 'utf8')) as StackAddresses;
+}
+
+const urlsOf = (stack: StackAddresses) =>
+  Object.entries(stack)
+    .filter(([name]) => name.endsWith('Url'))
+    .map(([, url]) => url as string);
+
+async function listens(url: string): Promise<boolean> {
+  const { hostname, port } = new URL(url);
+  return await new Promise((resolve) => {
+    const server: Server = createServer();
+    server.once('error', () => resolve(true));
+    server.listen({ host: hostname, port: Number(port) }, () => server.close(() => resolve(false)));
+  });
+}
+
+/** Ends the start and holds it to leaving nothing behind within five seconds. */
+async function expectNothingLeft(start: Start, end: () => void, stack?: StackAddresses): Promise<void> {
+  const pids = await start.processes();
+  expect(pids.length).toBeGreaterThan(2);
+  const endedAt = Date.now();
+  end();
+  await expect.poll(() => alive(pids), { timeout: STOP_MS, interval: 50 }).toEqual([]);
+  expect(Date.now() - endedAt).toBeLessThan(STOP_MS);
+  const left = await readdir(start.temporary);
+  expect(left.filter((name) => name !== 'local')).toEqual([]);
+  expect(await readdir(start.local)).toEqual([]);
+  for (const url of stack === undefined ? [] : urlsOf(stack))
+    expect([url, await listens(url)]).toEqual([url, false]);
+}
+
+describe('a local stack', () => {
+  test('boots beside taken ports, shows what it promises, and ends with SIGTERM to npm', {
+    timeout: 120_000,
+  }, async () => {
+    const taken = createServer();
+    await new Promise<void>((resolve) => {
+      // Taken already by somebody else is as good.
+      taken.once('error', () => resolve());
+      taken.listen({ host: '127.0.0.1', port: 8788 }, resolve);
+    });
+    cleanups.push(() => new Promise((resolve) => taken.close(resolve)));
+
+    const start = await npmStart();
+    await start.says('Ctrl-C stops everything');
+
+    const stack = await readStack(start);
+    expect(Object.keys(stack).sort()).toEqual(
+      [
+        ...['databaseUrl', 'redisUrl', 'upstashUrl', 'upstashToken', 'apiUrl', 'functionsUrl', 'workerUrl'],
+        ...['anonToken', 'userToken', 'serviceToken'],
+      ].sort(),
+    );
+    expect((await stat(join(start.local, 'stack.json'))).mode & 0o777).toBe(0o600);
+    expect(new URL(stack.functionsUrl).port).not.toBe('8788');
+    expect(start.output()).toMatch(/Ready in \d+\.\d s\./);
+
+    // The three commands, as printed. The change is made by whichever of its two forms was printed.
+    const commands = start
+      .output()
+      .split('\n')
+      .filter((line) => /^(curl|psql|node) /.test(line));
+    expect(commands).toHaveLength(3);
+    const [readTwice = '', change = '', readAgain = ''] = commands;
+    const paste = async (command: string) => (await run('bash', ['-c', command], { cwd: repository })).stdout;
+    const caches = (text: string) => [...text.matchAll(/^x-cache: (\w+)/gim)].map((match) => match[1]);
+    const limits = (text: string) => [...text.matchAll(/"limit":(\d+)/g)].map((match) => Number(match[1]));
+
+    const before = await paste(readTwice);
+    expect(caches(before)).toEqual(['MISS', 'HIT']);
+    expect(limits(before)).toEqual([1_000_000, 1_000_000]);
+    expect(await paste(change)).toMatch(/UPDATE 1/);
+    await start.says(/quotas.*update.*quota:org-acme:\*.*ms/i);
+    const after = await paste(readAgain);
+    expect(caches(after)).toEqual(['MISS']);
+    expect(limits(after)).toEqual([1_500_000]);
+
+    const second = await npmStart({}, start.local);
+    expect(await second.ended).toBe(1);
+    expect(second.output()).toMatch(/already running in this folder \(process \d+\)/);
+    expect(await readStack(start)).toEqual(stack);
+
+    await expectNothingLeft(start, () => kill(start.npm, 'SIGTERM'), stack);
+  });
+
+  test('ends with Ctrl-C while it is starting', { timeout: 60_000 }, async () => {
+    const start = await npmStart();
+    await start.says('Redis +ready');
+    await expectNothingLeft(start, () => kill(-start.npm, 'SIGINT'));
+  });
+
+  test('is cleaned up after kill -9 while it is starting', { timeout: 60_000 }, async () => {
+    const start = await npmStart();
+    await start.says('Postgres 17 +ready');
+    await expectNothingLeft(start, () => kill(-start.npm, 'SIGKILL'));
+  });
+
+  test('is cleaned up after kill -9 while it is up, also when only npm is killed', {
+    timeout: 120_000,
+  }, async () => {
+    const start = await npmStart();
+    await start.says('Ctrl-C stops everything');
+    await expectNothingLeft(start, () => kill(start.npm, 'SIGKILL'), await readStack(start));
+
+    const again = await npmStart();
+    await again.says('Ctrl-C stops everything');
+    await expectNothingLeft(again, () => kill(-again.npm, 'SIGKILL'), await readStack(again));
+  });
+
+  test('a part that does not start stops the others, with its own explanation', {
+    timeout: 60_000,
+  }, async () => {
+    const start = await npmStart({ LOG_LEVEL: 'chatty' });
+    expect(await start.ended).toBe(1);
+    expect(start.output()).toMatch(/LOG_LEVEL must be one of/);
+    expect(await readdir(start.temporary)).toEqual(['local']);
+    expect(await readdir(start.local)).toEqual([]);
+  });
+});
+
+describe('a project in the environment', () => {
+  const project = {
+    DATABASE_URL: 'postgresql://postgres:secret-word@127.0.0.1:5432/postgres',
+    UPSTASH_REDIS_REST_URL: 'http://127.0.0.1:1',
+    UPSTASH_REDIS_REST_TOKEN: 'secret-word',
+  };
+
+  test.each([
+    [
+      'two are missing',
+      { ...project, DATABASE_URL: '', UPSTASH_REDIS_REST_TOKEN: ' ' },
+      /^UPSTASH_REDIS_REST_URL is set, but DATABASE_URL and UPSTASH_REDIS_REST_TOKEN are missing\. Set all three .*$/m,
+    ],
+    [
+      'the database is no address',
+      { ...project, DATABASE_URL: 'nonsense' },
+      /DATABASE_URL is not a Postgres connection string/,
+    ],
+    [
+      'the database is the transaction pooler',
+      { ...project, DATABASE_URL: project.DATABASE_URL.replace('5432', '6543') },
+      /DATABASE_URL points at port 6543/,
+    ],
+    [
+      'Upstash is given as redis://',
+      { ...project, UPSTASH_REDIS_REST_URL: 'rediss://x.upstash.io' },
+      /UPSTASH_REDIS_REST_URL is a redis:\/\/ address/,
+    ],
+  ])(
+    '%s: one clear error, and no stack is started',
+    { timeout: 60_000 },
+    async (_what, environment, message) => {
+      const start = await npmStart(environment);
+      expect(await start.ended).toBe(78);
+      expect(start.output()).toMatch(message);
+      expect(start.output()).not.toContain('secret-word');
+      expect(start.output()).not.toMatch(/^\s+at /m);
+      expect(await readdir(start.temporary)).toEqual([]);
+    },
+  );
+});
