@@ -1,0 +1,62 @@
+/**
+ * Deleting by hand: del, delPattern and their named cases. Most applications never need them: the worker does this
+ * for every committed write to a watched table.
+ *
+ *   Rule 4  The reply to the DEL of the fences is the acknowledgement; deleting the entries only saves memory. So every
+ *           function here answers null when there was no such reply: then nothing is promised, and it may be repeated.
+ */
+import { CacheError } from './cache-error.ts';
+import { deletionsFor, deletionsForKey } from './fences.ts';
+import { HEARTBEAT_KEY, HEARTBEAT_TTL_SECONDS } from './heartbeat.ts';
+import type { RedisAccess } from './redis-access.ts';
+import type { Runtime } from './runtime.ts';
+import { type SweepConnection, sweep } from './scope-sweep.ts';
+import { planFor } from './settings.ts';
+
+/** One DEL for any number of keys. @throws CacheError INVALID_KEY for the machinery's own keys */
+export async function deleteKeys(access: RedisAccess, keys: readonly string[]): Promise<number | null> {
+  for (const key of keys) planFor(key);
+  return deleteNames(access, keys.flatMap(deletionsForKey));
+}
+
+/** One DEL, a new epoch, or a sweep, as the glob asks for. */
+export async function deletePattern(
+  access: RedisAccess,
+  runtime: Runtime,
+  glob: string,
+): Promise<number | null> {
+  const { keys, newEpoch, sweep: swept } = deletionsFor(glob);
+  if (newEpoch) {
+    // The worker finds a value that is not its own at its next beat, and starts an epoch itself.
+    const milliseconds = HEARTBEAT_TTL_SECONDS * 1_000;
+    const replies = await access.write([
+      { op: 'put', key: HEARTBEAT_KEY, value: runtime.randomToken(), milliseconds },
+    ]);
+    return replies?.[0] === 'OK' ? 1 : null;
+  }
+  const deleted = await deleteNames(access, keys);
+  if (swept === null || deleted === null) return deleted;
+  try {
+    return await sweep(sweepConnection(access), swept);
+  } catch (error) {
+    if (error instanceof CacheError && error.code === 'REDIS_UNREACHABLE') return null;
+    throw error;
+  }
+}
+
+async function deleteNames(access: RedisAccess, names: readonly string[]): Promise<number | null> {
+  if (names.length === 0) return 0;
+  const [reply] = (await access.write([{ op: 'delete', keys: [...new Set(names)] }])) ?? [];
+  return typeof reply === 'number' ? reply : null;
+}
+
+function sweepConnection(access: RedisAccess): SweepConnection {
+  return {
+    scan: async (cursor, glob, count) => (await access.scan(cursor, glob, count)) ?? unacknowledged(),
+    delete: async (names) => (await deleteNames(access, names)) ?? unacknowledged(),
+  };
+}
+
+function unacknowledged(): never {
+  throw new CacheError('REDIS_UNREACHABLE', 'Redis did not acknowledge a page of a sweep; run it again.');
+}

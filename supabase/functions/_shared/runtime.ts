@@ -1,0 +1,65 @@
+/**
+ * What the cache takes from the platform: time, chance, background work and the environment. One small object, so that
+ * tests can decide when time passes; everything else in this folder is free of side effects of that kind.
+ */
+
+export interface Runtime {
+  /** Milliseconds since 1970. */
+  now(): number;
+  /** A fence, a lease or an epoch: at least 96 random bits, as base64url. */
+  randomToken(): string;
+  /** A number from 0 to below 1, for jitter. */
+  random(): number;
+  /** Resolves after so many milliseconds, or as soon as the signal aborts; then its timer is gone. */
+  sleep(milliseconds: number, signal?: AbortSignal): Promise<void>;
+  /** Lets work go on after the response was sent. The promise must not reject. */
+  background(work: Promise<void>): void;
+}
+
+interface PlatformGlobals {
+  readonly Deno?: { readonly env: { get(name: string): string | undefined } };
+  readonly process?: { readonly env?: Readonly<Record<string, string | undefined>> };
+  readonly EdgeRuntime?: { waitUntil?(work: Promise<unknown>): void };
+}
+
+const platform = globalThis as unknown as PlatformGlobals;
+
+/** The platform as it is: Deno, Supabase's edge runtime or Node. */
+export const systemRuntime: Runtime = {
+  now: () => Date.now(),
+  randomToken: () => base64url(crypto.getRandomValues(new Uint8Array(16))),
+  random: () => Math.random(),
+  sleep: (milliseconds, signal) =>
+    new Promise((resolve) => {
+      if (signal?.aborted === true) return resolve();
+      const timer = setTimeout(done, milliseconds);
+      function done() {
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', done);
+        resolve();
+      }
+      signal?.addEventListener('abort', done);
+    }),
+  background: (work) => {
+    // Elsewhere than in the edge runtime the process outlives the request, so the work needs no keeper.
+    platform.EdgeRuntime?.waitUntil?.(work);
+  },
+};
+
+/** One variable of the environment, or undefined when it is missing, empty or may not be read. */
+export function environmentVariable(name: string): string | undefined {
+  try {
+    const value = platform.Deno?.env.get(name) ?? platform.process?.env?.[name];
+    return value === undefined || value.trim() === '' ? undefined : value.trim();
+  } catch {
+    // Deno without --allow-env for this name: the same as not set.
+    return undefined;
+  }
+}
+
+function base64url(bytes: Uint8Array): string {
+  return btoa(String.fromCharCode(...bytes))
+    .replaceAll('+', '-')
+    .replaceAll('/', '_')
+    .replace(/=+$/, '');
+}

@@ -1,0 +1,143 @@
+/**
+ * Options of the cache and of single calls, their units and defaults, and the check that they can work.
+ */
+import { CacheError } from './cache-error.ts';
+import { type CompiledType, TTL, type TypeName, typeOf } from './catalogue.ts';
+import type { Connection } from './connection.ts';
+import { type Scopes, scopesOf } from './fences.ts';
+import { DEGRADED_MAX_AGE_SECONDS } from './heartbeat.ts';
+import type { Runtime } from './runtime.ts';
+
+/** How a read was answered. `disabled`: without asking Redis, because it is away or not configured. */
+export type Outcome = 'hit' | 'stale' | 'miss' | 'bypass' | 'disabled';
+
+/** What hooks learn about a read; `type` is a name of the catalogue or `other`. */
+export interface ReadEvent {
+  readonly type: TypeName | 'other';
+  readonly key: string;
+}
+
+/** Beyond this a dead leader would make readers wait for nothing. */
+const LONGEST_LEASE_MS = 60_000;
+
+export interface CacheOptions {
+  /** UPSTASH_REDIS_REST_URL and _TOKEN by default. Without them the cache is disabled and every read is loaded. */
+  readonly url?: string | undefined;
+  readonly token?: string | undefined;
+  /** In front of every key, for databases shared with other applications; CACHE_PREFIX by default, else empty. */
+  readonly prefix?: string | undefined;
+  /** Milliseconds that one call to Redis may take; default 250. */
+  readonly timeout?: number | undefined;
+  /** Milliseconds for which one isolate's load keeps others from loading the same; default 1000, 0 for no leases. */
+  readonly lease?: number | undefined;
+  /** Seconds; how old an answer may be while no worker is alive; default 30. */
+  readonly degradedMaxAge?: number | undefined;
+  /** Bytes of a stored entry; larger values are not cached; default 1 MiB. */
+  readonly maxValueBytes?: number | undefined;
+  readonly onHit?: ((event: ReadEvent & { readonly stale: boolean }) => void) | undefined;
+  readonly onMiss?: ((event: ReadEvent) => void) | undefined;
+  /** Failures of Redis, never of a loader. `error.cause` may hold a whole command: do not print it. */
+  readonly onError?: ((error: CacheError) => void) | undefined;
+  /** Takes the module's warnings; default console.warn. No line holds a key, a value, a token or a URL. */
+  readonly log?: ((message: string) => void) | undefined;
+  /** For tests: another way to Redis, or null for none; and another clock. */
+  readonly connection?: Connection | null | undefined;
+  readonly runtime?: Runtime | undefined;
+}
+
+export interface GetOrSetOptions {
+  /** Seconds to keep null or absence; default: as long as any value. 0: not at all. */
+  readonly negativeTtl?: number | undefined;
+  /** Seconds; how old an answer may be while no worker is alive. 0: none. Types with `degraded: false` stay at 0. */
+  readonly degradedMaxAge?: number | undefined;
+  /** Seconds past the TTL during which the old answer is given at once while a new one is loaded behind it. */
+  readonly staleWhileRevalidate?: number | undefined;
+  /** Seconds past the TTL during which the old answer is given when the loader fails. */
+  readonly staleIfError?: number | undefined;
+  /** Milliseconds to wait for the loader; then LOAD_TIMEOUT (or the old answer, with staleIfError). Default: no limit. */
+  readonly timeout?: number | undefined;
+  /** Ends this caller's wait with the signal's reason; the load itself ends when nobody waits for it any more. */
+  readonly signal?: AbortSignal | undefined;
+  /** True: neither read nor stored, just loaded. */
+  readonly bypass?: boolean | undefined;
+  /** Whose rights the loader uses. Only calls of one identity share a load in flight; what is stored, all share. */
+  readonly identity?: string | undefined;
+  /** Told, for each key, how it was answered. */
+  readonly onOutcome?: ((key: string, outcome: Outcome) => void) | undefined;
+}
+
+export interface Settings {
+  readonly leaseMs: number;
+  readonly degradedMs: number;
+  readonly maxValueBytes: number;
+}
+
+/** @throws CacheError INVALID_CONFIGURATION for options that are no sensible numbers */
+export function settingsOf(options: CacheOptions): Settings {
+  const leaseMs = atLeastZero(options.lease ?? 1_000, 'lease');
+  if (leaseMs > LONGEST_LEASE_MS) {
+    throw new CacheError('INVALID_CONFIGURATION', 'lease is in milliseconds and must not exceed a minute.');
+  }
+  return {
+    leaseMs,
+    degradedMs: atLeastZero(options.degradedMaxAge ?? DEGRADED_MAX_AGE_SECONDS, 'degradedMaxAge') * 1_000,
+    maxValueBytes: atLeastZero(options.maxValueBytes ?? 1_048_576, 'maxValueBytes'),
+  };
+}
+
+/** A key with what the catalogue says about it. */
+export interface Plan {
+  readonly key: string;
+  readonly scopes: Scopes;
+  readonly type: CompiledType | undefined;
+}
+
+/** @throws CacheError INVALID_KEY as scopesOf does */
+export function planFor(key: string): Plan {
+  return { key, scopes: scopesOf(key), type: typeOf(key) };
+}
+
+/** The name under which a plan's reads are counted. */
+export function typeName(plan: Plan): TypeName | 'other' {
+  return plan.type?.name ?? 'other';
+}
+
+/** Everything that decides how long one key's answer may be used; milliseconds. */
+export interface Lifetimes {
+  readonly ttlMs: number;
+  readonly negativeTtlMs: number;
+  readonly degradedMs: number;
+  readonly revalidateMs: number;
+  readonly errorMs: number;
+}
+
+/**
+ * @param ttl seconds; default: the type's, else TTL.MEDIUM. 0: answers are not stored.
+ * @throws CacheError INVALID_CONFIGURATION for a negative or infinite number
+ */
+export function lifetimesOf(
+  plan: Plan,
+  settings: Settings,
+  ttl: number | undefined,
+  options: GetOrSetOptions = {},
+): Lifetimes {
+  const seconds = atLeastZero(ttl ?? plan.type?.ttl ?? TTL.MEDIUM, 'ttl');
+  const asked = options.degradedMaxAge;
+  const degradedMs = asked === undefined ? settings.degradedMs : atLeastZero(asked, 'degradedMaxAge') * 1_000;
+  const neverDegraded = plan.type?.degraded === false;
+  return {
+    ttlMs: seconds * 1_000,
+    negativeTtlMs: atLeastZero(options.negativeTtl ?? seconds, 'negativeTtl') * 1_000,
+    degradedMs: neverDegraded ? 0 : degradedMs,
+    // What grants access is neither served by a dead worker's leave nor past its time.
+    revalidateMs: neverDegraded
+      ? 0
+      : atLeastZero(options.staleWhileRevalidate ?? 0, 'staleWhileRevalidate') * 1_000,
+    errorMs: neverDegraded ? 0 : atLeastZero(options.staleIfError ?? 0, 'staleIfError') * 1_000,
+  };
+}
+
+function atLeastZero(value: number, name: string): number {
+  if (Number.isFinite(value) && value >= 0) return value;
+  throw new CacheError('INVALID_CONFIGURATION', `${name} must be a finite number of at least 0.`);
+}

@@ -1,0 +1,163 @@
+/**
+ * How well each key type is served: counted in the isolate, and written to Redis for `fencepost status` to sum up.
+ *
+ * In Redis, one hash an hour: `fencepost:stats:2026-11-01T10` (UTC), one field per isolate (a random name), whose value is
+ * JSON of what that isolate counted within the hour so far: { "quota": { "hits": 12, … }, … }. The value is cumulative, so
+ * writing it again is harmless, one flush is one command whatever the number of types, and a flush that was lost is
+ * made good by the next. The hash expires after two days. `sumStatistics` adds the fields up.
+ *
+ * Cost: a flush happens at most every 10 s, and then only when the isolate has sent 250 commands since the last (so at most
+ * 0.8 % of its commands are flushes, two of them in an hour's first), or a minute has passed.
+ */
+import { catalogueTypes, type TypeName } from './catalogue.ts';
+import type { RedisAccess } from './redis-access.ts';
+import type { Runtime } from './runtime.ts';
+
+const FLUSH_INTERVAL_MS = 10_000;
+const FLUSH_COMMANDS = 250;
+const FLUSH_IDLE_INTERVAL_MS = 60_000;
+const KEPT_SECONDS = 2 * 86_400;
+
+/** What is counted for one key type. Times are sums in milliseconds. */
+export interface Counts {
+  /** Reads answered from the cache, stale ones included. */
+  hits: number;
+  stale: number;
+  /** Reads that a loader (this one's or another's) answered. */
+  misses: number;
+  /** Calls of loaders, and those that failed. */
+  loads: number;
+  errors: number;
+  hitMs: number;
+  loadMs: number;
+}
+
+export type StatisticsName = TypeName | 'other';
+
+/** What `stats()` answers for one key type, since the isolate started. */
+export interface TypeStatistics extends Counts {
+  /** hits / (hits + misses), or null before the first read. */
+  readonly hitRate: number | null;
+  readonly hitRateTarget: number | null;
+}
+
+export interface CacheStatistics {
+  readonly types: Readonly<Partial<Record<StatisticsName, TypeStatistics>>>;
+  /** Billed commands sent, and calls to Redis that failed. */
+  readonly commands: number;
+  readonly redisErrors: number;
+}
+
+/** The hash that holds the counts of the hour in which a moment lies. */
+export function statisticsKey(now: number): string {
+  return `fencepost:stats:${new Date(now).toISOString().slice(0, 13)}`;
+}
+
+/** Adds up the fields of one or several such hashes; fields that are none of ours are left out. */
+export function sumStatistics(fields: Iterable<string>): Map<string, Counts> {
+  const sums = new Map<string, Counts>();
+  for (const field of fields) {
+    let parsed: unknown;
+    try {
+      parsed = JSON.parse(field);
+    } catch {
+      continue;
+    }
+    if (typeof parsed !== 'object' || parsed === null) continue;
+    for (const [name, counts] of Object.entries(parsed)) {
+      if (typeof counts !== 'object' || counts === null) continue;
+      const sum = sums.get(name) ?? noCounts();
+      for (const measure of Object.keys(sum) as (keyof Counts)[]) {
+        const value: unknown = (counts as Partial<Counts>)[measure];
+        if (typeof value === 'number' && Number.isFinite(value)) sum[measure] += value;
+      }
+      sums.set(name, sum);
+    }
+  }
+  return sums;
+}
+
+export class Statistics {
+  readonly #runtime: Runtime;
+  readonly #total = new Map<StatisticsName, Counts>();
+  readonly #hour = new Map<StatisticsName, Counts>();
+  readonly #isolate: string;
+  #redisErrors = 0;
+  #hourKey = '';
+  #flushed = { at: 0, commands: 0, hourKey: '' };
+
+  constructor(runtime: Runtime) {
+    this.#runtime = runtime;
+    this.#isolate = runtime.randomToken();
+    this.#flushed.at = runtime.now();
+  }
+
+  read(name: StatisticsName, outcome: 'hit' | 'stale' | 'miss', milliseconds: number): void {
+    this.#count(name, (counts) => {
+      if (outcome === 'miss') counts.misses++;
+      else {
+        counts.hits++;
+        counts.hitMs += milliseconds;
+        if (outcome === 'stale') counts.stale++;
+      }
+    });
+  }
+
+  load(name: StatisticsName, failed: boolean, milliseconds: number): void {
+    this.#count(name, (counts) => {
+      counts.loads++;
+      counts.loadMs += milliseconds;
+      if (failed) counts.errors++;
+    });
+  }
+
+  redisFailed(): void {
+    this.#redisErrors++;
+  }
+
+  snapshot(commands: number): CacheStatistics {
+    const types: Partial<Record<StatisticsName, TypeStatistics>> = {};
+    for (const [name, counts] of this.#total) {
+      const reads = counts.hits + counts.misses;
+      const target = catalogueTypes().find((type) => type.name === name)?.hitRate ?? null;
+      types[name] = { ...counts, hitRate: reads === 0 ? null : counts.hits / reads, hitRateTarget: target };
+    }
+    return { types, commands, redisErrors: this.#redisErrors };
+  }
+
+  /** Writes the hour's counts in the background when that is due. */
+  flushWhenDue(access: RedisAccess): void {
+    const now = this.#runtime.now();
+    const since = now - this.#flushed.at;
+    if (since < FLUSH_INTERVAL_MS || this.#hour.size === 0) return;
+    if (since < FLUSH_IDLE_INTERVAL_MS && access.commands - this.#flushed.commands < FLUSH_COMMANDS) return;
+    const first = this.#flushed.hourKey !== this.#hourKey;
+    const key = this.#hourKey;
+    this.#flushed = { at: now, commands: access.commands + (first ? 2 : 1), hourKey: key };
+    const value = JSON.stringify(Object.fromEntries(this.#hour));
+    const record = { op: 'record', key, field: this.#isolate, value } as const;
+    const writes = first ? [record, { op: 'expire', key, seconds: KEPT_SECONDS } as const] : [record];
+    this.#runtime.background(access.write(writes).then(() => {}));
+  }
+
+  #count(name: StatisticsName, change: (counts: Counts) => void): void {
+    const hourKey = statisticsKey(this.#runtime.now());
+    if (hourKey !== this.#hourKey) {
+      // What the last hour's end counted since its last flush is left behind; at most a minute's worth.
+      this.#hourKey = hourKey;
+      this.#hour.clear();
+    }
+    for (const counters of [this.#total, this.#hour]) {
+      let counts = counters.get(name);
+      if (counts === undefined) {
+        counts = noCounts();
+        counters.set(name, counts);
+      }
+      change(counts);
+    }
+  }
+}
+
+function noCounts(): Counts {
+  return { hits: 0, stale: 0, misses: 0, loads: 0, errors: 0, hitMs: 0, loadMs: 0 };
+}

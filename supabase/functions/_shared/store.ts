@@ -1,0 +1,94 @@
+/**
+ * Storing: what was loaded goes into Redis with the fences and the epoch taken before the load.
+ *
+ *   Rule 3  The stamp is never refreshed, and the SET is plain and unconditional. An invalidation since then has deleted a
+ *           fence, so what is stored now is dead on arrival; overwriting a newer entry with a dead one is only a miss.
+ *
+ * One request: the entries, the renewal of fences that were found (not made) by this read, and the release of leases.
+ */
+import type { Write } from './connection.ts';
+import { type Stamp, writeEnvelope } from './envelope.ts';
+import { renewals } from './lease.ts';
+import type { RedisAccess } from './redis-access.ts';
+import type { Runtime } from './runtime.ts';
+import { type Lifetimes, type Plan, type Settings, typeName } from './settings.ts';
+import { leaseKey } from './snapshot.ts';
+
+/** Entries live up to this share shorter than asked, so that what was stored together does not expire together. */
+const TTL_JITTER = 0.1;
+
+export interface Loaded {
+  readonly plan: Plan;
+  /** Null: the fences were not confirmed, so the value is not stored. */
+  readonly stamp: Stamp | null;
+  readonly value: unknown;
+  readonly lifetimes: Lifetimes;
+  /** Whether the lease is ours to release. */
+  readonly leased: boolean;
+  /** Whether the fences were found standing, and so may be near their end. */
+  readonly renew: boolean;
+}
+
+/** The longest an entry of this call can be in Redis, in milliseconds. */
+export function longestMs({ ttlMs, negativeTtlMs, revalidateMs, errorMs }: Lifetimes): number {
+  return Math.max(ttlMs, negativeTtlMs) + Math.max(revalidateMs, errorMs);
+}
+
+/**
+ * Stores what can be stored. Resolves to the keys that are in Redis now.
+ * @throws CacheError UNSUPPORTED_VALUE for a value that JSON would change
+ */
+export async function store(
+  access: RedisAccess,
+  runtime: Runtime,
+  settings: Settings,
+  loaded: readonly Loaded[],
+): Promise<Set<string>> {
+  const puts: (Write & { op: 'put' })[] = [];
+  const renewed = new Map<string, Write & { op: 'renew' }>();
+  for (const item of loaded) {
+    const { plan, stamp, lifetimes } = item;
+    const entry = entryFor(item, runtime);
+    if (entry === null || stamp === null) continue;
+    if (exceedsBytes(entry.value, settings.maxValueBytes)) {
+      access.warn(
+        'size',
+        `a value of type ${typeName(plan)} is larger than ${settings.maxValueBytes} bytes; not cached.`,
+      );
+      continue;
+    }
+    puts.push(entry);
+    if (!item.renew) continue;
+    for (const renewal of renewals(plan.scopes.fences, longestMs(lifetimes), runtime)) {
+      const before = renewed.get(renewal.key);
+      if (before === undefined || before.seconds < renewal.seconds) renewed.set(renewal.key, renewal);
+    }
+  }
+  const leases = loaded.filter(({ leased }) => leased).map(({ plan }) => leaseKey(plan.key));
+  const release: Write[] = leases.length === 0 ? [] : [{ op: 'delete', keys: leases }];
+  const writes = [...puts, ...renewed.values(), ...release];
+  const replies = writes.length === 0 ? [] : await access.write(writes);
+  return new Set(puts.filter((_, index) => replies?.[index] === 'OK').map(({ key }) => key));
+}
+
+function entryFor(
+  { plan, stamp, value, lifetimes }: Loaded,
+  runtime: Runtime,
+): (Write & { op: 'put' }) | null {
+  const ttlMs = value === null || value === undefined ? lifetimes.negativeTtlMs : lifetimes.ttlMs;
+  const freshMs = Math.round(ttlMs * (1 - TTL_JITTER * runtime.random()));
+  const windowMs = Math.max(lifetimes.revalidateMs, lifetimes.errorMs);
+  // Serialised even when it is not stored: a value that cannot be cached is refused at its first load, not its second.
+  const staleAt = windowMs > 0 ? runtime.now() + freshMs : null;
+  const text = writeEnvelope(stamp ?? { fences: [], epoch: null, loadedAt: 0 }, value, staleAt);
+  if (stamp === null || freshMs < 1) return null;
+  // Without a heartbeat an entry is usable for degradedMs only, and under no epoch ever after.
+  if (stamp.epoch === null && lifetimes.degradedMs === 0) return null;
+  return { op: 'put', key: plan.key, value: text, milliseconds: freshMs + windowMs };
+}
+
+function exceedsBytes(text: string, limit: number): boolean {
+  // A UTF-16 unit is one to three bytes of UTF-8, so most texts need no counting.
+  if (text.length > limit) return true;
+  return text.length * 3 > limit && new TextEncoder().encode(text).length > limit;
+}
