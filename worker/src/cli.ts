@@ -2,7 +2,7 @@
 /**
  * The command line, `fencepost`. Each command is a file in commands/, loaded when it is called.
  */
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { config as loadDotenv } from 'dotenv';
 import packageJson from '../package.json' with { type: 'json' };
 import { asWorkerError } from './errors.ts';
@@ -17,17 +17,72 @@ const program = new Command('fencepost')
   .showHelpAfterError('(fencepost --help lists the commands)')
   .exitOverride();
 
-/** Runs a command's function; its promise is the exit code. */
-function perform(work: () => Promise<ExitCode>): () => Promise<void> {
-  return async () => {
-    process.exitCode = await work();
-  };
+/** Runs a command; its promise is the exit code. */
+async function perform(work: () => Promise<ExitCode>): Promise<void> {
+  process.exitCode = await work();
+}
+
+function parseSample(text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= 1 && value <= 100_000) return value;
+  throw new InvalidArgumentError('It must be a whole number from 1 to 100000.');
 }
 
 program
   .command('run')
   .description('the worker: drain, queue, and HTTP for /healthz, /readyz and /metrics')
-  .action(perform(async () => (await import('./commands/run.ts')).run(process.env)));
+  .action(() => perform(async () => (await import('./commands/run.ts')).run(process.env)));
+
+program
+  .command('doctor')
+  .description('every precondition, each with what to do when it fails; exit code 1 if any does')
+  .option('--json', 'one JSON document', false)
+  .action(({ json }: { json: boolean }) =>
+    perform(async () => (await import('./commands/doctor.ts')).doctor(process.env, json)),
+  );
+
+program
+  .command('status')
+  .description('lag, outbox, hit rates against their targets, dead letters, consistency')
+  .option('--json', 'one JSON document', false)
+  .action(({ json }: { json: boolean }) =>
+    perform(async () => (await import('./commands/status.ts')).status(process.env, json)),
+  );
+
+program
+  .command('explain')
+  .description('which keys a statement would invalidate: runs it in a transaction and rolls back')
+  .argument('<statement>', 'one SQL statement, such as "update quotas set used = 0 where org_id = \'org-1\'"')
+  .option('--json', 'one JSON document', false)
+  .action((statement: string, { json }: { json: boolean }) =>
+    perform(async () => (await import('./commands/explain.ts')).explain(process.env, statement, json)),
+  );
+
+program
+  .command('invalidate')
+  .description('invalidates by hand and waits until Redis has confirmed')
+  .argument('<target...>', 'keys or patterns, such as session:42:state, quota:org-1:*, or * for everything')
+  .option('--json', 'one JSON document', false)
+  .action((targets: string[], { json }: { json: boolean }) =>
+    perform(async () => (await import('./commands/invalidate.ts')).invalidate(process.env, targets, json)),
+  );
+
+program
+  .command('retry')
+  .description('puts dead letters, targets that Redis refused again and again, back to work')
+  .option('--json', 'one JSON document', false)
+  .action(({ json }: { json: boolean }) =>
+    perform(async () => (await import('./commands/retry.ts')).retry(process.env, json)),
+  );
+
+program
+  .command('audit')
+  .description('compares a sample of the cache with the database now; exit code 1 when an answer is stale')
+  .option('--sample <entries>', 'entries to compare at most', parseSample, 200)
+  .option('--json', 'one JSON document', false)
+  .action(({ sample, json }: { sample: number; json: boolean }) =>
+    perform(async () => (await import('./commands/audit.ts')).auditCommand(process.env, sample, json)),
+  );
 
 try {
   await program.parseAsync();

@@ -7,8 +7,10 @@
  *
  * Connections to Postgres: one listens, one holds the locks, two drain, two are the queue's; six at most.
  */
+
 import { connectUpstash } from './apply/upstash.ts';
 import { UpstashFailure } from './apply/upstash-errors.ts';
+import { type AuditParts, audit } from './audit/audit.ts';
 import type { Configuration } from './configuration.ts';
 import { drainPool } from './database/connections.ts';
 import { explainDatabaseError, isPermanent } from './database/database-errors.ts';
@@ -149,7 +151,7 @@ export async function startWorker(
         cache,
         prefix,
         startEpoch: () => heartbeat.startEpoch('asked for by the target *'),
-        audit: async () => undefined,
+        audit: (job) => auditNow({ cache, pool, prefix, log }, job.sample),
         prune: () => queue.use((jobs) => jobs.prune()),
         addSweep: (pattern) => queue.use((jobs) => jobs.addSweep(pattern)),
       }),
@@ -316,6 +318,18 @@ export async function startWorker(
       return stopping;
     },
   };
+}
+
+/** A scheduled audit: its result is kept for `fencepost status`, a stale answer is an error in the log. */
+async function auditNow({ log, ...parts }: AuditParts & { log: Log }, sample: number): Promise<void> {
+  const result = await audit(parts, sample);
+  const { compared, stale } = result;
+  if (stale.length === 0) log.info({ compared }, `Audit: ${compared} entries compared, none stale.`);
+  else
+    log.error(
+      { compared, stale: stale.slice(0, 20) },
+      `Audit: ${stale.length} of ${compared} entries are stale; see "fencepost doctor".`,
+    );
 }
 
 /** Runs a check: what waiting may mend is reported and passes, what it cannot mend is thrown. */

@@ -20,6 +20,8 @@ export interface CacheServer {
   set(key: string, value: string, seconds: number): Promise<void>;
   /** Keys of type string only. */
   scan(cursor: string, pattern: string, count: number): Promise<{ cursor: string; keys: string[] }>;
+  /** The values of a hash; none when there is no such hash. */
+  hashValues(key: string): Promise<string[]>;
   info(): Promise<string>;
   dbsize(): Promise<number>;
   ping(): Promise<void>;
@@ -107,6 +109,13 @@ export function connectUpstash(
           if (!Array.isArray(answer) || !Array.isArray(answer[1])) return undefined;
           return { cursor: String(answer[0]), keys: answer[1].map(String) };
         },
+      );
+    },
+    async hashValues(key) {
+      return await send(
+        'HVALS',
+        () => redis.hvals(key),
+        (answer) => (Array.isArray(answer) ? answer.map(String) : undefined),
       );
     },
     async info() {

@@ -177,9 +177,21 @@ export class Outbox {
     return { rows: result.rows[0]?.rows ?? 0, oldestMs: result.rows[0]?.oldest_ms ?? 0 };
   }
 
-  /** Invalidates a target by hand. */
-  async invalidate(target: string): Promise<void> {
-    await this.#pool.query('select cache_invalidation.invalidate($1)', [target]);
+  /** Invalidates a target by hand. @returns the row's id */
+  async invalidate(target: string): Promise<string> {
+    const result = await this.#pool.query<{ id: string }>('select cache_invalidation.invalidate($1) as id', [
+      target,
+    ]);
+    return result.rows[0]?.id ?? '';
+  }
+
+  /** How many of these rows are still in the outbox. */
+  async remaining(ids: readonly string[]): Promise<number> {
+    const result = await this.#pool.query<{ count: number }>(
+      'select count(*)::int as count from cache_invalidation.outbox where id = any($1::bigint[])',
+      [ids],
+    );
+    return result.rows[0]?.count ?? 0;
   }
 
   /** Which table each watch is on, for people. */

@@ -1,0 +1,38 @@
+/**
+ * `fencepost doctor`: every precondition, each with what to do when it fails. Exit code 1 if any does. The checks are in
+ * ../doctor/, one file for each place that can be wrong.
+ */
+import { checkDatabaseSide } from '../doctor/database-checks.ts';
+import type { Finding } from '../doctor/finding.ts';
+import { checkRedisSide } from '../doctor/redis-checks.ts';
+import { ExitCode } from '../exit-codes.ts';
+import { withContext } from './command-context.ts';
+import { paint, print, printJson } from './output.ts';
+
+export function doctor(variables: NodeJS.ProcessEnv, json: boolean): Promise<ExitCode> {
+  return withContext(variables, async ({ configuration, pool, cache }) => {
+    const findings: Finding[] = [
+      { name: 'configuration', verdict: 'ok', detail: 'complete and well-formed' },
+      ...(await checkDatabaseSide(pool, configuration)),
+      ...(await checkRedisSide(cache, configuration)),
+    ];
+    const failed = findings.filter((finding) => finding.verdict === 'fail').length;
+    if (json) printJson({ ok: failed === 0, findings });
+    else {
+      for (const finding of findings) show(finding);
+      print();
+      print(
+        failed === 0
+          ? paint('ok', 'Nothing is broken.')
+          : paint('fail', `${failed} of ${findings.length} checks failed.`),
+      );
+    }
+    return failed === 0 ? ExitCode.ok : ExitCode.failed;
+  });
+}
+
+function show({ name, verdict, detail, remedy }: Finding): void {
+  const sign = { ok: paint('ok', 'ok  '), warn: paint('warn', 'warn'), fail: paint('fail', 'FAIL') }[verdict];
+  print(`${sign}  ${name.padEnd(22)}  ${detail}`);
+  if (remedy !== undefined) print(`${' '.repeat(30)}${paint('strong', '→')} ${remedy}`);
+}

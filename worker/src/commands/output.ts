@@ -1,0 +1,44 @@
+/**
+ * How the one-shot commands speak: text for people, coloured only on a terminal, or with --json one JSON document and
+ * nothing else.
+ */
+import { stripVTControlCharacters, styleText } from 'node:util';
+
+export type Tone = 'ok' | 'warn' | 'fail' | 'dim' | 'strong';
+
+const STYLES = { ok: 'green', warn: 'yellow', fail: 'red', dim: 'dim', strong: 'bold' } as const;
+
+export function paint(tone: Tone, text: string): string {
+  const colours = process.stdout.isTTY === true && process.env.NO_COLOR === undefined;
+  return colours ? styleText(STYLES[tone], text) : text;
+}
+
+export function print(line = ''): void {
+  process.stdout.write(`${line}\n`);
+}
+
+export function printJson(document: unknown): void {
+  print(JSON.stringify(document, null, 2));
+}
+
+/** Rows in columns as wide as their widest cell. */
+export function table(rows: readonly (readonly string[])[]): string {
+  const width = (cell: string) => stripVTControlCharacters(cell).length;
+  const columns = Math.max(...rows.map((row) => row.length));
+  const widths = Array.from({ length: columns }, (_, index) => Math.max(...rows.map((row) => width(row[index] ?? ''))));
+  return rows
+    .map((row) =>
+      row
+        .map((cell, index) => cell + ' '.repeat((widths[index] ?? 0) - width(cell)))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
+}
+
+export function duration(ms: number): string {
+  if (ms < 1_000) return `${Math.round(ms)} ms`;
+  if (ms < 120_000) return `${(ms / 1_000).toFixed(1)} s`;
+  if (ms < 7_200_000) return `${Math.round(ms / 60_000)} min`;
+  return `${(ms / 3_600_000).toFixed(1)} h`;
+}
