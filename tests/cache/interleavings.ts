@@ -1,0 +1,268 @@
+/**
+ * The interleaving property: readers, writers, the worker, evictions, expiries and network faults take their steps in every
+ * order that fast-check's scheduler can think of, on the real cache module over ScheduledRedis.
+ *
+ * The invariant: a read that starts after an invalidation was acknowledged never returns a value older than the row was
+ * when that invalidation was written. A row's value is its version here, so "older" is "smaller".
+ */
+import * as fc from 'fast-check';
+import { type Cache, createCache } from '../../supabase/functions/_shared/cache.ts';
+import { deletionsFor, scopesOf } from '../../supabase/functions/_shared/fences.ts';
+import { HEARTBEAT_KEY } from '../../supabase/functions/_shared/heartbeat.ts';
+import type { Runtime } from '../../supabase/functions/_shared/runtime.ts';
+import { type Clock, type Fault, type Sabotage, ScheduledRedis } from './scheduled-redis.ts';
+
+/** Two keys of one entity, one of another entity of the same type, one of a type whose entity is the whole key. */
+const KEYS = ['quota:org-1:a:x', 'quota:org-1:a:y', 'quota:org-2:a:x', 'cost:a:x'] as const;
+type Key = (typeof KEYS)[number];
+
+const key = fc.constantFrom(...KEYS);
+const isolate = fc.constantFrom(0, 1);
+const pause = fc.constantFrom(0, 0, 1, 3);
+
+/** What an actor does, after having let some steps of the others pass. */
+const action = fc.oneof(
+  {
+    weight: 6,
+    arbitrary: fc.record({ kind: fc.constant('getOrSet'), key, isolate, ttl: fc.constantFrom(1, 60), pause }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('stale'), key, isolate, pause }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant('getOrSetMany'),
+      keys: fc.uniqueArray(key, { minLength: 2 }),
+      isolate,
+      pause,
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('get, load, set'), key, isolate, pause }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('begin, load, set'), key, isolate, pause }) },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constant('write'),
+      key,
+      reach: fc.constantFrom('key', 'group', 'type', 'all'),
+      pause,
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('evict'), nth: fc.nat(12), pause }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant('time passes'),
+      milliseconds: fc.constantFrom(20, 600, 2_000, 70_000),
+      pause,
+    }),
+  },
+);
+
+export const scenario = fc.record({
+  scheduler: fc.scheduler(),
+  actors: fc.array(fc.array(action, { minLength: 1, maxLength: 4 }), { minLength: 2, maxLength: 5 }),
+  faults: fc.array(
+    fc.constantFrom<Fault>('none', 'none', 'none', 'none', 'lost request', 'lost reply', 'late request'),
+    { maxLength: 12 },
+  ),
+  /** Without a heartbeat an epoch cannot be told, so either it may be evicted or `*` is written. */
+  heartbeatMayGo: fc.boolean(),
+});
+
+type Scenario = typeof scenario extends fc.Arbitrary<infer T> ? T : never;
+type Action = Scenario['actors'][number][number];
+
+/** Runs one schedule; throws with what was read when the invariant does not hold. */
+export async function runScenario(chosen: Scenario, sabotage: Sabotage | null): Promise<void> {
+  await new World(chosen, sabotage).run();
+}
+
+class World {
+  readonly #scenario: Scenario;
+  readonly #scheduler: fc.Scheduler;
+  readonly #clock: Clock = { now: 1_793_527_200_000 };
+  readonly #redis: ScheduledRedis;
+  readonly #caches: readonly [Cache, Cache];
+  /** The row behind each key, and the version that the last acknowledged invalidation was about. */
+  readonly #committed = new Map<Key, number>(KEYS.map((name) => [name, 0]));
+  readonly #acknowledged = new Map<Key, number>(KEYS.map((name) => [name, 0]));
+  #tokens = 0;
+
+  constructor(chosen: Scenario, sabotage: Sabotage | null) {
+    this.#scenario = chosen;
+    this.#scheduler = chosen.scheduler;
+    const faults = [...chosen.faults];
+    this.#redis = new ScheduledRedis(this.#scheduler, this.#clock, () => faults.pop() ?? 'none', sabotage);
+    const open = (name: string): Cache =>
+      createCache({ connection: this.#redis.connect(name), runtime: this.#runtime(), log: () => {} });
+    this.#caches = [open('A'), open('B')];
+  }
+
+  async run(): Promise<void> {
+    const begun = this.#redis.invalidate('heartbeat', put(HEARTBEAT_KEY, this.#token()));
+    const actors = this.#scenario.actors.map((actions) => this.#act(actions, begun));
+    await this.#scheduler.waitIdle();
+    await Promise.all(actors);
+  }
+
+  async #act(actions: readonly Action[], begun: Promise<void>): Promise<void> {
+    await begun;
+    for (const next of actions) {
+      for (let steps = 0; steps < next.pause; steps++) await this.#step('pause');
+      await this.#take(next);
+    }
+  }
+
+  async #take(next: Action): Promise<void> {
+    switch (next.kind) {
+      case 'getOrSet':
+        return this.#check(
+          [next.key],
+          async (cache) => {
+            return [await cache.getOrSet(next.key, () => this.#load(next.key), next.ttl)];
+          },
+          next.isolate,
+        );
+      case 'stale': {
+        const options = { staleWhileRevalidate: 300, staleIfError: 300 };
+        return this.#check(
+          [next.key],
+          async (cache) => {
+            return [await cache.getOrSet(next.key, () => this.#load(next.key), 1, options)];
+          },
+          next.isolate,
+        );
+      }
+      case 'getOrSetMany':
+        return this.#check(
+          next.keys,
+          async (cache) => {
+            const found = await cache.getOrSetMany(next.keys, async (missing) => {
+              await this.#step('SELECT arrives');
+              const rows = missing.map((name) => [name, this.#row(name as Key)] as const);
+              await this.#step('SELECT is answered');
+              return new Map(rows);
+            });
+            return next.keys.map((name) => found.get(name));
+          },
+          next.isolate,
+        );
+      case 'get, load, set':
+        return this.#check(
+          [next.key],
+          async (cache) => {
+            const cached = await cache.get<Row>(next.key);
+            if (cached !== null) return [cached];
+            const row = await this.#load(next.key);
+            await cache.set(next.key, row);
+            return [row];
+          },
+          next.isolate,
+        );
+      case 'begin, load, set':
+        return this.#check(
+          [next.key],
+          async (cache) => {
+            const token = await cache.begin(next.key);
+            const row = await this.#load(next.key);
+            await cache.set(next.key, row, 60, token);
+            return [row];
+          },
+          next.isolate,
+        );
+      case 'write':
+        return this.#write(next.key, next.reach);
+      case 'evict': {
+        await this.#step('eviction');
+        const evictable = this.#redis
+          .keys()
+          .filter((name) => name !== HEARTBEAT_KEY || this.#scenario.heartbeatMayGo);
+        const victim = evictable[next.nth % Math.max(1, evictable.length)];
+        if (victim !== undefined) this.#redis.evict(victim);
+        return;
+      }
+      case 'time passes':
+        await this.#step('time passes');
+        this.#clock.now += next.milliseconds;
+    }
+  }
+
+  async #check(
+    names: readonly Key[],
+    read: (cache: Cache) => Promise<(Row | undefined)[]>,
+    which: number,
+  ): Promise<void> {
+    await this.#step('a reader starts');
+    const owed = names.map((name) => this.#acknowledged.get(name) ?? 0);
+    const rows = await read(this.#caches[which === 0 ? 0 : 1]);
+    names.forEach((name, index) => {
+      const row = rows[index];
+      if (row?.key !== name || row.version < (owed[index] ?? 0)) {
+        throw new Error(
+          `${name}: read ${JSON.stringify(row)}, but version ${owed[index]} was acknowledged before`,
+        );
+      }
+    });
+  }
+
+  async #write(name: Key, reach: 'key' | 'group' | 'type' | 'all'): Promise<void> {
+    await this.#step('COMMIT');
+    const version = (this.#committed.get(name) ?? 0) + 1;
+    this.#committed.set(name, version);
+    const all = reach === 'all' && !this.#scenario.heartbeatMayGo;
+    const [type = '', entity = ''] = name.split(':');
+    const target = { key: name, group: `${type}:${entity}:*`, type: `${type}:*`, all: '*' }[
+      all ? 'all' : reach === 'all' ? 'type' : reach
+    ];
+    const { keys, newEpoch } = deletionsFor(target);
+    await this.#redis.invalidate(
+      `invalidation of ${target}`,
+      newEpoch ? put(HEARTBEAT_KEY, this.#token()) : { op: 'delete', keys },
+    );
+    this.#acknowledged.set(name, Math.max(version, this.#acknowledged.get(name) ?? 0));
+  }
+
+  async #load(name: Key): Promise<Row> {
+    await this.#step('SELECT arrives');
+    const row = this.#row(name);
+    await this.#step('SELECT is answered');
+    return row;
+  }
+
+  #row(name: Key): Row {
+    return { key: name, version: this.#committed.get(name) ?? 0, fences: scopesOf(name).fences };
+  }
+
+  #step(label: string): Promise<void> {
+    return this.#scheduler.schedule(Promise.resolve(), label);
+  }
+
+  #token(): string {
+    return `token-${this.#tokens++}`;
+  }
+
+  #runtime(): Runtime {
+    return {
+      now: () => this.#clock.now,
+      randomToken: () => this.#token(),
+      random: () => 0.5,
+      sleep: async (milliseconds) => {
+        const until = this.#clock.now + milliseconds;
+        await this.#step('a sleep ends');
+        this.#clock.now = Math.max(this.#clock.now, until);
+      },
+      background: () => {},
+    };
+  }
+}
+
+interface Row {
+  readonly key: string;
+  readonly version: number;
+  /** The fences of the key, for the sabotage that stamps at store. */
+  readonly fences: readonly string[];
+}
+
+function put(name: string, value: string) {
+  return { op: 'put' as const, key: name, value, milliseconds: 90_000 };
+}

@@ -1,0 +1,166 @@
+/**
+ * A Redis in memory whose every step waits for a scheduler: the vehicle of the interleaving tests, and nothing else. What
+ * the cache says to the real one is tested against the real one (conformance.ts); here the point is the order of events.
+ *
+ * A request is three steps that the scheduler may put anywhere: it arrives, each of its commands is executed (a pipeline
+ * is ordered but not atomic), its reply arrives. A request may also be lost, executed without its reply, or executed long
+ * after its sender gave up.
+ */
+import type { Scheduler } from 'fast-check';
+import type { Connection, Exchange, Reply, Write } from '../../supabase/functions/_shared/connection.ts';
+import { HEARTBEAT_KEY } from '../../supabase/functions/_shared/heartbeat.ts';
+
+/** Ways to build the cache wrong, each of which the invariant must notice. */
+export type Sabotage =
+  /** Fences that are always there and never change: what every cache without fences does (rule 4). */
+  | 'no fences'
+  /** An entry is stamped with the fences that stand when it is stored (rule 3). */
+  | 'stamp at store'
+  /** SET NX is sent again when its reply is late, as the client's retries do (rule 1). */
+  | 'repeated create'
+  /** The heartbeat's value is the same for ever (rule 10). */
+  | 'no epoch';
+
+export type Fault = 'none' | 'lost request' | 'lost reply' | 'late request';
+
+export interface Clock {
+  now: number;
+}
+
+export class ScheduledRedis {
+  readonly #scheduler: Scheduler;
+  readonly #clock: Clock;
+  readonly #sabotage: Sabotage | null;
+  readonly #nextFault: () => Fault;
+  readonly #data = new Map<string, { value: string; until: number }>();
+
+  constructor(scheduler: Scheduler, clock: Clock, nextFault: () => Fault, sabotage: Sabotage | null) {
+    this.#scheduler = scheduler;
+    this.#clock = clock;
+    this.#nextFault = nextFault;
+    this.#sabotage = sabotage;
+  }
+
+  /** A connection of one isolate. */
+  connect(isolate: string): Connection {
+    return {
+      read: (keys) => this.#request(`${isolate} MGET`, async () => this.#read(keys)),
+      write: (writes) => this.#request(`${isolate} ${names(writes)}`, () => this.#pipeline(isolate, writes)),
+      writeThenRead: (writes, keys) =>
+        this.#request(`${isolate} ${names(writes)} MGET`, async (): Promise<Exchange> => {
+          const replies = await this.#pipeline(isolate, writes);
+          await this.#step(`${isolate} MGET executed`);
+          return { replies, values: this.#read(keys) };
+        }),
+      scan: async () => ({ cursor: '0', keys: [] }),
+      health: async () => ({ keyCount: this.#data.size, heartbeat: this.#get(HEARTBEAT_KEY) }),
+    };
+  }
+
+  /** One command of the worker's, without faults: it repeats until Redis has acknowledged. */
+  async invalidate(label: string, write: Write): Promise<void> {
+    await this.#step(`${label} arrives`);
+    this.#execute(write);
+  }
+
+  /** What eviction and an operator may do at any time. */
+  evict(key: string): void {
+    this.#data.delete(key);
+  }
+
+  keys(): string[] {
+    return [...this.#data.keys()];
+  }
+
+  async #request<T>(label: string, run: () => Promise<T>): Promise<T> {
+    const fault = this.#nextFault();
+    if (fault === 'late request') {
+      void this.#step(`${label} arrives late`).then(run);
+      throw new Error('no reply in time');
+    }
+    await this.#step(`${label} arrives`);
+    if (fault === 'lost request') throw new Error('connection reset');
+    const result = await run();
+    await this.#step(`${label} is answered`);
+    if (fault === 'lost reply') throw new Error('connection reset');
+    return result;
+  }
+
+  async #pipeline(isolate: string, writes: readonly Write[]): Promise<Reply[]> {
+    const replies: Reply[] = [];
+    for (const write of writes) {
+      if (replies.length > 0) await this.#step(`${isolate} next command of a pipeline`);
+      replies.push(this.#execute(write));
+      if (write.op === 'create' && this.#sabotage === 'repeated create') {
+        void this.#step(`${isolate} create once more`).then(() => this.#execute(write));
+      }
+    }
+    return replies;
+  }
+
+  #step(label: string): Promise<void> {
+    return this.#scheduler.schedule(Promise.resolve(), label);
+  }
+
+  #read(keys: readonly string[]): (string | null)[] {
+    return keys.map((key) => {
+      if (this.#sabotage === 'no fences' && key.startsWith('fence:')) return 'always';
+      if (this.#sabotage === 'no epoch' && key === HEARTBEAT_KEY) return 'always';
+      return this.#get(key);
+    });
+  }
+
+  #get(key: string): string | null {
+    const held = this.#data.get(key);
+    if (held === undefined || held.until <= this.#clock.now) return null;
+    return held.value;
+  }
+
+  #execute(write: Write): Reply {
+    switch (write.op) {
+      case 'create':
+        return this.#setIfAbsent(
+          write.key,
+          write.value,
+          write.seconds === null ? Infinity : write.seconds * 1_000,
+        );
+      case 'claim':
+        return this.#setIfAbsent(write.key, write.value, write.milliseconds);
+      case 'put': {
+        const lasting = write.key === HEARTBEAT_KEY ? Infinity : write.milliseconds;
+        this.#data.set(write.key, { value: this.#stamped(write.value), until: this.#clock.now + lasting });
+        return 'OK';
+      }
+      case 'delete': {
+        const there = write.keys.filter((key) => this.#get(key) !== null);
+        for (const key of write.keys) this.#data.delete(key);
+        return there.length;
+      }
+      case 'renew': {
+        const held = this.#data.get(write.key);
+        if (held !== undefined) held.until = Math.max(held.until, this.#clock.now + write.seconds * 1_000);
+        return held === undefined ? 0 : 1;
+      }
+      default:
+        return 1;
+    }
+  }
+
+  #setIfAbsent(key: string, value: string, milliseconds: number): Reply {
+    if (this.#get(key) !== null) return null;
+    this.#data.set(key, { value, until: this.#clock.now + milliseconds });
+    return 'OK';
+  }
+
+  /** The entry as it is, or, under that sabotage, with the fences that stand now. */
+  #stamped(value: string): string {
+    if (this.#sabotage !== 'stamp at store' || !value.startsWith('{')) return value;
+    const entry: { f: string[]; d?: { fences?: string[] } } = JSON.parse(value);
+    const fences = entry.d?.fences ?? [];
+    return JSON.stringify({ ...entry, f: fences.map((fence, place) => this.#get(fence) ?? entry.f[place]) });
+  }
+}
+
+function names(writes: readonly Write[]): string {
+  return writes.map(({ op }) => op).join(' ');
+}
