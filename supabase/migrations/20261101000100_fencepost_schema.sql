@@ -52,7 +52,7 @@ create table cache_invalidation.watches (
 -- one transaction. There is no foreign key to watches: its lock on the watch's row would be shared by all writers.
 create table cache_invalidation.outbox (
   xid xid8 not null default pg_catalog.pg_current_xact_id(),
-  id bigint generated always as identity,
+  id bigint generated always as identity (cache 32),
   written_at timestamptz not null default pg_catalog.clock_timestamp(),
   -- null when by hand
   watch_id integer,

@@ -69,7 +69,7 @@ begin
   foreach piece in array pg_catalog.regexp_split_to_array(join_clause, '\s+(?:left\s+|inner\s+)?(?:outer\s+)?join\s+', 'i') loop
     parts := pg_catalog.regexp_match(piece,
       '^\s*((?:"[^"]+"|[\w$]+)\.(?:"[^"]+"|[\w$]+))\s+(?:as\s+)?([a-z_]\w*)\s+on\s+(\S.*)$', 'i');
-    if parts is null or pg_catalog.lower(parts[2]) = 'row' then
+    if parts is null or pg_catalog.lower(parts[2]) in ('row', 'before') then
       raise exception 'cannot read the join %', pg_catalog.quote_literal(piece)
         using errcode = 'invalid_parameter_value',
           hint = 'Write schema.table alias on condition, and row.column for the changed row: public.orders o on o.id = row.order_id';

@@ -13,6 +13,9 @@
 -- - It is SECURITY DEFINER with an empty search_path: writers need no right on this schema, and cannot redirect it.
 -- - It only inserts rows of its own and takes K shared with try; neither waits for anybody.
 --
+-- Most statements change one row and keep its key: they take a path that neither sorts nor hashes. SELECT INTO STRICT tells it
+-- from the others. All of this is static SQL, planned once in each session.
+--
 -- Partitioned tables, inheritance children and tables fed by logical replication need row triggers, because writes
 -- reach them by ways that fire no statement trigger of theirs. The same text serves both: a row trigger reads
 -- (select new.*) where a statement trigger reads new_rows.
@@ -48,36 +51,78 @@ begin
 end
 $$;
 
--- The rows whose targets changed, as the FROM item "row". With `columns`, an update counts only for rows whose
--- projection (key columns, the named columns, the primary key) differs between old and new. Statement triggers cannot
--- pair an old row with its new one, so the two multisets are compared. They are compared as text, because equality is
--- too weak (1.0 = 1.00, citext) and some types have none; the function's settings keep that text exact.
-create function cache_invalidation.changed_rows_sql(w cache_invalidation.watches, old_rows text, new_rows text) returns text
+-- A list of columns of one row: "row".org_id, "row".provider
+create function cache_invalidation.column_list(names text[], alias text default null) returns text
+language sql immutable
+set search_path = ''
+as $$
+  select pg_catalog.string_agg(coalesce(alias || '.', '') || pg_catalog.quote_ident(n.name), ', ' order by n.name)
+  from pg_catalog.unnest(names) as n(name)
+$$;
+
+-- The queries of a capture function; old_rows and new_rows are FROM items.
+--
+--   one_*    the target of the only row; one_update also whether its key columns changed (then its old target counts too), and
+--            whether anything that the watch depends on changed. Compared as images (*<>): equality is too weak (1.0 = 1.00,
+--            citext) and some types have none.
+--   many_*   the distinct targets of any number of rows, distinct key columns first: encoding costs more than hashing.
+--
+-- With `columns`, an update counts only for rows whose projection (key columns, named columns, primary key) differs
+-- between old and new. Transition tables do not pair an old row with its new one, so the two multisets of
+-- projections are compared; as text, for the same reason; the function's settings keep that text exact.
+create function cache_invalidation.capture_queries(
+  w cache_invalidation.watches, old_rows text, new_rows text,
+  out one_insert text, out one_update text, out one_delete text, out many_insert text, out many_update text, out many_delete text
+)
 language plpgsql stable
 set search_path = ''
 as $$
 declare
-  carried text;
+  expression constant text := cache_invalidation.target_expression(w.target);
+  join_sql constant text := cache_invalidation.join_sql(w);
+  key_columns constant text[] := cache_invalidation.named_columns(w.target, null, w.join_clause);
+  keys constant text := coalesce(cache_invalidation.column_list(key_columns), 'null as none');
+  projected constant text[] := cache_invalidation.named_columns(w.target, w.columns, w.join_clause);
   projection text;
 begin
-  select pg_catalog.string_agg(pg_catalog.quote_ident(c.name), ', ' order by c.name)
-    into carried
-    from pg_catalog.unnest(cache_invalidation.named_columns(w.target, null, w.join_clause)) as c(name);
-  select pg_catalog.string_agg(pg_catalog.quote_ident(c.name), ', ' order by c.name)
-    into projection
-    from (
-      select pg_catalog.unnest(cache_invalidation.named_columns(w.target, w.columns, w.join_clause)) as name
-      union
-      select a.attname::text
-      from pg_catalog.pg_index as i
-      join pg_catalog.pg_attribute as a on a.attrelid = i.indrelid and a.attnum = any (i.indkey::smallint[])
-      where i.indrelid = w.rel and i.indisprimary
-    ) as c;
-  carried := pg_catalog.concat_ws(', ', carried, pg_catalog.format('row(%s)::text', projection));
-  return pg_catalog.format(
-    E'(\n      (select %1$s from %2$s as o except all select %1$s from %3$s as n)\n      union all\n'
-    '      (select %1$s from %3$s as n except all select %1$s from %2$s as o)\n    ) as "row"',
-    carried, old_rows, new_rows);
+  one_insert := pg_catalog.format('select %s from %s as "row"%s', expression, new_rows, join_sql);
+  one_delete := pg_catalog.format('select %s from %s as "row"%s', expression, old_rows, join_sql);
+  one_update := pg_catalog.format('select %s, %s, %s from %s as "before", %s as "row"%s',
+    expression,
+    case
+      when key_columns = '{}' then 'false'
+      -- the types of key columns all have an equality that agrees with their rendering
+      when w.join_clause is null then (
+        select pg_catalog.string_agg(pg_catalog.format('"before".%1$I is distinct from "row".%1$I', k.name), ' or ')
+        from pg_catalog.unnest(key_columns) as k(name))
+      else pg_catalog.format('row(%s)::record *<> row(%s)::record',
+        cache_invalidation.column_list(key_columns, '"before"'), cache_invalidation.column_list(key_columns, '"row"'))
+    end,
+    case when w.columns is null then 'true' else pg_catalog.format('row(%s)::record *<> row(%s)::record',
+      cache_invalidation.column_list(projected, '"before"'), cache_invalidation.column_list(projected, '"row"')) end,
+    old_rows, new_rows, join_sql);
+
+  many_insert := pg_catalog.format('select distinct %s from (select distinct %s from %s as r) as "row"%s', expression, keys, new_rows, join_sql);
+  many_delete := pg_catalog.format('select distinct %s from (select distinct %s from %s as r) as "row"%s', expression, keys, old_rows, join_sql);
+  if w.columns is null then
+    many_update := pg_catalog.format('select distinct %s from (select %s from %s as o union select %2$s from %4$s as n) as "row"%5$s',
+      expression, keys, old_rows, new_rows, join_sql);
+  else
+    select pg_catalog.format('%s, row(%s)::text', keys, cache_invalidation.column_list(pg_catalog.array_agg(p.name)))
+      into projection
+      from (
+        select pg_catalog.unnest(projected) as name
+        union
+        select a.attname::text
+        from pg_catalog.pg_index as i
+        join pg_catalog.pg_attribute as a on a.attrelid = i.indrelid and a.attnum = any (i.indkey::smallint[])
+        where i.indrelid = w.rel and i.indisprimary
+      ) as p;
+    many_update := pg_catalog.format('select distinct %1$s from ('
+      '(select %2$s from %3$s as o except all select %2$s from %4$s as n) union all '
+      '(select %2$s from %4$s as n except all select %2$s from %3$s as o)) as "row"%5$s',
+      expression, projection, old_rows, new_rows, join_sql);
+  end if;
 end
 $$;
 
@@ -87,57 +132,69 @@ language plpgsql stable
 set search_path = ''
 as $$
 declare
-  expression text := cache_invalidation.target_expression(w.target);
-  join_sql text := cache_invalidation.join_sql(w);
-  old_rows text := case when w.row_level then '(select old.*)' else 'old_rows' end;
-  new_rows text := case when w.row_level then '(select new.*)' else 'new_rows' end;
-  wildcard text := pg_catalog.quote_literal(cache_invalidation.type_wildcard(w.target));
-  maximum integer := cache_invalidation.target_limit();
-  of_update text;
+  maximum constant integer := cache_invalidation.target_limit();
+  queries record;
 begin
-  if w.columns is null then
-    of_update := pg_catalog.format(E'select %1$s\n    from %2$s as "row"%4$s\n    union\n    select %1$s\n    from %3$s as "row"%4$s',
-      expression, old_rows, new_rows, join_sql);
-  else
-    of_update := pg_catalog.format(E'select distinct %s\n    from %s%s',
-      expression, cache_invalidation.changed_rows_sql(w, old_rows, new_rows), join_sql);
-  end if;
+  queries := cache_invalidation.capture_queries(w,
+    case when w.row_level then '(select old.*)' else 'old_rows' end,
+    case when w.row_level then '(select new.*)' else 'new_rows' end);
   return pg_catalog.format(
 $body$
 -- %1$s: %2$s
+#variable_conflict use_column
 declare
+  only_target text;
+  moved boolean := false;
+  changed boolean := true;
   targets text[];
   failure text;
 begin
   begin
-    if tg_op = 'INSERT' then
-      targets := array(select distinct %3$s
-    from %5$s as "row"%6$s limit %8$s);
-    elsif tg_op = 'UPDATE' then
-      targets := array(%7$s limit %8$s);
+    if tg_op = 'UPDATE' then
+      %3$s;
+    elsif tg_op = 'INSERT' then
+      %4$s;
     elsif tg_op = 'DELETE' then
-      targets := array(select distinct %3$s
-    from %4$s as "row"%6$s limit %8$s);
+      %5$s;
     else
-      targets := array[%9$s];
+      only_target := %9$s;
     end if;
   exception
+    when no_data_found then
+      return null;
+    when too_many_rows then
+      moved := true;
     when others then
       failure := sqlstate;
-      targets := array[%9$s];
+      only_target := %9$s;
   end;
-  if cardinality(targets) = 1 then
+  if not changed then
+    return null;
+  end if;
+  if moved then
+    begin
+      if tg_op = 'UPDATE' then
+        targets := array(%6$s limit %10$s);
+      elsif tg_op = 'INSERT' then
+        targets := array(%7$s limit %10$s);
+      else
+        targets := array(%8$s limit %10$s);
+      end if;
+      if cardinality(targets) = 0 then
+        return null;
+      elsif cardinality(targets) = %10$s then
+        targets := array[%9$s];
+      end if;
+    exception
+      when others then
+        failure := sqlstate;
+        targets := array[%9$s];
+    end;
     insert into cache_invalidation.outbox (watch_id, op, error, target)
-    values (%10$s, lower(left(tg_op, 1))::"char", failure, targets[1]);
-  elsif cardinality(targets) < %8$s then
-    if cardinality(targets) = 0 then
-      return null;
-    end if;
-    insert into cache_invalidation.outbox (watch_id, op, target)
-    select %10$s, lower(left(tg_op, 1))::"char", t.target from unnest(targets) as t(target);
+    select %11$s, lower(left(tg_op, 1))::"char", failure, t.target from unnest(targets) as t(target);
   else
-    insert into cache_invalidation.outbox (watch_id, op, target)
-    values (%10$s, lower(left(tg_op, 1))::"char", %9$s);
+    insert into cache_invalidation.outbox (watch_id, op, error, target)
+    values (%11$s, lower(left(tg_op, 1))::"char", failure, only_target);
   end if;
   if not pg_try_advisory_xact_lock_shared(cache_invalidation.doorbell_lock()) then
     perform cache_invalidation.ring();
@@ -145,7 +202,13 @@ begin
   return null;
 end
 $body$,
-    w.rel, pg_catalog.regexp_replace(w.target, '\s', ' ', 'g'), expression, old_rows, new_rows, join_sql, of_update, maximum + 1, wildcard, w.id);
+    w.rel, pg_catalog.regexp_replace(w.target, '\s', ' ', 'g'),
+    -- INTO goes behind the select list, which ends at the first "from" outside of it: put it in front
+    pg_catalog.regexp_replace(queries.one_update, '^select', 'select into strict only_target, moved, changed'),
+    pg_catalog.regexp_replace(queries.one_insert, '^select', 'select into strict only_target'),
+    pg_catalog.regexp_replace(queries.one_delete, '^select', 'select into strict only_target'),
+    queries.many_update, queries.many_insert, queries.many_delete,
+    pg_catalog.quote_literal(cache_invalidation.type_wildcard(w.target)), maximum + 1, w.id);
 end
 $$;
 
@@ -160,6 +223,7 @@ begin
   return pg_catalog.format(
 $body$
 -- %1$s: %2$s
+#variable_conflict use_column
 declare
   targets text[];
 begin

@@ -164,20 +164,19 @@ begin
 end
 $$;
 
--- Plans (never runs) the queries of the capture function against the table itself.
+-- Plans (never runs) the queries of the capture function, with a null row of the table in place of the changed rows.
 create function cache_invalidation.plan_capture(w cache_invalidation.watches) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
-  rows_sql text := pg_catalog.format('(select * from only %s)', w.rel);
-  from_sql text;
+  rows_sql constant text := pg_catalog.format('(select (null::%s).*)', w.rel);
+  query text;
 begin
-  from_sql := case
-    when w.columns is null then rows_sql || ' as "row"'
-    else cache_invalidation.changed_rows_sql(w, rows_sql, rows_sql)
-  end;
-  execute pg_catalog.format('explain select distinct %s from %s%s',
-    cache_invalidation.target_expression(w.target), from_sql, cache_invalidation.join_sql(w));
+  for query in
+    select q.value from pg_catalog.jsonb_each_text(pg_catalog.to_jsonb(cache_invalidation.capture_queries(w, rows_sql, rows_sql))) as q
+  loop
+    execute 'explain ' || query;
+  end loop;
 end
 $$;

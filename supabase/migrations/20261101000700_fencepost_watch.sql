@@ -58,6 +58,8 @@ create function cache_invalidation.write_function(name text, body text, settings
 language plpgsql
 set search_path = ''
 as $$
+declare
+  owner regrole;
 begin
   if exists (
     select from pg_catalog.pg_proc as p
@@ -69,6 +71,11 @@ begin
     'create or replace function cache_invalidation.%I() returns trigger language plpgsql security definer set search_path = '''' %s as %L',
     name, settings, body);
   execute pg_catalog.format('revoke all on function cache_invalidation.%I() from public', name);
+  -- whoever calls watch(), the function writes the outbox as the schema's owner
+  select n.nspowner::regrole into owner from pg_catalog.pg_namespace as n where n.nspname = 'cache_invalidation';
+  if owner <> current_user::regrole then
+    execute pg_catalog.format('alter function cache_invalidation.%I() owner to %s', name, owner);
+  end if;
 end
 $$;
 
@@ -92,8 +99,11 @@ as $$
 declare
   wanted record;
   stale record;
-  previous_timeout text := pg_catalog.current_setting('lock_timeout');
+  previous_timeout constant text := pg_catalog.current_setting('lock_timeout');
+  previous_mark constant text := coalesce(pg_catalog.current_setting('cache_invalidation.refreshing', true), '');
 begin
+  -- our own DDL needs no event trigger
+  perform pg_catalog.set_config('cache_invalidation.refreshing', 'on', true);
   perform cache_invalidation.write_function('capture_' || w.id, cache_invalidation.capture_body(w),
     -- the text of a projection must tell different values apart whatever the writer's session has set
     case when w.columns is null then '' else 'set extra_float_digits = 1 set intervalstyle = postgres set bytea_output = hex' end);
@@ -129,6 +139,7 @@ begin
     perform cache_invalidation.drop_function('reduce_' || w.id);
   end if;
   perform pg_catalog.set_config('lock_timeout', previous_timeout, true);
+  perform pg_catalog.set_config('cache_invalidation.refreshing', previous_mark, true);
 exception
   when lock_not_available then
     raise exception 'the table % is busy: no lock within %', w.rel, pg_catalog.current_setting('lock_timeout')
