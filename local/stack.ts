@@ -41,7 +41,7 @@ export interface StackOptions {
   readonly onReady?: (part: string, milliseconds: number) => void;
   /** Told what else is going on: an installation, a part that ended by itself. */
   readonly onNotice?: (line: string) => void;
-  /** What the worker and the functions write once the stack is up; before that only in errors. */
+  /** What the functions write, and the worker once the stack is up: before that it is busy with the seed. */
   readonly onLine?: (part: string, line: string) => void;
   /** Wishes; a taken port is replaced by a free one. */
   readonly ports?: Partial<Record<'worker' | 'functions' | 'api' | 'upstash' | 'postgres' | 'redis', number>>;
@@ -90,9 +90,6 @@ export async function startStack(options: StackOptions = {}): Promise<Part & { a
       await Promise.allSettled(batch.map((part) => part.stop()));
     }
   });
-  const line = (part: string) => (text: string) => {
-    if (isUp && !stopping) options.onLine?.(part, text);
-  };
 
   const upstashToken = randomBytes(24).toString('base64url');
   const jwtSecret = randomBytes(32).toString('base64url');
@@ -132,7 +129,9 @@ export async function startStack(options: StackOptions = {}): Promise<Part & { a
             UPSTASH_REDIS_REST_TOKEN: upstashToken,
             CACHE_PREFIX: environment.CACHE_PREFIX ?? '',
           },
-          onLine: (name, text) => line(name)(text),
+          onLine: (name, text) => {
+            if (!stopping) options.onLine?.(name, text);
+          },
           ...preferred(ports.functions),
         }),
       );
@@ -155,7 +154,9 @@ export async function startStack(options: StackOptions = {}): Promise<Part & { a
             upstashUrl,
             upstashToken,
             environment,
-            onLine: line('worker'),
+            onLine: (text) => {
+              if (isUp && !stopping) options.onLine?.('worker', text);
+            },
             ...preferred(ports.worker),
           }),
         );

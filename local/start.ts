@@ -92,7 +92,9 @@ async function runStack(): Promise<void> {
       ports: { ...PORTS, ...(Number(process.env.PORT) > 0 ? { worker: Number(process.env.PORT) } : {}) },
       environment: passedOn(['CACHE_PREFIX', 'LOG_LEVEL', 'TZ', 'NO_COLOR']),
       onReady: (part, milliseconds) => console.log(`  ${part.padEnd(16)} ready in ${seconds(milliseconds)}`),
-      onNotice: (line) => console.log(`  ${line}`),
+      onNotice: (line) => {
+        if (!leaving) console.log(`  ${line}`);
+      },
       onLine: (part, line) => console.log(part === 'worker' ? line : `[${part}] ${line}`),
     });
     stop = async () => {

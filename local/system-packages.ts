@@ -3,11 +3,12 @@
  * possible without asking anybody (Debian or Ubuntu, as root: a container or continuous integration). Otherwise the
  * error says exactly what to run.
  */
-import { access, constants, mkdir, rmdir, stat } from 'node:fs/promises';
+import { access, constants, mkdir, rmdir, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { execa } from 'execa';
 import { PartError } from './parts/part.ts';
+import { guardFile, removeFile } from './parts/warden.ts';
 
 /**
  * The full path of a command.
@@ -30,15 +31,13 @@ export async function ensureCommand(
   report(`Installing ${debianPackage} with apt-get …`);
   await oneAtATime(async () => {
     if ((await findCommand(names)) !== undefined) return;
-    const install = () => aptInstall(aptGet, debianPackage);
-    // The package lists of a fresh container are empty; elsewhere fetching them first would only cost time.
-    if ((await install()).failed) {
+    await withoutServices(async () => {
+      // The package lists of a fresh container are empty; elsewhere fetching them first would only cost time.
+      if (!(await aptInstall(aptGet, debianPackage)).failed) return;
       await execa(aptGet, ['update', '-qq'], { reject: false });
-      const second = await install();
-      if (second.failed) {
-        throw missing(names, debianPackage, true, new Error(second.stderr.slice(-2_000)));
-      }
-    }
+      const second = await aptInstall(aptGet, debianPackage);
+      if (second.failed) throw missing(names, debianPackage, true, new Error(second.stderr.slice(-2_000)));
+    });
   });
   const installed = await findCommand(names);
   if (installed === undefined) throw missing(names, debianPackage, true);
@@ -65,12 +64,31 @@ export async function findCommand(names: readonly string[]): Promise<string | un
   return undefined;
 }
 
+/** Waits for another installation to end instead of failing beside it. */
 function aptInstall(aptGet: string, debianPackage: string) {
-  return execa(aptGet, ['install', '-y', '-qq', '--no-install-recommends', debianPackage], {
-    reject: false,
-    // A package must not ask questions, nor start a service of its own beside ours.
-    env: { DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' },
-  });
+  return execa(
+    aptGet,
+    ['-o', 'DPkg::Lock::Timeout=120', 'install', '-y', '-qq', '--no-install-recommends', debianPackage],
+    { reject: false, stdin: 'ignore', env: { DEBIAN_FRONTEND: 'noninteractive' } },
+  );
+}
+
+/**
+ * Debian starts a server's service when its package is installed. This stack runs its own server; a policy file, there for
+ * as long as the installation takes, is how Debian lets an administrator say no.
+ */
+async function withoutServices(action: () => Promise<void>): Promise<void> {
+  const policy = '/usr/sbin/policy-rc.d';
+  const mark = '# Fencepost is installing a package and wants no service of it.';
+  guardFile(policy, mark);
+  await writeFile(policy, `#!/bin/sh\n${mark}\nexit 101\n`, { flag: 'wx', mode: 0o755 }).catch(
+    () => undefined,
+  );
+  try {
+    await action();
+  } finally {
+    await removeFile(policy, mark);
+  }
 }
 
 function missing(

@@ -120,7 +120,8 @@ export async function startFunctions(options: FunctionsOptions): Promise<Functio
         }),
       );
     } catch (error) {
-      options.onLine?.(name, error instanceof Error ? error.message : String(error));
+      // What it wrote has been passed on already; the first line says that it did not start.
+      options.onLine?.(name, String(error instanceof Error ? error.message : error).split('\n', 1)[0] ?? '');
       answerJson(outgoing, 503, {
         code: 'BOOT_ERROR',
         message: 'Function failed to start (please check logs)',

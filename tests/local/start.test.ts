@@ -60,6 +60,8 @@ async function npmStart(environment: Record<string, string> = {}, local?: string
       UPSTASH_REDIS_REST_TOKEN: '',
       LOG_LEVEL: 'info',
       TMPDIR: temporary,
+      // npm's own cache of compiled code, which newer Node versions keep in the temporary folder.
+      NODE_DISABLE_COMPILE_CACHE: '1',
       FENCEPOST_LOCAL_DIR: local ?? join(temporary, 'local'),
       ...environment,
     },
