@@ -25,7 +25,9 @@ export function printJson(document: unknown): void {
 export function table(rows: readonly (readonly string[])[]): string {
   const width = (cell: string) => stripVTControlCharacters(cell).length;
   const columns = Math.max(...rows.map((row) => row.length));
-  const widths = Array.from({ length: columns }, (_, index) => Math.max(...rows.map((row) => width(row[index] ?? ''))));
+  const widths = Array.from({ length: columns }, (_, index) =>
+    Math.max(...rows.map((row) => width(row[index] ?? ''))),
+  );
   return rows
     .map((row) =>
       row

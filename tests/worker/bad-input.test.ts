@@ -1,0 +1,199 @@
+import pg from 'pg';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { startGateway } from '../../local/gateway/gateway.ts';
+import { fenceOf, type Rig, startRig } from './rig/rig.ts';
+import {
+  asleep,
+  describeLines,
+  killAllWorkers,
+  startWorkerProcess,
+  type WorkerProcess,
+} from './rig/worker-process.ts';
+
+let rig: Rig;
+beforeAll(async () => {
+  rig = await startRig();
+});
+afterEach(killAllWorkers);
+afterAll(async () => {
+  await rig.close();
+});
+
+/** Starts a worker that must give up, and what it said. */
+async function refusal(
+  environment: Record<string, string>,
+): Promise<{ code: number | string; text: string }> {
+  const worker = startWorkerProcess(environment);
+  const code = await worker.exited;
+  return { code, text: `${worker.lines.map((line) => line.msg).join('\n')}\n${worker.stderr()}` };
+}
+
+const trouble = (worker: WorkerProcess, code: string) => worker.line((line) => line.code === code);
+
+describe('a wrong environment ends the worker with exit code 78 and one report', () => {
+  it('names every problem at once', async () => {
+    const { code, text } = await refusal({ PORT: 'eighty', LOG_LEVEL: 'loud' });
+    expect(code).toBe(78);
+    expect(text).toContain('5 problems');
+    for (const name of [
+      'DATABASE_URL',
+      'UPSTASH_REDIS_REST_URL',
+      'UPSTASH_REDIS_REST_TOKEN',
+      'PORT',
+      'LOG_LEVEL',
+    ]) {
+      expect(text).toMatch(new RegExp(`^  ${name} (is missing|must be)`, 'm'));
+    }
+  });
+});
+
+describe('what no waiting mends ends the worker with one sentence', () => {
+  it('a wrong password', async () => {
+    const url = new URL(rig.databaseUrl);
+    url.password = 'wrong-and-secret';
+    const { code, text } = await refusal(rig.environment({ DATABASE_URL: url.href }));
+    expect(code).toBe(77);
+    expect(text).toContain('refused the user or password of DATABASE_URL');
+    expect(text).not.toContain('wrong-and-secret');
+  });
+
+  it('a database that does not exist', async () => {
+    const url = new URL(rig.databaseUrl);
+    url.pathname = '/nowhere';
+    const { code, text } = await refusal(rig.environment({ DATABASE_URL: url.href }));
+    expect(code).toBe(78);
+    expect(text).toContain('There is no database of that name');
+  });
+
+  it('a database without the migrations', async () => {
+    await rig.sql.query('create database bare template template0');
+    try {
+      const url = new URL(rig.databaseUrl);
+      url.pathname = '/bare';
+      const { code, text } = await refusal(rig.environment({ DATABASE_URL: url.href }));
+      expect(code).toBe(78);
+      expect(text).toContain('lacks Fencepost\'s migrations: run "supabase db push');
+    } finally {
+      await rig.sql.query('drop database bare with (force)');
+    }
+  });
+
+  it('a role without rights', async () => {
+    await rig.sql.query("create role powerless login password 'p'");
+    try {
+      const url = new URL(rig.databaseUrl);
+      url.username = 'powerless';
+      url.password = 'p';
+      const { code, text } = await refusal(rig.environment({ DATABASE_URL: url.href }));
+      expect(code).toBe(77);
+      expect(text).toContain('grant fencepost_worker to');
+    } finally {
+      await rig.sql.query('drop role powerless');
+    }
+  });
+
+  it('a wrong token', async () => {
+    const { code, text } = await refusal(rig.environment({ UPSTASH_REDIS_REST_TOKEN: 'not-the-token' }));
+    expect(code).toBe(77);
+    expect(text).toContain('Upstash refused UPSTASH_REDIS_REST_TOKEN');
+    expect(text).not.toContain('not-the-token');
+  });
+
+  it('a taken port', async () => {
+    const { code, text } = await refusal(
+      rig.environment({ PORT: new URL(rig.gateway.url).port, HOST: '127.0.0.1' }),
+    );
+    expect(code).toBe(78);
+    expect(text).toMatch(/Port \d+ is taken/);
+  });
+});
+
+describe('what may get better is waited for', () => {
+  it('a database that is not there', async () => {
+    const worker = startWorkerProcess(
+      rig.environment({ DATABASE_URL: 'postgresql://postgres:secret1@127.0.0.1:1/postgres' }),
+    );
+    const line = await trouble(worker, 'DATABASE_UNREACHABLE');
+    expect(line.msg).toContain('No database answers at 127.0.0.1:1/postgres');
+    expect(describeLines(worker.lines)).not.toContain('secret1');
+    const ready = await fetch(`${await worker.url()}/readyz`);
+    expect(ready.status).toBe(503);
+    worker.signal('SIGTERM');
+    expect(await worker.exited).toBe(0);
+  });
+
+  it('a host without an address', async () => {
+    const worker = startWorkerProcess(rig.environment({ UPSTASH_REDIS_REST_URL: 'https://nothing.invalid' }));
+    const line = await worker.line((entry) => /UPSTASH_UNREACHABLE/.test(String(entry.code)));
+    expect(line.msg).toContain('The host in UPSTASH_REDIS_REST_URL has no address');
+  });
+
+  it('a Redis that is not there: nothing is lost, and it goes on by itself', async () => {
+    const gateway = await startGateway({ redisUrl: rig.redis.url, token: 'late' });
+    const port = Number(new URL(gateway.url).port);
+    await gateway.stop();
+    const worker = startWorkerProcess(
+      rig.environment({ UPSTASH_REDIS_REST_URL: gateway.url, UPSTASH_REDIS_REST_TOKEN: 'late' }),
+    );
+    const organisations = await rig.organisations(10);
+    await rig.write(organisations);
+    await trouble(worker, 'UPSTASH_UNREACHABLE');
+    expect((await fetch(`${await worker.url()}/readyz`)).status).toBe(503);
+    const again = await startGateway({ redisUrl: rig.redis.url, token: 'late', port });
+    await rig.fences.deleted(organisations.map(fenceOf));
+    await worker.line((line) => Array.isArray(line.over));
+    await again.stop();
+  });
+});
+
+describe('noise from other roles', () => {
+  it('a garbage NOTIFY is a ring and nothing else', async () => {
+    const worker = startWorkerProcess(rig.environment());
+    await asleep(worker);
+    await rig.sql.query('create role noisy');
+    try {
+      for (const garbage of ['{', 'null', '"x"', '\u{1F4A3}', 'x'.repeat(7_000), 'echo:0']) {
+        const client = await rig.sql.connect();
+        await client.query('set role noisy');
+        await client.query('select pg_notify($1, $2)', ['cache_invalidation', garbage]);
+        await client.query('reset role');
+        client.release();
+      }
+      const organisations = await rig.organisations(3);
+      await rig.write(organisations);
+      await rig.fences.deleted(organisations.map(fenceOf));
+      expect(worker.lines.filter((line) => line.level === 'error' || line.level === 'fatal')).toEqual([]);
+    } finally {
+      await rig.sql.query('drop role noisy');
+    }
+  });
+
+  it.each([
+    ['leadership', 461870002],
+    ['the doorbell', 461870001],
+  ])('a stranger on the lock of %s does not stop the flow', async (_name, lock) => {
+    await rig.sql.query('drop role if exists stranger');
+    await rig.sql.query("create role stranger login password 's'");
+    const url = new URL(rig.databaseUrl);
+    url.username = 'stranger';
+    url.password = 's';
+    const stranger = new pg.Client(url.href);
+    try {
+      await stranger.connect();
+      await stranger.query('select pg_advisory_lock($1)', [lock]);
+      const worker = startWorkerProcess(rig.environment());
+      const organisations = await rig.organisations(20);
+      await rig.write(organisations);
+      await rig.fences.deleted(organisations.map(fenceOf));
+      if (lock === 461870002) {
+        const line = await worker.line((entry) => entry.level === 'warn' && entry.role === 'stranger');
+        expect(line.msg).toContain('which is no worker');
+        await stranger.end();
+        await worker.line((entry) => entry.role === 'leading');
+      }
+    } finally {
+      await stranger.end().catch(() => undefined);
+      await rig.sql.query('drop role stranger');
+    }
+  });
+});

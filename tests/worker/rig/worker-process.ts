@@ -1,0 +1,163 @@
+/**
+ * A worker as a real process, built from source, with its JSON log as events: tests wait for what it says, never for time
+ * to pass.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { buildSync } from 'esbuild';
+
+const REPOSITORY = fileURLToPath(new URL('../../..', import.meta.url));
+
+/** Built once a test process, from the present source: node starts it several times faster than tsx starts the source. */
+let built: string | undefined;
+function commandLine(): string {
+  if (built !== undefined) return built;
+  const folder = join(
+    REPOSITORY,
+    'node_modules/.cache/fencepost-worker-tests',
+    `${process.pid}-${Date.now()}`,
+  );
+  buildSync({
+    entryPoints: [join(REPOSITORY, 'worker/src/cli.ts')],
+    outdir: folder,
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node20.19',
+    packages: 'external',
+    sourcemap: 'inline',
+    logLevel: 'error',
+  });
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  built = join(folder, 'cli.js');
+  return built;
+}
+
+export interface LogLine {
+  readonly level: string;
+  readonly msg: string;
+  readonly [field: string]: unknown;
+}
+
+export interface WorkerProcess {
+  readonly pid: number;
+  readonly child: ChildProcess;
+  readonly lines: readonly LogLine[];
+  readonly stderr: () => string;
+  /** The first line, past or future, after `from`, that satisfies the predicate. Rejects if the process ends before. */
+  line(predicate: (line: LogLine) => boolean, from?: number): Promise<LogLine>;
+  /** Where its HTTP side is. */
+  url(): Promise<string>;
+  signal(signal: NodeJS.Signals): void;
+  /** The exit code, or the signal's name. */
+  readonly exited: Promise<number | string>;
+  /** SIGKILL, if it still runs. */
+  kill(): Promise<void>;
+}
+
+const running = new Set<WorkerProcess>();
+
+export function startWorkerProcess(
+  environment: Record<string, string>,
+  parameters: readonly string[] = ['run'],
+): WorkerProcess {
+  const child = spawn(process.execPath, ['--enable-source-maps', commandLine(), ...parameters], {
+    // A folder without a .env of anybody's.
+    cwd: tmpdir(),
+    env: {
+      PATH: process.env.PATH ?? '',
+      FENCEPOST_LOG: 'json',
+      LOG_LEVEL: 'debug',
+      PORT: '0',
+      ...environment,
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const lines: LogLine[] = [];
+  const waiting = new Set<() => void>();
+  let errors = '';
+  child.stderr.on('data', (chunk: Buffer) => {
+    errors += chunk.toString();
+  });
+  createInterface({ input: child.stdout }).on('line', (text) => {
+    try {
+      lines.push(JSON.parse(text) as LogLine);
+    } catch {
+      lines.push({ level: 'text', msg: text });
+    }
+    for (const look of waiting) look();
+  });
+  let ended = false;
+  const exited = once(child, 'close').then(([code, signal]: unknown[]) => {
+    ended = true;
+    running.delete(worker);
+    for (const look of waiting) look();
+    return typeof code === 'number' ? code : String(signal);
+  });
+  const worker: WorkerProcess = {
+    pid: child.pid ?? 0,
+    child,
+    lines,
+    stderr: () => errors,
+    exited,
+    line: (predicate, from = 0) =>
+      new Promise((resolve, reject) => {
+        let next = from;
+        const look = () => {
+          for (; next < lines.length; next++) {
+            const line = lines[next];
+            if (line !== undefined && predicate(line)) {
+              waiting.delete(look);
+              resolve(line);
+              return;
+            }
+          }
+          if (ended) {
+            waiting.delete(look);
+            reject(new Error(`The worker ended first.\n${describeLines(lines)}\n${errors}`));
+          }
+        };
+        waiting.add(look);
+        look();
+      }),
+    url: async () => String((await worker.line((line) => typeof line.url === 'string')).url),
+    signal: (signal) => {
+      child.kill(signal);
+    },
+    kill: async () => {
+      if (!ended) {
+        child.kill('SIGKILL');
+        await exited;
+      }
+    },
+  };
+  running.add(worker);
+  return worker;
+}
+
+/** For afterEach: nothing outlives its test. */
+export async function killAllWorkers(): Promise<void> {
+  await Promise.all([...running].map((worker) => worker.kill()));
+}
+
+/** The worker sleeps: its doorbell's rules hold from now on. */
+export function asleep(worker: WorkerProcess, from = 0): Promise<LogLine> {
+  return worker.line((line) => line.state === 'asleep', from);
+}
+
+export function leading(worker: WorkerProcess, from = 0): Promise<LogLine> {
+  return worker.line((line) => line.role === 'leading', from);
+}
+
+export function describeLines(lines: readonly LogLine[]): string {
+  return lines
+    .slice(-40)
+    .map((line) => JSON.stringify(line))
+    .join('\n');
+}

@@ -1,0 +1,101 @@
+import { describe, expect, it } from 'vitest';
+import { apply } from './apply.ts';
+import { REQUEST_BYTES_MOST, REQUEST_KEYS_MOST, splitKeys } from './split.ts';
+import type { CacheServer } from './upstash.ts';
+import { UpstashFailure } from './upstash-errors.ts';
+
+/** A Redis that refuses some keys for their own sake, as an ACL does; counts what it is asked. */
+function refusing(bad: (key: string) => boolean): {
+  cache: CacheServer;
+  deleted: Set<string>;
+  requests: () => number;
+} {
+  const deleted = new Set<string>();
+  let requests = 0;
+  const cache = {
+    del: async (keys: readonly string[]) => {
+      requests++;
+      if (keys.some(bad)) throw new UpstashFailure('UPSTASH_REFUSED', 'Refused.', 'isolate');
+      for (const key of keys) deleted.add(key);
+      return keys.length;
+    },
+  } as unknown as CacheServer;
+  return { cache, deleted, requests: () => requests };
+}
+
+const parts = (cache: CacheServer) => ({ cache, prefix: 'app:', startEpoch: async () => undefined });
+
+describe('apply', () => {
+  it('deletes entry and fences of all targets in one request, each key once, under the prefix', async () => {
+    const redis = refusing(() => false);
+    const result = await apply(parts(redis.cache), ['cost:openai:gpt', 'cost:openai:gpt', 'quota:org-1:*']);
+    expect(redis.requests()).toBe(1);
+    expect(result.keys).toBe(redis.deleted.size);
+    expect(redis.deleted).toContain('app:cost:openai:gpt');
+    expect(redis.deleted).toContain('app:fence:cost:openai:gpt');
+    expect(redis.deleted).toContain('app:fence:quota:org-1');
+  });
+
+  it('finds the few targets that Redis refuses and confirms all others', async () => {
+    const targets = Array.from({ length: 1_000 }, (_, index) => `session:s${index}:state`);
+    const bad = new Set(['app:session:s17:state', 'app:session:s998:state']);
+    const redis = refusing((key) => bad.has(key));
+    const result = await apply(parts(redis.cache), targets);
+    expect([...result.refused.keys()].sort()).toEqual(['session:s17:state', 'session:s998:state']);
+    for (const target of targets) {
+      if (!result.refused.has(target))
+        expect(redis.deleted).toContain(`app:fence:session:${target.split(':')[1]}`);
+    }
+    // Bisection, not one by one.
+    expect(redis.requests()).toBeLessThan(60);
+  });
+
+  it('rejects as a whole while Redis is away', async () => {
+    const away = {
+      del: async () => {
+        throw new UpstashFailure('UPSTASH_THROTTLED', 'Later.', 'wait');
+      },
+    } as unknown as CacheServer;
+    await expect(apply(parts(away), ['a:b', 'c:d'])).rejects.toMatchObject({ code: 'UPSTASH_THROTTLED' });
+  });
+
+  it('answers * with a new epoch and nothing else', async () => {
+    const redis = refusing(() => false);
+    let epochs = 0;
+    await apply({ ...parts(redis.cache), startEpoch: async () => void epochs++ }, [
+      'quota:a:*',
+      '*',
+      'quota:*:x',
+    ]);
+    expect(epochs).toBe(1);
+    expect(redis.requests()).toBe(0);
+  });
+
+  it('leaves patterns without a fence to the sweeper', async () => {
+    const redis = refusing(() => false);
+    expect((await apply(parts(redis.cache), ['quota:*:openai:*', 'quota:a:*'])).sweeps).toEqual([
+      'quota:*:openai:*',
+    ]);
+  });
+});
+
+describe('splitKeys', () => {
+  it('keeps order and every key, within the limits of a request', () => {
+    const keys = Array.from({ length: 25_000 }, (_, index) => `key:${index}`);
+    const groups = splitKeys(keys);
+    expect(groups.flat()).toEqual(keys);
+    for (const group of groups) expect(group.length).toBeLessThanOrEqual(REQUEST_KEYS_MOST);
+  });
+
+  it('counts bytes, of characters that need three as well', () => {
+    const groups = splitKeys(Array.from({ length: 100 }, (_, index) => `${index}${'\u20ac'.repeat(10_000)}`));
+    for (const group of groups) {
+      expect(Buffer.byteLength(JSON.stringify(group))).toBeLessThanOrEqual(REQUEST_BYTES_MOST);
+    }
+    expect(groups.length).toBeGreaterThan(1);
+  });
+
+  it('sends a key alone that is larger than a request should be', () => {
+    expect(splitKeys(['x'.repeat(2_000_000), 'y']).map((group) => group.length)).toEqual([1, 1]);
+  });
+});
