@@ -39,6 +39,8 @@ export type Parameters = Readonly<Record<string, string | number>>;
 export interface FunctionStack {
   readonly apiUrl: string;
   readonly databaseUrl: string;
+  /** PostgREST and its front. */
+  readonly api: Part;
   readonly functions: FunctionsPart;
   readonly gateway: GatewayPart;
   readonly redis: Part & { url: string };
@@ -103,6 +105,7 @@ export async function startFunctionStack(options: StackOptions = {}): Promise<Fu
           HOST: '127.0.0.1',
           PORT: '0',
           LOG_LEVEL: 'silent',
+          FENCEPOST_FALLBACK_POLL_SECONDS: '1',
         }),
       );
       undo.push(() => worker.stop());
@@ -130,6 +133,7 @@ export async function startFunctionStack(options: StackOptions = {}): Promise<Fu
     const stack: FunctionStack = {
       apiUrl: postgrest.apiUrl,
       databaseUrl: database.url,
+      api: postgrest,
       functions,
       gateway,
       redis,
@@ -152,8 +156,10 @@ export async function startFunctionStack(options: StackOptions = {}): Promise<Fu
       entries: async () => (await keys()).filter((key) => !/^(?:fence|lease|stat|fencepost)/.test(key)),
     };
     // The worker's first heartbeat, and with it an epoch under which entries count.
-    if (options.worker !== false) await waitUntil(async () => (await raw.exists(HEARTBEAT_KEY)) === 1);
-    await stack.settled();
+    if (options.worker !== false) {
+      await waitUntil(async () => (await raw.exists(HEARTBEAT_KEY)) === 1);
+      await stack.settled();
+    }
     return stack;
   } catch (error) {
     await stop();
