@@ -51,6 +51,12 @@ export interface RunningWorker {
   stop(): Promise<{ finished: boolean }>;
 }
 
+const ROLE_LINES: Readonly<Record<Exclude<Role, 'starting'>, string>> = {
+  leading: 'This worker leads: it drains the outbox.',
+  following: 'Another worker leads: standing by.',
+  contested: 'This worker drains without the leadership lock, which a stranger holds.',
+};
+
 /** Entries compared in one audit. */
 const AUDIT_SAMPLE = 200;
 
@@ -236,16 +242,15 @@ export async function startWorker(
       state = null;
       metrics.leading.set(next === 'leading' || next === 'contested' ? 1 : 0);
       flow.forget();
+      // Between two sessions the queue's work goes on; its jobs need no leader.
+      if (next === 'starting') return;
       heartbeat.forget();
       drain.forget();
       backlogChecked = false;
       if (next === 'following') queue.follow();
       else queue.lead();
       void report.refresh();
-      log.info(
-        { role: next },
-        next === 'following' ? 'Another worker drains: standing by.' : `This worker is ${next}.`,
-      );
+      log.info({ role: next }, ROLE_LINES[next]);
     },
     onTrouble: (error) => {
       metrics.reconnects.inc();

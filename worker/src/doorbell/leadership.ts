@@ -92,6 +92,7 @@ export class Leadership {
         if (session !== null) {
           this.#former.add(session.pid);
           await session.close();
+          this.#parts.onRole('starting');
         }
       }
       if (!this.#stopped) {
