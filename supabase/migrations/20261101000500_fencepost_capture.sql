@@ -25,30 +25,40 @@ create function cache_invalidation.target_limit() returns integer
 language sql immutable parallel safe
 return 1000;
 
--- The join as SQL. A changed row whose parent is missing widens the target (left join), unless the parent table is
--- itself watched for the same target: then the parent's own change has already named it, and the row adds nothing.
-create function cache_invalidation.join_sql(w cache_invalidation.watches) returns text
-language plpgsql stable
+-- Whether a row without its parent adds nothing, because the parent's own change has already named the target: the parent
+-- is watched for the same target, and an immediate foreign key is the join. Then a parent can only be missing because this
+-- transaction deletes it. (Without a foreign key a child may be written before its parent, by another transaction.)
+create function cache_invalidation.parent_covers(w cache_invalidation.watches) returns boolean
+language sql stable
 set search_path = ''
 as $$
-declare
-  part record;
-  sql text := '';
-  covered boolean;
-begin
-  select pg_catalog.count(*) = 1 and pg_catalog.bool_and(exists (
+  select pg_catalog.count(*) = 1 and pg_catalog.bool_and(
+    exists (
       select from cache_invalidation.watches as parent
       where parent.rel = j.rel and parent.join_clause is null
         and parent.target = pg_catalog.replace(w.target, '{' || j.alias || '.', '{')
+    )
+    and exists (
+      select from pg_catalog.pg_constraint as f
+      join pg_catalog.pg_attribute as child on child.attrelid = f.conrelid and child.attnum = f.conkey[1]
+      join pg_catalog.pg_attribute as parent on parent.attrelid = f.confrelid and parent.attnum = f.confkey[1]
+      where f.contype = 'f' and f.conrelid = w.rel and f.confrelid = j.rel
+        and pg_catalog.cardinality(f.conkey) = 1 and f.convalidated and not f.condeferrable
+        and pg_catalog.regexp_replace(j.condition, '\s', '', 'g') in (
+          pg_catalog.format('%I.%I="row".%I', j.alias, parent.attname, child.attname),
+          pg_catalog.format('"row".%I=%I.%I', child.attname, j.alias, parent.attname))
     ))
-    into covered
-    from cache_invalidation.join_tables(w.join_clause) as j;
-  for part in select j.* from cache_invalidation.join_tables(w.join_clause) as j order by j.place loop
-    sql := sql || pg_catalog.format(E'\n    %s %s as %I on (%s)',
-      case when covered then 'join' else 'left join' end, part.rel, part.alias, part.condition);
-  end loop;
-  return sql;
-end
+  from cache_invalidation.join_tables(w.join_clause) as j
+$$;
+
+-- The join as SQL. A changed row whose parent is missing widens the target (left join), unless parent_covers().
+create function cache_invalidation.join_sql(w cache_invalidation.watches) returns text
+language sql stable
+set search_path = ''
+as $$
+  select coalesce(pg_catalog.string_agg(pg_catalog.format(' %s %s as %I on (%s)',
+    case when cache_invalidation.parent_covers(w) then 'join' else 'left join' end, j.rel, j.alias, j.condition), '' order by j.place), '')
+  from cache_invalidation.join_tables(w.join_clause) as j
 $$;
 
 -- A list of columns of one row: "row".org_id, "row".provider
@@ -161,7 +171,7 @@ begin
     end if;
   exception
     when no_data_found then
-      return null;
+      %12$s;
     when too_many_rows then
       moved := true;
     when others then
@@ -208,7 +218,9 @@ $body$,
     pg_catalog.regexp_replace(queries.one_insert, '^select', 'select into strict only_target'),
     pg_catalog.regexp_replace(queries.one_delete, '^select', 'select into strict only_target'),
     queries.many_update, queries.many_insert, queries.many_delete,
-    pg_catalog.quote_literal(cache_invalidation.type_wildcard(w.target)), maximum + 1, w.id);
+    pg_catalog.quote_literal(cache_invalidation.type_wildcard(w.target)), maximum + 1, w.id,
+    -- where a missing parent drops the row, the other of old and new may still have one
+    case when cache_invalidation.parent_covers(w) then 'moved := true' else 'return null' end);
 end
 $$;
 

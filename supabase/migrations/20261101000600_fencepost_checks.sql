@@ -114,9 +114,9 @@ declare
   problem text;
 begin
   perform cache_invalidation.check_relation(w.rel);
-  if w.target = '*' or cache_invalidation.type_wildcard(w.target) is null then
-    raise exception 'the target % would empty the whole cache at every write', pg_catalog.quote_nullable(w.target)
-      using errcode = 'invalid_parameter_value', hint = 'Name a type: quota:*';
+  if w.target = '*' then
+    raise exception 'the target % would empty the whole cache at every write', pg_catalog.quote_literal(w.target)
+      using errcode = 'invalid_parameter_value', hint = 'Name a type, for example quota:*.';
   end if;
   for joined in select j.* from cache_invalidation.join_tables(w.join_clause) as j loop
     if pg_catalog.row_security_active(joined.rel) then
@@ -125,6 +125,7 @@ begin
           hint = 'Run watch() as the owner of the joined table or as a role with BYPASSRLS.';
     end if;
   end loop;
+  -- reads the template to its end, and raises for a bad one
   for part in select s.* from cache_invalidation.template_segments(w.target) as s where s.col is not null loop
     if part.alias is null then
       perform cache_invalidation.check_renderable(w.rel, part.col);

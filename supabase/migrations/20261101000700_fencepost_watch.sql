@@ -91,8 +91,9 @@ begin
 end
 $$;
 
--- Brings one watch's functions and triggers in line. What is right already is left alone and takes no lock.
-create function cache_invalidation.apply_watch(w cache_invalidation.watches) returns void
+-- Brings one watch's functions and triggers in line. What is right already is left alone and takes no lock. A trigger
+-- that somebody disabled is enabled again, except within_ddl: ALTER TABLE … DISABLE TRIGGER must not undo itself.
+create function cache_invalidation.apply_watch(w cache_invalidation.watches, within_ddl boolean default false) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -126,7 +127,7 @@ begin
     select n.*, p.name is null as missing
     from cache_invalidation.wanted_triggers(w) as n
     left join cache_invalidation.present_triggers(w) as p on p.rel = n.rel and p.name = n.name
-    where p.always is not true
+    where p.name is null or (p.always is not true and not within_ddl)
   loop
     if wanted.missing then
       execute pg_catalog.format('create trigger %I %s execute function cache_invalidation.%I()',
@@ -254,10 +255,16 @@ declare
 begin
   for w in
     select dependent.* from cache_invalidation.watches as dependent
-    where dependent.id <> changed.id
-      and exists (select from cache_invalidation.join_tables(dependent.join_clause) as j where j.rel = changed.rel)
+    where dependent.id <> changed.id and dependent.join_clause is not null
   loop
-    perform cache_invalidation.apply_watch(w);
+    begin
+      if exists (select from cache_invalidation.join_tables(w.join_clause) as j where j.rel = changed.rel) then
+        perform cache_invalidation.apply_watch(w);
+      end if;
+    exception
+      -- a join that is out of step already is problems()'s business, not this watch's
+      when undefined_table or undefined_column then null;
+    end;
   end loop;
 end
 $$;

@@ -37,7 +37,7 @@ $$;
 
 -- Brings one watch in line with its table as it is now: renamed columns, other types, new partitions, lost triggers.
 -- Removes it when the table is gone. Raises what watch() would raise when it can no longer be served.
-create function cache_invalidation.refresh_watch(w cache_invalidation.watches) returns void
+create function cache_invalidation.refresh_watch(w cache_invalidation.watches, within_ddl boolean default false) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -63,7 +63,7 @@ begin
         row_level = followed.row_level, column_numbers = followed.column_numbers
       where kept.id = w.id;
   end if;
-  perform cache_invalidation.apply_watch(followed);
+  perform cache_invalidation.apply_watch(followed, within_ddl);
 end
 $$;
 
@@ -86,8 +86,9 @@ end
 $$;
 
 -- What keeps a watch from being exact or complete, each with the remedy. Empty in good order. Changes nothing.
+-- For the worker's `doctor`, hence SECURITY DEFINER: it takes no argument and shows no row of anybody's.
 create function cache_invalidation.problems() returns table (watch_id integer, problem text, remedy text)
-language plpgsql
+language plpgsql security definer
 set search_path = ''
 as $$
 declare

@@ -35,7 +35,7 @@ as $$
 declare
   reason text;
 begin
-  perform cache_invalidation.refresh_watch(w);
+  perform cache_invalidation.refresh_watch(w, within_ddl => true);
 exception
   when insufficient_privilege or lock_not_available then
     raise warning 'the watch of % for % was not brought in line: %', w.rel, w.target, sqlerrm

@@ -38,6 +38,7 @@ grant execute on function
   cache_invalidation.new_epoch(),
   cache_invalidation.discard(pg_snapshot, integer),
   cache_invalidation.compact(bigint),
+  cache_invalidation.problems(),
   -- SECURITY DEFINER: the worker's role may insert only through it
   cache_invalidation.invalidate(text)
 to fencepost_worker;

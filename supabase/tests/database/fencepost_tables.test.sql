@@ -1,0 +1,99 @@
+-- Tables that are reached in more ways than one: partitions, inheritance, joins.
+begin;
+create extension if not exists pgtap with schema extensions;
+set local search_path = public, extensions;
+select no_plan();
+
+create function pg_temp.captured(statement text) returns text[] language plpgsql as $$
+begin
+  delete from cache_invalidation.outbox;
+  execute statement;
+  return array(select o.op::text || ' ' || o.target || coalesce(' ' || o.error, '') from cache_invalidation.outbox as o order by o.target, o.op);
+end
+$$;
+
+-- partitioned
+create table public.events (id integer, org_id text, region text, used integer) partition by list (region);
+create table public.events_eu partition of public.events for values in ('eu');
+create table public.events_us partition of public.events for values in ('us') partition by range (id);
+create table public.events_us_low partition of public.events_us for values from (0) to (100);
+create table public.events_us_high partition of public.events_us for values from (100) to (1000000);
+select cache_invalidation.watch('public.events', 'event:{org_id}:*');
+
+select is(pg_temp.captured($$insert into events values (1, 'a', 'eu', 0), (2, 'b', 'us', 0)$$), array['i event:a:*', 'i event:b:*'], 'INSERT through the parent');
+select is(pg_temp.captured($$insert into events_eu values (3, 'c', 'eu', 0)$$), array['i event:c:*'], 'INSERT into a partition');
+select is(pg_temp.captured($$update events_us_low set used = 1$$), array['u event:b:*'], 'UPDATE of a partition of a partition');
+select is(pg_temp.captured($$update events set region = 'us' where id = 1$$), array['d event:a:*', 'i event:a:*'], 'a row that moves between partitions');
+select is(pg_temp.captured($$update events set region = 'eu', org_id = 'moved' where id = 1$$), array['d event:a:*', 'i event:moved:*'], 'a row that moves between partitions and organisations');
+select is(pg_temp.captured($$delete from events where id = 3$$), array['d event:c:*'], 'DELETE through the parent');
+select is(pg_temp.captured($$truncate events_eu$$), array['t event:*'], 'TRUNCATE of a partition');
+select ok(pg_temp.captured($$truncate events$$) @> array['t event:*'], 'TRUNCATE of the parent');
+create table public.events_asia (used integer, org_id text, id integer, region text);
+alter table public.events attach partition public.events_asia for values in ('asia');
+select is(pg_temp.captured($$insert into events_asia (id, org_id, region) values (5, 'late', 'asia')$$), array['i event:late:*'], 'a partition attached later, with another order of columns');
+select is(pg_temp.captured($$insert into events (id, org_id, region) values (6, 'late2', 'asia')$$), array['i event:late2:*'], 'the same through the parent');
+select is(pg_temp.captured($$truncate events_asia$$), array['t event:*'], 'its TRUNCATE, by the event trigger');
+create table public.events_rest partition of public.events default;
+select is(pg_temp.captured($$insert into events_rest values (7, 'rest', 'x', 0)$$), array['i event:rest:*'], 'a partition created later');
+select is(pg_temp.captured($$truncate events_rest$$), array['t event:*'], 'and its TRUNCATE');
+select is(pg_temp.captured($$insert into events select i, 'o' || i % 3, 'us', 0 from generate_series(1, 5000) as i$$), array['i event:o0:*', 'i event:o1:*', 'i event:o2:*'], 'a large statement is reduced to its distinct targets');
+select is(pg_temp.captured($$update events set org_id = 'p' || id$$), array['u event:*'], 'a large statement with many targets becomes the wildcard');
+select is(pg_temp.captured($$delete from events$$), array['d event:*'], 'a large DELETE');
+set local session_replication_role = replica;
+select is(pg_temp.captured($$insert into events_asia (id, org_id, region) values (5, 'r', 'asia')$$), array['i event:r:*'], 'session_replication_role = replica, in a partition attached later');
+reset session_replication_role;
+select is((select count(*) from cache_invalidation.problems() where watch_id is not null), 0::bigint, 'no problem is reported');
+select is(cache_invalidation.unwatch('public.events'), 1, 'unwatch a partitioned table');
+select is((select count(*) from pg_trigger where tgname like 'fencepost%' and tgrelid in (select relid from pg_partition_tree('public.events'))), 0::bigint, 'no trigger is left on it');
+
+-- narrowed by columns, with row triggers
+select cache_invalidation.watch('public.events', 'event:{org_id}:*', columns => array['used']);
+truncate events;
+insert into events values (1, 'a', 'eu', 0);
+select is(pg_temp.captured($$update events set id = 2$$), '{}', 'columns on a partitioned table: another column');
+select is(pg_temp.captured($$update events set used = 2$$), array['u event:a:*'], 'columns on a partitioned table: the column');
+select is(pg_temp.captured($$update events set org_id = 'b'$$), array['u event:a:*', 'u event:b:*'], 'columns on a partitioned table: the key');
+
+-- one partition alone
+create table public.logs (org_id text, day date) partition by range (day);
+create table public.logs_1 partition of public.logs for values from ('2026-01-01') to ('2027-01-01');
+select cache_invalidation.watch('public.logs_1', 'log:{org_id}:{day}');
+select is(pg_temp.captured($$insert into logs values ('a', '2026-05-01')$$), array['i log:a:2026-05-01'], 'a watched partition is seen through its parent');
+
+-- inheritance
+create table public.animals (id integer, org_id text);
+create table public.cats (lives integer) inherits (public.animals);
+select cache_invalidation.watch('public.animals', 'animal:{org_id}');
+select cache_invalidation.watch('public.cats', 'cat:{org_id}');
+insert into cats values (1, 'a', 9);
+select is(pg_temp.captured($$update animals set id = 2$$), array['u animal:a', 'u cat:a'], 'a write through the parent reaches the child''s watch');
+select is(pg_temp.captured($$update cats set id = 3$$), array['u cat:a'], 'a write to the child is the child''s');
+select matches((select problem from cache_invalidation.problems() where watch_id is not null), 'writes made directly to public.cats', 'problems() names what the parent''s watch does not see');
+
+-- join
+create table public.shop_orders (id integer primary key, user_id text, note text);
+create table public.shop_items (id integer primary key, order_id integer references public.shop_orders on delete cascade, sku text, n integer default 0);
+select cache_invalidation.watch('public.shop_items', 'user:{o.user_id}:orders', join => 'public.shop_orders o on o.id = row.order_id');
+insert into shop_orders values (1, 'u1'), (2, 'u2'), (3, 'u:3');
+select is(pg_temp.captured($$insert into shop_items values (1, 1), (2, 2), (3, 3)$$), array['i user:u%3A3:orders', 'i user:u1:orders', 'i user:u2:orders'], 'join: INSERT');
+select is(pg_temp.captured($$update shop_items set n = 1 where id = 1$$), array['u user:u1:orders'], 'join: UPDATE');
+select is(pg_temp.captured($$update shop_items set order_id = 2 where id = 1$$), array['u user:u1:orders', 'u user:u2:orders'], 'join: old and new parent');
+select is(pg_temp.captured($$delete from shop_items where id = 1$$), array['d user:u2:orders'], 'join: DELETE');
+select is(pg_temp.captured($$insert into shop_items values (4, null)$$), array['i user:*'], 'join: without a parent it widens');
+select is(pg_temp.captured($$delete from shop_orders where id = 3$$), array['d user:*'], 'join: a cascade from a parent that nobody watches widens');
+select cache_invalidation.watch('public.shop_orders', 'user:{user_id}:orders');
+select is(pg_temp.captured($$delete from shop_orders where id = 2$$), array['d user:u2:orders'], 'join: when the parent is watched for the same target, its own change names it');
+select is(pg_temp.captured($$insert into shop_items values (5, 1), (6, null)$$), array['i user:u1:orders'], 'join: a row without a parent adds nothing then');
+select is(pg_temp.captured($$update shop_items set order_id = null where id = 5$$), array['u user:u1:orders'], 'join: a row that leaves its parent');
+select is(pg_temp.captured($$update shop_items set order_id = 1 where id = 5$$), array['u user:u1:orders'], 'join: a row that gets one');
+select cache_invalidation.watch('public.shop_items', 'user:{o.user_id}:orders', columns => array['n'], join => 'public.shop_orders o on o.id = row.order_id');
+select is(pg_temp.captured($$update shop_items set sku = 'x'$$), '{}', 'join with columns: another column');
+select is(pg_temp.captured($$update shop_items set n = 9$$), array['u user:u1:orders'], 'join with columns: the column');
+create table public.shop_customers (id text primary key, tenant text);
+insert into shop_customers values ('u1', 'tenant-1');
+select cache_invalidation.watch('public.shop_items', 'tenant:{c.tenant}:{row.sku}', join => 'public.shop_orders o on o.id = row.order_id join public.shop_customers c on c.id = o.user_id');
+select is(pg_temp.captured($$update shop_items set sku = 'y' where id = 5$$), array['u tenant:tenant-1:x', 'u tenant:tenant-1:y'], 'join over two tables, with a column of the row');
+
+select is((select count(*) from cache_invalidation.outbox where error is not null), 0::bigint, 'no target was widened by an error');
+select * from finish();
+rollback;

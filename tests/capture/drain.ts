@@ -1,0 +1,203 @@
+/**
+ * A small worker without Redis: drains the outbox as docs/capture.md ("How a worker drains") says, doorbell included.
+ * Tests and benchmarks of the SQL use it; `invalidate` stands where the DEL stands.
+ *
+ *   awake    K free; claims, one page after the other; polls with growing pauses while nothing comes
+ *   dozing   took K after some quiet; claims until `drained`; a notification in between wakes it
+ *   asleep   holds K; waits for a notification or the fallback poll
+ *
+ * Invariant: it never sleeps without having seen `drained` from a claim whose snapshot began after K was granted.
+ */
+import pg from 'pg';
+
+export interface ClaimedRow {
+  readonly xid: string;
+  readonly id: string;
+  readonly target: string;
+  readonly watch_id: number | null;
+  readonly op: string | null;
+  readonly written_at: Date;
+  readonly error: string | null;
+}
+
+export interface Page {
+  readonly position: string;
+  readonly drained: boolean;
+  readonly rows: readonly ClaimedRow[];
+}
+
+/** One call of claim(). */
+export async function claim(
+  client: pg.Client | pg.Pool,
+  position: string | null,
+  maxRows: number,
+): Promise<Page> {
+  const { rows } = await client.query<
+    ClaimedRow & { id: string | null; next_position: string; drained: boolean }
+  >({
+    name: 'claim',
+    text: 'select * from cache_invalidation.claim($1, $2)',
+    values: [position, maxRows],
+  });
+  const first = rows[0];
+  if (first === undefined) throw new Error('claim() gave no row at all.');
+  return {
+    position: first.next_position,
+    drained: first.drained,
+    rows: first.id === null ? [] : rows,
+  };
+}
+
+/** Removes confirmed rows; gives how many there were. */
+export async function acknowledge(
+  client: pg.Client | pg.Pool,
+  rows: readonly ClaimedRow[],
+): Promise<number> {
+  const result = await client.query<{ removed: string }>({
+    name: 'acknowledge',
+    text: 'select cache_invalidation.acknowledge($1::xid8[], $2::bigint[]) as removed',
+    values: [rows.map((row) => row.xid), rows.map((row) => row.id)],
+  });
+  return Number(result.rows[0]?.removed ?? 0);
+}
+
+export interface DrainOptions {
+  readonly url: string;
+  readonly invalidate: (rows: readonly ClaimedRow[]) => Promise<void> | void;
+  readonly maxRows?: number;
+  /** Vacuum after so many acknowledged rows; 0: never. */
+  readonly vacuumEvery?: number;
+  /** Called with the milliseconds of a claim and of an acknowledgement. */
+  readonly onTiming?: (claimMs: number, acknowledgeMs: number, rows: number) => void;
+}
+
+export interface Drain {
+  stop(): Promise<void>;
+  /** Waits until the worker is asleep: everything committed before the call has been handed out. */
+  asleep(): Promise<void>;
+}
+
+const QUIET_POLLS = 5;
+const LONGEST_PAUSE_MS = 8;
+const FALLBACK_POLL_MS = 5_000;
+
+export async function startDrain(options: DrainOptions): Promise<Drain> {
+  const client = new pg.Client({ connectionString: options.url, application_name: 'drain' });
+  await client.connect();
+  const cleaner = new pg.Client({ connectionString: options.url, application_name: 'drain-vacuum' });
+  await cleaner.connect();
+  const maxRows = options.maxRows ?? 1000;
+
+  let wakeFlag = false;
+  let wake: (() => void) | undefined;
+  let isAsleep = false;
+  let stopping = false;
+  const sleepers: (() => void)[] = [];
+  client.on('notification', () => {
+    wakeFlag = true;
+    wake?.();
+  });
+  await client.query('listen cache_invalidation');
+  const leading = await client.query<{ held: boolean }>('select pg_try_advisory_lock(461870002) as held');
+  if (leading.rows[0]?.held !== true) throw new Error('Another worker leads.');
+
+  let position: string | null = null;
+  let sinceVacuum = 0;
+  let vacuumAfter = options.vacuumEvery ?? 20_000;
+  let vacuuming = Promise.resolve();
+  let lastSize = 0;
+
+  async function step(): Promise<Page> {
+    const started = performance.now();
+    const page = await claim(client, position, maxRows);
+    const claimed = performance.now();
+    position = page.position;
+    if (page.rows.length > 0) {
+      await options.invalidate(page.rows);
+      const confirmed = performance.now();
+      await acknowledge(client, page.rows);
+      options.onTiming?.(claimed - started, performance.now() - confirmed, page.rows.length);
+      sinceVacuum += page.rows.length;
+      if (vacuumAfter > 0 && sinceVacuum >= vacuumAfter) {
+        sinceVacuum = 0;
+        vacuuming = vacuuming.then(vacuum);
+      }
+    }
+    return page;
+  }
+
+  async function vacuum(): Promise<void> {
+    await cleaner.query('vacuum (skip_locked, truncate false) cache_invalidation.outbox');
+    const { rows } = await cleaner.query<{ size: string }>(
+      `select pg_relation_size('cache_invalidation.outbox') as size`,
+    );
+    const size = Number(rows[0]?.size);
+    // An old snapshot keeps the rows: vacuum more rarely.
+    vacuumAfter = size > lastSize * 1.5 && lastSize > 0 ? vacuumAfter * 2 : (options.vacuumEvery ?? 20_000);
+    lastSize = size;
+  }
+
+  function pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(done, ms);
+      function done(): void {
+        clearTimeout(timer);
+        wake = undefined;
+        resolve();
+      }
+      wake = done;
+      if (wakeFlag || stopping) done();
+    });
+  }
+
+  async function run(): Promise<void> {
+    let quiet = 0;
+    while (!stopping) {
+      const page = await step();
+      if (page.rows.length > 0) {
+        quiet = 0;
+        continue;
+      }
+      quiet += 1;
+      if (quiet < QUIET_POLLS) {
+        wakeFlag = false;
+        await pause(Math.min(2 ** quiet, LONGEST_PAUSE_MS));
+        continue;
+      }
+      const lock = await client.query<{ held: boolean }>('select pg_try_advisory_lock(461870001) as held');
+      if (lock.rows[0]?.held !== true) {
+        wakeFlag = false;
+        await pause(LONGEST_PAUSE_MS);
+        continue;
+      }
+      for (;;) {
+        wakeFlag = false;
+        while (!(await step()).drained) if (stopping) break;
+        if (wakeFlag || stopping) break;
+        isAsleep = true;
+        for (const resolve of sleepers.splice(0)) resolve();
+        await pause(FALLBACK_POLL_MS);
+        isAsleep = false;
+        if (wakeFlag) break;
+      }
+      await client.query('select pg_advisory_unlock(461870001)');
+      quiet = 0;
+    }
+  }
+
+  const running = run();
+  return {
+    async stop() {
+      stopping = true;
+      wake?.();
+      await running;
+      await vacuuming;
+      await client.end();
+      await cleaner.end();
+    },
+    async asleep() {
+      if (isAsleep && !wakeFlag) return;
+      await new Promise<void>((resolve) => sleepers.push(resolve));
+    },
+  };
+}
