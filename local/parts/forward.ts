@@ -38,9 +38,17 @@ export function forward(
       outgoing.writeHead(answer.statusCode ?? 502, Object.fromEntries(answerHeaders));
       answer.pipe(outgoing);
       answer.on('error', () => outgoing.destroy());
+      answer.on('end', letGo);
     },
   );
+  // An answer may come before the request was read to its end. What remains of it is read and dropped here: otherwise the
+  // caller's next request on the same connection would wait behind it for ever.
+  const letGo = () => {
+    incoming.unpipe(onward);
+    incoming.resume();
+  };
   onward.on('error', () => {
+    letGo();
     if (outgoing.headersSent) outgoing.destroy();
     else onFailure();
   });

@@ -12,10 +12,10 @@ import { answerJson, forward } from './forward.ts';
 import { startHttp } from './http.ts';
 import { once, type Part, PartError } from './part.ts';
 import { onFreePort } from './ports.ts';
-import { startProcess } from './process.ts';
+import { type RunningProcess, startProcess } from './process.ts';
 
 export interface PostgrestOptions {
-  /** Superuser: it gives the role `authenticator` the password that PostgREST logs in with. */
+  /** Superuser: it makes the role that PostgREST logs in with. */
   readonly databaseUrl: string;
   /** HS256 key of the tokens, at least 32 bytes. */
   readonly jwtSecret: string;
@@ -38,44 +38,57 @@ export interface PostgrestPart extends Part {
  */
 export async function startPostgrest(options: PostgrestOptions): Promise<PostgrestPart> {
   const file = binary();
-  const databaseUrl = await authenticatorUrl(options.databaseUrl);
-  const { server, port } = await onFreePort({}, async (free) => ({
-    port: free,
-    server: await startProcess({
-      name: 'PostgREST',
-      file,
-      inheritEnvironment: false,
-      environment: {
-        PGRST_SERVER_HOST: '127.0.0.1',
-        PGRST_SERVER_PORT: String(free),
-        PGRST_DB_URI: databaseUrl,
-        PGRST_DB_SCHEMAS: 'public',
-        PGRST_DB_EXTRA_SEARCH_PATH: 'public,extensions',
-        PGRST_DB_ANON_ROLE: 'anon',
-        PGRST_DB_MAX_ROWS: '1000',
-        PGRST_JWT_SECRET: options.jwtSecret,
-      },
-      ready: (line) => /schema cache loaded/i.test(line),
-      readyWithin: 20_000,
-      endings: [['SIGTERM', 1_500]],
-    }),
-  }));
+  const login = await createLogin(options.databaseUrl);
+  let server: RunningProcess | undefined;
+  const stopServer = async () => {
+    await server?.stop();
+    await login.drop();
+  };
   try {
+    const running = await onFreePort({}, (port) => run(file, login.url, options.jwtSecret, port));
+    server = running.server;
     const front = await startHttp({
       name: 'PostgREST',
       port: options.port,
       preferredPort: options.preferredPort,
-      listener: (incoming, outgoing) => answer(incoming, outgoing, port),
+      listener: (incoming, outgoing) => answer(incoming, outgoing, running.port),
     });
     const stop = once(async () => {
       await front.stop();
-      await server.stop();
+      await stopServer();
     });
-    return { name: 'PostgREST', apiUrl: front.url, ended: server.ended, stop };
+    return { name: 'PostgREST', apiUrl: front.url, ended: running.server.ended, stop };
   } catch (error) {
-    await server.stop();
+    await stopServer();
     throw error;
   }
+}
+
+async function run(
+  file: string,
+  databaseUrl: string,
+  jwtSecret: string,
+  port: number,
+): Promise<{ server: RunningProcess; port: number }> {
+  const server = await startProcess({
+    name: 'PostgREST',
+    file,
+    inheritEnvironment: false,
+    environment: {
+      PGRST_SERVER_HOST: '127.0.0.1',
+      PGRST_SERVER_PORT: String(port),
+      PGRST_DB_URI: databaseUrl,
+      PGRST_DB_SCHEMAS: 'public',
+      PGRST_DB_EXTRA_SEARCH_PATH: 'public,extensions',
+      PGRST_DB_ANON_ROLE: 'anon',
+      PGRST_DB_MAX_ROWS: '1000',
+      PGRST_JWT_SECRET: jwtSecret,
+    },
+    ready: (line) => /schema cache loaded/i.test(line),
+    readyWithin: 20_000,
+    endings: [['SIGTERM', 1_500]],
+  });
+  return { server, port };
 }
 
 function answer(incoming: IncomingMessage, outgoing: ServerResponse, port: number): void {
@@ -128,19 +141,35 @@ function binary(): string {
   }
 }
 
-/** Gives `authenticator` a new random password and returns the URL to log in with. */
-async function authenticatorUrl(databaseUrl: string): Promise<string> {
+/**
+ * A login role of this PostgREST's own, with the rights and settings of Supabase's `authenticator`: roles belong to the
+ * server, and several PostgRESTs may work on databases of one server.
+ */
+async function createLogin(databaseUrl: string): Promise<{ url: string; drop(): Promise<void> }> {
+  const name = `authenticator_${randomBytes(6).toString('hex')}`;
   const password = randomBytes(18).toString('base64url');
-  const client = new pg.Client({ connectionString: databaseUrl });
+  // Utility statements take no parameters; hexadecimal and base64url cannot end a literal.
+  await execute(
+    databaseUrl,
+    `create role ${name} login noinherit password '${password}' in role anon, authenticated, service_role;
+     alter role ${name} set statement_timeout = '8s'`,
+  );
+  const url = new URL(databaseUrl);
+  url.username = name;
+  url.password = password;
+  return {
+    url: url.href,
+    // The server may have gone first, and the role with it.
+    drop: () => execute(databaseUrl, `drop role if exists ${name}`).catch(() => undefined),
+  };
+}
+
+async function execute(databaseUrl: string, sql: string): Promise<void> {
+  const client = new pg.Client({ connectionString: databaseUrl, connectionTimeoutMillis: 5_000 });
   await client.connect();
   try {
-    // Utility statements take no parameters; the password is base64url and cannot end the literal.
-    await client.query(`alter role authenticator password '${password}'`);
+    await client.query(sql);
   } finally {
     await client.end();
   }
-  const url = new URL(databaseUrl);
-  url.username = 'authenticator';
-  url.password = password;
-  return url.href;
 }

@@ -1,5 +1,6 @@
 /** The edge functions' runtime with functions made for it (fixtures/functions), under the real Deno. */
 import { existsSync } from 'node:fs';
+import { Agent, request } from 'node:http';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type FunctionsPart, startFunctions } from '../../local/parts/functions.ts';
@@ -57,6 +58,25 @@ test('a function keeps its module state between requests and shares it with nobo
   const first = (await (await fetch(`${functions.url}/echo`)).json()) as { requests: number };
   const second = (await (await fetch(`${functions.url}/echo`)).json()) as { requests: number };
   expect(second.requests).toBe(first.requests + 1);
+});
+
+test('an answer before the request was read to its end does not block the connection', async () => {
+  // One connection for all of these, as an agent with keep-alive has it.
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  const post = (path: string, body: string): Promise<number | undefined> =>
+    new Promise((resolve, reject) => {
+      const onward = request(functions.url + path, { agent, method: 'POST' }, (answer) => {
+        answer.resume().on('end', () => resolve(answer.statusCode));
+      });
+      onward.on('error', reject).end(body);
+    });
+  const statuses: (number | undefined)[] = [];
+  for (let round = 0; round < 3; round += 1) {
+    statuses.push(await post('/misbehaves?what=refuse', 'x'.repeat(4_000_000)));
+    statuses.push(await post('/misbehaves', '{}'));
+  }
+  agent.destroy();
+  expect(statuses).toEqual([413, 200, 413, 200, 413, 200]);
 });
 
 test('an unknown function is not found', async () => {

@@ -62,6 +62,22 @@ test('a token that ended, or was signed by somebody else, is refused', async () 
   expect(await notes(tokens.anonToken, foreign)).toBe('PGRST301');
 });
 
+test('two of them on one server do not lock each other out, and leave no role behind', async () => {
+  const roles = async () => {
+    const client = new pg.Client({ connectionString: postgres.url });
+    await client.connect();
+    const { rows } = await client.query(`select rolname from pg_roles where rolname like 'authenticator%'`);
+    await client.end();
+    return rows.length;
+  };
+  const before = await roles();
+  const other = await startPostgrest({ databaseUrl: postgres.url, jwtSecret: secret });
+  expect(await notes(tokens.anonToken, tokens.userToken)).toEqual([1]);
+  await other.stop();
+  expect(await notes(tokens.anonToken, tokens.userToken)).toEqual([1]);
+  expect(await roles()).toBe(before);
+});
+
 test('without an API key nothing is answered', async () => {
   const response = await fetch(`${postgrest.apiUrl}/rest/v1/notes`, {
     headers: { authorization: `Bearer ${tokens.serviceToken}` },
