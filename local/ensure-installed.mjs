@@ -31,7 +31,8 @@ const modifiedAt = (path) => {
  * `install --no-save` and not `ci`: the lock file need not list the binaries of every platform, which `ci` insists on.
  * Versions still come from the lock file, and neither it nor package.json is rewritten.
  *
- * npm writes node_modules/.package-lock.json at the end of an install, so an interrupted one counts as missing. */
+ * npm writes node_modules/.package-lock.json at the end of an install, so an interrupted one counts as missing.
+ */
 if (modifiedAt('node_modules/.package-lock.json') < modifiedAt('package-lock.json')) {
   console.log('Installing packages (about a minute the first time) …');
   const npm = process.platform === 'win32' ? 'npm.cmd' : 'npm';
