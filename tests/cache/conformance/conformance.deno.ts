@@ -1,0 +1,27 @@
+/**
+ * The conformance checks and the interleavings under Deno, started by conformance.test.ts, which runs the Redis and the
+ * gateway that FENCEPOST_RIG names.
+ */
+import * as fc from 'fast-check';
+import { runScenario, scenario } from '../interleavings.ts';
+import { checks } from './checks.ts';
+import { type Rig, Workbench } from './workbench.ts';
+
+const rig: Rig = JSON.parse(Deno.env.get('FENCEPOST_RIG') ?? '{}');
+
+// Connections are kept alive and refreshes go on in the background, as in an edge function.
+const background = { sanitizeOps: false, sanitizeResources: false };
+
+for (const { name, run } of checks) {
+  Deno.test({ name, ...background, fn: () => run(new Workbench(rig)) });
+}
+
+Deno.test({
+  name: 'no schedule brings a stale value back',
+  ...background,
+  fn: () =>
+    fc.assert(
+      fc.asyncProperty(scenario, (chosen) => runScenario(chosen, null)),
+      { numRuns: 500 },
+    ),
+});

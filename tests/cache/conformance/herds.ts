@@ -1,0 +1,180 @@
+/** Several readers at once: shared loads, leases between isolates, timeouts, signals, errors. */
+import assert from 'node:assert/strict';
+import { type Check, eventually, gate, QUOTA } from './workbench.ts';
+
+export const herds: Check[] = [
+  {
+    name: 'concurrent misses in an isolate share one load, and each gets a value of its own',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      let loads = 0;
+      const row = gate<{ limit: number }>();
+      const readers = Array.from({ length: 30 }, () =>
+        cache.getOrSet(QUOTA, () => {
+          loads++;
+          return row.opened;
+        }),
+      );
+      await eventually(async () => loads > 0, 'a load begins');
+      row.open({ limit: 1 });
+      const values = await Promise.all(readers);
+      assert.equal(loads, 1);
+      assert.equal(new Set(values).size, 30);
+      for (const value of values) assert.deepEqual(value, { limit: 1 });
+    },
+  },
+  {
+    name: 'who starts after an acknowledged invalidation does not get an older load',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const old = gate<string>();
+      const started = gate();
+      const before = cache.getOrSet(QUOTA, () => {
+        started.open();
+        return old.opened;
+      });
+      await started.opened;
+      await cache.delPattern('quota:org-1:*');
+      const after = cache.getOrSet(QUOTA, () => 'new');
+      old.open('old');
+      assert.deepEqual(await Promise.all([before, after]), ['old', 'new']);
+      assert.equal(await cache.get(QUOTA), 'new');
+    },
+  },
+  {
+    name: 'callers of different identities do not share a load, but share what is stored',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const first = gate<string>();
+      const started = gate();
+      const refused = cache.getOrSet(
+        QUOTA,
+        () => {
+          started.open();
+          return first.opened;
+        },
+        60,
+        { identity: 'stranger' },
+      );
+      await started.opened;
+      const member = cache.getOrSet(QUOTA, () => 'answer', 60, { identity: 'member' });
+      first.fail(new Error('403'));
+      await assert.rejects(refused, { message: '403' });
+      assert.equal(await member, 'answer');
+      assert.equal(await cache.getOrSet(QUOTA, () => 'unused', 60, { identity: 'third' }), 'answer');
+    },
+  },
+  {
+    name: 'two isolates load once; the other gets the stored value',
+    run: async (bench) => {
+      const [one, other] = [await bench.withWorker(), bench.isolate()];
+      const row = gate<string>();
+      const started = gate();
+      const leader = one.getOrSet(QUOTA, () => {
+        started.open();
+        return row.opened;
+      });
+      await started.opened;
+      let loads = 0;
+      const waiter = other.getOrSet(QUOTA, () => {
+        loads++;
+        return 'own';
+      });
+      await eventually(async () => other.stats().commands > 3, 'the other isolate waits');
+      row.open('shared');
+      assert.deepEqual(await Promise.all([leader, waiter]), ['shared', 'shared']);
+      assert.equal(loads, 0);
+    },
+  },
+  {
+    name: "a dead leader's lease is waited for, but not longer than it lives",
+    run: async (bench) => {
+      const cache = await bench.withWorker({ lease: 300 });
+      await bench.redis('SET', bench.key(`fencepost:lease:${QUOTA}`), 'somebody who died', 'PX', 300);
+      const startedAt = Date.now();
+      assert.equal(await cache.getOrSet(QUOTA, () => 'loaded'), 'loaded');
+      assert.ok(Date.now() - startedAt >= 150, 'it waited');
+      assert.equal(await cache.get(QUOTA), 'loaded');
+      // A lease that nobody gives back delays a reader for its own lease's length, not for ever.
+      await bench.redis('DEL', bench.key(QUOTA));
+      await bench.redis('SET', bench.key(`fencepost:lease:${QUOTA}`), 'for ever');
+      assert.equal(await cache.getOrSet(QUOTA, () => 'again'), 'again');
+    },
+  },
+  {
+    name: "the loader's error is the caller's, is not cached, and keeps nobody waiting",
+    run: async (bench) => {
+      const [cache, other] = [await bench.withWorker({ lease: 30_000 }), bench.isolate({ lease: 30_000 })];
+      const failure = new RangeError('no such table');
+      for (const load of [
+        () => Promise.reject(failure),
+        () => {
+          throw failure;
+        },
+      ]) {
+        await assert.rejects(cache.getOrSet(QUOTA, load), (error) => error === failure);
+      }
+      assert.equal(await other.getOrSet(QUOTA, () => 'loaded'), 'loaded');
+      assert.equal(cache.stats().types.quota?.errors, 2);
+    },
+  },
+  {
+    name: 'a timeout ends the wait of one caller, not the load that others wait for',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const row = gate<string>();
+      let aborted = false;
+      const load = ({ signal }: { signal: AbortSignal }) => {
+        signal.addEventListener('abort', () => {
+          aborted = true;
+        });
+        return row.opened;
+      };
+      const patient = cache.getOrSet(QUOTA, load);
+      await assert.rejects(cache.getOrSet(QUOTA, load, 60, { timeout: 20 }), { code: 'LOAD_TIMEOUT' });
+      assert.equal(aborted, false);
+      row.open('slow');
+      assert.equal(await patient, 'slow');
+    },
+  },
+  {
+    name: "a signal ends the wait with its reason, and the load's signal when nobody waits any more",
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const controller = new AbortController();
+      const loading = gate<AbortSignal>();
+      const reader = cache.getOrSet(
+        QUOTA,
+        ({ signal }) => {
+          loading.open(signal);
+          return new Promise<string>((_, reject) => {
+            signal.addEventListener('abort', () => reject(signal.reason));
+          });
+        },
+        60,
+        { signal: controller.signal },
+      );
+      const signal = await loading.opened;
+      controller.abort(new Error('the client hung up'));
+      await assert.rejects(reader, { message: 'the client hung up' });
+      assert.equal(signal.aborted, true);
+      // The flight that was given up is nobody's any more.
+      assert.equal(await cache.getOrSet(QUOTA, () => 'fresh'), 'fresh');
+      await assert.rejects(
+        cache.getOrSet(QUOTA, () => 1, 60, { signal: controller.signal }),
+        /hung up/,
+      );
+    },
+  },
+  {
+    name: 'bypass neither reads nor stores',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const outcomes: string[] = [];
+      const options = { bypass: true, onOutcome: (_: string, outcome: string) => outcomes.push(outcome) };
+      const cost = await bench.counted(() => cache.getOrSet(QUOTA, () => 1, 60, options));
+      assert.deepEqual([cost.commands, cost.result, outcomes], [0, 1, ['bypass']]);
+      assert.equal(await cache.get(QUOTA), null);
+    },
+  },
+];

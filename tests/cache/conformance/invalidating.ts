@@ -1,0 +1,175 @@
+/** Invalidation against the real Redis: races, groups, epochs, sweeps, plain sets. */
+import assert from 'node:assert/strict';
+import { deletionsFor } from '../../../supabase/functions/_shared/fences.ts';
+import { type Check, gate, QUOTA, type Workbench } from './workbench.ts';
+
+const OTHER_ORG = 'quota:org-2:openai:gpt-5';
+const COST = 'cost:openai:gpt-5';
+
+/** What the worker does for a target. */
+async function invalidate(bench: Workbench, ...targets: string[]): Promise<void> {
+  await bench.redis(
+    'DEL',
+    ...targets.flatMap((target) => deletionsFor(target).keys.map((key) => bench.key(key))),
+  );
+}
+
+export const invalidating: Check[] = [
+  ...['quota:org-1:openai:gpt-5', 'quota:org-1:*', 'quota:*'].map(
+    (target): Check => ({
+      name: `a load that ${target} overtook is not readable afterwards`,
+      run: async (bench) => {
+        const cache = await bench.withWorker();
+        const row = gate<string>();
+        const started = gate();
+        const reader = cache.getOrSet(QUOTA, () => {
+          started.open();
+          return row.opened;
+        });
+        await started.opened;
+        await invalidate(bench, target);
+        row.open('old');
+        assert.equal(await reader, 'old');
+        assert.equal(await cache.get(QUOTA), null);
+        assert.equal(await cache.getOrSet(QUOTA, () => 'new'), 'new');
+        assert.equal(await cache.get(QUOTA), 'new');
+      },
+    }),
+  ),
+  {
+    name: 'an exact target leaves its siblings alone where the entity is the whole key, a group its other groups',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const all = [QUOTA, OTHER_ORG, COST, 'cost:openai:gpt-4', 'cost:mistral:large'];
+      const fill = () =>
+        cache.getOrSetMany(all, async (missing) => new Map(missing.map((key) => [key, key])));
+      const left = async () => [...(await cache.getMany(all)).keys()];
+      await fill();
+      await invalidate(bench, COST, 'quota:org-1:*');
+      assert.deepEqual(await left(), [OTHER_ORG, 'cost:openai:gpt-4', 'cost:mistral:large']);
+      await fill();
+      await invalidate(bench, 'cost:openai:*');
+      assert.deepEqual(await left(), [QUOTA, OTHER_ORG, 'cost:mistral:large']);
+      await fill();
+      await invalidate(bench, 'cost:*', 'quota:*');
+      assert.deepEqual(await left(), []);
+    },
+  },
+  {
+    name: 'any number of targets is one command, and so is a group of any size',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const wanted = Array.from({ length: 300 }, (_, index) => `quota:org-1:p:m${index}`);
+      await cache.getOrSetMany(wanted, async (missing) => new Map(missing.map((key) => [key, 1])));
+      const group = await bench.counted(() => cache.invalidateOrganizationQuotas('org-1'));
+      assert.deepEqual([group.commands, group.result], [1, 1]);
+      assert.equal((await cache.getMany(wanted)).size, 0);
+      const exact = await bench.counted(() => cache.del(...wanted));
+      assert.equal(exact.commands, 1);
+      const session = await bench.counted(() => cache.invalidateSession('s1'));
+      assert.deepEqual([session.commands, session.result], [1, 0]);
+      assert.equal(await cache.del(), 0);
+    },
+  },
+  {
+    name: "delPattern('*') is everything of this cache in one command, and nothing of another prefix",
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const neighbour = bench.isolate({ prefix: `${bench.prefix}neighbour:` });
+      await cache.getOrSet(QUOTA, () => 1);
+      await bench.redis('SET', bench.key('neighbour:fencepost:heartbeat'), 'theirs', 'EX', 90);
+      await neighbour.getOrSet(QUOTA, () => 2);
+      const all = await bench.counted(() => cache.delPattern('*'));
+      assert.deepEqual([all.commands, all.result], [1, 1]);
+      assert.equal(await cache.get(QUOTA), null);
+      assert.equal(await neighbour.get(QUOTA), 2);
+      assert.equal(await cache.getOrSet(QUOTA, () => 3), 3);
+      assert.equal(await cache.get(QUOTA), 3);
+    },
+  },
+  {
+    name: 'a sweep deletes what matches, reports it, and touches nothing else',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const wanted = Array.from({ length: 2_500 }, (_, index) => `quota:org-${index}:openai:gpt-5`);
+      await cache.getOrSetMany(wanted, async (missing) => new Map(missing.map((key) => [key, 1])));
+      await cache.getOrSet('quota:org-7:mistral:large', () => 1);
+      await cache.getOrSet(COST, () => 1);
+      const foreign = ['hash:openai:x', 'queue:openai:wait'];
+      await bench.redis('HSET', bench.key(foreign[0] ?? ''), 'a', 1);
+      await bench.redis('RPUSH', bench.key(foreign[1] ?? ''), 1);
+      await bench.redis('SET', 'elsewhere-quota:org-1:openai:gpt-5', 'theirs');
+      const fences = [
+        bench.key('fence:quota'),
+        bench.key('fence:cost:openai:gpt-5'),
+        bench.key('fencepost:heartbeat'),
+      ];
+
+      assert.equal(await cache.delPattern('quota:*:openai:gpt-*'), 2_500);
+      assert.equal((await cache.getMany(wanted)).size, 0);
+      assert.equal(await cache.get(COST), 1);
+      assert.equal(await bench.redis('EXISTS', ...fences), 3);
+      // Swept along with its entity: unreadable, though it is still there.
+      assert.equal(await cache.delPattern('*:mistral:*'), 1);
+      assert.equal(await bench.redis('EXISTS', ...foreign.map((key) => bench.key(key))), 2);
+      assert.equal(await bench.redis('DEL', 'elsewhere-quota:org-1:openai:gpt-5'), 1);
+    },
+  },
+  {
+    name: 'a sweep also reaches loads that are under way',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const row = gate<string>();
+      const started = gate();
+      const reader = cache.getOrSet(QUOTA, () => {
+        started.open();
+        return row.opened;
+      });
+      await started.opened;
+      assert.equal(await cache.delPattern('quota:*:openai:*'), 0);
+      row.open('old');
+      await reader;
+      assert.equal(await cache.get(QUOTA), null);
+    },
+  },
+  {
+    name: 'get, load, set: a value that was invalidated after the get is not readable',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      assert.equal(await cache.get(QUOTA), null);
+      await invalidate(bench, 'quota:org-1:*');
+      // Another get of the same key must not launder the first one's fences.
+      assert.equal(await cache.get(QUOTA), null);
+      assert.equal(await cache.set(QUOTA, 'old'), true);
+      assert.equal(await cache.get(QUOTA), null);
+      bench.ahead += 30_001;
+      assert.equal(await cache.get(QUOTA), null);
+      assert.equal(await cache.set(QUOTA, 'new'), true);
+      assert.equal(await cache.get(QUOTA), 'new');
+    },
+  },
+  {
+    name: 'begin, load, set: the token decides, whatever was read since',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const early = await cache.begin(QUOTA);
+      await invalidate(bench, QUOTA);
+      const late = await cache.begin(QUOTA);
+      await cache.set(QUOTA, 'new', 60, late);
+      assert.equal(await cache.get(QUOTA), 'new');
+      await cache.set(QUOTA, 'old', 60, early);
+      assert.equal(await cache.get(QUOTA), null);
+      await assert.rejects(cache.set(COST, 1, 60, late), { code: 'TOKEN_MISMATCH' });
+    },
+  },
+  {
+    name: 'a set with no get before it is true as of now',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      assert.equal(await cache.set('counter:x', { seen: 1 }, 60), true);
+      assert.deepEqual(await cache.get('counter:x'), { seen: 1 });
+      await invalidate(bench, 'counter:x');
+      assert.equal(await cache.get('counter:x'), null);
+    },
+  },
+];

@@ -1,0 +1,256 @@
+/** Reading and storing: values, absence, what each operation costs, time to live, limits. */
+import assert from 'node:assert/strict';
+import { type Check, eventually, QUOTA } from './workbench.ts';
+
+const OTHER = 'quota:org-1:openai:gpt-4';
+
+export const reading: Check[] = [
+  {
+    name: 'a hit costs one command and one round trip; a miss three round trips',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const read = () => cache.getOrSet(QUOTA, () => ({ limit: 5 }));
+      const cold = await bench.counted(read);
+      assert.deepEqual([cold.requests, cold.commands, cold.result], [3, 7, { limit: 5 }]);
+      const hit = await bench.counted(read);
+      assert.deepEqual([hit.requests, hit.commands, hit.result], [1, 1, { limit: 5 }]);
+      await bench.redis('DEL', bench.key(QUOTA));
+      const warm = await bench.counted(read);
+      assert.deepEqual([warm.requests, warm.commands], [3, 6]);
+      const plain = await bench.counted(() => cache.get(QUOTA));
+      assert.deepEqual([plain.requests, plain.commands, plain.result], [1, 1, { limit: 5 }]);
+    },
+  },
+  {
+    name: 'reads asked for together are one command',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      await cache.getOrSet(QUOTA, () => 1);
+      const fifty = Array.from({ length: 50 }, () => QUOTA);
+      const together = await bench.counted(() => Promise.all(fifty.map((key) => cache.get(key))));
+      assert.equal(together.commands, 1);
+      assert.deepEqual(new Set(together.result), new Set([1]));
+    },
+  },
+  {
+    name: 'every JSON value comes back as it was',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const values = [
+        '123',
+        'null',
+        '',
+        'OK',
+        0,
+        false,
+        [],
+        {},
+        { a: [null, { b: 'é😀"\\\n' }] },
+        1.5e300,
+        '{"v":1}',
+      ];
+      for (const [index, value] of values.entries()) {
+        const key = `anything:${index}`;
+        assert.deepEqual(await cache.getOrSet(key, () => value), value);
+        assert.deepEqual(await cache.lookup(key), { hit: true, value });
+      }
+    },
+  },
+  {
+    name: 'null and absence are cached on purpose and told from a miss',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      let loads = 0;
+      const load = (value: unknown) => () => {
+        loads++;
+        return value;
+      };
+      assert.equal(await cache.getOrSet(QUOTA, load(null)), null);
+      assert.equal(await cache.getOrSet(QUOTA, load(null)), null);
+      assert.equal(await cache.getOrSet(OTHER, load(undefined)), undefined);
+      assert.equal(await cache.getOrSet(OTHER, load(undefined)), undefined);
+      assert.equal(loads, 2);
+      assert.deepEqual(await cache.lookup(QUOTA), { hit: true, value: null });
+      assert.deepEqual(await cache.lookup(OTHER), { hit: true, value: undefined });
+      assert.deepEqual(await cache.lookup('quota:org-2:a:b'), { hit: false });
+      assert.deepEqual(await cache.getMany([QUOTA, 'quota:org-2:a:b']), new Map([[QUOTA, null]]));
+    },
+  },
+  {
+    name: 'negativeTtl shortens absence, and 0 does not keep it',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      await cache.getOrSet(QUOTA, () => null, 300, { negativeTtl: 10 });
+      const lives = Number(await bench.redis('PTTL', bench.key(QUOTA)));
+      assert.ok(lives > 8_000 && lives <= 10_000, String(lives));
+      await cache.getOrSet(OTHER, () => null, 300, { negativeTtl: 0 });
+      assert.equal(await bench.redis('EXISTS', bench.key(OTHER)), 0);
+    },
+  },
+  {
+    name: 'entries expire a little before their TTL, entity fences after, type fences never',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      await cache.getOrSet(QUOTA, () => 1, 100);
+      const [entry, entity, type] = await Promise.all(
+        [QUOTA, 'fence:quota:org-1', 'fence:quota'].map((name) => bench.redis('PTTL', bench.key(name))),
+      );
+      assert.ok(Number(entry) > 85_000 && Number(entry) <= 100_000, String(entry));
+      assert.ok(Number(entity) >= 99_000 && Number(entity) <= 112_000, String(entity));
+      assert.equal(type, -1);
+      // A longer-lived entry of the entity renews the fence that it found, and a shorter one leaves it.
+      await cache.getOrSet(OTHER, () => 1, 1_000);
+      assert.ok(Number(await bench.redis('TTL', bench.key('fence:quota:org-1'))) >= 999);
+      await cache.getOrSet('quota:org-1:openai:gpt-3', () => 1, 1);
+      assert.ok(Number(await bench.redis('TTL', bench.key('fence:quota:org-1'))) >= 999);
+    },
+  },
+  {
+    name: 'the type of a key gives its TTL, and 0 stores nothing',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      await cache.set('workflow:w1:definition', 1);
+      await cache.set('unknown:x', 1);
+      const ttl = async (key: string) => Number(await bench.redis('TTL', bench.key(key)));
+      assert.ok((await ttl('workflow:w1:definition')) > 3_200);
+      const unknown = await ttl('unknown:x');
+      assert.ok(unknown > 260 && unknown <= 300, String(unknown));
+      assert.equal(await cache.set('unknown:y', 1, 0), false);
+      assert.equal(await bench.redis('EXISTS', bench.key('unknown:y')), 0);
+    },
+  },
+  {
+    name: 'many keys of several types: one MGET, one call of the loader for what is missing',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const wanted = [QUOTA, 'member:org-1:u1', 'cost:openai:gpt-5', QUOTA];
+      await cache.getOrSet(QUOTA, () => 'cached');
+      const asked: (readonly string[])[] = [];
+      const load = async (missing: readonly string[]) => {
+        asked.push(missing);
+        return { 'member:org-1:u1': 'loaded' };
+      };
+      const first = await bench.counted(() => cache.getOrSetMany(wanted, load));
+      assert.deepEqual(asked, [['member:org-1:u1', 'cost:openai:gpt-5']]);
+      assert.equal(first.requests, 3);
+      const expected = new Map<string, unknown>([
+        [QUOTA, 'cached'],
+        ['member:org-1:u1', 'loaded'],
+        ['cost:openai:gpt-5', undefined],
+      ]);
+      assert.deepEqual(first.result, expected);
+      const again = await bench.counted(() => cache.getOrSetMany(wanted, load));
+      assert.deepEqual([again.commands, again.result, asked.length], [1, expected, 1]);
+      assert.deepEqual(await cache.getOrSetMany([], load), new Map());
+    },
+  },
+  {
+    name: 'more keys than fit one read',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const wanted = Array.from({ length: 700 }, (_, index) => `bulk:e${index}:x`);
+      const load = async (missing: readonly string[]) => new Map(missing.map((key) => [key, key.length]));
+      assert.equal((await cache.getOrSetMany(wanted, load)).size, 700);
+      const again = await bench.counted(() => cache.getMany(wanted));
+      assert.equal(again.result.size, 700);
+      assert.ok(again.commands <= 3, String(again.commands));
+    },
+  },
+  {
+    name: 'a foreign value under a key is a miss and is replaced; an evicted fence is only a miss',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      for (const foreign of ['hello', '{"v":9}', '[1]']) {
+        await bench.redis('SET', bench.key(QUOTA), foreign);
+        assert.equal(await cache.get(QUOTA), null);
+      }
+      await cache.getOrSet(QUOTA, () => 1);
+      assert.equal(await cache.get(QUOTA), 1);
+      await bench.redis('DEL', bench.key('fence:quota'));
+      assert.equal(await cache.get(QUOTA), null);
+      assert.equal(await cache.getOrSet(QUOTA, () => 2), 2);
+      assert.equal(await cache.get(QUOTA), 2);
+    },
+  },
+  {
+    name: 'values over the limit are not cached, with one warning that names neither key nor value',
+    run: async (bench) => {
+      const cache = await bench.withWorker({ maxValueBytes: 1_000 });
+      const large = 'é'.repeat(600);
+      for (const key of [QUOTA, OTHER]) assert.equal(await cache.getOrSet(key, () => large), large);
+      assert.equal(await bench.redis('EXISTS', bench.key(QUOTA), bench.key(OTHER)), 0);
+      assert.equal(bench.logged.length, 1);
+      assert.match(bench.logged[0] ?? '', /type quota is larger than 1000 bytes/);
+      assert.doesNotMatch(bench.logged[0] ?? '', /org-1|é/);
+    },
+  },
+  {
+    name: 'values that JSON would change are refused, with the place and the remedy',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const refused = {
+        name: 'CacheError',
+        code: 'UNSUPPORTED_VALUE',
+        message: /\$\.at is a Date.*toISOString/,
+      };
+      await assert.rejects(
+        cache.getOrSet(QUOTA, () => ({ at: new Date() })),
+        refused,
+      );
+      await assert.rejects(cache.set(QUOTA, 5n), { code: 'UNSUPPORTED_VALUE' });
+      assert.equal(await bench.redis('EXISTS', bench.key(QUOTA)), 0);
+      await assert.rejects(cache.get('fence:quota'), { code: 'INVALID_KEY' });
+      await assert.rejects(cache.set(QUOTA, 1, -5), { code: 'INVALID_CONFIGURATION' });
+    },
+  },
+  {
+    name: 'statistics, hooks and their cost',
+    run: async (bench) => {
+      const events: string[] = [];
+      const cache = await bench.withWorker({
+        onHit: ({ type, stale }) => events.push(`hit ${type} ${stale}`),
+        onMiss: ({ type }) => {
+          events.push(`miss ${type}`);
+          throw new Error('telemetry is down');
+        },
+      });
+      await cache.getOrSet(QUOTA, () => 1);
+      await cache.getOrSet(QUOTA, () => 1);
+      await cache.get('elsewhere:1');
+      assert.deepEqual(events, ['miss quota', 'hit quota false', 'miss other']);
+      const { quota, other } = cache.stats().types;
+      assert.deepEqual(
+        [quota?.hits, quota?.misses, quota?.loads, quota?.errors, quota?.hitRate],
+        [1, 1, 1, 0, 0.5],
+      );
+      assert.deepEqual([quota?.hitRateTarget, other?.misses, cache.stats().redisErrors], [0.8, 1, 0]);
+
+      const before = cache.stats().commands;
+      for (let read = 0; read < 600; read++) {
+        if (read % 300 === 299) bench.ahead += 10_001;
+        await cache.get(QUOTA);
+      }
+      const pattern = `${bench.prefix}fencepost:stats:*`;
+      const stored = async () => (await bench.redis('KEYS', pattern)) as string[];
+      await eventually(async () => (await stored()).length === 1, 'statistics are written');
+      const [hash = ''] = await stored();
+      const [line = ''] = (await bench.redis('HVALS', hash)) as string[];
+      assert.ok(JSON.parse(line).quota.hits >= 250, line);
+      assert.ok(Number(await bench.redis('TTL', hash)) > 86_400);
+      const flushed = cache.stats().commands - before - 600;
+      assert.ok(flushed >= 2 && flushed <= 6, `${flushed} commands for 600 reads`);
+    },
+  },
+  {
+    name: 'ping says what a health check needs',
+    run: async (bench) => {
+      const cache = bench.isolate();
+      const alone = await cache.ping();
+      assert.deepEqual([alone.enabled, alone.connected, alone.workerAlive], [true, true, false]);
+      await bench.heartbeat('epoch-1');
+      const health = await cache.ping();
+      assert.equal(health.workerAlive, true);
+      assert.ok(health.keyCount >= 1 && health.latencyMs !== null);
+    },
+  },
+];

@@ -1,0 +1,120 @@
+/** How old an answer may be: stale windows, a dead worker, epochs. */
+import assert from 'node:assert/strict';
+import { type Check, eventually, gate, QUOTA } from './workbench.ts';
+
+const MEMBER = 'member:org-1:u1';
+
+export const staleness: Check[] = [
+  {
+    name: 'staleWhileRevalidate answers at once and loads behind it, once',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const options = { staleWhileRevalidate: 60 };
+      const outcomes: string[] = [];
+      await cache.getOrSet(QUOTA, () => 'old', 10, options);
+      bench.ahead += 11_000;
+      let loads = 0;
+      const row = gate<string>();
+      const read = () =>
+        cache.getOrSet(
+          QUOTA,
+          () => {
+            loads++;
+            return row.opened;
+          },
+          10,
+          { ...options, onOutcome: (_, outcome) => outcomes.push(outcome) },
+        );
+      assert.deepEqual([await read(), await read()], ['old', 'old']);
+      assert.deepEqual(outcomes, ['stale', 'stale']);
+      // Without the option the same entry is past its time.
+      assert.equal(await cache.get(QUOTA), null);
+      row.open('new');
+      await eventually(async () => (await cache.get(QUOTA)) === 'new', 'the new value is stored');
+      assert.equal(loads, 1);
+    },
+  },
+  {
+    name: 'a stale answer is past its time, never invalidated',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const options = { staleWhileRevalidate: 60, staleIfError: 60 };
+      await cache.getOrSet(QUOTA, () => 'old', 10, options);
+      bench.ahead += 11_000;
+      await cache.delPattern('quota:org-1:*');
+      assert.equal(await cache.getOrSet(QUOTA, () => 'new', 10, options), 'new');
+    },
+  },
+  {
+    name: 'staleIfError answers with the old value when the loader fails or is late, within its window only',
+    run: async (bench) => {
+      const lease = 50;
+      const cache = await bench.withWorker({ lease });
+      const options = { staleIfError: 60 };
+      const broken = () => Promise.reject(new Error('database is down'));
+      await cache.getOrSet(QUOTA, () => 'old', 10, options);
+      bench.ahead += 11_000;
+      assert.equal(await cache.getOrSet(QUOTA, broken, 10, options), 'old');
+      const never = () => new Promise<string>(() => {});
+      assert.equal(await cache.getOrSet(QUOTA, never, 10, { ...options, timeout: 20 }), 'old');
+      assert.equal(await bench.isolate({ lease }).getOrSet(QUOTA, () => 'new', 10, options), 'new');
+      bench.ahead += 80_000;
+      await assert.rejects(bench.isolate({ lease }).getOrSet(QUOTA, broken, 10, options), /database is down/);
+    },
+  },
+  {
+    name: 'without a heartbeat only young entries serve, and none where access depends on it',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      await cache.getOrSetMany(
+        [QUOTA, MEMBER],
+        async (missing) => new Map(missing.map((key) => [key, 'loaded'])),
+      );
+      assert.equal((await cache.getMany([QUOTA, MEMBER])).size, 2);
+      await bench.redis('DEL', bench.key('fencepost:heartbeat'));
+      assert.deepEqual(await cache.getMany([QUOTA, MEMBER]), new Map([[QUOTA, 'loaded']]));
+      bench.ahead += 29_000;
+      assert.equal(await cache.get(QUOTA), 'loaded');
+      assert.equal(await cache.getOrSet(QUOTA, () => 'new', 60, { degradedMaxAge: 20 }), 'new');
+      bench.ahead += 31_000;
+      assert.equal(await cache.get(QUOTA), null);
+      // An entry from a clock that is ahead has no age to rely on.
+      bench.ahead -= 60_000;
+      assert.equal(await cache.get(QUOTA), null);
+    },
+  },
+  {
+    name: 'what was stored without a heartbeat is no hit once there is one',
+    run: async (bench) => {
+      const cache = bench.isolate();
+      await cache.getOrSet(QUOTA, () => 'unwatched');
+      assert.equal(await cache.get(QUOTA), 'unwatched');
+      const member = await bench.counted(() => cache.getOrSet(MEMBER, () => 'admin'));
+      assert.deepEqual([member.result, member.commands], ['admin', 1]);
+      assert.equal(await bench.redis('EXISTS', bench.key(MEMBER)), 0);
+      await bench.heartbeat('epoch-1');
+      assert.equal(await cache.get(QUOTA), null);
+    },
+  },
+  {
+    name: 'a new epoch is everything invalidated, and what was loaded under the old one is dead on arrival',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      await cache.getOrSet('cost:a:b', () => 'old');
+      const row = gate<string>();
+      const started = gate();
+      const reader = cache.getOrSet(QUOTA, () => {
+        started.open();
+        return row.opened;
+      });
+      await started.opened;
+      await bench.heartbeat('epoch-2');
+      row.open('old');
+      await reader;
+      assert.equal((await cache.getMany([QUOTA, 'cost:a:b'])).size, 0);
+      // The old epoch's name does not come back by itself, but if it did, its entries would still be true to their fences.
+      assert.equal(await cache.getOrSet(QUOTA, () => 'new'), 'new');
+      assert.equal(await cache.get(QUOTA), 'new');
+    },
+  },
+];

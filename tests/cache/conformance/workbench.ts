@@ -1,0 +1,125 @@
+/**
+ * What every conformance check works with: caches of its own under a prefix of its own, the real Redis behind the gateway,
+ * and the gateway's count of commands. Runs in Node and in Deno alike, so it uses nothing of either.
+ */
+import { type Cache, type CacheOptions, createCache } from '../../../supabase/functions/_shared/cache.ts';
+import { systemRuntime } from '../../../supabase/functions/_shared/runtime.ts';
+
+/** Where the real parts are. */
+export interface Rig {
+  readonly url: string;
+  readonly token: string;
+  /** Answers `{ commands, requests }`: what the gateway has billed and served so far. */
+  readonly countsUrl: string;
+}
+
+/** A named check; it throws when the module does not conform. */
+export interface Check {
+  readonly name: string;
+  readonly run: (bench: Workbench) => Promise<void>;
+}
+
+export interface Counted<T> {
+  readonly commands: number;
+  readonly requests: number;
+  readonly result: T;
+}
+
+let prefixes = 0;
+
+export class Workbench {
+  readonly #rig: Rig;
+  readonly prefix: string;
+  readonly #logged: string[] = [];
+  /** How far the caches' clock is ahead of the real one, in milliseconds; so that no check has to wait for time to pass. */
+  ahead = 0;
+
+  constructor(rig: Rig) {
+    this.#rig = rig;
+    this.prefix = `check-${prefixes++}-${systemRuntime.randomToken()}:`;
+  }
+
+  /** What the caches of this bench have logged. */
+  get logged(): readonly string[] {
+    return this.#logged;
+  }
+
+  /** A cache like that of one isolate. */
+  isolate(options: CacheOptions = {}): Cache {
+    return createCache({
+      url: this.#rig.url,
+      token: this.#rig.token,
+      prefix: this.prefix,
+      // Checks are about answers; a machine that is busy with other tests must not turn them into misses.
+      timeout: 5_000,
+      runtime: { ...systemRuntime, now: () => Date.now() + this.ahead },
+      log: (line) => this.#logged.push(line),
+      ...options,
+    });
+  }
+
+  /** An isolate in a database with a living worker. */
+  async withWorker(options: CacheOptions = {}): Promise<Cache> {
+    await this.heartbeat('epoch-1');
+    return this.isolate(options);
+  }
+
+  async heartbeat(epoch: string): Promise<void> {
+    await this.redis('SET', this.key('fencepost:heartbeat'), epoch, 'EX', 90);
+  }
+
+  /** The physical name of a key. */
+  key(logical: string): string {
+    return this.prefix + logical;
+  }
+
+  /** One Redis command, past the cache. */
+  async redis(...command: (string | number)[]): Promise<unknown> {
+    const response = await fetch(this.#rig.url, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${this.#rig.token}` },
+      body: JSON.stringify(command),
+    });
+    const answer = (await response.json()) as { result?: unknown; error?: string };
+    if (answer.error !== undefined) throw new Error(answer.error);
+    return answer.result;
+  }
+
+  /** What something costs at the gateway. */
+  async counted<T>(work: () => Promise<T>): Promise<Counted<T>> {
+    const before = await this.#counts();
+    const result = await work();
+    const after = await this.#counts();
+    return { result, commands: after.commands - before.commands, requests: after.requests - before.requests };
+  }
+
+  async #counts(): Promise<{ commands: number; requests: number }> {
+    return (await (await fetch(this.#rig.countsUrl)).json()) as { commands: number; requests: number };
+  }
+}
+
+/** A promise and the means to settle it: how checks decide when a load ends. */
+export function gate<T = void>(): {
+  opened: Promise<T>;
+  open: (value: T) => void;
+  fail: (error: unknown) => void;
+} {
+  let open: (value: T) => void = () => {};
+  let fail: (error: unknown) => void = () => {};
+  const opened = new Promise<T>((resolve, reject) => {
+    open = resolve;
+    fail = reject;
+  });
+  return { opened, open, fail };
+}
+
+/** Repeats a look until it is satisfied; for what happens in the background. */
+export async function eventually(look: () => Promise<boolean>, what: string): Promise<void> {
+  const giveUpAt = Date.now() + 10_000;
+  while (!(await look())) {
+    if (Date.now() > giveUpAt) throw new Error(`It did not happen within 10 s that ${what}.`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+export const QUOTA = 'quota:org-1:openai:gpt-5';
