@@ -11,8 +11,8 @@ import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import pg from 'pg';
 import { startGateway } from './gateway/gateway.ts';
+import { execute, withClient } from './parts/client.ts';
 import { startFunctions } from './parts/functions.ts';
 import { applyMigrations } from './parts/migrations.ts';
 import { once, type Part } from './parts/part.ts';
@@ -200,10 +200,7 @@ function preferred(port: number | undefined): { preferredPort: number } | Record
 }
 
 async function loadSeed(databaseUrl: string): Promise<void> {
-  if (!existsSync(seedFile)) return;
-  await withClient(databaseUrl, async (client) => {
-    await client.query(await readFile(seedFile, 'utf8'));
-  });
+  if (existsSync(seedFile)) await execute(databaseUrl, await readFile(seedFile, 'utf8'));
 }
 
 /** The seed's own invalidations are nobody's news: the stack counts as up when the worker has applied them. */
@@ -215,14 +212,4 @@ async function untilDrained(databaseUrl: string): Promise<void> {
       await new Promise((resolve) => setTimeout(resolve, 25));
     }
   });
-}
-
-async function withClient(databaseUrl: string, work: (client: pg.Client) => Promise<void>): Promise<void> {
-  const client = new pg.Client({ connectionString: databaseUrl });
-  await client.connect();
-  try {
-    await work(client);
-  } finally {
-    await client.end();
-  }
 }

@@ -9,7 +9,7 @@ import { randomBytes } from 'node:crypto';
 import { chown, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import pg from 'pg';
+import { execute } from './client.ts';
 import { once, type Part, PartError } from './part.ts';
 import { onFreePort } from './ports.ts';
 import { type PostgresVersion, postgresPrograms } from './postgres-programs.ts';
@@ -190,15 +190,7 @@ async function runServer(
 /** Gives the databases `postgres` and `template1` (hence every new database) what a Supabase project has. */
 async function bootstrap(url: string): Promise<void> {
   const sql = await readFile(new URL('../bootstrap.sql', import.meta.url), 'utf8');
-  for (const database of ['template1', 'postgres']) {
-    const client = new pg.Client({ connectionString: withDatabase(url, database) });
-    await client.connect();
-    try {
-      await client.query(sql);
-    } finally {
-      await client.end();
-    }
-  }
+  for (const database of ['template1', 'postgres']) await execute(withDatabase(url, database), sql);
 }
 
 /** The same server and credentials, another database. */

@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import pg from 'pg';
+import { execute } from './client.ts';
 import { answerJson, forward } from './forward.ts';
 import { startHttp } from './http.ts';
 import { once, type Part, PartError } from './part.ts';
@@ -162,14 +162,4 @@ async function createLogin(databaseUrl: string): Promise<{ url: string; drop(): 
     // The server may have gone first, and the role with it.
     drop: () => execute(databaseUrl, `drop role if exists ${name}`).catch(() => undefined),
   };
-}
-
-async function execute(databaseUrl: string, sql: string): Promise<void> {
-  const client = new pg.Client({ connectionString: databaseUrl, connectionTimeoutMillis: 5_000 });
-  await client.connect();
-  try {
-    await client.query(sql);
-  } finally {
-    await client.end();
-  }
 }

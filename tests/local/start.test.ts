@@ -22,7 +22,7 @@ interface Start {
   /** Everything it wrote so far. */
   output(): string;
   /** Waits for a text in its output. */
-  says(text: string | RegExp): Promise<void>;
+  says(text: RegExp): Promise<void>;
   /** npm, the shell between, node and all that node started. */
   processes(): Promise<number[]>;
   readonly npm: number;
@@ -30,6 +30,8 @@ interface Start {
   readonly local: string;
   readonly temporary: string;
 }
+
+const ENDED = 'the process has ended';
 
 const cleanups: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
@@ -71,7 +73,11 @@ async function npmStart(environment: Record<string, string> = {}, local?: string
     output += chunk.toString();
   });
   const npm = child.pid ?? 0;
-  const ended = child.then(({ exitCode }) => exitCode);
+  let hasEnded = false;
+  const ended = child.then(({ exitCode }) => {
+    hasEnded = true;
+    return exitCode;
+  });
   const processes = async () => descendants(npm, (await run('ps', ['-eo', 'pid=,ppid='])).stdout);
   cleanups.push(async () => {
     // Only after a failed expectation is anything of this left.
@@ -80,9 +86,14 @@ async function npmStart(environment: Record<string, string> = {}, local?: string
   return {
     output: () => output,
     async says(text) {
+      // An output that ended will not say it any more: then it is shown at once.
       await expect
-        .poll(() => output, { timeout: 60_000, interval: 50 })
-        .toMatch(typeof text === 'string' ? new RegExp(text) : text);
+        .poll(() => output + (hasEnded ? ENDED : ''), {
+          timeout: 60_000,
+          interval: 50,
+        })
+        .toMatch(new RegExp(`${text.source}|${ENDED}`, text.flags));
+      expect(output).toMatch(text);
     },
     processes,
     npm,
@@ -167,7 +178,7 @@ describe('a local stack', () => {
     cleanups.push(() => new Promise((resolve) => taken.close(resolve)));
 
     const start = await npmStart();
-    await start.says('Ctrl-C stops everything');
+    await start.says(/Ctrl-C stops everything/);
 
     const stack = await readStack(start);
     expect(Object.keys(stack).sort()).toEqual(
@@ -210,13 +221,13 @@ describe('a local stack', () => {
 
   test('ends with Ctrl-C while it is starting', { timeout: 60_000 }, async () => {
     const start = await npmStart();
-    await start.says('Redis +ready');
+    await start.says(/Redis +ready/);
     await expectNothingLeft(start, () => kill(-start.npm, 'SIGINT'));
   });
 
   test('is cleaned up after kill -9 while it is starting', { timeout: 60_000 }, async () => {
     const start = await npmStart();
-    await start.says('Postgres 17 +ready');
+    await start.says(/Postgres 17 +ready/);
     await expectNothingLeft(start, () => kill(-start.npm, 'SIGKILL'));
   });
 
@@ -224,11 +235,11 @@ describe('a local stack', () => {
     timeout: 120_000,
   }, async () => {
     const start = await npmStart();
-    await start.says('Ctrl-C stops everything');
+    await start.says(/Ctrl-C stops everything/);
     await expectNothingLeft(start, () => kill(start.npm, 'SIGKILL'), await readStack(start));
 
     const again = await npmStart();
-    await again.says('Ctrl-C stops everything');
+    await again.says(/Ctrl-C stops everything/);
     await expectNothingLeft(again, () => kill(-again.npm, 'SIGKILL'), await readStack(again));
   });
 

@@ -5,7 +5,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import pg from 'pg';
+import { execute } from '../../local/parts/client.ts';
 import { applyMigrations } from '../../local/parts/migrations.ts';
 import { once, type Part } from '../../local/parts/part.ts';
 import { type PostgresOptions, startPostgres, withDatabase } from '../../local/parts/postgres.ts';
@@ -52,14 +52,4 @@ export async function cloneFrom(serverUrl: string): Promise<ClonedDatabase> {
     url: withDatabase(serverUrl, name),
     drop: once(() => execute(serverUrl, `drop database if exists ${name} with (force)`)),
   };
-}
-
-async function execute(url: string, sql: string): Promise<void> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    await client.query(sql);
-  } finally {
-    await client.end();
-  }
 }
