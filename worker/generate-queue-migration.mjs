@@ -7,12 +7,15 @@
  *
  *     node worker/generate-queue-migration.mjs --from=<version that is applied> > supabase/migrations/<new>_queue_<n>.sql
  */
+import { createHash } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
 const SCHEMA = 'cache_invalidation_queue';
+/** As in src/queue/jobs.ts. */
+const QUEUE = 'fencepost';
 
 const require = createRequire(import.meta.url);
 const bullmq = join(dirname(require.resolve('bullmq')), 'postgres');
@@ -58,9 +61,14 @@ set search_path = ${SCHEMA};`);
       `insert into migration (version, name, min_client_version)\nvalues (${migration.version}, '${migration.name}', ${migration.minClientVersion});`,
     );
   }
+  if (from === 0) {
+    const sequence = `bullmq_jid_${createHash('md5').update(QUEUE).digest('hex')}`;
+    parts.push(`-- BullMQ makes a queue's sequence at its first job; the worker's role may not create anything, so it is made here.
+create sequence ${sequence};`);
+  }
   parts.push(`grant usage on schema ${SCHEMA} to fencepost_worker;
 grant select, insert, update, delete on all tables in schema ${SCHEMA} to fencepost_worker;
-grant usage, select on all sequences in schema ${SCHEMA} to fencepost_worker;
+grant usage, select, update on all sequences in schema ${SCHEMA} to fencepost_worker;
 grant execute on all functions in schema ${SCHEMA} to fencepost_worker;
 revoke insert, update, delete on migration from fencepost_worker;
 

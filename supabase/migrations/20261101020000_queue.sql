@@ -5885,9 +5885,12 @@ $$;
 insert into migration (version, name, min_client_version)
 values (11, '0011_obliterate_producer_lock', 6);
 
+-- BullMQ makes a queue's sequence at its first job; the worker's role may not create anything, so it is made here.
+create sequence bullmq_jid_41a825bf4c4e79fbd4413fa9acaf7306;
+
 grant usage on schema cache_invalidation_queue to fencepost_worker;
 grant select, insert, update, delete on all tables in schema cache_invalidation_queue to fencepost_worker;
-grant usage, select on all sequences in schema cache_invalidation_queue to fencepost_worker;
+grant usage, select, update on all sequences in schema cache_invalidation_queue to fencepost_worker;
 grant execute on all functions in schema cache_invalidation_queue to fencepost_worker;
 revoke insert, update, delete on migration from fencepost_worker;
 

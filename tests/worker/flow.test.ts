@@ -12,7 +12,7 @@ let rig: Rig;
 beforeAll(async () => {
   rig = await startRig();
 });
-afterEach(killAllWorkers);
+afterEach((test) => killAllWorkers(test));
 afterAll(async () => {
   await rig.close();
 });

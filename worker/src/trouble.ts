@@ -2,7 +2,7 @@
  * Says what is wrong once when it begins, again every half minute while it lasts, and once when it is over: a worker
  * whose Redis is away for an hour writes 120 lines, not a million.
  */
-import type { WorkerError } from './errors.ts';
+import { describe, type WorkerError } from './errors.ts';
 import type { Log } from './log.ts';
 
 const REPEAT_MS = 30_000;
@@ -36,9 +36,14 @@ export class Trouble {
   }
 }
 
-/** An unexpected failure keeps its stack; expected ones say all in their sentence. */
-function causeOf(error: WorkerError): { stack?: string } {
-  if (error.code !== 'INTERNAL') return {};
-  const stack = error.cause instanceof Error ? error.cause.stack : error.stack;
+/**
+ * An unexpected failure keeps its stack, and one of the database or the queue what was said there; all others say
+ * everything in their sentence. Redis's errors have no cause: it would repeat keys and values.
+ */
+function causeOf(error: WorkerError): { stack?: string; because?: string } {
+  const { code, cause } = error;
+  if (code === 'DATABASE_FAILED' || code === 'QUEUE_UNAVAILABLE') return { because: describe(cause) };
+  if (code !== 'INTERNAL') return {};
+  const stack = cause instanceof Error ? cause.stack : error.stack;
   return stack === undefined ? {} : { stack };
 }

@@ -141,8 +141,14 @@ export function startWorkerProcess(
   return worker;
 }
 
-/** For afterEach: nothing outlives its test. */
-export async function killAllWorkers(): Promise<void> {
+/** For afterEach: nothing outlives its test, and a test that failed shows what its workers said. */
+export async function killAllWorkers(test?: {
+  readonly task?: { readonly result?: { readonly state?: string } };
+}): Promise<void> {
+  if (test?.task?.result?.state === 'fail') {
+    for (const worker of running)
+      console.error(`worker ${worker.pid}\n${describeLines(worker.lines)}\n${worker.stderr()}`);
+  }
   await Promise.all([...running].map((worker) => worker.kill()));
 }
 

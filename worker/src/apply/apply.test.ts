@@ -59,6 +59,13 @@ describe('apply', () => {
     await expect(apply(parts(away), ['a:b', 'c:d'])).rejects.toMatchObject({ code: 'UPSTASH_THROTTLED' });
   });
 
+  it('does not try thousands one by one when Redis refuses them all', async () => {
+    const redis = refusing(() => true);
+    const targets = Array.from({ length: 5_000 }, (_, index) => `session:s${index}:state`);
+    await expect(apply(parts(redis.cache), targets)).rejects.toMatchObject({ course: 'wait' });
+    expect(redis.requests()).toBeLessThan(300);
+  });
+
   it('answers * with a new epoch and nothing else', async () => {
     const redis = refusing(() => false);
     let epochs = 0;

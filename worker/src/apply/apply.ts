@@ -8,7 +8,7 @@
 import { deletionsFor } from '../../../supabase/functions/_shared/fences.ts';
 import { splitKeys } from './split.ts';
 import type { CacheServer } from './upstash.ts';
-import { classify, type UpstashFailure } from './upstash-errors.ts';
+import { classify, UpstashFailure } from './upstash-errors.ts';
 
 export interface Applied {
   /** Targets that Redis refuses for their own sake, found by bisection; all others are confirmed. */
@@ -25,6 +25,9 @@ export interface ApplyParts {
   /** Starts a new epoch and resolves when Redis has it: the whole cache, invalidated. */
   startEpoch(): Promise<void>;
 }
+
+/** More refusals than this in one batch are no matter of single targets: Redis is then as good as away. */
+const REFUSED_MOST = 64;
 
 /**
  * @param targets distinct
@@ -65,6 +68,8 @@ async function deleteKeys(
   } catch (error) {
     const failure = classify(error);
     if (failure.course === 'wait') throw failure;
+    if (refused.size >= REFUSED_MOST)
+      throw new UpstashFailure(failure.code, failure.message, 'wait', failure.exitCode);
     if (keysOf.size <= 1) {
       for (const target of keysOf.keys()) refused.set(target, failure);
       return 0;

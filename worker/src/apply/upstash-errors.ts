@@ -33,6 +33,9 @@ export class UpstashFailure extends WorkerError {
 export function classify(error: unknown): UpstashFailure {
   if (error instanceof UpstashFailure) return error;
   const name = error instanceof Error ? error.name : '';
+  // The client's words for an answer without a result.
+  if (error instanceof TypeError && error.message === 'Request did not return a result')
+    return badAnswer('a command');
   if (name === 'UpstashJSONParseError' || error instanceof SyntaxError) {
     return new UpstashFailure(
       'UPSTASH_SERVER_ERROR',
@@ -59,6 +62,15 @@ export function classify(error: unknown): UpstashFailure {
   return new UpstashFailure(
     'UPSTASH_UNREACHABLE',
     `Nothing answers at UPSTASH_REDIS_REST_URL${code === '' ? '' : ` (${code})`}: check the address, the network and that the database exists; trying again.`,
+    'wait',
+  );
+}
+
+/** A success that is none: not what Redis answers to this command. */
+export function badAnswer(command: string): UpstashFailure {
+  return new UpstashFailure(
+    'UPSTASH_BAD_ANSWER',
+    `The server at UPSTASH_REDIS_REST_URL answered ${command} in a way that Redis does not: check the address; trying again.`,
     'wait',
   );
 }

@@ -5,7 +5,7 @@
  */
 import { Redis } from '@upstash/redis';
 import type { Configuration } from '../configuration.ts';
-import { classify, UpstashFailure } from './upstash-errors.ts';
+import { badAnswer, classify } from './upstash-errors.ts';
 
 /** What one command did, for counting what Upstash bills. */
 export type CommandObserver = (command: string) => void;
@@ -61,13 +61,7 @@ export function connectUpstash(
       throw classify(error);
     }
     const result = read(answer);
-    if (result === undefined) {
-      throw new UpstashFailure(
-        'UPSTASH_BAD_ANSWER',
-        `The server at UPSTASH_REDIS_REST_URL answered ${name} in a way that Redis does not: check the address; trying again.`,
-        'wait',
-      );
-    }
+    if (result === undefined) throw badAnswer(name);
     return result;
   }
 

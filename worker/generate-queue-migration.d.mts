@@ -1,0 +1,1 @@
+export declare function queueMigration(from?: number): string;
