@@ -1,6 +1,7 @@
 /**
  * Redis globs (`*`, `?`, `[a-c]`, `[^a]`, `\` as escape) on this side of the wire: escaping, matching, and the question
- * whether some key that starts with a given text could match, which decides whose fences a sweep must delete.
+ * whether some key that starts with a given text could match, which decides whose fences a sweep must delete. As in Redis, what is matched is the bytes of UTF-8: `?` is one
+ * byte, so `é` takes two of them.
  */
 
 type Token = { readonly any: true } | { readonly accepts: (character: string) => boolean };
@@ -22,15 +23,22 @@ export interface Glob {
 export function compileGlob(glob: string): Glob {
   const tokens = tokenise(glob);
   return {
-    matches: (text) => positionsAfter(tokens, text).has(tokens.length),
-    couldMatchFrom: (start) => positionsAfter(tokens, start).size > 0,
+    matches: (text) => positionsAfter(tokens, bytesOf(text)).has(tokens.length),
+    couldMatchFrom: (start) => positionsAfter(tokens, bytesOf(start)).size > 0,
     literalStart: /^[^*?[\\]*/.exec(glob)?.[0] ?? '',
   };
 }
 
+const utf8 = new TextEncoder();
+
+/** A text's bytes, each as the character of its number. */
+function bytesOf(text: string): string[] {
+  return Array.from(utf8.encode(text), (byte) => String.fromCharCode(byte));
+}
+
 function tokenise(glob: string): Token[] {
   const tokens: Token[] = [];
-  const characters = Array.from(glob);
+  const characters = bytesOf(glob);
   for (let index = 0; index < characters.length; index++) {
     const character = characters[index] ?? '';
     if (character === '*') tokens.push({ any: true });
@@ -71,7 +79,7 @@ function classMatcher(inside: readonly string[]): (character: string) => boolean
 }
 
 /** Every place in the glob that reading the text can lead to: a walk over all possibilities at once, never exponential. */
-function positionsAfter(tokens: readonly Token[], text: string): Set<number> {
+function positionsAfter(tokens: readonly Token[], text: readonly string[]): Set<number> {
   let positions = withSkippedStars(tokens, [0]);
   for (const character of text) {
     const next: number[] = [];

@@ -1,6 +1,7 @@
 /** Invalidation against the real Redis: races, groups, epochs, sweeps, plain sets. */
 import assert from 'node:assert/strict';
 import { deletionsFor } from '../../../supabase/functions/_shared/fences.ts';
+import { compileGlob, escapeGlob } from '../../../supabase/functions/_shared/glob.ts';
 import { type Check, gate, QUOTA, type Workbench } from './workbench.ts';
 
 const OTHER_ORG = 'quota:org-2:openai:gpt-5';
@@ -15,6 +16,34 @@ async function invalidate(bench: Workbench, ...targets: string[]): Promise<void>
 }
 
 export const invalidating: Check[] = [
+  {
+    name: 'globs mean here what they mean in Redis',
+    run: async (bench) => {
+      const texts = ['a', 'ab', 'abc', 'a-c', 'a]', 'a*', 'a\\b', 'b', 'é', 'a:b', 'a^', '[a]'];
+      await bench.redis('MSET', ...texts.flatMap((text) => [bench.key(text), 1]));
+      const globs = [
+        '*',
+        'a?',
+        'a[b-d]c',
+        'a[^b]*',
+        'a\\*',
+        '[a-b]',
+        'a[c-a]',
+        'a[]]',
+        '[^a-z]',
+        'a\\\\b',
+        'a[b',
+        'a[\\]]',
+        '?:?',
+        'a[^^]',
+      ];
+      for (const glob of globs) {
+        const theirs = (await bench.redis('KEYS', escapeGlob(bench.prefix) + glob)) as string[];
+        const ours = texts.filter((text) => compileGlob(glob).matches(text)).map((text) => bench.key(text));
+        assert.deepEqual(ours.toSorted(), theirs.toSorted(), glob);
+      }
+    },
+  },
   ...['quota:org-1:openai:gpt-5', 'quota:org-1:*', 'quota:*'].map(
     (target): Check => ({
       name: `a load that ${target} overtook is not readable afterwards`,

@@ -1,0 +1,54 @@
+import { describe, expect, it } from 'vitest';
+import { MissMemory } from './miss-memory.ts';
+import { systemRuntime } from './runtime.ts';
+
+const stamp = (fence: string, epoch: string | null = 'e1') => ({ fences: [fence], epoch, loadedAt: 1 });
+
+function rig() {
+  const world = { now: 0 };
+  return { world, memory: new MissMemory({ ...systemRuntime, now: () => world.now }) };
+}
+
+describe('the memory of misses', () => {
+  it('gives the oldest stamp of the last 30 s, however often it is asked', () => {
+    const { world, memory } = rig();
+    expect(memory.oldest('k')).toBeUndefined();
+    memory.remember('k', stamp('f1'));
+    world.now = 10_000;
+    memory.remember('k', stamp('f2'));
+    expect([memory.oldest('k'), memory.oldest('k')]).toEqual([stamp('f1'), stamp('f1')]);
+    world.now = 30_001;
+    expect(memory.oldest('k')).toEqual(stamp('f2'));
+    world.now = 40_001;
+    expect(memory.oldest('k')).toBeUndefined();
+  });
+
+  it('keeps a stamp for 30 s after the last miss that saw it', () => {
+    const { world, memory } = rig();
+    memory.remember('k', stamp('f1'));
+    world.now = 20_000;
+    memory.remember('k', stamp('f1'));
+    memory.remember('k', stamp('f1', 'e2'));
+    world.now = 50_000;
+    expect(memory.oldest('k')).toEqual(stamp('f1'));
+    world.now = 50_001;
+    expect(memory.oldest('k')).toBeUndefined();
+  });
+
+  it('forbids the set after a get that could not confirm its fences', () => {
+    const { memory } = rig();
+    memory.remember('k', null);
+    memory.remember('k', stamp('f1'));
+    expect(memory.oldest('k')).toBeNull();
+  });
+
+  it('when full, forgets the key that missed longest ago, and then trusts no missing memory for 30 s', () => {
+    const { world, memory } = rig();
+    for (let key = 0; key <= 10_000; key++) memory.remember(`k${key}`, stamp('f'));
+    expect(memory.oldest('k10000')).toEqual(stamp('f'));
+    expect(memory.oldest('k0')).toBeNull();
+    expect(memory.oldest('never seen')).toBeNull();
+    world.now = 30_001;
+    expect(memory.oldest('never seen')).toBeUndefined();
+  });
+});

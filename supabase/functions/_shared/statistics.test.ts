@@ -1,0 +1,86 @@
+import { describe, expect, it } from 'vitest';
+import type { Connection, Write } from './connection.ts';
+import { RedisAccess } from './redis-access.ts';
+import { systemRuntime } from './runtime.ts';
+import { Statistics, statisticsKey, sumStatistics } from './statistics.ts';
+
+const START = Date.UTC(2026, 10, 1, 10, 59, 0);
+
+function rig() {
+  const world = { now: START };
+  const writes: Write[] = [];
+  const connection: Connection = {
+    read: async (keys) => keys.map(() => null),
+    write: async (sent) => {
+      writes.push(...sent);
+      return sent.map(() => 1);
+    },
+    writeThenRead: async () => ({ replies: [], values: [] }),
+    scan: async () => ({ cursor: '0', keys: [] }),
+    health: async () => ({ keyCount: 0, heartbeat: null }),
+  };
+  const runtime = { ...systemRuntime, now: () => world.now };
+  const access = new RedisAccess(connection, runtime, { log: () => {}, failed: () => {} });
+  return { world, writes, access, statistics: new Statistics(runtime) };
+}
+
+describe('statistics', () => {
+  it('are written at most every 10 s, and then only after 250 commands or a minute', async () => {
+    const { world, writes, access, statistics } = rig();
+    const readAndFlush = async (times: number) => {
+      for (let time = 0; time < times; time++) {
+        statistics.read('quota', 'hit', 1);
+        await access.read([`k${time}`]);
+        statistics.flushWhenDue(access);
+      }
+    };
+    await readAndFlush(300);
+    expect(writes).toEqual([]);
+    world.now += 10_000;
+    await readAndFlush(1);
+    expect(writes.map(({ op }) => op)).toEqual(['record', 'expire']);
+    world.now += 10_000;
+    await readAndFlush(100);
+    expect(writes).toHaveLength(2);
+    world.now += 50_000;
+    await readAndFlush(1);
+    expect(writes.map(({ op }) => op)).toEqual(['record', 'expire', 'record', 'expire']);
+  });
+
+  it('are kept by the hour: a new hour begins a new hash at zero', async () => {
+    const { world, writes, access, statistics } = rig();
+    statistics.read('quota', 'miss', 0);
+    statistics.load('quota', true, 40);
+    world.now += 60_000;
+    statistics.read('quota', 'stale', 2);
+    statistics.flushWhenDue(access);
+    const [record] = writes;
+    expect(record).toMatchObject({ op: 'record', key: 'fencepost:stats:2026-11-01T11' });
+    const value = record?.op === 'record' ? record.value : '';
+    expect(JSON.parse(value).quota).toMatchObject({ hits: 1, stale: 1, misses: 0, errors: 0, hitMs: 2 });
+    expect(statistics.snapshot(5)).toMatchObject({
+      commands: 5,
+      types: {
+        quota: { hits: 1, misses: 1, loads: 1, errors: 1, loadMs: 40, hitRate: 0.5, hitRateTarget: 0.8 },
+      },
+    });
+  });
+
+  it('add up over isolates, whatever else is in the hash', () => {
+    const quota = { hits: 3, stale: 0, misses: 1, loads: 1, errors: 0, hitMs: 6, loadMs: 50 };
+    const fields = [
+      JSON.stringify({ quota }),
+      JSON.stringify({ quota, cost: { hits: 1 } }),
+      'garbage',
+      '[]',
+      '{"x":5}',
+    ];
+    expect(sumStatistics(fields)).toEqual(
+      new Map([
+        ['quota', { hits: 6, stale: 0, misses: 2, loads: 2, errors: 0, hitMs: 12, loadMs: 100 }],
+        ['cost', { hits: 1, stale: 0, misses: 0, loads: 0, errors: 0, hitMs: 0, loadMs: 0 }],
+      ]),
+    );
+    expect(statisticsKey(START)).toBe('fencepost:stats:2026-11-01T10');
+  });
+});

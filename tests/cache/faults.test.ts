@@ -1,0 +1,224 @@
+/**
+ * A Redis that fails in every way a reader can meet, with real servers on real sockets: each costs one reader one timeout,
+ * then nothing; nobody sees an exception; no line tells a secret; and it heals by itself.
+ */
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { type GatewayPart, startGateway } from '../../local/gateway/gateway.ts';
+import { type RedisPart, startRedis } from '../../local/parts/redis.ts';
+import { type Cache, createCache } from '../../supabase/functions/_shared/cache.ts';
+import { systemRuntime } from '../../supabase/functions/_shared/runtime.ts';
+import { type Fault, startUpstashFaults, type UpstashFaults } from '../worker/rig/upstash-faults.ts';
+import { eventually } from './conformance/workbench.ts';
+
+const TOKEN = 'SECRET-token';
+const KEY = 'quota:SECRET-org:openai:gpt-5';
+const VALUE = 'SECRET-value';
+const TIMEOUT_MS = 100;
+
+let redis: RedisPart;
+let gateway: GatewayPart;
+let faults: UpstashFaults;
+
+beforeAll(async () => {
+  redis = await startRedis();
+  gateway = await startGateway({ redisUrl: redis.url, token: TOKEN });
+  faults = await startUpstashFaults(gateway.url);
+});
+
+afterAll(async () => {
+  await faults.close();
+  await gateway.stop();
+  await redis.stop();
+});
+
+/** A cache whose clock can be moved on, and what it says. */
+function isolate(url = faults.url, token = TOKEN) {
+  const clock = { ahead: 0 };
+  const lines: string[] = [];
+  const errors: string[] = [];
+  const cache = createCache({
+    url,
+    token,
+    timeout: TIMEOUT_MS,
+    runtime: { ...systemRuntime, now: () => Date.now() + clock.ahead },
+    log: (line) => lines.push(line),
+    onError: (error) => errors.push(error.code),
+  });
+  return { cache, clock, lines, errors };
+}
+
+async function everyReadSucceeds(cache: Cache): Promise<void> {
+  expect(await cache.getOrSet(KEY, () => VALUE)).toBe(VALUE);
+  expect(await cache.get(KEY)).toBeNull();
+  expect(await cache.set(KEY, VALUE)).toBe(false);
+  expect(await cache.del(KEY)).toBeNull();
+  expect(await cache.delPattern('*')).toBeNull();
+  expect(await cache.delPattern('quota:*:x')).toBeNull();
+  expect((await cache.getOrSetMany([KEY], async () => ({ [KEY]: VALUE }))).get(KEY)).toBe(VALUE);
+  expect((await cache.begin(KEY)).stamp).toBeNull();
+}
+
+const json = (status: number, body: unknown): Fault => ({
+  kind: 'answer',
+  status,
+  body: JSON.stringify(body),
+});
+const text = (status: number, body: string): Fault => ({ kind: 'answer', status, body });
+const html = '<html>SECRET-value, quota:SECRET-org</html>';
+
+const troubles: readonly (readonly [string, Fault, RegExp])[] = [
+  ['never answers', { kind: 'silent' }, /no answer in time/],
+  ['breaks the connection', { kind: 'break' }, /UND_ERR_SOCKET|no connection/],
+  ['answers 500', json(500, { error: 'ERR internal SECRET' }), /an error/],
+  ['answers 500 with a page', text(500, html), /not JSON/],
+  ['answers 200 with a page', text(200, html), /not JSON/],
+  ['answers with truncated JSON', text(200, '{"result":["SECRET'), /not JSON/],
+  ['answers with nothing', text(200, ''), /not JSON/],
+  ['throttles', json(429, { error: 'ERR max requests limit exceeded. SECRET' }), /throttled/],
+  ['refuses the token', json(401, { error: 'WRONGPASS invalid or missing auth token' }), /token was refused/],
+  ['answers with null', text(200, 'null'), /no connection|unusable|an error/],
+  ['answers with too few values', json(200, { result: [null] }), /unusable reply/],
+  ['answers with numbers', json(200, { result: [1, 2, 3, 4] }), /unusable reply/],
+  ['answers with an error and 200', json(200, { error: 'ERR SECRET' }), /an error/],
+];
+
+describe('a Redis that', () => {
+  it.each(troubles)('%s', async (_, fault, described) => {
+    faults.set(fault);
+    const { cache, clock, lines, errors } = isolate();
+    const asked = faults.requests.length;
+    await everyReadSucceeds(cache);
+    // One request in all: while the circuit is open nobody asks, so nobody waits.
+    expect(faults.requests.length - asked).toBe(1);
+    expect(errors).toHaveLength(1);
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toMatch(described);
+    expect(lines.join()).not.toMatch(/SECRET|http|127\.0\.0\.1/);
+
+    faults.set({ kind: 'none' });
+    clock.ahead += 40_000;
+    await cache.getOrSet(KEY, () => VALUE);
+    await eventually(
+      async () => (await cache.getOrSet(KEY, () => VALUE)) === VALUE && cache.stats().commands > 1,
+      'it heals',
+    );
+    await eventually(async () => (await cache.lookup(KEY)).hit, 'reads are hits again');
+    await cache.del(KEY);
+  });
+
+  it('is not there at all', async () => {
+    const { cache, lines } = isolate('http://127.0.0.1:1');
+    await everyReadSucceeds(cache);
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toMatch(/ECONNREFUSED|no connection/);
+  });
+
+  it('has a name that nobody knows', async () => {
+    const { cache, lines } = isolate('http://redis.invalid');
+    await everyReadSucceeds(cache);
+    expect(lines[0]).not.toMatch(/redis\.invalid|SECRET/);
+  });
+
+  it('sends its headers and then nothing', async () => {
+    const { server, url } = await listen((_, response) => {
+      response.writeHead(200, { 'content-type': 'application/json' });
+      response.write('{"result":');
+    });
+    const { cache, lines } = isolate(url);
+    await everyReadSucceeds(cache);
+    expect(lines[0]).toMatch(/no answer in time/);
+    server.closeAllConnections();
+    server.close();
+  });
+
+  it('has the wrong token for us (the real gateway says so)', async () => {
+    const { cache, lines } = isolate(gateway.url, 'SECRET-other');
+    await everyReadSucceeds(cache);
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toMatch(/token was refused/);
+    expect(await cache.ping()).toMatchObject({ enabled: true, connected: false });
+  });
+
+  it('is full: reads go on, writes are skipped, and the circuit stays closed', async () => {
+    const full = await startRedis({ arguments: ['--maxmemory', '1', '--maxmemory-policy', 'noeviction'] });
+    const door = await startGateway({ redisUrl: full.url, token: TOKEN });
+    const { cache, lines } = isolate(door.url);
+    for (let round = 0; round < 3; round++) expect(await cache.getOrSet(KEY, () => VALUE)).toBe(VALUE);
+    expect(door.requestCount()).toBeGreaterThanOrEqual(6);
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toMatch(/memory is full/);
+    await door.stop();
+    await full.stop();
+  });
+
+  it('is emptied is only a miss', async () => {
+    faults.set({ kind: 'none' });
+    const { cache } = isolate();
+    await cache.getOrSet(KEY, () => 'first');
+    expect(await cache.get(KEY)).toBe('first');
+    await fetch(gateway.url, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${TOKEN}` },
+      body: '["FLUSHALL"]',
+    });
+    expect(await cache.getOrSet(KEY, () => 'second')).toBe('second');
+    expect(await cache.get(KEY)).toBe('second');
+  });
+});
+
+describe('writes whose fate is unknown', () => {
+  it.each([
+    ['the fences', /"nx"/i],
+    ['the entry', /\\"v\\":1/],
+  ])('are not relied on: the reply about %s is lost', async (_, only) => {
+    const key = `session:${systemRuntime.randomToken()}:state`;
+    faults.set({ kind: 'swallow-answer', only });
+    const { cache } = isolate();
+    expect(await cache.getOrSet(key, () => 'old')).toBe('old');
+    faults.set({ kind: 'none' });
+    const { cache: other } = isolate();
+    await other.del(key);
+    expect(await other.getOrSet(key, () => 'new')).toBe('new');
+    expect(await other.get(key)).toBe('new');
+  });
+});
+
+describe('without configuration', () => {
+  it.each([
+    ['nothing is set', {}],
+    ['the token is missing', { UPSTASH_REDIS_REST_URL: 'http://127.0.0.1:1' }],
+    ['the URL is no URL', { UPSTASH_REDIS_REST_URL: 'SECRET nonsense', UPSTASH_REDIS_REST_TOKEN: TOKEN }],
+  ])('everything works, uncached, with one warning: %s', async (_, environment) => {
+    vi.stubEnv('UPSTASH_REDIS_REST_URL', '');
+    vi.stubEnv('UPSTASH_REDIS_REST_TOKEN', '');
+    for (const [name, value] of Object.entries(environment)) vi.stubEnv(name, value);
+    const warn = vi.spyOn(console, 'warn').mockImplementation(() => {});
+    vi.resetModules();
+    const module: typeof import('../../supabase/functions/_shared/cache.ts') = await import(
+      '../../supabase/functions/_shared/cache.ts'
+    );
+    let loads = 0;
+    const outcomes: string[] = [];
+    const options = { onOutcome: (_key: string, outcome: string) => outcomes.push(outcome) };
+    for (let round = 0; round < 2; round++) {
+      expect(await module.getOrSet(KEY, () => ++loads, 60, options)).toBe(round + 1);
+    }
+    expect(outcomes).toEqual(['disabled', 'disabled']);
+    expect(await module.get(KEY)).toBeNull();
+    expect(await module.set(KEY, 1)).toBe(false);
+    expect(await module.ping()).toMatchObject({ enabled: false, connected: false, keyCount: 0 });
+    expect(warn).toHaveBeenCalledTimes(1);
+    expect(String(warn.mock.calls[0])).toMatch(/disabled/);
+    expect(String(warn.mock.calls[0])).not.toMatch(/SECRET/);
+    warn.mockRestore();
+    vi.unstubAllEnvs();
+  });
+});
+
+async function listen(handler: Parameters<typeof createServer>[1]): Promise<{ server: Server; url: string }> {
+  const server = createServer(handler);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return { server, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
+}
