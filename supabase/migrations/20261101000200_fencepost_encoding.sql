@@ -12,25 +12,35 @@
 -- Speed: a SQL function that Postgres does not inline is parsed again at each statement (measured: 100 µs), and an inlined
 -- one makes the trigger's statement larger, which costs more at its start than it saves later. So the common renderings
 -- are plpgsql, whose plans are kept, or one cast, which is inlined. NULL gives NULL everywhere.
--- encode_segment and segment(text) have no `set search_path`, which would cost as much as all the rest of them; nothing in
--- them depends on it, and the capture functions that call them have an empty one.
+-- encode_segment, encode_special_segment and segment(text) have no `set search_path`, which would cost as much as all the rest
+-- of them: every name in them is qualified, and the capture functions that call them have an empty one.
 
--- The part of encode_segment that few values need: special bytes, or long values.
+-- The part of encode_segment that few values need: special bytes, or long values. Alternating runs of plain and special
+-- characters; a special run is encoded as a whole.
 create function cache_invalidation.encode_special_segment(value text) returns text
 language plpgsql immutable strict parallel safe
-set search_path = ''
 as $$
+declare
+  encoded text := '';
+  remainder text collate pg_catalog."C" := value;
+  run text;
 begin
-  if octet_length(value) > 200 then
-    return '~' || encode(sha256(convert_to(value, 'UTF8')), 'hex');
+  if pg_catalog.octet_length(value) > 200 then
+    return '~' || pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(value, 'UTF8')), 'hex');
   end if;
-  return (
-    select string_agg(
-      coalesce(run.parts[1], upper(regexp_replace(encode(convert_to(run.parts[2], 'UTF8'), 'hex'), '(..)', '%\1', 'g'))),
-      '' order by run.place)
-    from regexp_matches(value collate "C", '([A-Za-z0-9_.!''()-]+)|([^A-Za-z0-9_.!''()-]+)', 'g')
-      with ordinality as run(parts, place)
-  );
+  loop
+    run := pg_catalog.substring(remainder, '^[A-Za-z0-9_.!''()-]+');
+    if run is not null then
+      encoded := encoded || run;
+      remainder := pg_catalog.substr(remainder, pg_catalog.length(run) + 1);
+    end if;
+    run := pg_catalog.substring(remainder, '^[^A-Za-z0-9_.!''()-]+');
+    exit when run is null;
+    encoded := encoded
+      || pg_catalog.upper(pg_catalog.regexp_replace(pg_catalog.encode(pg_catalog.convert_to(run, 'UTF8'), 'hex'), '(..)', '%\1', 'g'));
+    remainder := pg_catalog.substr(remainder, pg_catalog.length(run) + 1);
+  end loop;
+  return encoded;
 end
 $$;
 

@@ -1,12 +1,12 @@
--- Fencepost: dates and times as key segments (see _encoding). ISO 8601 as JavaScript's toISOString writes it:
+-- Fencepost: dates and times as key segments (see _encoding), as keys.ts has them, ISO 8601:
 --
 --   date          2026-11-01
---   timestamptz   2026-11-01T09:30:00.000Z      always UTC; six digits after the point only when the
---   timestamp     2026-11-01T09:30:00.000       microseconds are not whole milliseconds: 2026-11-01T09:30:00.000001Z
+--   timestamptz   2026-11-01T09:30:00Z   2026-11-01T09:30:00.25Z   2026-11-01T09:30:00.000001Z      always UTC; up to six
+--   timestamp     2026-11-01T09:30:00    2026-11-01T09:30:00.25    digits after the point, without trailing zeros
 --
--- so no two instants share a text, and an instant that JavaScript can hold has the text that JavaScript gives it. Years
--- outside 0000 to 9999 have a sign and at least six digits; 0000 is 1 BC. infinity and -infinity stand for themselves.
--- No plus sign nor colon stays as it is: both are percent-encoded like any other text.
+-- so no two instants share a text. Outside of the years 0001 to 9999, which readers' builders do not go beyond: 0000 is
+-- 1 BC, and beyond 0000 to 9999 there is a sign and at least six digits, as in JavaScript; infinity and -infinity
+-- stand for themselves. No plus sign nor colon stays as it is: both are percent-encoded like any other text.
 
 -- The year as toISOString has it; year is Postgres's, where -1 is 1 BC.
 create function cache_invalidation.render_year(year integer) returns text
@@ -32,7 +32,7 @@ begin
     return value::text;
   end if;
   return cache_invalidation.render_year(extract(year from value)::integer)
-    || regexp_replace(to_char(value, '"-"MM"-"DD"T"HH24":"MI":"SS"."US'), '(\.\d{3})000$', '\1');
+    || rtrim(rtrim(to_char(value, '"-"MM"-"DD"T"HH24":"MI":"SS"."US'), '0'), '.');
 end
 $$;
 

@@ -49,10 +49,7 @@ export async function claim(
 }
 
 /** Removes confirmed rows; gives how many there were. */
-export async function acknowledge(
-  client: pg.Client | pg.Pool,
-  rows: readonly ClaimedRow[],
-): Promise<number> {
+export async function acknowledge(client: pg.Client | pg.Pool, rows: readonly ClaimedRow[]): Promise<number> {
   const result = await client.query<{ removed: string }>({
     name: 'acknowledge',
     text: 'select cache_invalidation.acknowledge($1::xid8[], $2::bigint[]) as removed',

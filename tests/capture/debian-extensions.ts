@@ -1,0 +1,124 @@
+/**
+ * pgTAP and plpgsql_check, which npm does not carry: found where Debian and Ubuntu put them, or installed with apt-get
+ * when this process may do that. Nothing is started by the installation.
+ */
+import { existsSync, readdirSync } from 'node:fs';
+import { chmod, mkdir, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { execa } from 'execa';
+
+const shares = '/usr/share/postgresql';
+const libraries = '/usr/lib/postgresql';
+
+/** Debian's server versions, newest first: 17 in Debian 13, 16 in Ubuntu 24.04, 15 in Debian 12. */
+const majors = ['18', '17', '16', '15'] as const;
+
+/** The path of pgTAP's script, or undefined with the reason it cannot be had. */
+export async function findPgtap(): Promise<{ path?: string; reason: string }> {
+  const find = () =>
+    majors
+      .map((major) => join(shares, major, 'extension'))
+      .filter((folder) => existsSync(folder))
+      .flatMap((folder) =>
+        readdirSync(folder)
+          .filter((file) => /^pgtap--[0-9.]+\.sql$/.test(file))
+          .map((file) => join(folder, file)),
+      )[0];
+  return await orInstall(find, (major) => `postgresql-${major}-pgtap`);
+}
+
+/** The folder of a server (with `bin` and `lib`) that has plpgsql_check, or undefined with the reason. */
+export async function findPlpgsqlCheck(): Promise<{ path?: string; reason: string }> {
+  const find = () =>
+    majors
+      .map((major) => join(libraries, major))
+      .find(
+        (folder) =>
+          existsSync(join(folder, 'lib/plpgsql_check.so')) && existsSync(join(folder, 'bin/postgres')),
+      );
+  return await orInstall(find, (major) => `postgresql-${major}-plpgsql-check`);
+}
+
+async function orInstall(
+  find: () => string | undefined,
+  packageOf: (major: string) => string,
+): Promise<{ path?: string; reason: string }> {
+  const found = find();
+  if (found !== undefined) return { path: found, reason: '' };
+  if (process.getuid?.() !== 0 || !existsSync('/usr/bin/apt-get')) {
+    return {
+      reason: `Install it with: sudo apt-get install -y ${packageOf('15')} (or your server's version)`,
+    };
+  }
+  let reason = '';
+  await exclusively(async () => {
+    if (find() !== undefined) return;
+    let wanted = await candidate(packageOf);
+    if (wanted === undefined) {
+      await execa('apt-get', ['update', '-qq'], { reject: false });
+      wanted = await candidate(packageOf);
+    }
+    if (wanted === undefined) {
+      reason = `apt-get knows no ${packageOf('N')}`;
+      return;
+    }
+    await withoutServices(async () => {
+      const result = await execa('apt-get', ['install', '-y', '-qq', '--no-install-recommends', wanted], {
+        reject: false,
+        env: { DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' },
+      });
+      reason = result.failed ? `apt-get install ${wanted} failed: ${result.stderr.slice(-500)}` : '';
+    });
+  });
+  const path = find();
+  return path === undefined ? { reason } : { path, reason: '' };
+}
+
+async function candidate(packageOf: (major: string) => string): Promise<string | undefined> {
+  for (const major of majors) {
+    const { stdout } = await execa('apt-cache', ['show', '--no-all-versions', packageOf(major)], {
+      reject: false,
+    });
+    if (stdout !== '') return packageOf(major);
+  }
+  return undefined;
+}
+
+/** Keeps the packages' scripts from starting a server, as policy-rc.d is meant for. */
+async function withoutServices(action: () => Promise<void>): Promise<void> {
+  const policy = '/usr/sbin/policy-rc.d';
+  const isOurs = !existsSync(policy);
+  if (isOurs) {
+    await writeFile(policy, '#!/bin/sh\nexit 101\n');
+    await chmod(policy, 0o755);
+  }
+  try {
+    await action();
+  } finally {
+    if (isOurs) await rm(policy, { force: true });
+  }
+}
+
+/** The same lock as local/system-packages.ts: apt-get fails when two run at once. */
+async function exclusively(action: () => Promise<void>): Promise<void> {
+  const lock = join(tmpdir(), 'fencepost-apt-get.lock');
+  for (;;) {
+    try {
+      await mkdir(lock);
+      break;
+    } catch {
+      const age = await stat(lock).then(
+        ({ mtimeMs }) => Date.now() - mtimeMs,
+        () => 0,
+      );
+      if (age > 180_000) await rm(lock, { recursive: true, force: true });
+      await new Promise((resolve) => setTimeout(resolve, 250));
+    }
+  }
+  try {
+    await action();
+  } finally {
+    await rm(lock, { recursive: true, force: true });
+  }
+}

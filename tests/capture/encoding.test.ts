@@ -1,0 +1,202 @@
+/**
+ * Segments in SQL and in TypeScript are the same bytes, over all of Unicode and for every type that both render; and no
+ * two tuples share a key.
+ */
+import fc from 'fast-check';
+import pg from 'pg';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { canonicalSegment, encodeSegment } from '../../supabase/functions/_shared/keys.ts';
+import { type ClonedDatabase, cloneDatabase } from '../setup/database.ts';
+
+let database: ClonedDatabase;
+let client: pg.Client;
+
+beforeAll(async () => {
+  database = await cloneDatabase();
+  client = new pg.Client({ connectionString: database.url });
+  await client.connect();
+});
+
+afterAll(async () => {
+  await client?.end();
+  await database?.drop();
+});
+
+/** The segments of values cast to a type, in order. */
+async function inSql(values: readonly string[], type = 'text'): Promise<string[]> {
+  const { rows } = await client.query<{ segment: string }>(
+    `select cache_invalidation.segment(v::${type}) as segment from unnest($1::text[]) with ordinality as u(v, place) order by place`,
+    [values],
+  );
+  return rows.map((row) => row.segment);
+}
+
+/** Everything that Postgres can hold in text: any scalar value but NUL. */
+const character = fc
+  .integer({ min: 1, max: 0x10f7ff })
+  .map((point) => String.fromCodePoint(point < 0xd800 ? point : point + 0x800));
+const hostile = fc.constantFrom(
+  '*',
+  '?',
+  '[',
+  ']',
+  ':',
+  '::',
+  '%',
+  '%2A',
+  '%3A',
+  '~',
+  '\n',
+  '\r',
+  '\t',
+  ' ',
+  '\\',
+  '/',
+  "'",
+  '"',
+  '$1',
+  '{}',
+  '--',
+  '\u202e',
+  '\u0301',
+  '\ufeff',
+  'ab\u200bc',
+  'اللغة',
+  'é',
+  'e\u0301',
+  '😀',
+  'a'.repeat(199),
+  'a'.repeat(200),
+  'a'.repeat(201),
+  'model'.repeat(2048),
+);
+const value = fc
+  .array(
+    fc.oneof(
+      { weight: 3, arbitrary: character },
+      { weight: 2, arbitrary: hostile },
+      { weight: 2, arbitrary: fc.string() },
+    ),
+    {
+      maxLength: 60,
+    },
+  )
+  .map((parts) => parts.join('').replaceAll('\0', ''));
+
+test('any text has the same segment in SQL and in TypeScript', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(value, { minLength: 50, maxLength: 50 }), async (values) => {
+      expect(await inSql(values)).toEqual(values.map(encodeSegment));
+    }),
+    { numRuns: 100 },
+  );
+});
+
+test('every single character has the same segment in SQL and in TypeScript', async () => {
+  const points = Array.from({ length: 0x10ffff }, (_, index) => index + 1).filter(
+    (point) => point < 0xd800 || point > 0xdfff,
+  );
+  // As many as a segment holds before it is hashed; the encoding looks at one character at a time.
+  const values: string[] = [];
+  for (let from = 0; from < points.length; from += 50) {
+    values.push(String.fromCodePoint(...points.slice(from, from + 50)));
+  }
+  const segments = await inSql(values);
+  const different = values.findIndex((text, index) => segments[index] !== encodeSegment(text));
+  expect(different, `near U+${points[different * 50]?.toString(16)}`).toBe(-1);
+  expect(segments.some((segment) => segment.startsWith('~'))).toBe(false);
+});
+
+test('the borders of the hash, in one-byte to four-byte characters', async () => {
+  const values = ['a', 'é', '€', '😀', ':'].flatMap((text) => {
+    const bytes = Buffer.byteLength(text);
+    return [-1, 0, 1].map((offset) => text.repeat(Math.floor(200 / bytes) + offset));
+  });
+  expect(await inSql(values)).toEqual(values.map(encodeSegment));
+});
+
+test('two different tuples never share a key, and no key of a tuple is a pattern', async () => {
+  const tuple = fc.tuple(value, value, value);
+  await fc.assert(
+    fc.asyncProperty(fc.array(tuple, { minLength: 20, maxLength: 20 }), async (tuples) => {
+      // neighbours that would collide without encoding: separators moved from one segment into the next
+      const all = tuples.flatMap(([a, b, c]) => [
+        [a, b, c],
+        [`${a}:${b}`, c, ''],
+        [a, `${b}:${c}`, ''],
+        [`${a}*`, b, c],
+        [encodeSegment(a), b, c],
+      ]);
+      const distinct = new Map(all.map((one) => [JSON.stringify(one), one]));
+      const keys = new Set<string>();
+      for (const one of distinct.values()) {
+        const key = `x:${(await Promise.resolve(one)).map(encodeSegment).join(':')}`;
+        expect(keys.has(key), key).toBe(false);
+        expect(key).toMatch(/^[A-Za-z0-9_.!'()%~:-]*$/);
+        expect(key.split(':')).toHaveLength(4);
+        keys.add(key);
+      }
+    }),
+    { numRuns: 100 },
+  );
+});
+
+test('what a trigger writes for hostile rows is what a reader builds, for a whole tuple', async () => {
+  await client.query(`create table public.hostile (a text, b text, c text);
+    select cache_invalidation.watch('public.hostile', 'hostile:{a}:{b}:{c}')`);
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.tuple(value, value, value), { minLength: 1, maxLength: 30 }),
+      async (tuples) => {
+        await client.query('delete from cache_invalidation.outbox');
+        await client.query(
+          'insert into public.hostile select * from unnest($1::text[], $2::text[], $3::text[])',
+          [tuples.map(([a]) => a), tuples.map(([, b]) => b), tuples.map(([, , c]) => c)],
+        );
+        const { rows } = await client.query<{ target: string }>(
+          'select target from cache_invalidation.outbox',
+        );
+        const expected = new Set(tuples.map((tuple) => `hostile:${tuple.map(encodeSegment).join(':')}`));
+        expect(new Set(rows.map((row) => row.target))).toEqual(expected);
+        expect(rows).toHaveLength(expected.size);
+      },
+    ),
+    { numRuns: 60 },
+  );
+});
+
+test('uuids, integers, dates and instants are canonical alike', async () => {
+  const micros = fc.integer({ min: 0, max: 999_999 });
+  const seconds = fc.integer({ min: -62_135_596_800, max: 253_402_300_799 });
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(
+        fc.uuid().map((id) => (id.length % 2 ? id : id.toUpperCase())),
+        { minLength: 5, maxLength: 5 },
+      ),
+      fc.array(fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }), { minLength: 5, maxLength: 5 }),
+      fc.array(fc.tuple(seconds, micros), { minLength: 20, maxLength: 20 }),
+      async (uuids, integers, instants) => {
+        expect(await inSql(uuids, 'uuid')).toEqual(
+          uuids.map((id) => encodeSegment(canonicalSegment('uuid', id, 'id'))),
+        );
+        expect(await inSql(integers.map(String), 'bigint')).toEqual(
+          integers.map((number) => encodeSegment(canonicalSegment('integer', number, 'number'))),
+        );
+        const texts = instants.map(
+          ([second, fraction]) =>
+            `${new Date(second * 1000).toISOString().slice(0, 19)}.${String(fraction).padStart(6, '0')}Z`,
+        );
+        await client.query(`set timezone = 'Pacific/Chatham'`);
+        expect(await inSql(texts, 'timestamptz')).toEqual(
+          texts.map((text) => encodeSegment(canonicalSegment('instant', text, 'instant'))),
+        );
+        const days = texts.map((text) => text.slice(0, 10));
+        expect(await inSql(days, 'date')).toEqual(
+          days.map((day) => encodeSegment(canonicalSegment('date', day, 'day'))),
+        );
+      },
+    ),
+    { numRuns: 100 },
+  );
+});
