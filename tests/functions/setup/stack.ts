@@ -12,7 +12,7 @@ import { startRedis } from '../../../local/parts/redis.ts';
 import { HEARTBEAT_KEY } from '../../../supabase/functions/_shared/heartbeat.ts';
 import { readConfiguration } from '../../../worker/src/configuration.ts';
 import { startWorker } from '../../../worker/src/run.ts';
-import { cloneDatabase } from '../../setup/database.ts';
+import type { ClonedDatabase } from '../../setup/template.ts';
 import { type CallerName, postgresIdentity, type Tokens, tokensFor } from './callers.ts';
 
 export const JWT_SECRET = 'the shared secret of the tests, long enough';
@@ -67,6 +67,8 @@ export interface StackOptions {
   readonly environment?: Readonly<Record<string, string>>;
   /** Without the worker nothing is invalidated and nothing beats. Default true. */
   readonly worker?: boolean;
+  /** Dropped when the stack stops. Default: a clone from the test run's template. */
+  readonly database?: ClonedDatabase;
 }
 
 export async function startFunctionStack(options: StackOptions = {}): Promise<FunctionStack> {
@@ -75,7 +77,7 @@ export async function startFunctionStack(options: StackOptions = {}): Promise<Fu
     for (const end of undo.splice(0).reverse()) await end();
   };
   try {
-    const [database, redis] = await Promise.all([cloneDatabase(), startRedis()]);
+    const [database, redis] = await Promise.all([options.database ?? cloneOfThisRun(), startRedis()]);
     undo.push(
       () => database.drop(),
       () => redis.stop(),
@@ -167,7 +169,14 @@ export async function startFunctionStack(options: StackOptions = {}): Promise<Fu
   }
 }
 
-async function callFunction(
+/** Imported only where it is needed: it exists within a test run alone, and benchmarks use this file too. */
+async function cloneOfThisRun(): Promise<ClonedDatabase> {
+  const { cloneDatabase } = await import('../../setup/database.ts');
+  return cloneDatabase();
+}
+
+/** Calls one function at any base address, as stack.call does. */
+export async function callFunction(
   base: string,
   tokens: Tokens,
   name: string,

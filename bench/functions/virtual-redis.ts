@@ -1,0 +1,82 @@
+/**
+ * As much of Redis as the cache asks for, in memory and on a clock that a simulation moves: a working day takes seconds.
+ * Everything else in the simulation is the real thing; this is held against nothing and used nowhere else.
+ */
+import type { Connection, Write } from '../../supabase/functions/_shared/connection.ts';
+import { HEARTBEAT_KEY } from '../../supabase/functions/_shared/heartbeat.ts';
+
+export class VirtualRedis implements Connection {
+  readonly #now: () => number;
+  readonly #values = new Map<string, { value: string; expiresAt: number }>();
+
+  constructor(now: () => number) {
+    this.#now = now;
+    this.#values.set(HEARTBEAT_KEY, {
+      value: 'epoch-of-the-simulation',
+      expiresAt: Number.POSITIVE_INFINITY,
+    });
+  }
+
+  /** What a worker does with a target's keys. */
+  delete(keys: readonly string[]): number {
+    return keys.filter((key) => this.#values.delete(key)).length;
+  }
+
+  async read(keys: readonly string[]): Promise<(string | null)[]> {
+    return keys.map((key) => this.#get(key));
+  }
+
+  async write(writes: readonly Write[]): Promise<(string | number | null)[]> {
+    return writes.map((write) => this.#apply(write));
+  }
+
+  async writeThenRead(writes: readonly Write[], keys: readonly string[]) {
+    return { replies: await this.write(writes), values: await this.read(keys) };
+  }
+
+  async scan(): Promise<{ cursor: string; keys: string[] }> {
+    throw new Error('The simulation scans nothing.');
+  }
+
+  async health() {
+    return { keyCount: this.#values.size, heartbeat: this.#get(HEARTBEAT_KEY) };
+  }
+
+  #get(key: string): string | null {
+    const found = this.#values.get(key);
+    if (found === undefined) return null;
+    if (found.expiresAt > this.#now()) return found.value;
+    this.#values.delete(key);
+    return null;
+  }
+
+  #set(key: string, value: string, milliseconds: number | null): string {
+    const expiresAt = milliseconds === null ? Number.POSITIVE_INFINITY : this.#now() + milliseconds;
+    this.#values.set(key, { value, expiresAt });
+    return 'OK';
+  }
+
+  #apply(write: Write): string | number | null {
+    switch (write.op) {
+      case 'create':
+        if (this.#get(write.key) !== null) return null;
+        return this.#set(write.key, write.value, write.seconds === null ? null : write.seconds * 1_000);
+      case 'claim':
+        return this.#get(write.key) === null ? this.#set(write.key, write.value, write.milliseconds) : null;
+      case 'put':
+        return this.#set(write.key, write.value, write.milliseconds);
+      case 'renew':
+      case 'expire': {
+        const found = this.#values.get(write.key);
+        if (found === undefined) return 0;
+        const expiresAt = this.#now() + write.seconds * 1_000;
+        if (write.op === 'expire' || expiresAt > found.expiresAt) found.expiresAt = expiresAt;
+        return 1;
+      }
+      case 'delete':
+        return this.delete(write.keys);
+      case 'record':
+        return 1;
+    }
+  }
+}
