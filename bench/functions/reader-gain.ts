@@ -1,15 +1,21 @@
 /**
- * What a reader gains: the latency of a hit beside the same function's answer without a cache, under a million usage rows.
+ * What a reader gains: a hit beside the same function's answer without a cache, under a million usage rows.
  *
- *     npx tsx bench/functions/reader-gain.ts [--rows 1000000] [--requests 300]
+ *     npx tsx bench/functions/reader-gain.ts [--rows 1000000] [--requests 300] [--distances 0,10,50]
  *
  * Both are the same functions under the same Deno over the same PostgREST and Postgres; one has the cache configured, the other
- * has not. Requests alternate between the two, one at a time, so that a busy machine hurts both alike. Everything is on one
- * machine: no network lies between the parts, which flatters the uncached side, whose requests cross it more often.
+ * has not. Requests alternate between the two, one at a time, so that a busy machine hurts both alike. Times are those of the
+ * function itself (`total` of its server-timing), since the way from the user to it is the same for both.
  *
- * The quota check has a third column: the quota's use summed over the month's usage rows, which is what a team pays that keeps
- * no `used` column. Assumptions: rows spread evenly over 90 days and over 20 organisations.
+ * On one machine everything is next door, the database too. A distance, in milliseconds, is what every question to the database
+ * takes longer than one to Redis: a proxy in front of PostgREST waits that long, once a question. 0 is this machine as it is;
+ * 10 is another zone or a pooler, 50 a database in another region than the function and its Redis.
+ *
+ * For the quota check there is a second line: the statement of a team without a `used` column, which sums the month's usage
+ * rows, timed in the database alone. Assumption: rows spread evenly over 90 days and 20 organisations.
  */
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { startFunctions } from '../../local/parts/functions.ts';
@@ -22,7 +28,11 @@ import {
 import { cloneFrom, startTemplate } from '../../tests/setup/template.ts';
 
 const { values } = parseArgs({
-  options: { rows: { type: 'string', default: '1000000' }, requests: { type: 'string', default: '300' } },
+  options: {
+    rows: { type: 'string', default: '1000000' },
+    requests: { type: 'string', default: '300' },
+    distances: { type: 'string', default: '0,10,50' },
+  },
 });
 const rows = Number(values.rows);
 const requests = Number(values.requests);
@@ -52,54 +62,101 @@ const QUESTIONS: readonly { name: string; label: string; goal: number; parameter
 
 const template = await startTemplate();
 const stack = await startFunctionStack({ database: await cloneFrom(template.url) });
-const uncached = await startFunctions({
-  environment: {
-    SUPABASE_URL: stack.apiUrl,
-    SUPABASE_ANON_KEY: stack.tokens.anonymous ?? '',
-    FENCEPOST_JWT_SECRET: JWT_SECRET,
-  },
-});
 try {
   await fill();
   await stack.settled();
   const summed = await timeSummedQuota();
   console.log(`${rows} usage rows, ${requests} requests a cell, milliseconds (p50 / p99)\n`);
-  console.log('| question | hit | without a cache | gain at p50 | goal |\n|---|---|---|---|---|');
-  for (const { name, label, goal, parameters } of QUESTIONS) {
-    const hit: number[] = [];
-    const miss: number[] = [];
-    for (let index = -20; index < requests; index += 1) {
-      const cached = await time(stack.functions.url, name, parameters, index < 0 ? undefined : 'HIT');
-      const loaded = await time(uncached.url, name, parameters, 'BYPASS');
-      if (index < 0) continue;
-      hit.push(cached);
-      miss.push(loaded);
-    }
-    const gain = 100 * (1 - quantile(hit, 0.5) / quantile(miss, 0.5));
-    const target = Number.isNaN(goal) ? '' : `${goal} %`;
-    console.log(`| ${label} | ${both(hit)} | ${both(miss)} | ${gain.toFixed(0)} % | ${target} |`);
-    if (name === 'quota-check') {
-      const gainOverSum = 100 * (1 - quantile(hit, 0.5) / quantile(summed, 0.5));
-      console.log(
-        `| quota check, use summed from usage rows (SQL alone) | ${both(hit)} | ${both(summed)} | ${gainOverSum.toFixed(0)} % | ${target} |`,
-      );
-    }
-  }
+  console.log(
+    '| distance | question | hit | without a cache | gain at p50 | goal |\n|---|---|---|---|---|---|',
+  );
+  for (const distance of values.distances.split(',').map(Number)) await measure(distance, summed);
 } finally {
-  await uncached.stop();
   await stack.stop();
   await template.stop();
 }
 
+/** One table's lines: all questions with the database so many milliseconds away. */
+async function measure(distance: number, summed: readonly number[]): Promise<void> {
+  const far = await startFarApi(distance);
+  const environment = {
+    // The functions reach the API through the distance; tokens are of the project itself.
+    SUPABASE_URL: far.url,
+    FENCEPOST_JWT_ISSUER: `${stack.apiUrl}/auth/v1`,
+    SUPABASE_ANON_KEY: stack.tokens.anonymous ?? '',
+    FENCEPOST_JWT_SECRET: JWT_SECRET,
+  };
+  const redis = { UPSTASH_REDIS_REST_URL: stack.gateway.url, UPSTASH_REDIS_REST_TOKEN: stack.gateway.token };
+  const cached = await startFunctions({ environment: { ...environment, ...redis } });
+  const uncached = await startFunctions({ environment });
+  try {
+    for (const { name, label, goal, parameters } of QUESTIONS) {
+      const hit: number[] = [];
+      const miss: number[] = [];
+      for (let index = -20; index < requests; index += 1) {
+        const withCache = await time(cached.url, name, parameters, index < 0 ? undefined : 'HIT');
+        const without = await time(uncached.url, name, parameters, 'BYPASS');
+        if (index < 0) continue;
+        hit.push(withCache);
+        miss.push(without);
+      }
+      print(distance, label, hit, miss, goal);
+      if (name === 'quota-check' && distance === 0)
+        print(distance, 'quota check, summed (SQL alone)', hit, summed, goal);
+    }
+  } finally {
+    await Promise.all([cached.stop(), uncached.stop(), far.stop()]);
+  }
+}
+
+function print(
+  distance: number,
+  label: string,
+  hit: readonly number[],
+  miss: readonly number[],
+  goal: number,
+): void {
+  const gain = 100 * (1 - quantile(hit, 0.5) / quantile(miss, 0.5));
+  const target = Number.isNaN(goal) ? '' : `${goal} %`;
+  console.log(
+    `| ${distance} ms | ${label} | ${both(hit)} | ${both(miss)} | ${gain.toFixed(0)} % | ${target} |`,
+  );
+}
+
+/** @returns the function's own time in milliseconds */
 async function time(base: string, name: string, parameters: Parameters, expected?: string): Promise<number> {
-  const startedAt = performance.now();
   const called = await callFunction(base, stack.tokens, name, parameters, { as: 'member' });
-  const duration = performance.now() - startedAt;
   const outcome = called.headers.get('x-cache');
   if (called.status !== 200 || (expected !== undefined && outcome !== expected)) {
     throw new Error(`${name}: ${called.status} ${outcome}, expected 200 ${expected}. ${called.text}`);
   }
-  return duration;
+  return Number(/total;dur=([\d.]+)/.exec(called.headers.get('server-timing') ?? '')?.[1]);
+}
+
+/** PostgREST, further away. */
+async function startFarApi(distance: number): Promise<{ url: string; stop(): Promise<void> }> {
+  if (distance === 0) return { url: stack.apiUrl, stop: () => Promise.resolve() };
+  const server = createServer(async (request, response) => {
+    const chunks: Buffer[] = [];
+    for await (const chunk of request) chunks.push(chunk);
+    await new Promise((resolve) => setTimeout(resolve, distance));
+    const { host: _host, connection: _connection, ...headers } = request.headers as Record<string, string>;
+    const answer = await fetch(`${stack.apiUrl}${request.url}`, {
+      method: request.method ?? 'GET',
+      headers,
+      ...(chunks.length > 0 ? { body: Buffer.concat(chunks) } : {}),
+    });
+    response.writeHead(answer.status, { 'content-type': answer.headers.get('content-type') ?? 'text/plain' });
+    response.end(Buffer.from(await answer.arrayBuffer()));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    stop: async () => {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
 }
 
 /** Usage of 20 organisations over 90 days, and quotas for each; the doorbell is of no interest here. */
