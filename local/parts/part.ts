@@ -18,9 +18,7 @@ export type PartErrorCode =
   /** A program that the part needs is neither installed nor installable from here; the message says how to get it. */
   | 'PROGRAM_MISSING'
   /** The Supabase CLI refused the migrations. */
-  | 'MIGRATIONS_FAILED'
-  /** The options given to the part contradict each other or what is on disk. */
-  | 'PART_MISCONFIGURED';
+  | 'MIGRATIONS_FAILED';
 
 /** A part that could not be started. The message names the part and the remedy; `code` is stable. */
 export class PartError extends Error {

@@ -18,10 +18,12 @@ const releases: Readonly<Record<Exclude<PostgresVersion, 17>, string>> = {
 };
 
 /**
- * The folder that holds `bin`, `lib` and `share` of that major version.
+ * The folder that holds `bin`, `lib` and `share` of that major version, and its exact release.
  * @throws PartError PROGRAM_MISSING with the command that installs it
  */
-export async function postgresPrograms(version: PostgresVersion): Promise<string> {
+export async function postgresPrograms(
+  version: PostgresVersion,
+): Promise<{ folder: string; release: string }> {
   const name = packageName(version);
   const platform = `${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`;
   let folder: string;
@@ -38,7 +40,9 @@ export async function postgresPrograms(version: PostgresVersion): Promise<string
     throw new PartError('PROGRAM_MISSING', message, { cause });
   }
   await ensureLinks(folder);
-  return folder;
+  const manifest: unknown = JSON.parse(await readFile(join(dirname(folder), 'package.json'), 'utf8'));
+  const release = (manifest as { version?: string }).version ?? String(version);
+  return { folder, release };
 }
 
 /** Whether that version can be started here. */
