@@ -45,7 +45,7 @@ export async function folderFor(user: SystemUser | undefined, purpose: string): 
 }
 
 /**
- * Programs under a path that the user cannot enter (a clone in /root, an install under umask 077) are copied to a
+ * Programs under a path that the user cannot enter (a clone in the home of root, an install under umask 077) are copied to a
  * folder where it can; the path of the copy is returned, or the original when that is good enough.
  */
 export async function programsFor(
