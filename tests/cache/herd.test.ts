@@ -1,0 +1,133 @@
+/**
+ * Herds across isolates, with real processes: 200 readers in 10 of them, and a leader that is killed while it loads.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { buildSync } from 'esbuild';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { type GatewayPart, startGateway } from '../../local/gateway/gateway.ts';
+import { type RedisPart, startRedis } from '../../local/parts/redis.ts';
+
+const TOKEN = 'herd-token';
+
+let redis: RedisPart;
+let gateway: GatewayPart;
+let folder: string;
+const children = new Set<ChildProcess>();
+
+beforeAll(async () => {
+  redis = await startRedis();
+  gateway = await startGateway({ redisUrl: redis.url, token: TOKEN });
+  folder = mkdtempSync(join(tmpdir(), 'fencepost-herd-'));
+  buildSync({
+    entryPoints: [fileURLToPath(new URL('herd-reader.ts', import.meta.url))],
+    outfile: join(folder, 'reader.mjs'),
+    bundle: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node20.19',
+    logLevel: 'error',
+  });
+});
+
+afterEach(() => {
+  for (const child of children) child.kill('SIGKILL');
+  children.clear();
+});
+
+afterAll(async () => {
+  await gateway.stop();
+  await redis.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+interface Report {
+  readonly values: readonly string[];
+  readonly lines: readonly string[];
+}
+
+interface Reader {
+  readonly child: ChildProcess;
+  readonly ready: Promise<void>;
+  readonly report: Promise<Report>;
+  start(): void;
+}
+
+function startReader(loaderUrl: string, key: string, leaseMs: number): Reader {
+  const child = spawn(
+    process.execPath,
+    [join(folder, 'reader.mjs'), gateway.url, TOKEN, loaderUrl, key, String(leaseMs)],
+    {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    },
+  );
+  children.add(child);
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const ready = lines.next().then(() => {});
+  const report = ready.then(async () => JSON.parse((await lines.next()).value ?? 'null') as Report);
+  return { child, ready, report, start: () => child.stdin.write('go\n') };
+}
+
+/** What stands for the database: counts loads and lets the test decide when each is answered. */
+async function startLoader(answer: (response: ServerResponse, load: number) => void) {
+  let loads = 0;
+  const server: Server = createServer((_, response) => answer(response, ++loads));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const stop = () => {
+    server.closeAllConnections();
+    server.close();
+  };
+  return { url, stop, loads: () => loads };
+}
+
+describe('a herd', () => {
+  it('of 200 cold readers in 10 processes causes at most 2 loads, and all get the same answer', async () => {
+    // Ten processes on a busy machine may take longer than the default lease to get their turn.
+    const loader = await startLoader((response, load) => response.end(`row ${load}`));
+    const readers = Array.from({ length: 10 }, () =>
+      startReader(loader.url, 'quota:herd:openai:gpt-5', 20_000),
+    );
+    await Promise.all(readers.map(({ ready }) => ready));
+    for (const reader of readers) reader.start();
+    const reports = await Promise.all(readers.map(({ report }) => report));
+    expect(reports.flatMap(({ lines }) => lines)).toEqual([]);
+    expect(loader.loads()).toBeLessThanOrEqual(2);
+    const values = reports.flatMap(({ values: got }) => got);
+    expect(values).toHaveLength(200);
+    for (const value of values) expect(value).toMatch(/^row [12]$/);
+    loader.stop();
+  });
+
+  it('whose leader is killed goes on without it, and loads once more', async () => {
+    let firstArrived: () => void = () => {};
+    const arrived = new Promise<void>((resolve) => {
+      firstArrived = resolve;
+    });
+    const loader = await startLoader((response, load) => {
+      // The first load is never answered: its process is killed while it waits.
+      if (load === 1) firstArrived();
+      else response.end(`row ${load}`);
+    });
+    const key = 'quota:killed:openai:gpt-5';
+    const readers = Array.from({ length: 6 }, () => startReader(loader.url, key, 3_000));
+    await Promise.all(readers.map(({ ready }) => ready));
+    const [leader, ...others] = readers;
+    leader?.start();
+    await arrived;
+    leader?.child.kill('SIGKILL');
+    for (const reader of others) reader.start();
+    const reports = await Promise.all(others.map(({ report }) => report));
+    expect(reports.flatMap(({ lines }) => lines)).toEqual([]);
+    // One load for the dead leader, one for its successor; a second successor may look just before the first has stored.
+    expect(loader.loads()).toBeLessThanOrEqual(3);
+    for (const { values } of reports) expect(new Set(values).size).toBe(1);
+    loader.stop();
+  });
+});
