@@ -4,7 +4,10 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { buildSync } from 'esbuild';
 import { startRedis } from '../../local/parts/redis.ts';
 import { cloneFrom, startTemplate } from '../../tests/setup/template.ts';
 
@@ -15,6 +18,7 @@ export interface Stand {
   readonly redisUrl: string;
   readonly gatewayUrl: string;
   readonly redisPid: number;
+  readonly gatewayPid: number;
   stop(): Promise<void>;
 }
 
@@ -36,6 +40,7 @@ export async function startStand(): Promise<Stand> {
     redisUrl: redis.url,
     gatewayUrl,
     redisPid: redis.pid,
+    gatewayPid: gateway.pid ?? 0,
     async stop() {
       gateway.kill();
       await redis.stop();
@@ -47,14 +52,21 @@ export async function startStand(): Promise<Stand> {
 
 export interface BenchWorker {
   readonly process: ChildProcess;
+  /** Resolves when it sleeps for the first time. */
+  readonly asleep: Promise<void>;
   on(listener: (message: WorkerMessage) => void): void;
   stop(): Promise<void>;
 }
 
-/** A worker in its own process that reports each confirmation with the time of the machine's monotonic clock. */
+/**
+ * A worker in its own process that reports each confirmation with the time of the machine's monotonic clock.
+ *
+ * @param wait false: return at once, and leave `asleep` to the caller
+ */
 export async function startBenchWorker(
   stand: Stand,
   environment: Record<string, string> = {},
+  wait = true,
 ): Promise<BenchWorker> {
   const worker = child('worker-process.ts', {
     DATABASE_URL: stand.databaseUrl,
@@ -65,18 +77,17 @@ export async function startBenchWorker(
     ...environment,
   });
   worker.setMaxListeners(0);
-  await new Promise<void>((resolve, reject) => {
-    const onMessage = (message: WorkerMessage) => {
-      if (message.kind === 'state' && message.state === 'asleep') {
-        worker.off('message', onMessage);
-        resolve();
-      }
-    };
-    worker.on('message', onMessage);
+  const asleep = new Promise<void>((resolve, reject) => {
+    worker.on('message', (message: WorkerMessage) => {
+      if (message.kind === 'state' && message.state === 'asleep') resolve();
+    });
     worker.once('exit', (code) => reject(new Error(`The worker ended with ${code}.`)));
   });
+  asleep.catch(() => undefined);
+  if (wait) await asleep;
   return {
     process: worker,
+    asleep,
     on: (listener) => worker.on('message', listener),
     async stop() {
       const ended = once(worker, 'exit');
@@ -100,11 +111,35 @@ export function summary(values: readonly number[]): { p50: number; p90: number; 
   return { p50: quantile(sorted, 0.5), p90: quantile(sorted, 0.9), p99: quantile(sorted, 0.99) };
 }
 
+/** Built like dist/, so that memory and start-up are those of a worker and not of a compiler beside it. */
 function child(file: string, environment: Record<string, string>): ChildProcess {
-  return fork(fileURLToPath(new URL(file, import.meta.url)), {
-    execArgv: ['--import', 'tsx'],
+  built ??= buildProcesses();
+  return fork(join(built, file.replace('.ts', '.js')), {
+    // For a profile: BENCH_NODE_ARGUMENTS="--cpu-prof --cpu-prof-dir=profile".
+    execArgv: process.env.BENCH_NODE_ARGUMENTS?.split(' ') ?? [],
     env: { ...process.env, ...environment },
     serialization: 'advanced',
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   });
+}
+
+let built: string | undefined;
+
+function buildProcesses(): string {
+  const repository = fileURLToPath(new URL('../..', import.meta.url));
+  const folder = join(repository, 'node_modules/.cache/fencepost-bench', String(process.pid));
+  buildSync({
+    entryPoints: ['worker-process.ts', 'gateway-process.ts'].map((file) =>
+      join(repository, 'bench/worker', file),
+    ),
+    outdir: folder,
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'node',
+    packages: 'external',
+    logLevel: 'error',
+  });
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  return folder;
 }

@@ -2,8 +2,8 @@
  * The log. On a terminal one short readable line an event; otherwise one JSON object a line (pino). Fields that could
  * hold a secret are removed by name, whoever logs them; Redis's error texts never come here at all (apply/upstash.ts).
  */
+import { createRequire } from 'node:module';
 import pino from 'pino';
-import pinoPretty from 'pino-pretty';
 import type { Configuration } from './configuration.ts';
 
 export type Log = pino.Logger;
@@ -35,6 +35,8 @@ export function createLog(
   if (configuration.logFormat === 'json') {
     return destination === undefined ? pino(options) : pino(options, destination);
   }
+  // Loaded only where it is used: a service that logs JSON does without its 10 MB.
+  const pinoPretty = createRequire(import.meta.url)('pino-pretty') as typeof import('pino-pretty').default;
   const pretty = pinoPretty({
     // A terminal's reader wants the sentence; the fields behind it are in the JSON form. Colours only on a terminal.
     colorize:

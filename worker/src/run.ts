@@ -116,12 +116,7 @@ export async function startWorker(
     onTrouble,
     onConfirmed: (batch) => {
       tidy.deleted(batch.rows.length);
-      metrics.batch(
-        batch.rows.map((row) => row.ageMs),
-        batch.targets,
-        batch.keys,
-        batch.applyMs,
-      );
+      metrics.batch(batch);
       report.confirmed(batch);
     },
     onWidened: (row) =>

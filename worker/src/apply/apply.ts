@@ -34,51 +34,74 @@ const REFUSED_MOST = 64;
  * @throws UpstashFailure of course `wait`: Redis is away; the caller tries all of them again later
  */
 export async function apply(parts: ApplyParts, targets: readonly string[]): Promise<Applied> {
-  const keysOf = new Map<string, readonly string[]>();
-  const sweeps: string[] = [];
-  let newEpoch = false;
-  for (const target of targets) {
-    const deletions = deletionsFor(target);
-    if (deletions.newEpoch) newEpoch = true;
-    if (deletions.sweep !== null) sweeps.push(target);
-    if (deletions.keys.length > 0) keysOf.set(target, deletions.keys);
-  }
+  const plan = planOf(targets);
   // A new epoch makes every entry unreadable, so the rest of the batch is applied by it as well.
-  if (newEpoch) {
+  if (plan.newEpoch) {
     await parts.startEpoch();
     return { refused: new Map(), sweeps: [], keys: 0 };
   }
   const refused = new Map<string, UpstashFailure>();
-  const keys = await deleteKeys(parts, keysOf, refused);
-  return { refused, sweeps, keys };
+  const keys = await deleteKeys(parts, targets, plan.keys, refused);
+  return { refused, sweeps: plan.sweeps, keys };
+}
+
+interface Plan {
+  readonly keys: string[];
+  readonly sweeps: string[];
+  readonly newEpoch: boolean;
+}
+
+/** What the targets delete, together. This runs for every row of a backlog: it allocates little. */
+function planOf(targets: readonly string[]): Plan {
+  const keys: string[] = [];
+  const sweeps: string[] = [];
+  let newEpoch = false;
+  // Only targets of three segments and more share fences with one another.
+  const shared = new Set<string>();
+  for (const target of targets) {
+    const deletions = deletionsFor(target);
+    if (deletions.newEpoch) newEpoch = true;
+    if (deletions.sweep !== null) sweeps.push(target);
+    if (deletions.keys.length <= 2) keys.push(...deletions.keys);
+    else {
+      for (const key of deletions.keys) {
+        if (shared.has(key)) continue;
+        shared.add(key);
+        keys.push(key);
+      }
+    }
+  }
+  return { keys, sweeps, newEpoch };
 }
 
 async function deleteKeys(
   parts: ApplyParts,
-  keysOf: ReadonlyMap<string, readonly string[]>,
+  targets: readonly string[],
+  keys: readonly string[],
   refused: Map<string, UpstashFailure>,
 ): Promise<number> {
-  const keys = new Set<string>();
-  for (const list of keysOf.values()) for (const key of list) keys.add(parts.prefix + key);
+  const physical = parts.prefix === '' ? keys : keys.map((key) => parts.prefix + key);
   try {
-    const groups = splitKeys(keys);
+    const groups = splitKeys(physical);
     if (groups.length === 1 && groups[0] !== undefined) await parts.cache.del(groups[0]);
     else await Promise.all(groups.map((group) => parts.cache.del(group)));
-    return keys.size;
+    return keys.length;
   } catch (error) {
     const failure = classify(error);
     if (failure.course === 'wait') throw failure;
-    if (refused.size >= REFUSED_MOST)
+    if (refused.size >= REFUSED_MOST) {
       throw new UpstashFailure(failure.code, failure.message, 'wait', failure.exitCode);
-    if (keysOf.size <= 1) {
-      for (const target of keysOf.keys()) refused.set(target, failure);
+    }
+    if (targets.length <= 1) {
+      for (const target of targets) refused.set(target, failure);
       return 0;
     }
     // Half by half until the one that Redis refuses stands alone: 2·log2(n) requests for one culprit.
-    const entries = [...keysOf];
-    const middle = entries.length >> 1;
-    const first = await deleteKeys(parts, new Map(entries.slice(0, middle)), refused);
-    const second = await deleteKeys(parts, new Map(entries.slice(middle)), refused);
-    return first + second;
+    const middle = targets.length >> 1;
+    let deleted = 0;
+    for (const half of [targets.slice(0, middle), targets.slice(middle)]) {
+      deleted += await deleteKeys(parts, half, planOf(half).keys, refused);
+    }
+    return deleted;
   }
 }

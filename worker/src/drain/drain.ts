@@ -30,7 +30,7 @@ import type { Flow } from './flow.ts';
 import type { DueTarget, Outbox, OutboxRow, Page } from './outbox.ts';
 
 /** Rows in one claim. Enough to keep the round trips' share small, few enough for 30 MB with two pages in hand. */
-export const CLAIM_ROWS = 5_000;
+export const CLAIM_ROWS = 2_000;
 
 /** Deferred targets in one go. */
 const DUE_TARGETS = 1_000;

@@ -2,6 +2,7 @@
  * What Prometheus sees. Names begin with `fencepost_`; times are seconds, as Prometheus has them.
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { ConfirmedBatch } from '../drain/drain.ts';
 
 /** Commit to DEL is about a millisecond when all is well and hours after an outage. */
 const LATENCY_BUCKETS = [
@@ -97,19 +98,18 @@ export class Metrics {
     this.commands.inc({ command: name });
   }
 
-  /** @param ages milliseconds from write to claim, one a row */
-  batch(ages: readonly number[], targets: number, keys: number, applyMs: number): void {
-    this.#rowCount += ages.length;
+  batch({ rows, targets, keys, applyMs }: ConfirmedBatch): void {
+    this.#rowCount += rows.length;
     this.#targetCount += targets;
-    this.rows.inc(ages.length);
+    this.rows.inc(rows.length);
     this.targets.inc(targets);
     this.keys.inc(keys);
-    this.batchRows.observe(ages.length);
+    this.batchRows.observe(rows.length);
     this.claimToDelete.observe(applyMs / 1000);
     // A crowd's ages are alike; a sample of it says the same for a fraction of the price.
-    const step = Math.max(1, Math.floor(ages.length / 64));
-    for (let index = 0; index < ages.length; index += step) {
-      const age = ages[index] ?? 0;
+    const step = Math.max(1, Math.floor(rows.length / 64));
+    for (let index = 0; index < rows.length; index += step) {
+      const age = rows[index]?.ageMs ?? 0;
       this.commitToClaim.observe(Math.max(0, age) / 1000);
       this.commitToDelete.observe(Math.max(0, age + applyMs) / 1000);
     }

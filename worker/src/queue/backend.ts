@@ -2,6 +2,8 @@
  * Where BullMQ keeps its jobs: in the database, in a schema of its own made by our migration, or in the Redis of
  * QUEUE_REDIS_URL. Everything above this file is the same for both.
  */
+
+import { createRequire } from 'node:module';
 import {
   type BackendFactory,
   type ConnectionOptions,
@@ -13,7 +15,6 @@ import {
   type QueueBaseOptions,
 } from 'bullmq';
 import type pg from 'pg';
-import { createClient } from 'redis';
 import { queuePool } from '../database/connections.ts';
 import { QUEUE_SCHEMA } from '../database/names.ts';
 
@@ -63,7 +64,7 @@ function postgresBackend(url: string, onError: (error: Error) => void): Backend 
 
 function redisBackend(url: string, onError: (error: Error) => void): Backend {
   // One connection for queue and worker; BullMQ makes a second, blocking one of it. It reconnects by itself.
-  const client = createClient({ url, disableOfflineQueue: false });
+  const client = redisClient(url);
   client.on('error', onError);
   const connecting = client.connect().catch(onError);
   return {
@@ -75,4 +76,10 @@ function redisBackend(url: string, onError: (error: Error) => void): Backend {
       await connecting;
     },
   };
+}
+
+/** Loaded only where it is used: it takes 25 MB, and most workers keep their jobs in the database. */
+function redisClient(url: string) {
+  const { createClient } = createRequire(import.meta.url)('redis') as typeof import('redis');
+  return createClient({ url });
 }
