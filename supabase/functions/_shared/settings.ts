@@ -94,8 +94,18 @@ export interface Plan {
 
 /** @throws CacheError INVALID_KEY as scopesOf does */
 export function planFor(key: string): Plan {
-  return { key, scopes: scopesOf(key), type: typeOf(key) };
+  const known = plans.get(key);
+  if (known !== undefined) return known;
+  const plan = { key, scopes: scopesOf(key), type: typeOf(key) };
+  // Nothing depends on what is remembered; starting over is cheaper than keeping an order.
+  if (plans.size >= REMEMBERED_PLANS) plans.clear();
+  plans.set(key, plan);
+  return plan;
 }
+
+/** Plans of recent keys: a hot key is read far more often than its plan changes, which is never. */
+const plans = new Map<string, Plan>();
+const REMEMBERED_PLANS = 1_000;
 
 /** The name under which a plan's reads are counted. */
 export function typeName(plan: Plan): TypeName | 'other' {

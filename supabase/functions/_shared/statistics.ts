@@ -16,6 +16,7 @@ import type { Runtime } from './runtime.ts';
 const FLUSH_INTERVAL_MS = 10_000;
 const FLUSH_COMMANDS = 250;
 const FLUSH_IDLE_INTERVAL_MS = 60_000;
+const HOUR_MS = 3_600_000;
 const KEPT_SECONDS = 2 * 86_400;
 
 /** What is counted for one key type. Times are sums in milliseconds. */
@@ -83,8 +84,9 @@ export class Statistics {
   readonly #hour = new Map<StatisticsName, Counts>();
   readonly #isolate: string;
   #redisErrors = 0;
-  #hourKey = '';
-  #flushed = { at: 0, commands: 0, hourKey: '' };
+  /** The hour that is counted, as a number of hours since 1970. */
+  #hourNumber = 0;
+  #flushed = { at: 0, commands: 0, hourNumber: 0 };
 
   constructor(runtime: Runtime) {
     this.#runtime = runtime;
@@ -131,9 +133,9 @@ export class Statistics {
     const since = now - this.#flushed.at;
     if (since < FLUSH_INTERVAL_MS || this.#hour.size === 0) return;
     if (since < FLUSH_IDLE_INTERVAL_MS && access.commands - this.#flushed.commands < FLUSH_COMMANDS) return;
-    const first = this.#flushed.hourKey !== this.#hourKey;
-    const key = this.#hourKey;
-    this.#flushed = { at: now, commands: access.commands + (first ? 2 : 1), hourKey: key };
+    const first = this.#flushed.hourNumber !== this.#hourNumber;
+    const key = statisticsKey(this.#hourNumber * HOUR_MS);
+    this.#flushed = { at: now, commands: access.commands + (first ? 2 : 1), hourNumber: this.#hourNumber };
     const value = JSON.stringify(Object.fromEntries(this.#hour));
     const record = { op: 'record', key, field: this.#isolate, value } as const;
     const writes = first ? [record, { op: 'expire', key, seconds: KEPT_SECONDS } as const] : [record];
@@ -141,10 +143,10 @@ export class Statistics {
   }
 
   #count(name: StatisticsName, change: (counts: Counts) => void): void {
-    const hourKey = statisticsKey(this.#runtime.now());
-    if (hourKey !== this.#hourKey) {
+    const hourNumber = Math.floor(this.#runtime.now() / HOUR_MS);
+    if (hourNumber !== this.#hourNumber) {
       // What the last hour's end counted since its last flush is left behind; at most a minute's worth.
-      this.#hourKey = hourKey;
+      this.#hourNumber = hourNumber;
       this.#hour.clear();
     }
     for (const counters of [this.#total, this.#hour]) {
