@@ -7,15 +7,6 @@
 -- Read on in this order: _encoding (values to key segments), _template (what watch() accepts), _capture (the trigger
 -- function generated for each watch), _doorbell (waking the worker), _drain (the worker's side), _watch, _epoch, _ddl.
 
-do $$
-begin
-  if pg_catalog.current_setting('server_encoding') <> 'UTF8' then
-    raise exception 'Fencepost needs a database encoded in UTF8, this one is %', pg_catalog.current_setting('server_encoding')
-      using hint = 'Keys are made of UTF-8 bytes. Create a database with encoding ''UTF8''.';
-  end if;
-end
-$$;
-
 create schema cache_invalidation;
 comment on schema cache_invalidation is
   'Fencepost: what must be invalidated in the cache. Never expose this schema through an API.';

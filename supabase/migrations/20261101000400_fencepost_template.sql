@@ -102,7 +102,7 @@ declare
   part record;
   prefix text := '';
   pending text := '';
-  alternatives text[] := '{}';
+  alternatives text[] := '{}'::text[];
 begin
   for part in select s.* from cache_invalidation.template_segments(target_expression.target) as s order by s.place loop
     if part.place > 1 then

@@ -94,6 +94,10 @@ declare
   keys constant text := coalesce(cache_invalidation.column_list(key_columns), 'null as none');
   projected constant text[] := cache_invalidation.named_columns(w.target, w.columns, w.join_clause);
   projection text;
+  -- Without a join, one more distinct key than the limit is as good as all of them. (A join may map many keys to one
+  -- target. Keys that a NULL widens to one group are counted apart: such a statement may collapse too early.)
+  at_most constant text := ' limit ' || cache_invalidation.target_limit() + 1;
+  enough constant text := case when w.join_clause is null then at_most else '' end;
 begin
   one_insert := pg_catalog.format('select %s from %s as "row"%s', expression, new_rows, join_sql);
   one_delete := pg_catalog.format('select %s from %s as "row"%s', expression, old_rows, join_sql);
@@ -112,11 +116,11 @@ begin
       cache_invalidation.column_list(projected, '"before"'), cache_invalidation.column_list(projected, '"row"')) end,
     old_rows, new_rows, join_sql);
 
-  many_insert := pg_catalog.format('select distinct %s from (select distinct %s from %s as r) as "row"%s', expression, keys, new_rows, join_sql);
-  many_delete := pg_catalog.format('select distinct %s from (select distinct %s from %s as r) as "row"%s', expression, keys, old_rows, join_sql);
+  many_insert := pg_catalog.format('select distinct %s from (select distinct %s from %s as r%s) as "row"%s%s', expression, keys, new_rows, enough, join_sql, at_most);
+  many_delete := pg_catalog.format('select distinct %s from (select distinct %s from %s as r%s) as "row"%s%s', expression, keys, old_rows, enough, join_sql, at_most);
   if w.columns is null then
-    many_update := pg_catalog.format('select distinct %s from (select %s from %s as o union select %2$s from %4$s as n) as "row"%5$s',
-      expression, keys, old_rows, new_rows, join_sql);
+    many_update := pg_catalog.format('select distinct %s from (select %s from %s as o union select %2$s from %4$s as n%5$s) as "row"%6$s%7$s',
+      expression, keys, old_rows, new_rows, enough, join_sql, at_most);
   else
     select pg_catalog.format('%s, row(%s)::text', keys, cache_invalidation.column_list(pg_catalog.array_agg(p.name)))
       into projection
@@ -130,10 +134,26 @@ begin
       ) as p;
     many_update := pg_catalog.format('select distinct %1$s from ('
       '(select %2$s from %3$s as o except all select %2$s from %4$s as n) union all '
-      '(select %2$s from %4$s as n except all select %2$s from %3$s as o)) as "row"%5$s',
-      expression, projection, old_rows, new_rows, join_sql);
+      '(select %2$s from %4$s as n except all select %2$s from %3$s as o)) as "row"%5$s%6$s',
+      expression, projection, old_rows, new_rows, join_sql, at_most);
   end if;
 end
+$$;
+
+-- The assignment of targets for many rows. A very large statement is judged by its first rows when these alone exceed the
+-- limit, so that a million different targets need not be sorted out. (Not with a join, where many keys may be one
+-- target, nor with columns, where all rows have to be compared.)
+create function cache_invalidation.many_step(w cache_invalidation.watches, rows text, query text, sample_query text) returns text
+language sql immutable
+set search_path = ''
+as $$
+  select case
+    when w.row_level or w.join_clause is not null then pg_catalog.format(E'targets := array(%s);', query)
+    else pg_catalog.format(
+      E'perform from %1$s offset 10000 limit 1;\n        if found then\n          targets := array(%2$s);\n        end if;\n'
+      '        if targets is null or cardinality(targets) < %4$s then\n          targets := array(%3$s);\n        end if;',
+      rows, sample_query, query, cache_invalidation.target_limit() + 1)
+  end
 $$;
 
 -- The text of capture_<id>().
@@ -144,7 +164,9 @@ as $$
 declare
   maximum constant integer := cache_invalidation.target_limit();
   queries record;
+  sample record;
 begin
+  sample := cache_invalidation.capture_queries(w, '(select * from old_rows limit 10000)', '(select * from new_rows limit 10000)');
   queries := cache_invalidation.capture_queries(w,
     case when w.row_level then '(select old.*)' else 'old_rows' end,
     case when w.row_level then '(select new.*)' else 'new_rows' end);
@@ -184,11 +206,11 @@ begin
   if moved then
     begin
       if tg_op = 'UPDATE' then
-        targets := array(%6$s limit %10$s);
+        %6$s
       elsif tg_op = 'INSERT' then
-        targets := array(%7$s limit %10$s);
+        %7$s
       else
-        targets := array(%8$s limit %10$s);
+        %8$s
       end if;
       if cardinality(targets) = 0 then
         return null;
@@ -217,7 +239,10 @@ $body$,
     pg_catalog.regexp_replace(queries.one_update, '^select', 'select into strict only_target, moved, changed'),
     pg_catalog.regexp_replace(queries.one_insert, '^select', 'select into strict only_target'),
     pg_catalog.regexp_replace(queries.one_delete, '^select', 'select into strict only_target'),
-    queries.many_update, queries.many_insert, queries.many_delete,
+    case when w.columns is null then cache_invalidation.many_step(w, 'new_rows', queries.many_update, sample.many_update)
+      else pg_catalog.format('targets := array(%s);', queries.many_update) end,
+    cache_invalidation.many_step(w, 'new_rows', queries.many_insert, sample.many_insert),
+    cache_invalidation.many_step(w, 'old_rows', queries.many_delete, sample.many_delete),
     pg_catalog.quote_literal(cache_invalidation.type_wildcard(w.target)), maximum + 1, w.id,
     -- where a missing parent drops the row, the other of old and new may still have one
     case when cache_invalidation.parent_covers(w) then 'moved := true' else 'return null' end);

@@ -58,6 +58,7 @@ create function cache_invalidation.write_function(name text, body text, settings
 language plpgsql
 set search_path = ''
 as $$
+-- name, body and settings are generated: @plpgsql_check_options: security_warnings = false
 declare
   owner regrole;
 begin
@@ -97,6 +98,7 @@ create function cache_invalidation.apply_watch(w cache_invalidation.watches, wit
 language plpgsql
 set search_path = ''
 as $$
+-- definitions come from wanted_triggers(): @plpgsql_check_options: security_warnings = false
 declare
   wanted record;
   stale record;

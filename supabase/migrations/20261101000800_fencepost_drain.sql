@@ -27,6 +27,11 @@
 -- The worker starts with null on every new connection, which hands out all that is not acknowledged, and remembers rows
 -- that failed itself. Losing a position costs only repetition.
 
+-- What claim hands out of a row. A type of its own: a later migration can add columns to the outbox while workers claim.
+create type cache_invalidation.claimed as (
+  xid xid8, id bigint, target text, watch_id integer, op "char", written_at timestamptz, error text
+);
+
 create function cache_invalidation.claim("position" text default null, max_rows integer default 1000)
 returns table (next_position text, drained boolean, xid xid8, id bigint, target text, watch_id integer, op "char", written_at timestamptz, error text)
 language plpgsql
@@ -42,8 +47,7 @@ declare
   first_page constant boolean := run is null;
   after_xid xid8 := coalesce(parts[3], '0')::xid8;
   after_id bigint := coalesce(parts[4], '0')::bigint;
-  page cache_invalidation.outbox[];
-  waiting_too boolean;
+  page cache_invalidation.claimed[];
   page_snapshot pg_snapshot;
   full_page boolean;
 begin
@@ -52,7 +56,8 @@ begin
     update cache_invalidation.deferred as d set waiting = true, running = false where d.running;
   end if;
 
-  select pg_current_snapshot(), array_agg(o order by o.xid, o.id)
+  select pg_current_snapshot(),
+      array_agg(row(o.xid, o.id, o.target, o.watch_id, o.op, o.written_at, o.error)::cache_invalidation.claimed order by o.xid, o.id)
     into page_snapshot, page
     from (
       select found.*
@@ -104,7 +109,7 @@ $$;
 
 -- Takes claimed rows; moves those whose target ran less than min_interval ago into deferred, atomically, and gives the
 -- others, to be run now. The first event of a target runs at once.
-create function cache_invalidation.defer(page cache_invalidation.outbox[]) returns setof cache_invalidation.outbox
+create function cache_invalidation.defer(page cache_invalidation.claimed[]) returns setof cache_invalidation.claimed
 language plpgsql
 set search_path = '' set enable_seqscan = off
 as $$

@@ -30,7 +30,7 @@ grant select, insert, update, delete on cache_invalidation.deferred to fencepost
 grant select, update on cache_invalidation.epoch to fencepost_worker;
 grant execute on function
   cache_invalidation.claim(text, integer),
-  cache_invalidation.defer(cache_invalidation.outbox[]),
+  cache_invalidation.defer(cache_invalidation.claimed[]),
   cache_invalidation.acknowledge(xid8[], bigint[]),
   cache_invalidation.due(integer),
   cache_invalidation.settle(text[]),

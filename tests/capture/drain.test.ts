@@ -1,0 +1,190 @@
+/**
+ * The protocol of claim() against real concurrent transactions: whatever commits, in whatever order, is handed out;
+ * what rolls back never is; and `drained` is true only when everything committed before the claim has been handed out.
+ */
+import pg from 'pg';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { type ClonedDatabase, cloneDatabase } from '../setup/database.ts';
+import { acknowledge, claim } from './drain.ts';
+
+let database: ClonedDatabase;
+let worker: pg.Client;
+
+beforeAll(async () => {
+  database = await cloneDatabase();
+  worker = await connect();
+  await worker.query(`create table public.jobs (name text);
+    select cache_invalidation.watch('public.jobs', 'job:{name}')`);
+});
+
+beforeEach(async () => {
+  await worker.query('delete from cache_invalidation.outbox; delete from cache_invalidation.deferred');
+});
+
+afterAll(async () => {
+  await worker?.end();
+  await database?.drop();
+});
+
+async function connect(): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: database.url });
+  await client.connect();
+  return client;
+}
+
+/** Small, fast and repeatable. */
+function randomNumbers(seed: number): (below: number) => number {
+  let state = seed;
+  return (below) => {
+    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+}
+
+test.each([1, 2, 3])('random transactions, small pages: none lost, none invented (seed %i)', async (seed) => {
+  const random = randomNumbers(seed * 7919);
+  const committed = new Set<string>();
+  const rolledBack = new Set<string>();
+  const handedOut = new Set<string>();
+  let working = true;
+
+  async function write(number: number): Promise<void> {
+    const client = await connect();
+    for (let round = 0; round < 40; round += 1) {
+      const names = Array.from(
+        { length: 1 + random(6) },
+        (_, index) => `${seed}-${number}-${round}-${index}`,
+      );
+      const lost: string[] = [];
+      await client.query('begin');
+      for (const name of names) {
+        const inSavepoint = random(3) === 0;
+        if (inSavepoint) await client.query('savepoint s');
+        await client.query('insert into jobs values ($1), ($2)', [name, `${name}-too`]);
+        if (inSavepoint && random(2) === 0) {
+          await client.query('rollback to savepoint s');
+          lost.push(name);
+        }
+        if (random(4) === 0) await client.query('select pg_sleep($1)', [random(8) / 1000]);
+      }
+      const commits = random(4) > 0;
+      await client.query(commits ? 'commit' : 'rollback');
+      for (const name of names) {
+        const target = commits && !lost.includes(name) ? committed : rolledBack;
+        target.add(`job:${name}`).add(`job:${name}-too`);
+      }
+    }
+    await client.end();
+  }
+
+  const writers = Promise.all([0, 1, 2, 3, 4, 5].map(write)).finally(() => {
+    working = false;
+  });
+  let position: string | null = null;
+  let drainedPages = 0;
+  for (;;) {
+    const wasWorking = working;
+    const before = [...committed];
+    const page = await claim(worker, position, 1 + random(9));
+    position = page.position;
+    for (const row of page.rows) handedOut.add(row.target);
+    // Some confirmations come late or never on this connection: those rows stay in the table.
+    if (random(3) > 0) await acknowledge(worker, page.rows);
+    if (page.drained) {
+      drainedPages += 1;
+      expect(before.filter((target) => !handedOut.has(target))).toEqual([]);
+      if (!wasWorking) break;
+    }
+  }
+  await writers;
+  expect(drainedPages).toBeGreaterThan(1);
+  expect([...committed].filter((target) => !handedOut.has(target))).toEqual([]);
+  expect([...rolledBack].filter((target) => handedOut.has(target))).toEqual([]);
+  expect(committed.size).toBeGreaterThan(500);
+});
+
+test('a new position hands out again what was not acknowledged, and only that', async () => {
+  await worker.query(`insert into jobs values ('a'), ('b'), ('c')`);
+  const first = await claim(worker, null, 10);
+  expect(first.drained).toBe(true);
+  expect(first.rows).toHaveLength(3);
+  const [one, ...others] = first.rows;
+  if (one === undefined) throw new Error('no row');
+  expect(await acknowledge(worker, others)).toBe(2);
+  expect((await claim(worker, first.position, 10)).rows).toEqual([]);
+  const again = await claim(worker, null, 10);
+  expect(again.rows.map((row) => row.id)).toEqual([one.id]);
+  expect(await acknowledge(worker, again.rows)).toBe(1);
+  expect(await acknowledge(worker, again.rows)).toBe(0);
+});
+
+test('a transaction that began first and commits last is not overlooked', async () => {
+  const slow = await connect();
+  await slow.query(`begin; insert into jobs values ('slow')`);
+  await worker.query(`insert into jobs values ('fast')`);
+  const first = await claim(worker, null, 10);
+  expect(first.rows.map((row) => row.target)).toEqual(['job:fast']);
+  await acknowledge(worker, first.rows);
+  const second = await claim(worker, first.position, 10);
+  expect(second).toMatchObject({ rows: [], drained: true });
+  await slow.query('commit');
+  const third = await claim(worker, second.position, 10);
+  expect(third.rows.map((row) => row.target)).toEqual(['job:slow']);
+  await slow.end();
+});
+
+test('one large transaction is handed out in pages while others go on', async () => {
+  const slow = await connect();
+  await slow.query(
+    `begin; do $$ begin for i in 1..500 loop insert into jobs values ('bulk-' || i); end loop; end $$`,
+  );
+  await worker.query(`insert into jobs values ('first')`);
+  let page = await claim(worker, null, 50);
+  await acknowledge(worker, page.rows);
+  await slow.query('commit');
+  const seen = new Set<string>();
+  for (let number = 0; !page.drained || number === 0; number += 1) {
+    await worker.query('insert into jobs values ($1)', [`between-${number}`]);
+    page = await claim(worker, page.position, 50);
+    for (const row of page.rows) seen.add(row.target);
+    await acknowledge(worker, page.rows);
+    if (number > 100) throw new Error('the drain does not end');
+    if (seen.size >= 500 && page.rows.length < 50) break;
+  }
+  expect([...seen].filter((target) => target.startsWith('job:bulk-'))).toHaveLength(500);
+  await slow.end();
+});
+
+test('dead rows under a pinned snapshot and an open transaction id are not read again', async () => {
+  const pinning = await connect();
+  await pinning.query(`begin isolation level repeatable read; select count(*) from cache_invalidation.outbox;
+    create temporary table has_an_id (a integer)`);
+  let position: string | null = null;
+  const entriesRead = async (): Promise<number> => {
+    await worker.query('select pg_stat_force_next_flush()');
+    const { rows } = await worker.query<{ read: string }>(
+      `select idx_tup_read as read from pg_stat_user_indexes where indexrelname = 'outbox_pkey'`,
+    );
+    return Number(rows[0]?.read);
+  };
+  const batch = async (): Promise<number> => {
+    await worker.query(
+      `do $$ begin for i in 1..100 loop insert into jobs values ('j' || i); end loop; end $$`,
+    );
+    const before = await entriesRead();
+    const page = await claim(worker, position, 1000);
+    position = page.position;
+    expect(page.rows).toHaveLength(100);
+    const read = (await entriesRead()) - before;
+    await acknowledge(worker, page.rows);
+    return read;
+  };
+  const first = await batch();
+  for (let round = 0; round < 50; round += 1) await batch();
+  const last = await batch();
+  expect(first).toBeGreaterThanOrEqual(100);
+  // The rows of the previous claim may be looked at once more, never all 5 000.
+  expect(last).toBeLessThanOrEqual(first + 200);
+  await pinning.query('rollback');
+  await pinning.end();
+});
