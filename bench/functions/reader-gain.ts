@@ -85,6 +85,7 @@ async function measure(distance: number, summed: readonly number[]): Promise<voi
     FENCEPOST_JWT_ISSUER: `${stack.apiUrl}/auth/v1`,
     SUPABASE_ANON_KEY: stack.tokens.anonymous ?? '',
     FENCEPOST_JWT_SECRET: JWT_SECRET,
+    FENCEPOST_CACHE_TIMEOUT_MS: '10000',
   };
   const redis = { UPSTASH_REDIS_REST_URL: stack.gateway.url, UPSTASH_REDIS_REST_TOKEN: stack.gateway.token };
   const cached = await startFunctions({ environment: { ...environment, ...redis } });

@@ -22,6 +22,7 @@ beforeAll(async () => {
       SUPABASE_SECRET_KEYS: JSON.stringify({ default: SECRET_KEY }),
       UPSTASH_REDIS_REST_URL: stack.gateway.url,
       UPSTASH_REDIS_REST_TOKEN: stack.gateway.token,
+      FENCEPOST_CACHE_TIMEOUT_MS: '10000',
       FENCEPOST_ALLOWED_ORIGINS: 'https://app.example, https://admin.example',
     },
     onLine: (name, line) => console.error(name, line),

@@ -23,6 +23,8 @@ export interface FunctionSettings {
   readonly allowedOrigins: readonly string[];
   /** How long a question to the database may take, in milliseconds. */
   readonly databaseTimeoutMs: number;
+  /** How long a question to the cache may take, in milliseconds; then the database is asked. */
+  readonly cacheTimeoutMs: number;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -60,6 +62,7 @@ export function readSettings(environment: Environment = processEnvironment()): F
     audience: environment.FENCEPOST_JWT_AUDIENCE || 'authenticated',
     allowedOrigins: list(environment.FENCEPOST_ALLOWED_ORIGINS) ?? ['*'],
     databaseTimeoutMs: milliseconds(environment, 'FENCEPOST_DATABASE_TIMEOUT_MS', 10_000),
+    cacheTimeoutMs: milliseconds(environment, 'FENCEPOST_CACHE_TIMEOUT_MS', 250),
   };
 }
 

@@ -26,7 +26,7 @@ export function dependenciesFromEnvironment(): FunctionDependencies {
     settings,
     authenticate: createAuthenticate(settings),
     database: createDatabase(settings),
-    cache: createCache(),
+    cache: createCache({ timeout: settings.cacheTimeoutMs }),
     now: Date.now,
   };
 }
