@@ -36,7 +36,7 @@ export function createLog(
     return destination === undefined ? pino(options) : pino(options, destination);
   }
   // Loaded only where it is used: a service that logs JSON does without its 10 MB.
-  const pinoPretty = createRequire(import.meta.url)('pino-pretty') as typeof import('pino-pretty').default;
+  const pinoPretty = createRequire(import.meta.url)('pino-pretty') as typeof import('pino-pretty');
   const pretty = pinoPretty({
     // A terminal's reader wants the sentence; the fields behind it are in the JSON form. Colours only on a terminal.
     colorize:

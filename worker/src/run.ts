@@ -202,10 +202,7 @@ export async function startWorker(
     }
     const outcome = await drain.untilEmpty();
     if (outcome.retryInMs !== null) backlogChecked = false;
-    else {
-      trouble.over();
-      tidy.whenIdle();
-    }
+    else trouble.over();
     return outcome;
   };
 

@@ -86,11 +86,7 @@ export function startWorkerProcess(
     errors += chunk.toString();
   });
   createInterface({ input: child.stdout }).on('line', (text) => {
-    try {
-      lines.push(JSON.parse(text) as LogLine);
-    } catch {
-      lines.push({ level: 'text', msg: text });
-    }
+    lines.push(logLine(text));
     for (const look of waiting) look();
   });
   let ended = false;
@@ -139,6 +135,17 @@ export function startWorkerProcess(
   };
   running.add(worker);
   return worker;
+}
+
+/** A line of the log, or whatever else was printed. */
+function logLine(text: string): LogLine {
+  try {
+    const line: unknown = JSON.parse(text);
+    if (typeof line === 'object' && line !== null && 'msg' in line && 'level' in line) return line as LogLine;
+  } catch {
+    // Text for people.
+  }
+  return { level: 'text', msg: text };
 }
 
 /** For afterEach: nothing outlives its test, and a test that failed shows what its workers said. */

@@ -1,0 +1,281 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import getPort from 'get-port';
+import pg from 'pg';
+import { createClient } from 'redis';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { ensureCommand } from '../../local/system-packages.ts';
+import { createCache } from '../../supabase/functions/_shared/cache.ts';
+import { type Rig, startRig, TOKEN } from './rig/rig.ts';
+import { asleep, killAllWorkers, startWorkerProcess } from './rig/worker-process.ts';
+
+let rig: Rig;
+beforeAll(async () => {
+  rig = await startRig();
+});
+afterEach((test) => killAllWorkers(test));
+afterAll(async () => {
+  await rig.close();
+});
+
+/** Runs a one-shot command; with --json its document is parsed. */
+async function command(parameters: readonly string[], changes: Record<string, string> = {}) {
+  const process = startWorkerProcess(rig.environment(changes), parameters);
+  const code = await process.exited;
+  const text = process.lines.map((line) => line.msg).join('\n');
+  return { code, text, errors: process.stderr(), json: <T>() => JSON.parse(text) as T };
+}
+
+interface Doctor {
+  readonly ok: boolean;
+  readonly findings: readonly { name: string; verdict: string; detail: string; remedy?: string }[];
+}
+
+describe('doctor', () => {
+  it('finds nothing on a sound set-up with a worker', async () => {
+    const worker = startWorkerProcess(rig.environment());
+    await asleep(worker);
+    const { code, json } = await command(['doctor', '--json']);
+    expect(json<Doctor>().findings.filter((finding) => finding.verdict === 'fail')).toEqual([]);
+    expect(code).toBe(0);
+  });
+
+  it('names what is broken, each with its remedy', async () => {
+    await rig.sql.query("create role stranger_d login password 's'");
+    const place = new URL(rig.databaseUrl);
+    place.username = 'stranger_d';
+    place.password = 's';
+    const stranger = new pg.Client(place.href);
+    await stranger.connect();
+    await stranger.query('select pg_advisory_lock(461870002)');
+    await rig.sql.query('alter table public.sessions disable trigger all');
+    await rig.sql.query("select cache_invalidation.invalidate('quota:old:*')");
+    await rig.sql.query("update cache_invalidation.outbox set written_at = now() - interval '2 hours'");
+    const admin = createClient({ url: rig.redis.url });
+    await admin.connect();
+    await admin.configSet('maxmemory-policy', 'allkeys-lru');
+    try {
+      const { code, json } = await command(['doctor', '--json']);
+      expect(code).toBe(1);
+      const found = json<Doctor>().findings.filter((finding) => finding.verdict !== 'ok');
+      for (const [name, detail] of [
+        ['stranger', /role stranger_d.*leadership lock/],
+        ['worker', /none drains/],
+        ['watch', /sessions|missing or disabled/],
+        ['outbox', /2\.0 h old/],
+        ['eviction', /allkeys-lru/],
+      ] as const) {
+        const finding = found.find((entry) => entry.name.startsWith(name) && detail.test(entry.detail));
+        expect(finding, `${name}: ${JSON.stringify(found)}`).toBeDefined();
+        expect(finding?.remedy).toBeTruthy();
+      }
+      const people = await command(['doctor']);
+      expect(people.text).toMatch(/FAIL {2}stranger/);
+      expect(people.text).toMatch(/→ select pg_terminate_backend/);
+    } finally {
+      await admin.configSet('maxmemory-policy', 'noeviction');
+      await admin.close();
+      await stranger.end();
+      await rig.sql.query('alter table public.sessions enable trigger all');
+      await rig.sql.query('select cache_invalidation.refresh()');
+      await rig.sql.query('drop role stranger_d');
+      await rig.sql.query('delete from cache_invalidation.outbox');
+    }
+  });
+
+  it('finds a pooler in transaction mode by its behaviour, whatever its port; the worker refuses it too', {
+    timeout: 120_000,
+  }, async () => {
+    const pgbouncer = await ensureCommand('pgbouncer', 'pgbouncer');
+    const folder = mkdtempSync(join(tmpdir(), 'fencepost-pgbouncer-'));
+    chmodSync(folder, 0o755);
+    const port = await getPort();
+    const { hostname, port: upstream, pathname, password } = new URL(rig.databaseUrl);
+    writeFileSync(
+      join(folder, 'pgbouncer.ini'),
+      `[databases]\n${pathname.slice(1)} = host=${hostname} port=${upstream} user=postgres password=${password}\n[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port=${port}\nunix_socket_dir=\nauth_type=any\npool_mode=transaction\nignore_startup_parameters=extra_float_digits\n`,
+    );
+    chmodSync(join(folder, 'pgbouncer.ini'), 0o644);
+    const pooler = spawn(
+      pgbouncer,
+      [...(process.getuid?.() === 0 ? ['-u', 'nobody'] : []), join(folder, 'pgbouncer.ini')],
+      {
+        stdio: ['ignore', 'ignore', 'pipe'],
+      },
+    );
+    try {
+      for await (const chunk of pooler.stderr) if (String(chunk).includes('process up')) break;
+      const url = new URL(rig.databaseUrl);
+      url.port = String(port);
+      url.password = '';
+      const { code, json } = await command(['doctor', '--json'], { DATABASE_URL: url.href });
+      expect(code).toBe(1);
+      expect(JSON.stringify(json<Doctor>().findings)).toContain('pooler in transaction mode');
+      const worker = startWorkerProcess(rig.environment({ DATABASE_URL: url.href }));
+      expect(await worker.exited).toBe(78);
+      expect(worker.lines.some((line) => line.code === 'TRANSACTION_POOLER')).toBe(true);
+    } finally {
+      const ended = once(pooler, 'exit');
+      pooler.kill('SIGKILL');
+      await ended;
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
+});
+
+describe('explain', () => {
+  it('lists every key and group, counts the cached entries, and changes nothing', async () => {
+    const client = createClient({ url: rig.redis.url });
+    await client.connect();
+    await client.mSet([
+      ['quota:explained:openai:a', '{}'],
+      ['quota:explained:openai:b', '{}'],
+      ['session:explained:state', '{}'],
+    ]);
+    await client.close();
+    await rig.sql.query(
+      "insert into public.quotas (org_id, provider, model) values ('explained', 'openai', 'a')",
+    );
+    await rig.sql.query("insert into public.sessions (id) values ('explained')");
+    const used = () => rig.sql.query("select used from public.quotas where org_id = 'explained'");
+    const before = (await used()).rows;
+    const quota = await command([
+      'explain',
+      "update quotas set used = 99 where org_id = 'explained'",
+      '--json',
+    ]);
+    expect(quota.json()).toMatchObject({
+      rows: 1,
+      targets: [
+        { target: 'quota:explained:*', kind: 'group', table: 'quotas', entries: 2, entriesComplete: true },
+      ],
+    });
+    expect((await used()).rows).toEqual(before);
+    const session = await command(['explain', "delete from sessions where id = 'explained'", '--json']);
+    expect(session.json()).toMatchObject({
+      targets: [{ target: 'session:explained:state', kind: 'key', entries: 1 }],
+    });
+    expect((await rig.sql.query("select from public.sessions where id = 'explained'")).rowCount).toBe(1);
+    const nothing = await command(['explain', 'update quotas set used = 0 where false']);
+    expect(nothing.text).toContain('It would invalidate nothing');
+  });
+
+  it.each([
+    'update quotas set used = 1; delete from quotas',
+    'commit',
+    '  /* x */ rollback',
+    '/* x */ -- y\n  commit',
+    "prepare transaction 'p'",
+    'update nowhere set x = 1',
+    'set local cache_invalidation.bell = on',
+  ])('refuses %s', async (statement) => {
+    const count = async () => (await rig.sql.query('select count(*)::int as n from public.quotas')).rows;
+    const before = await count();
+    const { code, errors } = await command(['explain', statement]);
+    expect(code).toBe(64);
+    expect(errors).toContain('This statement cannot be explained');
+    expect(await count()).toEqual(before);
+  });
+
+  it('does not wait for a lock for long', async () => {
+    const holder = await rig.sql.connect();
+    await holder.query('begin');
+    await holder.query("update public.quotas set used = used + 1 where org_id = 'org-acme'");
+    const { code, errors } = await command(['explain', 'update quotas set used = 5']);
+    await holder.query('rollback');
+    holder.release();
+    expect(code).toBe(64);
+    expect(errors).toContain('lock timeout');
+  });
+});
+
+describe('invalidate, status, retry, audit', () => {
+  it('invalidates by hand and waits for the confirmation', async () => {
+    const worker = startWorkerProcess(rig.environment());
+    await asleep(worker);
+    await rig.fences.arm(['fence:session:by-hand', 'session:by-hand:state', 'fence:quota:by-hand']);
+    const { code, json } = await command([
+      'invalidate',
+      'session:by-hand:state',
+      'quota:by-hand:*',
+      '--json',
+    ]);
+    expect(code).toBe(0);
+    expect(json()).toMatchObject({ applied: true });
+    await rig.fences.deleted(['fence:session:by-hand', 'session:by-hand:state', 'fence:quota:by-hand']);
+  });
+
+  it('says so when no worker is there, and keeps it', { timeout: 60_000 }, async () => {
+    const { code, text } = await command(['invalidate', 'quota:patient:*']);
+    expect(code).toBe(69);
+    expect(text).toContain('kept in the outbox');
+    await rig.fences.arm(['fence:quota:patient']);
+    startWorkerProcess(rig.environment());
+    await rig.fences.deleted(['fence:quota:patient']);
+  });
+
+  it('shows a status that a program can read', async () => {
+    const worker = startWorkerProcess(rig.environment());
+    await asleep(worker);
+    const { code, json } = await command(['status', '--json']);
+    expect(code).toBe(0);
+    expect(json()).toMatchObject({
+      workers: 1,
+      outbox: { rows: 0 },
+      heartbeat: 'alive',
+      queue: { failed: 0 },
+      problems: [],
+    });
+  });
+
+  it('retry finds no dead letters where there are none', async () => {
+    const { code, json } = await command(['retry', '--json']);
+    expect(code).toBe(0);
+    expect(json()).toEqual({ retried: 0, first: [] });
+  });
+
+  it('an audit finds the one stale answer, after its trigger was switched off', async () => {
+    const worker = startWorkerProcess(rig.environment());
+    await asleep(worker);
+    await rig.sql.query(
+      "insert into public.quotas (org_id, provider, model, token_limit) values ('fresh', 'openai', 'm', 10), ('stale', 'openai', 'm', 10)",
+    );
+    await asleep(worker, worker.lines.length);
+    const cache = createCache({ url: rig.gateway.url, token: TOKEN });
+    const load = async (org: string) => {
+      const { rows } = await rig.sql.query<{ value: unknown }>(
+        "select public.quota_answer($1, 'openai', 'm') -> 'value' as value",
+        [org],
+      );
+      return rows[0]?.value ?? null;
+    };
+    await cache.getOrSet('quota:fresh:openai:m', () => load('fresh'));
+    await cache.getOrSet('quota:stale:openai:m', () => load('stale'));
+    const sound = await command(['audit', '--json']);
+    expect(sound.code).toBe(0);
+    expect(sound.json<{ compared: number }>().compared).toBeGreaterThanOrEqual(2);
+
+    await rig.sql.query('alter table public.quotas disable trigger all');
+    await rig.sql.query("update public.quotas set token_limit = 11 where org_id = 'stale'");
+    await rig.sql.query('alter table public.quotas enable trigger all');
+    await rig.sql.query('select cache_invalidation.refresh()');
+    const { code, json } = await command(['audit', '--json']);
+    console.error(JSON.stringify(json()));
+    expect(json()).toMatchObject({ stale: ['quota:stale:openai:m'] });
+    expect(code).toBe(1);
+  });
+
+  it.each([
+    [['nonsense'], 64],
+    [['audit', '--sample', '0'], 64],
+    [['explain'], 64],
+    [['--help'], 0],
+    [['explain', '--help'], 0],
+    [['--version'], 0],
+  ] as const)('%j ends with %i', async (parameters, expected) => {
+    expect((await command(parameters)).code).toBe(expected);
+  });
+});
