@@ -155,10 +155,9 @@ class UpstashConnection implements Connection {
   #append(commands: Commands, write: Write): unknown {
     switch (write.op) {
       case 'create':
-        return commands.set(this.#prefix + write.key, write.value, {
-          nx: true,
-          ...(write.seconds === null ? {} : { ex: write.seconds }),
-        });
+        return write.seconds === null
+          ? commands.set(this.#prefix + write.key, write.value, { nx: true })
+          : commands.set(this.#prefix + write.key, write.value, { nx: true, ex: write.seconds });
       case 'claim':
         return commands.set(this.#prefix + write.key, write.value, { nx: true, px: write.milliseconds });
       case 'put':
