@@ -64,7 +64,7 @@ export interface BenchWorker {
  * @param wait false: return at once, and leave `asleep` to the caller
  */
 export async function startBenchWorker(
-  stand: Stand,
+  stand: Pick<Stand, 'databaseUrl' | 'gatewayUrl'>,
   environment: Record<string, string> = {},
   wait = true,
 ): Promise<BenchWorker> {

@@ -263,7 +263,6 @@ describe('invalidate, status, retry, audit', () => {
     await rig.sql.query('alter table public.quotas enable trigger all');
     await rig.sql.query('select cache_invalidation.refresh()');
     const { code, json } = await command(['audit', '--json']);
-    console.error(JSON.stringify(json()));
     expect(json()).toMatchObject({ stale: ['quota:stale:openai:m'] });
     expect(code).toBe(1);
   });

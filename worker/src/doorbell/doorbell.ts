@@ -146,7 +146,7 @@ export class Doorbell {
       const outcome = await this.#parts.drain();
       if (!this.#goesOn()) break;
       if (outcome.retryInMs !== null) {
-        await this.#flag.wait(outcome.retryInMs);
+        await this.#pause(outcome.retryInMs);
         continue;
       }
       if (outcome.rows > 0) {
@@ -159,6 +159,15 @@ export class Doorbell {
       await this.#flag.wait(pause);
     }
     return 'awake';
+  }
+
+  /** Waits out a failure: rings and changes do not cut it short, only the end does. */
+  async #pause(ms: number): Promise<void> {
+    const until = performance.now() + ms;
+    for (let left = ms; left > 0 && this.#goesOn(); left = until - performance.now()) {
+      this.#flag.clear();
+      await this.#flag.wait(left);
+    }
   }
 
   async #settleAndSleep(): Promise<'awake' | 'settling'> {

@@ -54,6 +54,19 @@ export async function lockHolders(pool: pg.Pool): Promise<Holder[]> {
   }));
 }
 
+/** A leader is silent for less than its beats' distance, three times over. */
+const ALIVE_MS = 6_000;
+
+/** Whether somebody leads and gives signs of life; false when the database cannot be asked. */
+export async function leaderIsAlive(pool: pg.Pool): Promise<boolean> {
+  try {
+    const leader = (await lockHolders(pool)).find((holder) => holder.lock === 'S');
+    return leader !== undefined && leader.silentMs < ALIVE_MS;
+  } catch {
+    return false;
+  }
+}
+
 /** Ends another worker's backend. Postgres allows it among sessions of one role. Gives false where it does not. */
 export async function endBackend(pool: pg.Pool, pid: number): Promise<boolean> {
   try {

@@ -21,7 +21,6 @@ import { classify } from '../apply/upstash-errors.ts';
 import type { Flow } from '../drain/flow.ts';
 import type { Outbox } from '../drain/outbox.ts';
 import { asWorkerError, type WorkerError } from '../errors.ts';
-import type { Log } from '../log.ts';
 
 /** After a beat that failed. */
 const RETRY_MS = 2_000;
@@ -31,7 +30,6 @@ export interface HeartbeatParts {
   readonly outbox: Pick<Outbox, 'epoch' | 'newEpoch'>;
   readonly prefix: string;
   readonly flow: Flow;
-  readonly log: Log;
   readonly intervalMs?: number;
   onTrouble(error: WorkerError): void;
   onNewEpoch(reason: string): void;

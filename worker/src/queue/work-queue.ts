@@ -32,7 +32,6 @@ import { asWorkerError, WorkerError } from '../errors.ts';
 import { ExitCode } from '../exit-codes.ts';
 import type { Backend } from './backend.ts';
 import {
-  type AuditJob,
   DEAD_LETTER_MAX_AGE_MS,
   type JobName,
   type Jobs,
@@ -124,10 +123,6 @@ export class WorkQueue {
   /** @param delayMs from now on; by then the replicas have replayed what was committed before */
   addSecondDelete(targets: readonly string[], delayMs: number): Promise<void> {
     return this.#add('second-delete', { targets }, { delay: delayMs });
-  }
-
-  addAudit(data: AuditJob): Promise<void> {
-    return this.#add('audit', data, { attempts: 1, deduplication: { id: 'audit' } });
   }
 
   /** The schedules of what runs by the clock; they are kept by the queue, once for all workers. */

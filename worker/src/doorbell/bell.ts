@@ -1,0 +1,109 @@
+/** The doorbell of one worker, put together: the ear, its proof, leadership, and what they tell the outside. */
+import type { Context } from '../context.ts';
+import { explainDatabaseError } from '../database/database-errors.ts';
+import type { Draining } from '../drain/draining.ts';
+import type { QueueLife } from '../queue/queue-life.ts';
+import type { DoorbellState } from './doorbell.ts';
+import { Echo } from './echo.ts';
+import { Leadership, type Role } from './leadership.ts';
+import { Listener } from './listener.ts';
+
+export interface Bell {
+  readonly role: Role;
+  readonly state: DoorbellState | null;
+  readonly listening: boolean;
+  start(): void;
+  /** Resolves when the drain in hand has ended and S and K are free. */
+  stop(): Promise<void>;
+  /** Ends the listening connection. */
+  close(): Promise<void>;
+}
+
+const ROLE_LINES: Readonly<Record<Exclude<Role, 'starting'>, string>> = {
+  leading: 'This worker leads: it drains the outbox.',
+  following: 'Another worker leads: standing by.',
+  contested: 'This worker drains without the leadership lock, which a stranger holds.',
+};
+
+export function createBell(context: Context, draining: Draining, queue: QueueLife): Bell {
+  const { configuration, log, metrics, flow, pool, onTrouble } = context;
+  const url = configuration.databaseUrl;
+  let role: Role = 'starting';
+  let state: DoorbellState | null = null;
+
+  const listener: Listener = new Listener(url, {
+    ring: (payload) => {
+      metrics.rings.inc();
+      leadership.ring();
+      echo.heard(payload);
+    },
+    change: (listening, error) => {
+      if (!listening) metrics.reconnects.inc();
+      if (error !== undefined) onTrouble(explainDatabaseError(error, url));
+      leadership.disturb();
+      if (listening) void echo.test();
+    },
+  });
+  const echo = new Echo({
+    pool,
+    onDeaf: (error) => {
+      onTrouble(error);
+      listener.renew(error);
+    },
+  });
+  const leadership = new Leadership({
+    url,
+    pool,
+    log,
+    doorbell: {
+      listener,
+      fallbackPollMs: configuration.fallbackPollMs,
+      drain: () => draining.drain(),
+      onState: (next) => {
+        if (next === 'asleep' && state !== 'asleep') metrics.sleeps.inc();
+        state = next;
+        log.debug({ state: next }, `doorbell: ${next}`);
+      },
+      onUnrung: (rows) => {
+        metrics.unrung.inc(rows);
+        void echo.test();
+      },
+    },
+    onRole: (next) => {
+      if (next === role) return;
+      role = next;
+      state = null;
+      metrics.leading.set(next === 'leading' || next === 'contested' ? 1 : 0);
+      flow.forget();
+      // Between two sessions the queue's work goes on; its jobs need no leader.
+      if (next === 'starting') return;
+      draining.beginTerm();
+      if (next === 'following') queue.follow();
+      else queue.lead();
+      log.info({ role: next }, ROLE_LINES[next]);
+    },
+    onTrouble: (error) => {
+      metrics.reconnects.inc();
+      flow.failed(error);
+      onTrouble(error);
+    },
+  });
+
+  return {
+    get role() {
+      return role;
+    },
+    get state() {
+      return state;
+    },
+    get listening() {
+      return listener.listening;
+    },
+    start() {
+      listener.start();
+      leadership.start();
+    },
+    stop: () => leadership.stop(),
+    close: () => listener.close(),
+  };
+}

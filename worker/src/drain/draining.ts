@@ -1,0 +1,124 @@
+/**
+ * The drain with what surrounds it: the heartbeat that beats while it flows, the backlog that is settled when it is too
+ * large, the report for people, the vacuum after many deletions.
+ */
+import type { Context } from '../context.ts';
+import type { DrainOutcome } from '../doorbell/doorbell.ts';
+import { Heartbeat } from '../heartbeat/heartbeat.ts';
+import type { QueueLife } from '../queue/queue-life.ts';
+import { settleBacklog } from './backlog.ts';
+import { Drain } from './drain.ts';
+import { Report } from './report.ts';
+import { Tidy } from './tidy.ts';
+
+export interface Draining {
+  readonly heartbeat: Heartbeat;
+  /** Until the outbox is empty, or applying fails. Never rejects. */
+  drain(): Promise<DrainOutcome>;
+  /** A new term of leadership: nothing that was known counts any more. */
+  beginTerm(): void;
+  /** No further page is begun. */
+  abandon(): void;
+}
+
+export function createHeartbeat(context: Context): Heartbeat {
+  const { configuration, cache, outbox, flow, log, metrics, onTrouble } = context;
+  return new Heartbeat({
+    cache,
+    outbox,
+    prefix: configuration.cachePrefix,
+    flow,
+    intervalMs: configuration.heartbeatIntervalMs,
+    onTrouble,
+    onNewEpoch: (reason) => {
+      metrics.epochs.inc();
+      log.info({ reason }, `New epoch: the whole cache is invalidated (${reason}).`);
+    },
+  });
+}
+
+export function createDraining(context: Context, heartbeat: Heartbeat, queue: QueueLife): Draining {
+  const { configuration, log, metrics, trouble, pool, outbox } = context;
+  const tidy = new Tidy(pool);
+  const report = new Report(log, configuration.logFormat === 'pretty', () => outbox.watchedTables());
+  const widened = new Set<number | null>();
+  const drain = new Drain({
+    ...context,
+    prefix: configuration.cachePrefix,
+    databaseUrl: configuration.databaseUrl,
+    startEpoch: () => heartbeat.startEpoch('asked for by the target *'),
+    onConfirmed: (batch) => {
+      tidy.deleted(batch.rows.length);
+      metrics.batch(batch);
+      report.confirmed(batch);
+      // Under steady load the outbox may not be seen empty for long; fresh batches are as good a sign.
+      heartbeat.poke();
+    },
+    onWidened: ({ watchId, target, error }) => {
+      if (widened.has(watchId)) return;
+      widened.add(watchId);
+      log.warn(
+        { target, sqlstate: error, watchId },
+        `Writes to a watched table invalidate the whole of ${target} (${error}): select * from cache_invalidation.problems() says why and what to do.`,
+      );
+    },
+    confirmedOnce: async (targets) => {
+      if (configuration.replicaLagMs === 0) return;
+      await queue.use((jobs) => jobs.addSecondDelete(targets, configuration.replicaLagMs));
+    },
+    setAside: async (target, failure) => {
+      metrics.refused.inc();
+      log.warn(
+        { target, code: failure.code },
+        `Redis refuses ${target}; it is retried apart. ${failure.message}`,
+      );
+      await queue.use((jobs) => jobs.addRetry(target, failure.code));
+    },
+    sweep: async (target) => {
+      await queue.use((jobs) => jobs.addSweep(target));
+      log.info(
+        { target },
+        `Sweeping ${target}: no fence covers this pattern, so the queue goes through the keys.`,
+      );
+    },
+  });
+  // A new connection may lead to another server, where the drain's position means nothing.
+  pool.on('connect', () => drain.forget());
+
+  // Looked at when a term begins and after every failure: that is when a backlog can have grown.
+  let backlogChecked = false;
+  const settle = async (): Promise<void> => {
+    if (backlogChecked) return;
+    const rows = await settleBacklog({
+      outbox,
+      rowsMost: configuration.backlogRows,
+      ageMostMs: configuration.backlogAgeMs,
+      startEpoch: (reason) => heartbeat.startEpoch(reason),
+    });
+    backlogChecked = true;
+    if (rows > 0) log.warn({ rows }, `A backlog of ${rows} rows was settled by a new epoch.`);
+  };
+
+  return {
+    heartbeat,
+    async drain() {
+      try {
+        await settle();
+      } catch (error) {
+        return drain.failed(error);
+      }
+      const outcome = await drain.untilEmpty();
+      if (outcome.retryInMs === null) trouble.over();
+      else backlogChecked = false;
+      heartbeat.poke();
+      return outcome;
+    },
+    beginTerm() {
+      backlogChecked = false;
+      drain.forget();
+      heartbeat.forget();
+      void report.refresh();
+    },
+    abandon: () => drain.abandon(),
+  };
+}

@@ -1,0 +1,47 @@
+/** The queue of one worker: where its jobs are kept, what each kind does, and what runs by the clock. */
+import { type AuditParts, audit } from '../audit/audit.ts';
+import type { Context } from '../context.ts';
+import { describe } from '../errors.ts';
+import type { Heartbeat } from '../heartbeat/heartbeat.ts';
+import type { Log } from '../log.ts';
+import { openBackend } from './backend.ts';
+import { createProcessors } from './processors.ts';
+import { QueueLife } from './queue-life.ts';
+import { WorkQueue } from './work-queue.ts';
+
+/** Entries compared in one scheduled audit. */
+const AUDIT_SAMPLE = 200;
+
+export function createQueue(context: Context, heartbeat: Heartbeat): QueueLife {
+  const { configuration, cache, pool, log, onTrouble } = context;
+  const prefix = configuration.cachePrefix;
+  // BullMQ reports every hiccup of a connection that it mends by itself; what it cannot mend fails a call.
+  const hiccup = (error: Error) => log.debug({ error: describe(error) }, 'queue');
+  const queue = new QueueLife({
+    open: () => new WorkQueue(openBackend(configuration, hiccup), hiccup),
+    processors: () =>
+      createProcessors({
+        cache,
+        prefix,
+        startEpoch: () => heartbeat.startEpoch('asked for by the target *'),
+        audit: (job) => scheduledAudit({ cache, pool, prefix }, log, job.sample),
+        prune: () => queue.use((jobs) => jobs.prune()),
+        addSweep: (pattern) => queue.use((jobs) => jobs.addSweep(pattern)),
+      }),
+    schedule: (jobs) => jobs.schedule(configuration.auditIntervalMs, AUDIT_SAMPLE),
+    onTrouble,
+  });
+  return queue;
+}
+
+/** Its result is kept for `fencepost status`; a stale answer is an error in the log. */
+async function scheduledAudit(parts: AuditParts, log: Log, sample: number): Promise<void> {
+  const { compared, stale } = await audit(parts, sample);
+  if (stale.length === 0) log.info({ compared }, `Audit: ${compared} entries compared, none stale.`);
+  else {
+    log.error(
+      { compared, stale: stale.slice(0, 20) },
+      `Audit: ${stale.length} of ${compared} entries are stale; see "fencepost doctor".`,
+    );
+  }
+}
