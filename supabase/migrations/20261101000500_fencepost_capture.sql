@@ -72,9 +72,9 @@ $$;
 
 -- The queries of a capture function; old_rows and new_rows are FROM items.
 --
---   one_*    the target of the only row; one_update also whether its key columns changed (then its old target counts too), and
---            whether anything that the watch depends on changed. Compared as images (*<>): equality is too weak (1.0 = 1.00,
---            citext) and some types have none.
+--   one_*    the target of the only row. one_update gives NULL when its key columns changed (then its old target counts too)
+--            and, with `columns`, when nothing that the watch depends on changed, which it gives as a second value. Compared as images (*<>): equality is
+--            too weak (1.0 = 1.00, citext) and some types have none.
 --   many_*   the distinct targets of any number of rows, distinct key columns first: encoding costs more than hashing.
 --
 -- With `columns`, an update counts only for rows whose projection (key columns, named columns, primary key) differs
@@ -94,6 +94,8 @@ declare
   keys constant text := coalesce(cache_invalidation.column_list(key_columns), 'null as none');
   projected constant text[] := cache_invalidation.named_columns(w.target, w.columns, w.join_clause);
   projection text;
+  same_keys text;
+  changed text;
   -- Without a join, one more distinct key than the limit is as good as all of them. (A join may map many keys to one
   -- target. Keys that a NULL widens to one group are counted apart: such a statement may collapse too early.)
   at_most constant text := ' limit ' || cache_invalidation.target_limit() + 1;
@@ -101,20 +103,24 @@ declare
 begin
   one_insert := pg_catalog.format('select %s from %s as "row"%s', expression, new_rows, join_sql);
   one_delete := pg_catalog.format('select %s from %s as "row"%s', expression, old_rows, join_sql);
-  one_update := pg_catalog.format('select %s, %s, %s from %s as "before", %s as "row"%s',
-    expression,
-    case
-      when key_columns = '{}' then 'false'
-      -- the types of key columns all have an equality that agrees with their rendering
-      when w.join_clause is null then (
-        select pg_catalog.string_agg(pg_catalog.format('"before".%1$I is distinct from "row".%1$I', k.name), ' or ')
-        from pg_catalog.unnest(key_columns) as k(name))
-      else pg_catalog.format('row(%s)::record *<> row(%s)::record',
+  if key_columns <> '{}' then
+    same_keys := case
+      when w.join_clause is not null then pg_catalog.format('row(%s)::record *= row(%s)::record',
         cache_invalidation.column_list(key_columns, '"before"'), cache_invalidation.column_list(key_columns, '"row"'))
-    end,
-    case when w.columns is null then 'true' else pg_catalog.format('row(%s)::record *<> row(%s)::record',
-      cache_invalidation.column_list(projected, '"before"'), cache_invalidation.column_list(projected, '"row"')) end,
-    old_rows, new_rows, join_sql);
+      -- the types of key columns all have an equality that agrees with their rendering
+      else (
+        select pg_catalog.string_agg(pg_catalog.format('"before".%1$I is not distinct from "row".%1$I', k.name), ' and ')
+        from pg_catalog.unnest(key_columns) as k(name))
+    end;
+  end if;
+  if w.columns is not null then
+    changed := pg_catalog.format('row(%s)::record *<> row(%s)::record',
+      cache_invalidation.column_list(projected, '"before"'), cache_invalidation.column_list(projected, '"row"'));
+  end if;
+  one_update := pg_catalog.format('select %s%s from %s as "before", %s as "row"%s',
+    case when coalesce(same_keys, changed) is null then expression
+      else pg_catalog.format('case when %s then %s end', pg_catalog.concat_ws(' and ', same_keys, changed), expression) end,
+    ', ' || changed, old_rows, new_rows, join_sql);
 
   many_insert := pg_catalog.format('select distinct %s from (select distinct %s from %s as r%s) as "row"%s%s', expression, keys, new_rows, enough, join_sql, at_most);
   many_delete := pg_catalog.format('select distinct %s from (select distinct %s from %s as r%s) as "row"%s%s', expression, keys, old_rows, enough, join_sql, at_most);
@@ -176,7 +182,6 @@ $body$
 #variable_conflict use_column
 declare
   only_target text;
-  moved boolean := false;
   changed boolean := true;
   targets text[];
   failure text;
@@ -195,15 +200,16 @@ begin
     when no_data_found then
       %12$s;
     when too_many_rows then
-      moved := true;
+      null;
     when others then
       failure := sqlstate;
       only_target := %9$s;
   end;
-  if not changed then
-    return null;
-  end if;
-  if moved then
+  if only_target is null then
+    -- several rows, or one that moved
+    if not changed then
+      return null;
+    end if;
     begin
       if tg_op = 'UPDATE' then
         %6$s
@@ -223,10 +229,10 @@ begin
         targets := array[%9$s];
     end;
     insert into cache_invalidation.outbox (watch_id, op, error, target)
-    select %11$s, lower(left(tg_op, 1))::"char", failure, t.target from unnest(targets) as t(target);
+    select %11$s, translate(left(tg_op, 1), 'IUDT', 'iudt')::"char", failure, t.target from unnest(targets) as t(target);
   else
     insert into cache_invalidation.outbox (watch_id, op, error, target)
-    values (%11$s, lower(left(tg_op, 1))::"char", failure, only_target);
+    values (%11$s, translate(left(tg_op, 1), 'IUDT', 'iudt')::"char", failure, only_target);
   end if;
   if not pg_try_advisory_xact_lock_shared(cache_invalidation.doorbell_lock()) then
     perform cache_invalidation.ring();
@@ -236,7 +242,7 @@ end
 $body$,
     w.rel, pg_catalog.regexp_replace(w.target, '\s', ' ', 'g'),
     -- INTO goes behind the select list, which ends at the first "from" outside of it: put it in front
-    pg_catalog.regexp_replace(queries.one_update, '^select', 'select into strict only_target, moved, changed'),
+    pg_catalog.regexp_replace(queries.one_update, '^select', case when w.columns is null then 'select into strict only_target' else 'select into strict only_target, changed' end),
     pg_catalog.regexp_replace(queries.one_insert, '^select', 'select into strict only_target'),
     pg_catalog.regexp_replace(queries.one_delete, '^select', 'select into strict only_target'),
     case when w.columns is null then cache_invalidation.many_step(w, 'new_rows', queries.many_update, sample.many_update)
@@ -245,7 +251,7 @@ $body$,
     cache_invalidation.many_step(w, 'old_rows', queries.many_delete, sample.many_delete),
     pg_catalog.quote_literal(cache_invalidation.type_wildcard(w.target)), maximum + 1, w.id,
     -- where a missing parent drops the row, the other of old and new may still have one
-    case when cache_invalidation.parent_covers(w) then 'moved := true' else 'return null' end);
+    case when cache_invalidation.parent_covers(w) then 'null' else 'return null' end);
 end
 $$;
 
@@ -282,7 +288,7 @@ begin
     targets := array[%5$s];
   end if;
   insert into cache_invalidation.outbox (watch_id, op, target)
-  select %4$s, lower(left(tg_op, 1))::"char", t.target from unnest(targets) as t(target);
+  select %4$s, translate(left(tg_op, 1), 'IUDT', 'iudt')::"char", t.target from unnest(targets) as t(target);
   return null;
 end
 $body$,

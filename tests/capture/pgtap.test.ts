@@ -94,9 +94,9 @@ async function runFile(url: string, file: string): Promise<FileResult> {
   await client.connect();
   const output: string[] = [];
   const failure = await new Promise<string>((resolve) => {
-    const query = new pg.Query({ text: sql, rowMode: 'array' });
-    query.on('row', (row: unknown) => {
-      for (const cell of row as unknown as unknown[]) {
+    const query = new pg.Query<Record<string, unknown>>(sql);
+    query.on('row', (row) => {
+      for (const cell of Object.values(row)) {
         if (typeof cell === 'string') output.push(...cell.split('\n'));
       }
     });

@@ -85,6 +85,14 @@ select matches(pg_temp.answer($$select cache_invalidation.watch('far', 'x:{t}')$
 create collation public.loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 alter table public.things add column lo text collate public.loose;
 select matches(pg_temp.answer($$select cache_invalidation.watch('things', 'x:{lo}')$$), '^0A000 .*its collation calls different texts equal', 'a nondeterministic collation');
+-- virtual generated columns exist since Postgres 18; before, the table cannot be made and there is nothing to refuse
+create temporary table virtual as select pg_temp.answer('create table public.computed (a text, b text generated always as (a) virtual)') as answer;
+select case when (select answer from virtual) = 'ok'
+  then matches(pg_temp.answer($$select cache_invalidation.watch('computed', 'x:{b}')$$), '^0A000 .*is a virtual generated column \| Make it a stored one', 'a virtual generated column')
+  else matches((select answer from virtual), '^42601', 'virtual generated columns do not exist here') end;
+select case when (select answer from virtual) = 'ok'
+  then matches(pg_temp.answer($$select cache_invalidation.watch('computed', 'x:{a}', columns => array['b'])$$), '^0A000 .*is a virtual generated column', 'a virtual generated column in columns')
+  else matches((select answer from virtual), '^42601', 'nor in columns') end;
 select matches(pg_temp.answer($$select cache_invalidation.watch('things', 'x:{o.t}')$$), '^22023 .*table alias o, which no join defines \| Add join', 'an alias without a join');
 select matches(pg_temp.answer($$select cache_invalidation.watch('things', 'x:{o.t}', join => 'things o on o.id = row.id')$$), '^22023 cannot read the join .*\| Write schema.table alias on', 'a join without a schema');
 select matches(pg_temp.answer($$select cache_invalidation.watch('things', 'x:{o.t}', join => 'public.nope o on o.id = row.id')$$), '^42P01 the joined table public.nope does not exist', 'a join with a missing table');
