@@ -35,7 +35,7 @@ export class Boarding {
   readonly #core: Core;
   readonly #call: Call;
   readonly #refreshing: boolean;
-  readonly #crew = new Crew();
+  #crew: Crew | undefined;
   readonly answers = new Map<string, unknown>();
   /** Stale answers to give if the loader fails. */
   readonly fallbacks = new Map<string, unknown>();
@@ -66,18 +66,24 @@ export class Boarding {
       if (states === null) return this.loadUncached(wanted, 'disabled');
       const missing: Pending[] = [];
       const busy: Wanted[] = [];
-      wanted.forEach((want, index) => {
+      for (const [index, want] of wanted.entries()) {
         const state = states[index];
-        if (state === undefined || this.#answer({ ...want, state }, startedAt)) return;
+        if (state === undefined || this.#answer({ ...want, state }, startedAt)) continue;
         const { plan, lifetimes } = want;
         // Nothing may be kept of what must not be served without a heartbeat, so there is nothing to prepare either.
-        if (state.epoch === null && lifetimes.degradedMs === 0) return this.loadUncached([want], 'miss');
+        if (state.epoch === null && lifetimes.degradedMs === 0) {
+          this.loadUncached([want], 'miss');
+          continue;
+        }
         const joinable = flights.joinable(state, lifetimes, this.#call.options.identity);
-        if (joinable !== undefined) return this.#join(joinable);
+        if (joinable !== undefined) {
+          this.#join(joinable);
+          continue;
+        }
         const crowded = attempt >= LOOKS_BEFORE_CROWDING || flights.preparing(plan.key) === undefined;
         if (crowded) missing.push({ ...want, state });
         else busy.push(want);
-      });
+      }
       // Somebody here is making their fences. They are joined only after another MGET: this one may be the older.
       const prepared = Promise.all(busy.map(({ plan }) => flights.preparing(plan.key)));
       if (missing.length > 0) await this.board(missing);
@@ -151,11 +157,14 @@ export class Boarding {
     }
     // Who holds the lease loads: a flight in the same isolate may be waiting for this very lease.
     const joinable = won ? undefined : flights.joinable(state, lifetimes, identity);
-    if (joinable !== undefined) return this.#join(joinable);
+    if (joinable !== undefined) {
+      this.#join(joinable);
+      return;
+    }
     this.#report(plan, 'miss', 0);
     const stamp = { fences: state.fences, epoch: state.epoch, loadedAt: runtime.now() };
     const renew = before.fences.some((fence, place) => place > 0 && fence !== null);
-    const flight = newFlight({ plan, lifetimes, identity, crew: this.#crew, stamp, renew, leased: won });
+    const flight = newFlight({ plan, lifetimes, identity, crew: this.#ownCrew(), stamp, renew, leased: won });
     flights.register(flight);
     this.own.push({ flight, waits: !won && settings.leaseMs > 0 });
   }
@@ -167,9 +176,15 @@ export class Boarding {
 
   /** A flight that nobody joins and whose value is not stored. */
   #startPrivate(plan: Plan, lifetimes: Lifetimes, leased = false): void {
-    const secluded = { identity: undefined, crew: this.#crew, stamp: null, renew: false };
+    const secluded = { identity: undefined, crew: this.#ownCrew(), stamp: null, renew: false };
     const flight = newFlight({ plan, lifetimes, ...secluded, leased });
     this.own.push({ flight, waits: false });
+  }
+
+  /** One loader call loads for all flights of this call; most calls are hits and have none. */
+  #ownCrew(): Crew {
+    this.#crew ??= new Crew();
+    return this.#crew;
   }
 
   #report(plan: Plan, outcome: Outcome, milliseconds: number): void {

@@ -150,7 +150,7 @@ async function loadInto(core: Core, flights: readonly Flight[], load: LoadMany):
     counted(false);
     const values = flights.map((flight) => ({
       flight,
-      value: valueOf(loaded, flight.plan.key),
+      value: valueFor(loaded, flight.plan.key),
     }));
     await store(
       core.access,
@@ -174,7 +174,7 @@ async function loadInto(core: Core, flights: readonly Flight[], load: LoadMany):
   }
 }
 
-function valueOf(loaded: Awaited<ReturnType<LoadMany>>, key: string): unknown {
+function valueFor(loaded: Awaited<ReturnType<LoadMany>>, key: string): unknown {
   if (loaded instanceof Map) return loaded.get(key);
   return Object.hasOwn(loaded, key) ? (loaded as Readonly<Record<string, unknown>>)[key] : undefined;
 }
