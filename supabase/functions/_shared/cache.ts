@@ -135,10 +135,10 @@ export function createCache(options: CacheOptions = {}): Cache {
   const access = new RedisAccess(connectionFor(options, log), runtime, { log, failed });
   const observe: Core['observe'] = (plan, outcome, milliseconds) => {
     if (outcome === 'bypass' || outcome === 'disabled') return;
-    const event = { type: typeName(plan), key: plan.key };
-    statistics.read(event.type, outcome, milliseconds);
-    if (outcome === 'miss') tell(options.onMiss, event);
-    else tell(options.onHit, { ...event, stale: outcome === 'stale' });
+    const type = typeName(plan);
+    statistics.read(type, outcome, milliseconds);
+    if (outcome === 'miss') tell(options.onMiss, { type, key: plan.key });
+    else tell(options.onHit, { type, key: plan.key, stale: outcome === 'stale' });
     statistics.flushWhenDue(access);
   };
   const core: Core = {

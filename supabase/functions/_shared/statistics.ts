@@ -80,8 +80,7 @@ export function sumStatistics(fields: Iterable<string>): Map<string, Counts> {
 
 export class Statistics {
   readonly #runtime: Runtime;
-  readonly #total = new Map<StatisticsName, Counts>();
-  readonly #hour = new Map<StatisticsName, Counts>();
+  readonly #counters = new Map<StatisticsName, { readonly total: Counts; hour: Counts }>();
   readonly #isolate: string;
   #redisErrors = 0;
   /** The hour that is counted, as a number of hours since 1970. */
@@ -95,22 +94,28 @@ export class Statistics {
   }
 
   read(name: StatisticsName, outcome: 'hit' | 'stale' | 'miss', milliseconds: number): void {
-    this.#count(name, (counts) => {
-      if (outcome === 'miss') counts.misses++;
-      else {
-        counts.hits++;
-        counts.hitMs += milliseconds;
-        if (outcome === 'stale') counts.stale++;
-      }
-    });
+    const { total, hour } = this.#countersFor(name);
+    if (outcome === 'miss') {
+      total.misses++;
+      hour.misses++;
+      return;
+    }
+    total.hits++;
+    hour.hits++;
+    total.hitMs += milliseconds;
+    hour.hitMs += milliseconds;
+    if (outcome === 'hit') return;
+    total.stale++;
+    hour.stale++;
   }
 
   load(name: StatisticsName, failed: boolean, milliseconds: number): void {
-    this.#count(name, (counts) => {
+    const { total, hour } = this.#countersFor(name);
+    for (const counts of [total, hour]) {
       counts.loads++;
       counts.loadMs += milliseconds;
       if (failed) counts.errors++;
-    });
+    }
   }
 
   redisFailed(): void {
@@ -119,7 +124,7 @@ export class Statistics {
 
   snapshot(commands: number): CacheStatistics {
     const types: Partial<Record<StatisticsName, TypeStatistics>> = {};
-    for (const [name, counts] of this.#total) {
+    for (const [name, { total: counts }] of this.#counters) {
       const reads = counts.hits + counts.misses;
       const target = catalogueTypes().find((type) => type.name === name)?.hitRate ?? null;
       types[name] = { ...counts, hitRate: reads === 0 ? null : counts.hits / reads, hitRateTarget: target };
@@ -131,32 +136,32 @@ export class Statistics {
   flushWhenDue(access: RedisAccess): void {
     const now = this.#runtime.now();
     const since = now - this.#flushed.at;
-    if (since < FLUSH_INTERVAL_MS || this.#hour.size === 0) return;
+    if (since < FLUSH_INTERVAL_MS || this.#counters.size === 0) return;
     if (since < FLUSH_IDLE_INTERVAL_MS && access.commands - this.#flushed.commands < FLUSH_COMMANDS) return;
     const first = this.#flushed.hourNumber !== this.#hourNumber;
     const key = statisticsKey(this.#hourNumber * HOUR_MS);
     this.#flushed = { at: now, commands: access.commands + (first ? 2 : 1), hourNumber: this.#hourNumber };
-    const value = JSON.stringify(Object.fromEntries(this.#hour));
+    const value = JSON.stringify(
+      Object.fromEntries([...this.#counters].map(([name, { hour }]) => [name, hour])),
+    );
     const record = { op: 'record', key, field: this.#isolate, value } as const;
     const writes = first ? [record, { op: 'expire', key, seconds: KEPT_SECONDS } as const] : [record];
     this.#runtime.background(access.write(writes).then(() => {}));
   }
 
-  #count(name: StatisticsName, change: (counts: Counts) => void): void {
+  #countersFor(name: StatisticsName): { readonly total: Counts; readonly hour: Counts } {
     const hourNumber = Math.floor(this.#runtime.now() / HOUR_MS);
     if (hourNumber !== this.#hourNumber) {
       // What the last hour's end counted since its last flush is left behind; at most a minute's worth.
       this.#hourNumber = hourNumber;
-      this.#hour.clear();
+      for (const counters of this.#counters.values()) counters.hour = noCounts();
     }
-    for (const counters of [this.#total, this.#hour]) {
-      let counts = counters.get(name);
-      if (counts === undefined) {
-        counts = noCounts();
-        counters.set(name, counts);
-      }
-      change(counts);
+    let counters = this.#counters.get(name);
+    if (counters === undefined) {
+      counters = { total: noCounts(), hour: noCounts() };
+      this.#counters.set(name, counters);
     }
+    return counters;
   }
 }
 
