@@ -4,7 +4,8 @@
  */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { duel, runScenario, scenario } from './interleavings.ts';
+import { runScenario } from './interleavings.ts';
+import { duel, scenario } from './scenarios.ts';
 import type { Sabotage } from './scheduled-redis.ts';
 
 const schedules = Number(process.env.FENCEPOST_SCHEDULES ?? 5_000);

@@ -1,8 +1,9 @@
 /** All conformance checks of the cache module; conformance.test.ts and conformance.deno.ts run them. */
 import { herds } from './herds.ts';
 import { invalidating } from './invalidating.ts';
+import { limits } from './limits.ts';
 import { reading } from './reading.ts';
 import { staleness } from './staleness.ts';
 import type { Check } from './workbench.ts';
 
-export const checks: readonly Check[] = [...reading, ...invalidating, ...herds, ...staleness];
+export const checks: readonly Check[] = [...reading, ...limits, ...invalidating, ...herds, ...staleness];

@@ -3,7 +3,8 @@
  * gateway that FENCEPOST_RIG names.
  */
 import * as fc from 'fast-check';
-import { runScenario, scenario } from '../interleavings.ts';
+import { runScenario } from '../interleavings.ts';
+import { scenario } from '../scenarios.ts';
 import { checks } from './checks.ts';
 import { type Rig, Workbench } from './workbench.ts';
 

@@ -1,0 +1,100 @@
+/**
+ * What can happen in one run of the interleaving property: actors with their actions, faults of the network, and the
+ * scheduler that orders them. interleavings.ts plays it.
+ */
+import * as fc from 'fast-check';
+import type { Fault } from './scheduled-redis.ts';
+
+/** Two keys of one entity, one of another entity of the same type, one of a type whose entity is the whole key. */
+export const KEYS = ['quota:org-1:a:x', 'quota:org-1:a:y', 'quota:org-2:a:x', 'cost:a:x'] as const;
+export type Key = (typeof KEYS)[number];
+
+// Most of what goes wrong needs several actors at one key of one isolate, so one of each is chosen more often.
+const [favourite] = KEYS;
+const key = fc.constantFrom<Key>(favourite, favourite, favourite, favourite, ...KEYS);
+const isolate = fc.constantFrom(0, 0, 1);
+const pause = fc.constantFrom(0, 0, 1, 3);
+
+/** What an actor does, after having let some steps of the others pass. */
+const action = fc.oneof(
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constant('getOrSet' as const),
+      key,
+      isolate,
+      ttl: fc.constantFrom(1, 60),
+      pause,
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('stale' as const), key, isolate, pause }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant('getOrSetMany' as const),
+      keys: fc.uniqueArray(key, { minLength: 2 }),
+      isolate,
+      pause,
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('get, load, set' as const), key, isolate, pause }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ kind: fc.constant('begin, load, set' as const), key, isolate, pause }),
+  },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constant('write' as const),
+      key,
+      reach: fc.constantFrom('key' as const, 'group' as const, 'type' as const, 'all' as const),
+      pause,
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('evict' as const), nth: fc.nat(12), pause }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant('time passes' as const),
+      milliseconds: fc.constantFrom(20, 600, 2_000, 70_000),
+      pause,
+    }),
+  },
+);
+
+const scenarioOf = <T>(actions: fc.Arbitrary<T>, faults: readonly Fault[]) =>
+  fc.record({
+    scheduler: fc.scheduler(),
+    actors: fc.array(fc.array(actions, { minLength: 1, maxLength: 4 }), { minLength: 2, maxLength: 5 }),
+    faults: fc.array(fc.constantFrom(...faults), { maxLength: 12 }),
+    /** Without a heartbeat an epoch cannot be told, so either it may be evicted or `*` is written. */
+    heartbeatMayGo: fc.boolean(),
+  });
+
+const none: Fault[] = ['none', 'none', 'none', 'none'];
+
+/** Everything that can happen. */
+export const scenario = scenarioOf(action, [...none, 'lost request', 'lost reply', 'late request']);
+
+/** Readers and writers of one key and nothing else: where a cache that is built wrong is found out soonest. */
+export const duel: typeof scenario = scenarioOf(
+  fc.oneof(
+    fc.record({
+      kind: fc.constant('getOrSet' as const),
+      key: fc.constant<Key>(favourite),
+      isolate: fc.constantFrom(0, 1),
+      ttl: fc.constant(60),
+      pause: fc.constant(0),
+    }),
+    fc.record({
+      kind: fc.constant('write' as const),
+      key: fc.constant<Key>(favourite),
+      reach: fc.constantFrom('key' as const, 'all' as const),
+      pause: fc.constant(0),
+    }),
+  ),
+  ['none'],
+);
+
+export type Scenario = typeof scenario extends fc.Arbitrary<infer T> ? T : never;
+export type Action = Scenario['actors'][number][number];
