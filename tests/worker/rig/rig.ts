@@ -3,10 +3,14 @@
  * organisations of the reference table `quotas`, written by one statement each.
  */
 import pg from 'pg';
+import { vi } from 'vitest';
 import { type GatewayPart, startGateway } from '../../../local/gateway/gateway.ts';
 import { type RedisPart, startRedis } from '../../../local/parts/redis.ts';
 import { cloneDatabase } from '../../setup/database.ts';
 import { type FenceWatch, watchFences } from './fence-watch.ts';
+
+// Real servers and processes start inside these tests; a busy machine takes its time.
+vi.setConfig({ testTimeout: 120_000 });
 
 export const TOKEN = 'rig-token';
 
