@@ -7,6 +7,7 @@
  *
  * Connections to Postgres: one listens, one holds the locks, two drain, two are the queue's; six at most.
  */
+import { PROBE_KEY } from './apply/apply.ts';
 import { connectUpstash } from './apply/upstash.ts';
 import type { Configuration } from './configuration.ts';
 import type { Context } from './context.ts';
@@ -71,6 +72,7 @@ export async function startWorker(
       doorbell: bell.state,
       listening: bell.listening,
       heartbeatAgeMs: heartbeat.ageMs,
+      heartbeatFailure: heartbeat.failure,
       flow,
       stopping: stopping !== null,
       leaderAlive: () => leaderIsAlive(pool),
@@ -91,7 +93,7 @@ export async function startWorker(
   try {
     await checkOrWait(() => checkDatabase(configuration.databaseUrl), onTrouble);
     // A DEL of a key that never exists: the one right that the worker cannot do without.
-    await checkOrWait(() => cache.del([`${configuration.cachePrefix}fencepost:probe`]), onTrouble);
+    await checkOrWait(() => cache.del([`${configuration.cachePrefix}${PROBE_KEY}`]), onTrouble);
   } catch (error) {
     await Promise.allSettled([http.stop(), pool.end()]);
     throw error;

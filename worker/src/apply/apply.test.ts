@@ -47,7 +47,20 @@ describe('apply', () => {
         expect(redis.deleted).toContain(`app:fence:session:${target.split(':')[1]}`);
     }
     // Bisection, not one by one.
-    expect(redis.requests()).toBeLessThan(60);
+    expect(redis.requests()).toBeLessThan(100);
+  });
+
+  it('takes a server that refuses even the probe for one that is away, whatever its words', async () => {
+    const redis = refusing(() => true);
+    await expect(apply(parts(redis.cache), ['session:s1:state'])).rejects.toMatchObject({ course: 'wait' });
+    expect(redis.requests()).toBe(2);
+  });
+
+  it('gives a single target a last chance with the server that proved willing', async () => {
+    let refusals = 1;
+    const redis = refusing((key) => key.endsWith('s1:state') && refusals-- > 0);
+    expect((await apply(parts(redis.cache), ['session:s1:state'])).refused.size).toBe(0);
+    expect(redis.deleted).toContain('app:fence:session:s1');
   });
 
   it('rejects as a whole while Redis is away', async () => {

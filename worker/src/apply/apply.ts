@@ -26,6 +26,9 @@ export interface ApplyParts {
   startEpoch(): Promise<void>;
 }
 
+/** Never exists: deleting it is the one command that only a server in trouble refuses. */
+export const PROBE_KEY = 'fencepost:probe';
+
 /** More refusals than this in one batch are no matter of single targets: Redis is then as good as away. */
 const REFUSED_MOST = 64;
 
@@ -80,28 +83,67 @@ async function deleteKeys(
   keys: readonly string[],
   refused: Map<string, UpstashFailure>,
 ): Promise<number> {
-  const physical = parts.prefix === '' ? keys : keys.map((key) => parts.prefix + key);
   try {
-    const groups = splitKeys(physical);
-    if (groups.length === 1 && groups[0] !== undefined) await parts.cache.del(groups[0]);
-    else await Promise.all(groups.map((group) => parts.cache.del(group)));
-    return keys.length;
+    return await deleteAll(parts, keys);
   } catch (error) {
     const failure = classify(error);
     if (failure.course === 'wait') throw failure;
-    if (refused.size >= REFUSED_MOST) {
-      throw new UpstashFailure(failure.code, failure.message, 'wait', failure.exitCode);
-    }
-    if (targets.length <= 1) {
-      for (const target of targets) refused.set(target, failure);
-      return 0;
-    }
-    // Half by half until the one that Redis refuses stands alone: 2·log2(n) requests for one culprit.
+    await proveWilling(parts, failure);
+    if (refused.size >= REFUSED_MOST) throw asAway(failure);
+    // Half by half until the one that Redis refuses stands alone: 4·log2(n) requests for one culprit.
     const middle = targets.length >> 1;
+    if (middle === 0) return await deleteOrRefuse(parts, targets, keys, refused);
     let deleted = 0;
     for (const half of [targets.slice(0, middle), targets.slice(middle)]) {
       deleted += await deleteKeys(parts, half, planOf(half).keys, refused);
     }
     return deleted;
   }
+}
+
+/** The last word on a single target: refused again by a server that has just proved willing, it is set aside. */
+async function deleteOrRefuse(
+  parts: ApplyParts,
+  targets: readonly string[],
+  keys: readonly string[],
+  refused: Map<string, UpstashFailure>,
+): Promise<number> {
+  try {
+    return await deleteAll(parts, keys);
+  } catch (error) {
+    const failure = classify(error);
+    if (failure.course === 'wait') throw failure;
+    for (const target of targets) refused.set(target, failure);
+    return 0;
+  }
+}
+
+async function deleteAll(parts: ApplyParts, keys: readonly string[]): Promise<number> {
+  const physical = parts.prefix === '' ? keys : keys.map((key) => parts.prefix + key);
+  const groups = splitKeys(physical);
+  if (groups.length === 1 && groups[0] !== undefined) await parts.cache.del(groups[0]);
+  else await Promise.all(groups.map((group) => parts.cache.del(group)));
+  return keys.length;
+}
+
+/**
+ * Whether a refusal is the command's own fault or the server's: a proxy whose Redis is away says `ERR …` as well. A
+ * server that refuses to delete a key that never exists is as good as away, whatever its words; the rows then stay.
+ */
+async function proveWilling(parts: ApplyParts, refusal: UpstashFailure): Promise<void> {
+  try {
+    await parts.cache.del([`${parts.prefix}${PROBE_KEY}`]);
+  } catch (error) {
+    const failure = classify(error);
+    throw failure.course === 'wait' ? failure : asAway(refusal);
+  }
+}
+
+function asAway(refusal: UpstashFailure): UpstashFailure {
+  return new UpstashFailure(
+    'UPSTASH_SERVER_ERROR',
+    'The server at UPSTASH_REDIS_REST_URL refuses every command: check that its Redis is up and that the token may write; trying again.',
+    'wait',
+    refusal.exitCode,
+  );
 }

@@ -137,7 +137,11 @@ function classifyReply(reply: string): UpstashFailure {
     );
   }
   if (/^ERR|^WRONGTYPE|^MOVED|syntax/i.test(reply)) {
-    return new UpstashFailure('UPSTASH_REFUSED', 'Redis refused a command for its own sake.', 'isolate');
+    return new UpstashFailure(
+      'UPSTASH_REFUSED',
+      'Redis refuses to delete the keys of a target: it is tried again apart from the others and kept as a dead letter; `fencepost status` shows it, `fencepost retry` puts it back to work.',
+      'isolate',
+    );
   }
   return new UpstashFailure(
     'UPSTASH_SERVER_ERROR',

@@ -1,7 +1,9 @@
 /**
  * The Redis side of `doctor`: reachable, allowed to write, not evicting what must stay, a heartbeat that beats.
  */
+
 import { HEARTBEAT_KEY } from '../../../supabase/functions/_shared/heartbeat.ts';
+import { PROBE_KEY } from '../apply/apply.ts';
 import type { CacheServer } from '../apply/upstash.ts';
 import type { Configuration } from '../configuration.ts';
 import { describe } from '../errors.ts';
@@ -37,7 +39,7 @@ export async function checkRedisSide(cache: CacheServer, configuration: Configur
 
 async function checkWriting(cache: CacheServer, prefix: string): Promise<Finding> {
   try {
-    await cache.del([`${prefix}fencepost:probe`]);
+    await cache.del([`${prefix}${PROBE_KEY}`]);
     return ok('redis may be written', 'the token may delete');
   } catch (error) {
     return fail(

@@ -134,25 +134,39 @@ export class Drain {
   }
 
   async #applyAndAcknowledge(rows: readonly OutboxRow[]): Promise<void> {
-    const { outbox, flow, onConfirmed, onWidened, confirmedOnce, setAside, sweep } = this.#parts;
-    const claimedAt = performance.now();
+    const { outbox, onWidened, setAside, sweep } = this.#parts;
     const targets = distinctTargets(rows);
-    const { refused, sweeps, keys } = await apply(this.#parts, targets);
-    const applyMs = performance.now() - claimedAt;
-    const others = new Set([...refused.keys(), ...sweeps]);
-    const confirmed = others.size === 0 ? rows : rows.filter((row) => !others.has(row.target));
-
-    flow.confirmed(oldest(rows) + applyMs);
-    onConfirmed({ rows: confirmed, targets: targets.length - others.size, keys, applyMs });
+    const { refused, sweeps, confirmed, others } = await this.#applyRows(rows, targets);
     for (const row of rows) if (row.error !== null) onWidened(row);
-    await confirmedOnce(targets);
     this.#due(await outbox.acknowledge(confirmed));
-    if (others.size === 0) return;
+    if (others.length === 0) return;
 
     // These come last, so that they never hold up what Redis has taken.
     for (const [target, failure] of refused) await setAside(target, failure);
     for (const target of sweeps) await sweep(target);
-    this.#due(await outbox.acknowledge(rows.filter((row) => others.has(row.target))));
+    this.#due(await outbox.acknowledge(others));
+  }
+
+  /** Applies the rows' targets and tells what Redis confirmed; `others` are the rows it did not: refused, or for a sweep. */
+  async #applyRows<Row extends ConfirmedBatch['rows'][number]>(
+    rows: readonly Row[],
+    targets: readonly string[],
+  ) {
+    const { flow, onConfirmed, confirmedOnce } = this.#parts;
+    const claimedAt = performance.now();
+    const { refused, sweeps, keys } = await apply(this.#parts, targets);
+    const applyMs = performance.now() - claimedAt;
+    const unconfirmed = new Set([...refused.keys(), ...sweeps]);
+    const confirmed = unconfirmed.size === 0 ? rows : rows.filter((row) => !unconfirmed.has(row.target));
+    const others = unconfirmed.size === 0 ? [] : rows.filter((row) => unconfirmed.has(row.target));
+    if (confirmed.length > 0) {
+      flow.confirmed(oldest(confirmed) + applyMs);
+      onConfirmed({ rows: confirmed, targets: targets.length - unconfirmed.size, keys, applyMs });
+      await confirmedOnce(
+        unconfirmed.size === 0 ? targets : targets.filter((target) => !unconfirmed.has(target)),
+      );
+    }
+    return { refused, sweeps, confirmed, others };
   }
 
   /**
@@ -161,19 +175,16 @@ export class Drain {
    * @param told whether `#dueAt` is from after the last claim, which may have set targets aside without a word
    */
   async #runDue(told: boolean): Promise<number> {
-    const { outbox, onConfirmed, setAside, sweep } = this.#parts;
+    const { outbox, setAside, sweep } = this.#parts;
     let count = 0;
     if (!told) this.#due(await outbox.nextDue());
     while (!this.#abandoned && this.#dueAt !== null && this.#dueAt <= performance.now()) {
       const due = await outbox.due(DUE_TARGETS);
       this.#due(await outbox.nextDue());
       if (due.length === 0) break;
-      const claimedAt = performance.now();
+      const rows = due.map(asUpdate);
       const targets = due.map((row) => row.target);
-      const { refused, sweeps, keys } = await apply(this.#parts, targets);
-      const applyMs = performance.now() - claimedAt;
-      onConfirmed({ rows: due.map(asUpdate), targets: targets.length, keys, applyMs });
-      await this.#parts.confirmedOnce(targets);
+      const { refused, sweeps } = await this.#applyRows(rows, targets);
       for (const [target, failure] of refused) await setAside(target, failure);
       for (const target of sweeps) await sweep(target);
       await outbox.settle(targets);
@@ -212,7 +223,7 @@ function distinctTargets(rows: readonly OutboxRow[]): string[] {
   return [...new Set(rows.map((row) => row.target))];
 }
 
-function oldest(rows: readonly OutboxRow[]): number {
+function oldest(rows: readonly Pick<OutboxRow, 'ageMs'>[]): number {
   let most = 0;
   for (const row of rows) if (row.ageMs > most) most = row.ageMs;
   return most;

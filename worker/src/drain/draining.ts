@@ -108,8 +108,9 @@ export function createDraining(context: Context, heartbeat: Heartbeat, queue: Qu
         return drain.failed(error);
       }
       const outcome = await drain.untilEmpty();
-      if (outcome.retryInMs === null) trouble.over();
-      else backlogChecked = false;
+      // An outbox that was empty says nothing of Redis; a beat that failed does.
+      if (outcome.retryInMs !== null) backlogChecked = false;
+      else if (heartbeat.failure === null) trouble.over();
       heartbeat.poke();
       return outcome;
     },

@@ -40,6 +40,7 @@ export class Heartbeat {
   #epoch: string | null = null;
   #dueAt = 0;
   #confirmedAt: number | null = null;
+  #failure: WorkerError | null = null;
   /** Beats and new epochs happen one after the other. */
   #last: Promise<void> = Promise.resolve();
   #beating = false;
@@ -53,6 +54,11 @@ export class Heartbeat {
     return this.#confirmedAt === null ? null : performance.now() - this.#confirmedAt;
   }
 
+  /** Why the last beat was not confirmed; null when it was. An idle worker learns from its beats alone that Redis is away. */
+  get failure(): WorkerError | null {
+    return this.#failure;
+  }
+
   /** Called after every drain: beats when it is due and invalidations flow. Never rejects, never waits. */
   poke(): void {
     if (this.#beating || performance.now() < this.#dueAt || !this.#parts.flow.flowing) return;
@@ -63,7 +69,8 @@ export class Heartbeat {
       })
       .catch((error: unknown) => {
         this.#dueAt = performance.now() + RETRY_MS;
-        this.#parts.onTrouble(asWorkerError(error));
+        this.#failure = asWorkerError(error);
+        this.#parts.onTrouble(this.#failure);
       })
       .finally(() => {
         this.#beating = false;
@@ -82,6 +89,7 @@ export class Heartbeat {
   /** Forgets what was known of the epoch: leadership begins anew. */
   forget(): void {
     this.#epoch = null;
+    this.#failure = null;
     this.#dueAt = 0;
   }
 
@@ -100,7 +108,7 @@ export class Heartbeat {
         found === null ? 'the heartbeat was missing' : 'the heartbeat held a foreign epoch',
       );
     } else {
-      this.#confirmedAt = performance.now();
+      this.#confirmed();
     }
   }
 
@@ -114,8 +122,13 @@ export class Heartbeat {
       throw classify(error);
     }
     this.#epoch = epoch;
-    this.#confirmedAt = performance.now();
+    this.#confirmed();
     onNewEpoch(reason);
+  }
+
+  #confirmed(): void {
+    this.#confirmedAt = performance.now();
+    this.#failure = null;
   }
 
   #inLine(work: () => Promise<void>): Promise<void> {

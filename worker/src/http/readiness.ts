@@ -5,6 +5,7 @@
 import type { DoorbellState } from '../doorbell/doorbell.ts';
 import type { Role } from '../doorbell/leadership.ts';
 import type { Flow } from '../drain/flow.ts';
+import type { WorkerError } from '../errors.ts';
 
 export interface Readiness {
   readonly ready: boolean;
@@ -27,6 +28,8 @@ export interface ReadinessInput {
   readonly doorbell: DoorbellState | null;
   readonly listening: boolean;
   readonly heartbeatAgeMs: number | null;
+  /** Why the last beat was not confirmed. */
+  readonly heartbeatFailure: WorkerError | null;
   readonly flow: Flow;
   /** Asked only when following: whether the leader gives signs of life. */
   leaderAlive(): Promise<boolean>;
@@ -46,6 +49,8 @@ export async function readiness(input: ReadinessInput): Promise<Readiness> {
     else if (flow.silentMs === null) reasons.push('The outbox has not been seen empty yet.');
     else if (!flow.flowing)
       reasons.push(`Invalidations lag ${Math.round(flow.lagMs / 1000)} s behind their writes.`);
+    if (input.heartbeatFailure !== null && input.heartbeatFailure.message !== flow.failure?.message)
+      reasons.push(input.heartbeatFailure.message);
     if (heartbeatAgeMs === null) reasons.push('The heartbeat has not been confirmed yet.');
     else if (heartbeatAgeMs > HEARTBEAT_LATE_MS)
       reasons.push('The heartbeat is late: readers trust young entries only.');
