@@ -82,7 +82,7 @@ create table cache_invalidation.deferred (
 )
 with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false);
 
-create index deferred_due on cache_invalidation.deferred (due_at) where waiting or running;
+create index deferred_due on cache_invalidation.deferred (due_at);
 
 -- The cache's epoch: entries stored under another one are never a hit. Random, so that it cannot return by itself.
 create table cache_invalidation.epoch (

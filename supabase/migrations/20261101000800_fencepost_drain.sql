@@ -36,7 +36,7 @@ create function cache_invalidation.claim("position" text default null, max_rows 
 returns table (next_position text, drained boolean, xid xid8, id bigint, target text, watch_id integer, op "char", written_at timestamptz, error text)
 language plpgsql
 -- A plan made while the table was small must not be a sequential scan when it no longer is.
-set search_path = '' set enable_seqscan = off set enable_bitmapscan = off
+set search_path = '' set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -107,95 +107,113 @@ begin
 end
 $$;
 
+-- Removes rows of the outbox, gives how many. The rows are looked up one by one through the index, whatever the
+-- planner thinks of the table's size (it may have been empty when this session planned): OFFSET 0 keeps the order of the
+-- join, and the rows are then deleted by their place. A row that somebody else has deleted meanwhile is skipped.
+create function cache_invalidation.remove_rows(xids xid8[], ids bigint[]) returns bigint
+language plpgsql
+set search_path = '' set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  removed bigint;
+begin
+  delete from cache_invalidation.outbox as o
+    where o.ctid = any (array(
+      select found.ctid
+      from unnest(xids, ids) as a(xid, id)
+      cross join lateral (
+        select row_of.ctid from cache_invalidation.outbox as row_of where row_of.xid = a.xid and row_of.id = a.id offset 0
+      ) as found));
+  get diagnostics removed = row_count;
+  return removed;
+end
+$$;
+
 -- Takes claimed rows; moves those whose target ran less than min_interval ago into deferred, atomically, and gives the
 -- others, to be run now. The first event of a target runs at once.
 create function cache_invalidation.defer(page cache_invalidation.claimed[]) returns setof cache_invalidation.claimed
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set enable_seqscan = off set plan_cache_mode = force_generic_plan
 as $$
 declare
+  slow_watches integer[];
   resting text[];
 begin
-  if not exists (select from cache_invalidation.watches as w where w.min_interval is not null) then
-    return query select p.* from unnest(page) as p;
-    return;
+  slow_watches := array(select w.id from cache_invalidation.watches as w where w.min_interval is not null);
+  if slow_watches <> '{}' then
+    -- targets that must rest until due_at, or wait already, or are being run right now
+    resting := array(
+      select d.target from cache_invalidation.deferred as d
+      where d.target = any (array(select distinct p.target from unnest(page) as p where p.watch_id = any (slow_watches)))
+        and (d.due_at > clock_timestamp() or d.waiting or d.running));
   end if;
-  -- targets that must rest until due_at, or are being run right now
-  select array_agg(d.target) into resting
-    from cache_invalidation.deferred as d
-    where d.target in (
-        select p.target from unnest(page) as p
-        join cache_invalidation.watches as w on w.id = p.watch_id and w.min_interval is not null
-      )
-      and (d.due_at > clock_timestamp() or d.waiting or d.running);
-  if resting is null then
+  if resting is null or resting = '{}' then
     return query select p.* from unnest(page) as p;
     return;
   end if;
   -- One write for each target and interval, not for each event: an event for a target that waits already adds nothing.
   update cache_invalidation.deferred as d
-    set waiting = true, since = moved.since
-    from (
-      select p.target, min(p.written_at) as since from unnest(page) as p
-      join cache_invalidation.watches as w on w.id = p.watch_id and w.min_interval is not null
-      group by p.target
-    ) as moved
-    where d.target = moved.target and d.target = any (resting) and not d.waiting;
-  delete from cache_invalidation.outbox as o
-    using unnest(page) as p, cache_invalidation.watches as w
-    where o.xid = p.xid and o.id = p.id and w.id = p.watch_id and w.min_interval is not null and p.target = any (resting);
+    set waiting = true,
+      since = (select min(p.written_at) from unnest(page) as p where p.target = any (resting))
+    where d.target = any (resting) and not d.waiting;
+  perform cache_invalidation.remove_rows(array_agg(p.xid), array_agg(p.id))
+    from unnest(page) as p
+    where p.watch_id = any (slow_watches) and p.target = any (resting);
   return query
     select p.* from unnest(page) as p
-    left join cache_invalidation.watches as w on w.id = p.watch_id
-    where w.min_interval is null or p.target <> all (resting);
+    where p.watch_id is null or p.watch_id <> all (slow_watches) or p.target <> all (resting);
 end
+$$;
+
+-- Targets that have rested enough and had no event meanwhile need no memory: their next event runs at once.
+create function cache_invalidation.forget_rested() returns void
+language sql
+set search_path = '' set enable_seqscan = off
+as $$
+  delete from cache_invalidation.deferred as d
+    where d.due_at <= pg_catalog.clock_timestamp() and not d.waiting and not d.running
 $$;
 
 -- Removes rows whose targets Redis has confirmed as deleted. Takes the rows' xid and id, pairwise; gives how many rows
--- were removed. Targets with a min_interval rest from now on.
+-- were removed. Targets with a min_interval rest from now on, in the same transaction.
 create function cache_invalidation.acknowledge(xids xid8[], ids bigint[]) returns bigint
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
 as $$
-declare
-  removed bigint;
 begin
-  with gone as (
-    delete from cache_invalidation.outbox as o
-    using unnest(xids, ids) as a(xid, id)
-    where o.xid = a.xid and o.id = a.id
-    returning o.target, o.watch_id
-  ), rested as (
+  if exists (select from cache_invalidation.watches as w where w.min_interval is not null) then
     insert into cache_invalidation.deferred as d (target, watch_id, due_at)
-    select g.target, min(g.watch_id), clock_timestamp() + max(w.min_interval)
-    from gone as g
-    join cache_invalidation.watches as w on w.id = g.watch_id and w.min_interval is not null
-    group by g.target
-    on conflict (target) do update set due_at = excluded.due_at, watch_id = excluded.watch_id
-  )
-  select count(*) into removed from gone;
-  return removed;
+      select confirmed.target, min(confirmed.watch_id), clock_timestamp() + max(w.min_interval)
+      from unnest(xids, ids) as a(xid, id)
+      cross join lateral (
+        select o.target, o.watch_id from cache_invalidation.outbox as o where o.xid = a.xid and o.id = a.id offset 0
+      ) as confirmed
+      join cache_invalidation.watches as w on w.id = confirmed.watch_id and w.min_interval is not null
+      group by confirmed.target
+      on conflict (target) do update set due_at = excluded.due_at, watch_id = excluded.watch_id;
+    perform cache_invalidation.forget_rested();
+  end if;
+  return cache_invalidation.remove_rows(xids, ids);
 end
 $$;
 
--- Deferred targets that are due; they are marked as running until settle(). Forgets targets that have rested enough.
+-- Deferred targets that are due; they are marked as running until settle().
 create function cache_invalidation.due(max_rows integer default 1000)
 returns table (target text, watch_id integer, since timestamptz)
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set enable_seqscan = off set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 begin
-  delete from cache_invalidation.deferred as d
-    where d.due_at <= clock_timestamp() and not d.waiting and not d.running;
+  perform cache_invalidation.forget_rested();
   return query
     update cache_invalidation.deferred as d set running = true, waiting = false
-    where d.target in (
-      select ready.target from cache_invalidation.deferred as ready
-      where ready.waiting and not ready.running and ready.due_at <= clock_timestamp()
-      order by ready.due_at
-      limit max_rows
-    )
+    where d.target = any (array(
+        select ready.target from cache_invalidation.deferred as ready
+        where ready.waiting and not ready.running and ready.due_at <= clock_timestamp()
+        order by ready.due_at
+        limit max_rows
+      ))
     returning d.target, d.watch_id, d.since;
 end
 $$;
@@ -215,7 +233,7 @@ $$;
 -- When due() should be called next; null: not at all until a claim defers something.
 create function cache_invalidation.next_due() returns timestamptz
 language sql stable
-set search_path = '' set enable_seqscan = off
+set search_path = '' set enable_seqscan = off set plan_cache_mode = force_generic_plan
 as $$
   select min(d.due_at) from cache_invalidation.deferred as d where d.waiting and not d.running
 $$;

@@ -22,7 +22,7 @@ $$;
 -- Removes at most max_rows rows visible in the snapshot, gives how many.
 create function cache_invalidation.discard(snapshot pg_snapshot, max_rows integer default 50000) returns bigint
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set enable_seqscan = off set plan_cache_mode = force_generic_plan
 as $$
 declare
   removed bigint;

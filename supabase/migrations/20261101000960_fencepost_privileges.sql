@@ -31,6 +31,8 @@ grant select, update on cache_invalidation.epoch to fencepost_worker;
 grant execute on function
   cache_invalidation.claim(text, integer),
   cache_invalidation.defer(cache_invalidation.claimed[]),
+  cache_invalidation.remove_rows(xid8[], bigint[]),
+  cache_invalidation.forget_rested(),
   cache_invalidation.acknowledge(xid8[], bigint[]),
   cache_invalidation.due(integer),
   cache_invalidation.settle(text[]),
