@@ -69,6 +69,13 @@ describe('a worker whose Upstash fails', () => {
     ],
     ['fails inside', 500, '{"error":"internal error"}', 'UPSTASH_SERVER_ERROR'],
     ['is behind a proxy that fails', 502, '<html>Bad Gateway</html>', 'UPSTASH_SERVER_ERROR'],
+    [
+      'stands before a Redis that is away',
+      503,
+      '{"error":"ERR Redis is not reachable"}',
+      'UPSTASH_SERVER_ERROR',
+    ],
+    ['refuses everything in unknown words', 400, '{"error":"ERR not today"}', 'UPSTASH_SERVER_ERROR'],
     ['says 200 and an error', 200, '{"error":"ERR too many requests"}', 'UPSTASH_THROTTLED'],
     ['says 200 and nonsense', 200, '{"result":"OK"}', 'UPSTASH_BAD_ANSWER'],
     ['says 200 and nothing', 200, '{}', 'UPSTASH_BAD_ANSWER'],
