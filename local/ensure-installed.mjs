@@ -5,10 +5,12 @@
  *
  * Plain JavaScript on purpose, with Node's own modules only: it runs before anything is installed.
  */
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { accessSync, constants, mkdirSync, statSync } from 'node:fs';
+import { constants as system } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { isOrphaned, watchLineage } from './lineage.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
@@ -18,6 +20,9 @@ if (major < 20 || (major === 20 && minor < 19)) {
   );
   process.exit(1);
 }
+
+if (isOrphaned()) process.exit(128 + system.signals.SIGTERM);
+watchLineage();
 
 const modifiedAt = (path) => {
   try {
@@ -36,15 +41,35 @@ const modifiedAt = (path) => {
 if (modifiedAt('node_modules/.package-lock.json') < modifiedAt('package-lock.json')) {
   console.log('Installing packages (about a minute the first time) …');
   const npm = process.platform === 'win32' ? 'npm.cmd' : 'npm';
-  const install = spawnSync(npm, ['install', '--no-save', '--no-audit', '--no-fund', '--loglevel=error'], {
+  const status = await runToEnd(npm, ['install', '--no-save', '--no-audit', '--no-fund', '--loglevel=error']);
+  if (status !== 0) {
+    console.error('Installing the packages failed. Check the network, then run the command again.');
+    process.exit(status);
+  }
+}
+
+/** The exit code. A signal to this process, and the end of npm above, end the child, and with it this process. */
+async function runToEnd(file, parameters) {
+  const child = spawn(file, parameters, {
     cwd: root,
     stdio: ['ignore', 'inherit', 'inherit'],
     shell: process.platform === 'win32',
   });
-  if (install.status !== 0) {
-    console.error('Installing the packages failed. Check the network, then run the command again.');
-    process.exit(install.status ?? 1);
-  }
+  let endedBy;
+  const end = (signal) => {
+    endedBy ??= signal;
+    child.kill('SIGTERM');
+    setTimeout(() => child.kill('SIGKILL'), 2_000).unref();
+  };
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+  for (const signal of signals) process.on(signal, end);
+  const status = await new Promise((done) => {
+    child.once('error', () => done(1));
+    child.once('exit', (code) => done(code ?? 1));
+  });
+  if (endedBy !== undefined) process.exit(128 + system.signals[endedBy]);
+  for (const signal of signals) process.off(signal, end);
+  return status;
 }
 
 const script = process.argv[2];

@@ -9,12 +9,14 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { rename, writeFile } from 'node:fs/promises';
+import { constants } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseEnv } from 'node:util';
+import { isOrphaned, unwatchLineage } from './lineage.mjs';
 import { dismissWarden, guardFile, removeFile } from './parts/warden.ts';
 import { AlreadyRunning, takeLock } from './single-start.ts';
-import { type StackAddresses, startStack } from './stack.ts';
+import type { StackAddresses } from './stack.ts';
 import { findCommand } from './system-packages.ts';
 import { describeAddresses, tryItCommands } from './try-it.ts';
 
@@ -34,6 +36,9 @@ const PROJECT = ['DATABASE_URL', 'UPSTASH_REDIS_REST_URL', 'UPSTASH_REDIS_REST_T
 /** As the worker's own exit code for a configuration that does not fit. */
 const EXIT_CONFIGURATION = 78;
 
+// npm went while this was loading: nobody is left to start anything for. From here on the lineage's watch sees to it.
+if (isOrphaned()) process.exit(128 + constants.signals.SIGTERM);
+
 for (const [name, value] of Object.entries(dotEnv())) process.env[name] ??= value;
 const given = PROJECT.filter((name) => (process.env[name] ?? '').trim() !== '');
 if (given.length > 0) await runWorker();
@@ -49,6 +54,13 @@ async function runWorker(): Promise<void> {
     );
     process.exit(EXIT_CONFIGURATION);
   }
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => {
+      unwatchLineage();
+      // The worker listens too once it is loaded, and stops in order.
+      if (process.listenerCount(signal) === 1) process.exit(128 + constants.signals[signal]);
+    });
+  }
   process.argv.splice(2, process.argv.length, 'run');
   await import('../worker/src/cli.ts');
 }
@@ -57,7 +69,26 @@ function list(names: readonly string[]): string {
   return `${names.join(' and ')} ${names.length === 1 ? 'is' : 'are'}`;
 }
 
+/** The worker would refuse what is malformed, but after half the stack has started. @returns what it listens on */
+async function checkStackSettings(): Promise<number> {
+  const settings = passedOn(['PORT', 'LOG_LEVEL', 'CACHE_PREFIX']);
+  if (Object.values(settings).every((value) => value.trim() === '')) return PORTS.worker;
+  const { readConfiguration } = await import('../worker/src/configuration.ts');
+  try {
+    return readConfiguration({
+      DATABASE_URL: 'postgresql://127.0.0.1/postgres',
+      UPSTASH_REDIS_REST_URL: 'http://127.0.0.1',
+      UPSTASH_REDIS_REST_TOKEN: 'none',
+      ...settings,
+    }).port;
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : String(error));
+    process.exit(EXIT_CONFIGURATION);
+  }
+}
+
 async function runStack(): Promise<void> {
+  const workerPort = await checkStackSettings();
   const startedAt = performance.now();
   const seconds = (milliseconds: number) => `${(milliseconds / 1000).toFixed(1)} s`;
   let stop: () => Promise<unknown> = () => Promise.resolve();
@@ -70,6 +101,7 @@ async function runStack(): Promise<void> {
       process.exit(exitCode);
     }
     leaving = true;
+    unwatchLineage();
     if (reason !== '') console.log(`\n${reason}`);
     await Promise.race([stop(), new Promise((resolve) => setTimeout(resolve, ORDERLY_MS))]);
     await dismissWarden({ seal: true });
@@ -78,7 +110,6 @@ async function runStack(): Promise<void> {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => void leave('Stopping …', 0));
   }
-  leaveWithNpm(() => void leave('npm has ended. Stopping …', 0));
   // A closed pipe (`npm start | head`) must not keep the stack from stopping in order.
   process.stdout.on('error', () => void leave('', 0));
 
@@ -86,10 +117,14 @@ async function runStack(): Promise<void> {
     const lock = await takeLock(localFolder);
     stop = () => lock.release();
     console.log(
-      'Fencepost: starting a complete local stack. (To run the worker against your own project, see .env.example.)\n',
+      'Fencepost: starting a complete local stack. (To run the worker against your own project, see .env.example.)\n\n' +
+        '  Starting Postgres and Redis …',
     );
+    // Loaded only now: it takes as long as a part, and the line above says what is going on.
+    const { startStack } = await import('./stack.ts');
+    if (leaving) return;
     const stack = await startStack({
-      ports: { ...PORTS, ...(Number(process.env.PORT) > 0 ? { worker: Number(process.env.PORT) } : {}) },
+      ports: { ...PORTS, worker: workerPort },
       environment: passedOn(['CACHE_PREFIX', 'LOG_LEVEL', 'TZ', 'NO_COLOR']),
       onReady: (part, milliseconds) => console.log(`  ${part.padEnd(16)} ready in ${seconds(milliseconds)}`),
       onNotice: (line) => {
@@ -134,35 +169,6 @@ async function writeStackFile(addresses: StackAddresses): Promise<void> {
   guardFile(stackFile, addresses.upstashToken);
   await writeFile(draft, `${JSON.stringify(addresses, null, 2)}\n`, { mode: 0o600 });
   await rename(draft, stackFile);
-}
-
-/**
- * When npm is killed nobody tells this process. It has another parent then, or the shell between has one: npm runs scripts
- * with `sh -c`, and not every shell replaces itself by its only command.
- */
-function leaveWithNpm(action: () => void): void {
-  if (process.env.npm_lifecycle_event === undefined) return;
-  const lineage = () => {
-    const parent = processStatus(process.ppid);
-    return parent?.name === 'sh' ? `${process.ppid} ${parent.parent}` : String(process.ppid);
-  };
-  const born = lineage();
-  const watch = setInterval(() => {
-    if (lineage() === born) return;
-    clearInterval(watch);
-    action();
-  }, 250);
-  watch.unref();
-}
-
-/** Name and parent of a process; undefined where there is no /proc. */
-function processStatus(pid: number): { name: string; parent: string } | undefined {
-  try {
-    const match = /^\d+ \((.*)\) \S (\d+)/s.exec(readFileSync(`/proc/${pid}/stat`, 'utf8'));
-    return match === null ? undefined : { name: match[1] ?? '', parent: match[2] ?? '' };
-  } catch {
-    return undefined;
-  }
 }
 
 function dotEnv(): Record<string, string> {

@@ -3,7 +3,7 @@
  * of these ends no process, no listening port, no temporary folder and no file of it may be left.
  */
 import { execFile } from 'node:child_process';
-import { chmod, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -46,10 +46,14 @@ async function scratchFolder(): Promise<string> {
   return folder;
 }
 
-async function npmStart(environment: Record<string, string> = {}, local?: string): Promise<Start> {
+async function npmStart(
+  environment: Record<string, string> = {},
+  local?: string,
+  folder = repository,
+): Promise<Start> {
   const temporary = await scratchFolder();
   const child = execa('npm', ['start'], {
-    cwd: repository,
+    cwd: folder,
     detached: true,
     reject: false,
     all: true,
@@ -165,6 +169,42 @@ async function expectNothingLeft(start: Start, end: () => void, stack?: StackAdd
     expect([url, await listens(url)]).toEqual([url, false]);
 }
 
+/** Everything that was started with the start's environment, whoever its parent is by now: number and command. */
+async function family(start: Start): Promise<{ pid: number; command: string }[]> {
+  const { stdout } = await run('ps', ['axeww', '-o', 'pid=,command='], { maxBuffer: 64 * 1024 * 1024 });
+  return stdout
+    .split('\n')
+    .filter((line) => line.includes(start.temporary))
+    .map((line) => /^\s*(\d+) (.*)$/.exec(line))
+    .map((match) => ({ pid: Number(match?.[1]), command: match?.[2] ?? '' }));
+}
+
+/** Waits until a command of the start's process tree runs. */
+async function runs(start: Start, command: RegExp): Promise<void> {
+  const commands = async () => {
+    const pids = await start.processes();
+    return (await run('ps', ['-o', 'args=', '-p', pids.join(',')])).stdout;
+  };
+  await expect.poll(commands, { timeout: 30_000, interval: 20 }).toMatch(new RegExp(command.source, 'm'));
+}
+
+/** Ends npm, and npm alone, with SIGTERM. */
+async function expectNobodyLeft(start: Start): Promise<void> {
+  expect(await family(start)).not.toEqual([]);
+  cleanups.push(async () => {
+    // Only after a failed expectation is anything of this left.
+    for (const { pid } of await family(start)) kill(pid, 'SIGKILL');
+  });
+  kill(start.npm, 'SIGTERM');
+  await expect
+    .poll(async () => (await family(start)).map(({ command }) => command.slice(0, 80)), {
+      timeout: STOP_MS,
+      interval: 50,
+    })
+    .toEqual([]);
+  expect(start.output()).not.toMatch(/Ready in/);
+}
+
 describe('a local stack', () => {
   test('boots beside taken ports, shows what it promises, and ends with SIGTERM to npm', {
     timeout: 120_000,
@@ -243,15 +283,78 @@ describe('a local stack', () => {
     await expectNothingLeft(again, () => kill(-again.npm, 'SIGKILL'), await readStack(again));
   });
 
+  test.each([
+    ['npm has spoken, the script may not exist yet', (start: Start) => start.says(/ensure-installed/)],
+    [
+      'the script exists and has not said a word',
+      (start: Start) => runs(start, /^node local.ensure-installed/),
+    ],
+    ['the script has said its first words', (start: Start) => start.says(/complete local stack/)],
+    ['the first part is on its way', (start: Start) => runs(start, /warden-process/)],
+  ])(
+    'SIGTERM to npm alone, when %s: nothing goes on without it',
+    { timeout: 60_000 },
+    async (_when, moment) => {
+      const start = await npmStart();
+      await moment(start);
+      await expectNobodyLeft(start);
+      const left = await readdir(start.temporary, { recursive: true });
+      expect(left.filter((name) => name !== 'local')).toEqual([]);
+    },
+  );
+
+  test('SIGTERM to npm alone ends the installation of packages', { timeout: 60_000 }, async () => {
+    const clone = await scratchFolder();
+    const programs = join(clone, 'node_modules/.bin');
+    await mkdir(join(clone, 'local'));
+    await mkdir(programs, { recursive: true });
+    for (const file of [
+      'package.json',
+      'package-lock.json',
+      'local/ensure-installed.mjs',
+      'local/lineage.mjs',
+    ])
+      await copyFile(join(repository, file), join(clone, file));
+    // Stands in for a network that does not answer; npm puts this folder in front of PATH for its scripts.
+    await writeFile(join(programs, 'npm'), '#!/bin/sh\necho installing for ever\nexec sleep 600\n', {
+      mode: 0o755,
+    });
+    const start = await npmStart({}, undefined, clone);
+    await start.says(/installing for ever/);
+    await expectNobodyLeft(start);
+  });
+
   test('a part that does not start stops the others, with its own explanation', {
     timeout: 60_000,
   }, async () => {
-    const start = await npmStart({ LOG_LEVEL: 'chatty' });
+    const programs = await scratchFolder();
+    const broken = '#!/bin/sh\necho "Fatal: out of order" >&2\nexit 1\n';
+    await writeFile(join(programs, 'redis-server'), broken, { mode: 0o755 });
+    const start = await npmStart({ PATH: `${programs}:${process.env.PATH}` });
     expect(await start.ended).toBe(1);
-    expect(start.output()).toMatch(/LOG_LEVEL must be one of/);
+    expect(start.output()).toMatch(/out of order/);
+    expect(start.output()).toMatch(/everything is stopped again/);
     expect(await readdir(start.temporary)).toEqual(['local']);
     expect(await readdir(start.local)).toEqual([]);
   });
+
+  test.each([
+    [{ LOG_LEVEL: 'chatty' }, ['LOG_LEVEL must be one of']],
+    [{ PORT: '80x' }, ['PORT ']],
+    [{ PORT: '70000', LOG_LEVEL: 'chatty' }, ['PORT ', 'LOG_LEVEL ']],
+  ])(
+    'with %j: one clear error, and nothing is started',
+    { timeout: 60_000 },
+    async (environment, problems) => {
+      const start = await npmStart(environment);
+      expect(await start.ended).toBe(78);
+      const said = start.output();
+      expect(said.match(/^The configuration has /gm)).toHaveLength(1);
+      for (const problem of problems) expect(said).toContain(`\n  ${problem}`);
+      expect(said).not.toMatch(/starting|^\s+at /im);
+      expect(await readdir(start.temporary)).toEqual([]);
+    },
+  );
 });
 
 describe('a project in the environment', () => {
