@@ -72,7 +72,7 @@ describe('what no waiting mends ends the worker with one sentence', () => {
       url.pathname = '/bare';
       const { code, text } = await refusal(rig.environment({ DATABASE_URL: url.href }));
       expect(code).toBe(78);
-      expect(text).toContain('lacks Fencepost\'s migrations: run "supabase db push');
+      expect(text).toContain('lacks Fencepost\'s migrations: run "npx supabase db push');
     } finally {
       await rig.sql.query('drop database bare with (force)');
     }

@@ -3,6 +3,7 @@
  * validated as a whole: one report names every problem at once, each with its remedy. No value of a secret is ever
  * repeated in a message.
  */
+import { accessSync, constants } from 'node:fs';
 import { z } from 'zod';
 import { WorkerError } from './errors.ts';
 import { ExitCode } from './exit-codes.ts';
@@ -56,6 +57,15 @@ const databaseUrl = z
         context,
         'points at port 6543, the transaction pooler, where LISTEN is lost silently: use the direct connection or the session pooler, port 5432',
       );
+    }
+    for (const name of ['sslrootcert', 'sslcert', 'sslkey']) {
+      const file = url?.searchParams.get(name);
+      if (file && !isReadable(file)) {
+        problem(
+          context,
+          `names a file in ${name} that cannot be read: correct its path, or take ${name} out`,
+        );
+      }
     }
   });
 
@@ -165,6 +175,15 @@ function parseUrl(text: string): URL | null {
     return new URL(text);
   } catch {
     return null;
+  }
+}
+
+function isReadable(file: string): boolean {
+  try {
+    accessSync(file, constants.R_OK);
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -44,7 +44,7 @@ export function explainDatabaseError(error: unknown, url: string): WorkerError {
     case '42883':
       return say(
         'DATABASE_NOT_MIGRATED',
-        `The database at ${place} lacks Fencepost's migrations: run "supabase db push --remote=$DATABASE_URL --yes" in the repository.`,
+        `The database at ${place} lacks Fencepost's migrations: run "npx supabase db push --remote=<DATABASE_URL> --yes" in the repository.`,
         ExitCode.configuration,
       );
     case '42501':
@@ -98,12 +98,14 @@ export function explainDatabaseError(error: unknown, url: string): WorkerError {
       ExitCode.configuration,
     );
   }
-  if (/terminated|ECONNRESET|EPIPE|Connection (ended|error)|not queryable|closed/i.test(`${text} ${code}`)) {
+  if (
+    /terminated|broke|ECONNRESET|EPIPE|Connection (ended|error)|not queryable|closed/i.test(`${text} ${code}`)
+  ) {
     return say('DATABASE_UNREACHABLE', `The connection to the database at ${place} broke: connecting again.`);
   }
   return say(
     'DATABASE_FAILED',
-    `The database at ${place} reported: ${text}${code === '' ? '' : ` (${code})`}.`,
+    `The database at ${place} reported: ${text.replace(/\.$/, '')}${code === '' ? '' : ` (${code})`}. If it lasts, look at the database's log and run "npx fencepost doctor".`,
   );
 }
 

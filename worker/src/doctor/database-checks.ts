@@ -88,7 +88,7 @@ async function checkQueue(pool: pg.Pool, configuration: Configuration): Promise<
     return fail(
       'queue',
       'the schema cache_invalidation_queue is missing',
-      'Apply all migrations: supabase db push --remote=$DATABASE_URL --yes',
+      'Apply all migrations: npx supabase db push --remote=<DATABASE_URL> --yes',
     );
   }
   return rows[0].usable
