@@ -40,10 +40,10 @@ create table public.quotas (
   -- Tokens used in the running period, kept by record_usage().
   used bigint not null default 0 check (used between 0 and 9007199254740991),
   period text not null default 'month' check (period in ('hour', 'day', 'week', 'month')),
-  -- When the running period ends (UTC). From then on readers count `used` as 0; the next record_usage() writes that down.
+  -- When the running period ends (UTC); an infinite one would be no date in JSON. From then on readers count `used` as 0; the next record_usage() writes that down.
   resets_at timestamptz not null default (
     (date_trunc('month', now() at time zone 'utc') + interval '1 month') at time zone 'utc'
-  ),
+  ) check (isfinite(resets_at)),
   updated_at timestamptz not null default now(),
   check (provider is not null or model is null),
   unique nulls not distinct (org_id, provider, model)
@@ -69,11 +69,15 @@ create table public.model_prices (
   provider text not null,
   model text not null,
   -- List prices for a million tokens; null is not known, or not offered (an embedding has no output).
-  -- The upper bound also refuses NaN and Infinity, which numeric would accept and no arithmetic survives.
-  input_per_mtok numeric check (input_per_mtok >= 0 and input_per_mtok < 1000000),
-  cached_input_per_mtok numeric check (cached_input_per_mtok >= 0 and cached_input_per_mtok < 1000000),
-  output_per_mtok numeric check (output_per_mtok >= 0 and output_per_mtok < 1000000),
-  currency text not null default 'USD',
+  -- The upper bound also refuses NaN and Infinity, which numeric would accept and no arithmetic survives. More decimals than
+  -- 30 are a mistake, and more than the cost estimate reads.
+  input_per_mtok numeric check (input_per_mtok >= 0 and input_per_mtok < 1000000 and scale(input_per_mtok) <= 30),
+  cached_input_per_mtok numeric check (
+    cached_input_per_mtok >= 0 and cached_input_per_mtok < 1000000 and scale(cached_input_per_mtok) <= 30
+  ),
+  output_per_mtok numeric check (output_per_mtok >= 0 and output_per_mtok < 1000000 and scale(output_per_mtok) <= 30),
+  -- Costs are summed without looking at the currency, and summaries call the sum US dollars.
+  currency text not null default 'USD' check (currency = 'USD'),
   -- Where the figures were read, and when.
   source text,
   checked_on date,
@@ -84,16 +88,16 @@ create table public.model_prices (
 comment on table public.model_prices is 'List prices of language models, the same for every tenant.';
 
 create table public.usage_events (
-  id bigint generated always as identity primary key,
+  id text primary key default gen_random_uuid()::text,
   org_id text not null,
   user_id text,
   provider text,
   model text,
   requests integer not null default 1 check (requests >= 0),
-  -- All input tokens; of these, cached_tokens were read from the provider's prompt cache.
-  input_tokens bigint not null default 0 check (input_tokens >= 0),
-  cached_tokens bigint not null default 0 check (cached_tokens >= 0),
-  output_tokens bigint not null default 0 check (output_tokens >= 0),
+  -- All input tokens; of these, cached_tokens were read from the provider's prompt cache. Bounded as quotas.used is.
+  input_tokens bigint not null default 0 check (input_tokens between 0 and 9007199254740991),
+  cached_tokens bigint not null default 0 check (cached_tokens between 0 and 9007199254740991),
+  output_tokens bigint not null default 0 check (output_tokens between 0 and 9007199254740991),
   -- What the tokens cost by the prices of that moment; null where no price was known.
   cost numeric check (cost >= 0 and cost < 1e15),
   occurred_at timestamptz not null default now(),

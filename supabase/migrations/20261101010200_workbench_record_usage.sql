@@ -12,7 +12,7 @@ create function public.record_usage(
   cached_tokens bigint default 0,
   user_id text default null,
   requests integer default 1
-) returns bigint
+) returns text
 language sql
 volatile
 security invoker
