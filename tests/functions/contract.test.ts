@@ -160,12 +160,30 @@ describe.each(Object.entries(cases))('%s', (name, list) => {
   it('refuses other methods, types and sizes', async () => {
     const put = await stack.call(name, {}, { ...member, method: 'PUT' });
     expect(put).toMatchObject({ status: 405, body: { code: 'METHOD_NOT_ALLOWED' } });
-    expect(put.headers.get('allow')).toBe('GET, POST, OPTIONS');
-    const text = await fetch(`${stack.functions.url}/${name}`, { method: 'POST', body: 'x' });
+    expect(put.headers.get('allow')).toBe('GET, HEAD, POST, OPTIONS');
+    const text = await fetch(`${stack.functions.url}/${name}`, {
+      method: 'POST',
+      body: 'x',
+      headers: { authorization: `Bearer ${stack.tokens.member}` },
+    });
     expect(text.status).toBe(415);
     const large = await stack.call(name, { org: 'x'.repeat(20_000) }, { ...member, method: 'POST' });
     expect(large.status).toBe(413);
     expectDocumented(name, 'POST', large);
+  });
+
+  it('answers HEAD as GET, without a body, and a POST without a body as one without parameters', async () => {
+    const [asked] = list;
+    const options = { ...member, ...asked?.options };
+    const head = await stack.call(name, good[name], { ...options, method: 'HEAD' });
+    expect([head.status, head.text]).toEqual([200, '']);
+    expect(root.paths?.[`/${name}`]?.head?.responses?.['200']).toBeDefined();
+    const post = await fetch(`${stack.functions.url}/${name}`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${stack.tokens.member}` },
+    });
+    const needsBody = root.paths?.[`/${name}`]?.post?.requestBody?.required as unknown;
+    expect([name, post.status]).toEqual([name, needsBody ? 400 : 200]);
   });
 });
 

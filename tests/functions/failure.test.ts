@@ -168,13 +168,14 @@ describe('when parts go away', () => {
 
 describe('what the API in front of the database says', () => {
   let api: Server;
-  let reply: { status: number; headers?: Record<string, string>; body: string };
+  let reply: { status: number; headers?: Record<string, string>; body: string } | 'silence';
   let functions: Awaited<ReturnType<typeof startFunctions>>;
   let token: string;
 
   // A stand-in, because no real part can be made to throttle or to talk nonsense on demand.
   beforeAll(async () => {
     api = createServer((_request, response) => {
+      if (reply === 'silence') return;
       response.writeHead(reply.status, { 'content-type': 'application/json', ...reply.headers });
       response.end(reply.body);
     });
@@ -183,11 +184,18 @@ describe('what the API in front of the database says', () => {
     const tokens = await tokensFor(JWT_SECRET, apiUrl);
     token = tokens.member ?? '';
     functions = await startFunctions({
-      environment: { SUPABASE_URL: apiUrl, SUPABASE_ANON_KEY: 'anon', FENCEPOST_JWT_SECRET: JWT_SECRET },
+      environment: {
+        SUPABASE_URL: apiUrl,
+        SUPABASE_ANON_KEY: 'anon',
+        FENCEPOST_JWT_SECRET: JWT_SECRET,
+        // Longer than any test may take.
+        FENCEPOST_DATABASE_TIMEOUT_MS: '600000',
+      },
     });
   });
   afterAll(async () => {
     await functions?.stop();
+    api.closeAllConnections();
     await new Promise((resolve) => api.close(resolve));
   });
 
@@ -228,5 +236,16 @@ describe('what the API in front of the database says', () => {
       status: 503,
       body: { status: 'unhealthy', database: { connected: false } },
     });
+  });
+
+  it('does not wait for a silent database as long as a load would', async () => {
+    reply = 'silence';
+    // What was found out a moment ago counts for a second.
+    await expect
+      .poll(() => ask('health-check'), { timeout: 20_000 })
+      .toMatchObject({
+        status: 503,
+        body: { status: 'unhealthy', database: { connected: false, latencyMs: null } },
+      });
   });
 });

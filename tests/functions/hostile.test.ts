@@ -67,6 +67,7 @@ describe('bodies', () => {
     ['deep objects', '{"a":'.repeat(3_000)],
     ['a deep value', `{"org":${'['.repeat(8_000)}${']'.repeat(8_000)}}`],
     ['a megabyte', `{"org":"${'x'.repeat(1_000_000)}"}`],
+    ['a string without an end', `"${'\\"'.repeat(8_190)}`],
     ['an array', '[{"org":"org-acme"}]'],
     ['wrong types', '{"org":{"$ne":null},"provider":"openai","model":"gpt-5-mini"}'],
     ['numbers as names', '{"org":1,"provider":2,"model":3}'],

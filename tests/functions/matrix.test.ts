@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CALLERS, type CallerName, USERS } from './setup/callers.ts';
-import { type FunctionStack, type Parameters, startFunctionStack } from './setup/stack.ts';
+import { type Called, type FunctionStack, type Parameters, startFunctionStack } from './setup/stack.ts';
 
 let stack: FunctionStack;
 
@@ -109,6 +109,7 @@ describe.each(ENDPOINTS)('$name', (endpoint) => {
       // Not even whether something is cached may show.
       expect(onHit.body).toEqual(onMiss.body);
       expect(onHit.headers.get('x-cache')).toBe(onMiss.headers.get('x-cache'));
+      expect(timedParts(onHit)).toEqual(timedParts(onMiss));
     }
   });
 
@@ -136,6 +137,11 @@ describe.each(ENDPOINTS)('$name', (endpoint) => {
     }
   });
 });
+
+/** The parts that `server-timing` names, in its order. */
+function timedParts(called: Called): string[] {
+  return (called.headers.get('server-timing') ?? '').split(', ').map((part) => part.replace(/;.*/, ''));
+}
 
 it('covers callers on both sides of every policy, so that no verdict is vacuous', async () => {
   for (const endpoint of ENDPOINTS) {

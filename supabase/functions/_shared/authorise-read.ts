@@ -100,28 +100,24 @@ export async function readOwn<T extends object>(
   const outcomes = new Outcomes();
   const ask = async () =>
     (await timing.measure('db', () => context.database.ask(caller, question))) as T | null;
-  try {
-    const row = await timing.measure('read', () =>
-      cache.getOrSet<T | null>(
-        key,
-        async () => {
-          const loaded = await ask();
-          if (loaded === null && !options.storeAbsence) throw new NothingToStore();
-          return loaded;
-        },
-        undefined,
-        outcomes.options(caller),
-      ),
-    );
-    if (row === null || caller.kind === 'service' || options.isOwn(row))
-      return { value: row, cache: outcomes.header() };
-  } catch (error) {
-    if (error instanceof NothingToStore) return { value: null, cache: outcomes.header() };
-    throw error;
-  }
-  // Cached, but someone else's. The database is asked as if nothing were cached, so that neither the answer nor the time it
-  // takes tells a stranger that the row exists.
-  return { value: await ask(), cache: 'MISS' };
+  const load = async () => {
+    const loaded = await ask();
+    if (loaded === null && !options.storeAbsence) throw new NothingToStore();
+    return loaded;
+  };
+  return timing.measure('read', async () => {
+    try {
+      const row = await cache.getOrSet<T | null>(key, load, undefined, outcomes.options(caller));
+      if (row === null || caller.kind === 'service' || options.isOwn(row))
+        return { value: row, cache: outcomes.header() };
+    } catch (error) {
+      if (error instanceof NothingToStore) return { value: null, cache: outcomes.header() };
+      throw error;
+    }
+    // Cached, but someone else's. The database is asked as if nothing were cached, so that a stranger gets the same answer and
+    // the same headers as where nothing is. (How long it takes still differs by the round trips of a fence.)
+    return { value: await ask(), cache: 'MISS' };
+  });
 }
 
 /** An answer that is the same for every signed-in caller. @param load answers null where there is none; that is kept briefly. */

@@ -116,6 +116,12 @@ describe('whom it lets in', () => {
   });
 });
 
+it.each(['{}', 'null', '"keys"', 'not JSON'])('says that SUPABASE_JWKS=%s is no key set', (inlineKeySet) => {
+  expect(() => createAuthenticate(settings({ inlineKeySet }))).toThrow(
+    expect.objectContaining({ code: 'MISCONFIGURED' }),
+  );
+});
+
 describe('whom it refuses', () => {
   it('nobody at all', async () => {
     expect(await refusal(new Request('http://functions.test'))).toMatchObject({

@@ -117,10 +117,12 @@ function createKeySet(settings: AuthSettings): JWTVerifyGetKey {
 function parseKeySet(text: string): JSONWebKeySet {
   try {
     const parsed: unknown = JSON.parse(text);
-    return (Array.isArray(parsed) ? { keys: parsed } : parsed) as JSONWebKeySet;
+    const keys: unknown = Array.isArray(parsed) ? parsed : (parsed as { keys?: unknown } | null)?.keys;
+    if (Array.isArray(keys)) return { keys };
   } catch {
-    throw new Problem('MISCONFIGURED', 'SUPABASE_JWKS must be a JSON Web Key Set.');
+    // Said below.
   }
+  throw new Problem('MISCONFIGURED', 'SUPABASE_JWKS must be a JSON Web Key Set.');
 }
 
 function presentedToken(request: Request): string {

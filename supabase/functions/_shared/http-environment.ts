@@ -59,8 +59,8 @@ export function readSettings(environment: Environment = processEnvironment()): F
     jwtSecret: present(environment.FENCEPOST_JWT_SECRET)[0],
     inlineKeySet: present(environment.SUPABASE_JWKS)[0],
     issuers: list(environment.FENCEPOST_JWT_ISSUER) ?? [`${supabaseUrl}/auth/v1`],
-    audience: environment.FENCEPOST_JWT_AUDIENCE || 'authenticated',
-    allowedOrigins: list(environment.FENCEPOST_ALLOWED_ORIGINS) ?? ['*'],
+    audience: environment.FENCEPOST_JWT_AUDIENCE?.trim() || 'authenticated',
+    allowedOrigins: origins(environment) ?? ['*'],
     databaseTimeoutMs: milliseconds(environment, 'FENCEPOST_DATABASE_TIMEOUT_MS', 10_000),
     cacheTimeoutMs: milliseconds(environment, 'FENCEPOST_CACHE_TIMEOUT_MS', 250),
   };
@@ -82,6 +82,11 @@ function list(value: string | undefined): string[] | undefined {
     .map((entry) => entry.trim())
     .filter((entry) => entry !== '');
   return entries.length === 0 ? undefined : entries;
+}
+
+/** Browsers send an origin without a trailing slash; people write it with one. */
+function origins(environment: Environment): string[] | undefined {
+  return list(environment.FENCEPOST_ALLOWED_ORIGINS)?.map((origin) => origin.replace(/\/$/, ''));
 }
 
 function baseUrl(value: string): string {

@@ -57,6 +57,7 @@ describe('parameters', () => {
 
   it('refuses a name given twice, in a query and in a body', async () => {
     expect(await problemOf(get('org=a&org=b'))).toMatchObject({ code: 'INVALID_PARAMETER', field: 'org' });
+    expect(await problemOf(get('%3Cb%3E=a&%3Cb%3E=b'))).toMatchObject({ field: 'unknown' });
     expect(await problemOf(post('{"org":"a","org":"b"}'))).toMatchObject({ code: 'INVALID_BODY' });
     // Spelt differently, the same name.
     expect(await problemOf(post('{"org":"a","\\u006frg":"b"}'))).toMatchObject({ code: 'INVALID_BODY' });
@@ -65,6 +66,18 @@ describe('parameters', () => {
   it('is not confused by brackets and colons inside strings', async () => {
     const parameters = await post('{"org":"{[:\\"]}:","model":"::"}');
     expect(parameters.identifier('org')).toBe('{[:"]}:');
+    const backslash = await post('{"org":"\\\\","model":"b"}');
+    expect(backslash.identifier('org')).toBe('\\');
+  });
+
+  it('counts names as JSON does, whatever stands in them', async () => {
+    const text = fc.string({ unit: fc.constantFrom('"', '\\', ':', '{', ']', 'a', '\u2028'), maxLength: 8 });
+    const flat = fc.dictionary(text, text, { maxKeys: 5 });
+    await fc.assert(
+      fc.asyncProperty(flat, async (object) => {
+        (await post(JSON.stringify(object))).allowOnly(Object.keys(object));
+      }),
+    );
   });
 
   it('refuses nesting of any depth without parsing it', async () => {
@@ -116,6 +129,20 @@ describe('parameters', () => {
       code: 'INVALID_PARAMETER',
       field: 'query',
     });
+  });
+
+  it('takes a POST with neither type nor body as one without parameters', async () => {
+    const parameters = await readParameters(new Request(url, { method: 'POST' }));
+    expect(() => parameters.allowOnly([])).not.toThrow();
+    const untyped = new Request(url, { method: 'POST', body: new TextEncoder().encode('{"org":"a"}') });
+    expect(await problemOf(readParameters(untyped))).toMatchObject({ status: 415 });
+  });
+
+  it('ignores the region that supabase-js puts into the address', async () => {
+    const read = await get('org=a&forceFunctionRegion=eu-central-1');
+    expect(() => read.allowOnly(['org'])).not.toThrow();
+    const request = new Request(`${url}?forceFunctionRegion=eu-central-1`, { method: 'POST' });
+    (await readParameters(request)).allowOnly([]);
   });
 
   it('refuses unknown names without repeating hostile ones', async () => {

@@ -19,6 +19,9 @@ const COUNT = /^(?:0|[1-9]\d{0,14})$/;
 const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\ufeff]/u;
 const LONE_SURROGATE = /\p{Surrogate}/u;
 
+/** What supabase-js puts into the address for a caller who chooses a region, of a POST too: for the platform, not for us. */
+const REGION_OF_SUPABASE_JS = 'forceFunctionRegion';
+
 type Scalar = string | number | boolean | null;
 
 /** Parameters of one request, each asked for by name and checked as it is taken. */
@@ -33,9 +36,7 @@ export class Parameters {
   allowOnly(known: readonly string[]): void {
     for (const name of this.#values.keys()) {
       if (known.includes(name)) continue;
-      // The name itself is untrusted input: it is not repeated unless it is harmless.
-      const field = /^[\w-]{1,40}$/.test(name) ? name : 'unknown';
-      throw invalid(field, `Unknown parameter. This function takes: ${known.join(', ') || 'none'}.`);
+      throw invalid(harmless(name), `Unknown parameter. This function takes: ${known.join(', ') || 'none'}.`);
     }
   }
 
@@ -89,27 +90,28 @@ export class Parameters {
 }
 
 /**
- * Reads the parameters of a GET or POST request.
+ * Reads the parameters of a GET, HEAD or POST request.
  * @throws Problem INVALID_PARAMETER, INVALID_BODY, BODY_TOO_LARGE or UNSUPPORTED_MEDIA_TYPE
  */
 export async function readParameters(request: Request): Promise<Parameters> {
   const query = fromQuery(new URL(request.url).searchParams);
-  if (request.method === 'GET') return new Parameters(query);
+  if (request.method !== 'POST') return new Parameters(query);
   const [stray] = query.keys();
   if (stray !== undefined) {
     throw invalid('query', 'A POST takes its parameters from the JSON body alone; leave the query empty.');
   }
   const type = request.headers.get('content-type')?.split(';')[0]?.trim().toLowerCase();
-  if (type !== 'application/json') {
-    throw new Problem('UNSUPPORTED_MEDIA_TYPE', 'Send the parameters as application/json.');
-  }
-  return new Parameters(parseFlatObject(await readText(request)));
+  if (type === 'application/json') return new Parameters(parseFlatObject(await readText(request)));
+  // Neither a type nor a body: that is how supabase-js invokes a function without parameters.
+  if (type === undefined && (await readText(request)) === '') return new Parameters(new Map());
+  throw new Problem('UNSUPPORTED_MEDIA_TYPE', 'Send the parameters as application/json.');
 }
 
 function fromQuery(query: URLSearchParams): Map<string, Scalar> {
   const values = new Map<string, Scalar>();
   for (const [name, value] of query) {
-    if (values.has(name)) throw invalid(name.slice(0, 40), 'Give each parameter once.');
+    if (name === REGION_OF_SUPABASE_JS) continue;
+    if (values.has(name)) throw invalid(harmless(name), 'Give each parameter once.');
     values.set(name, value);
   }
   return values;
@@ -165,15 +167,25 @@ function parseFlatObject(text: string): Map<string, Scalar> {
 function namesAtTopLevel(text: string): number {
   let depth = 0;
   let names = 0;
-  // Strings are skipped as a whole, so that brackets and colons inside them do not count.
-  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"|[{}[\]:]/gs)) {
-    if (token === '{' || token === '[') depth += 1;
-    else if (token === '}' || token === ']') depth -= 1;
-    else if (token === ':') names += 1;
+  let isInString = false;
+  // By hand and not by a pattern: each character is looked at once, also where a string never ends.
+  for (let index = 0; index < text.length; index += 1) {
+    const character = text[index];
+    if (isInString && character === '\\') index += 1;
+    else if (character === '"') isInString = !isInString;
+    if (isInString) continue;
+    if (character === '{' || character === '[') depth += 1;
+    else if (character === '}' || character === ']') depth -= 1;
+    else if (character === ':') names += 1;
     if (depth > 1)
       throw new Problem('INVALID_BODY', 'Parameters are not nested: give text, numbers or null.');
   }
   return names;
+}
+
+/** A name as it may be repeated in an answer: it is untrusted input, and goes back only if it is harmless. */
+function harmless(name: string): string {
+  return /^[\w-]{1,40}$/.test(name) ? name : 'unknown';
 }
 
 function invalid(field: string, detail: string): Problem {

@@ -33,6 +33,7 @@ export interface UsageRequest {
   readonly end: string;
 }
 
+/** Each event's figures are exact; a sum above 2^53 is rounded by whoever reads it as a binary fraction, as JavaScript does. */
 export interface UsageFigures {
   readonly requests: number;
   /** All input tokens; of these, cached_tokens came from the provider's prompt cache. */
@@ -105,12 +106,16 @@ export interface PreferencesAnswer {
 }
 
 export interface HealthAnswer {
-  /** `degraded`: answers are right but slower, or older than usual by seconds. `unhealthy`: the database is away. */
+  /**
+   * `degraded`: answers are right but slower, because the cache or the worker is away, or older than usual, because
+   * invalidations wait for more than 5 s. `unhealthy`: the database is away or took longer than 2 s.
+   */
   readonly status: 'healthy' | 'degraded' | 'unhealthy';
   readonly cache: {
     /** Whether a cache is configured. */
     readonly enabled: boolean;
     readonly connected: boolean;
+    /** Redis's DBSIZE, which counts the keys of everyone who shares the database; 0 while it is away. */
     readonly keyCount: number;
     readonly latencyMs: number | null;
   };

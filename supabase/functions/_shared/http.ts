@@ -14,13 +14,16 @@ export interface Answer {
   readonly cache?: CacheHeader;
 }
 
+/** In this order whatever came first: the order of events is nobody's business. */
+const PARTS = ['auth', 'read', 'db'] as const;
+
 /** Collects how long the parts of one request took. */
 export class Timing {
   readonly #startedAt = performance.now();
-  readonly #parts = new Map<string, number>();
+  readonly #parts = new Map<(typeof PARTS)[number], number>();
 
   /** Runs `work` and adds its duration, in milliseconds, to the part called `name`. */
-  async measure<T>(name: string, work: () => Promise<T>): Promise<T> {
+  async measure<T>(name: (typeof PARTS)[number], work: () => Promise<T>): Promise<T> {
     const startedAt = performance.now();
     try {
       return await work();
@@ -29,16 +32,27 @@ export class Timing {
     }
   }
 
-  /** The value of a `server-timing` header. */
-  toHeader(): string {
-    const parts = [...this.#parts, ['total', performance.now() - this.#startedAt] as const];
+  /**
+   * The value of a `server-timing` header.
+   * @param names which parts to tell, in this order, as far as they were measured; `total` always ends it
+   */
+  toHeader(names: readonly (typeof PARTS)[number][] = PARTS): string {
+    const told = names.flatMap((name) => {
+      const duration = this.#parts.get(name);
+      return duration === undefined ? [] : [[name, duration] as const];
+    });
+    const parts = [...told, ['total', performance.now() - this.#startedAt] as const];
     return parts.map(([name, duration]) => `${name};dur=${duration.toFixed(1)}`).join(', ');
   }
 }
 
 export interface EndpointRequest {
   readonly request: Request;
-  readonly parameters: Parameters;
+  /**
+   * Reads the parameters, which may mean a body. Ask who is calling first: a stranger's body is not worth reading.
+   * @throws Problem INVALID_PARAMETER, INVALID_BODY, BODY_TOO_LARGE or UNSUPPORTED_MEDIA_TYPE
+   */
+  readonly readParameters: () => Promise<Parameters>;
   readonly timing: Timing;
 }
 
@@ -54,8 +68,9 @@ export interface EndpointOptions {
   readonly log?: (line: string) => void;
 }
 
-const METHODS = 'GET, POST, OPTIONS';
-const REQUEST_HEADERS = 'authorization, apikey, content-type, x-client-info';
+const METHODS = 'GET, HEAD, POST, OPTIONS';
+/** `x-region` is what supabase-js adds for a caller who chooses a region. */
+const REQUEST_HEADERS = 'authorization, apikey, content-type, x-client-info, x-region';
 const EXPOSED_HEADERS = 'x-cache, server-timing, retry-after';
 
 /** Makes a fetch handler of an endpoint. It never throws and never answers without the common headers. */
@@ -66,14 +81,21 @@ export function createEndpoint(options: EndpointOptions): (request: Request) => 
     const headers = commonHeaders(request, options.allowedOrigins);
     if (request.method === 'OPTIONS') return preflight(headers);
     try {
-      if (request.method !== 'GET' && request.method !== 'POST') {
-        throw new Problem('METHOD_NOT_ALLOWED', `Use GET or POST.`, { headers: { allow: METHODS } });
+      if (!['GET', 'HEAD', 'POST'].includes(request.method)) {
+        throw new Problem('METHOD_NOT_ALLOWED', 'Use GET or POST.', { headers: { allow: METHODS } });
       }
-      const parameters = await readParameters(request);
-      parameters.allowOnly(options.parameters);
-      const answer = await options.answer({ request, parameters, timing });
+      const answer = await options.answer({
+        request,
+        timing,
+        readParameters: async () => {
+          const parameters = await readParameters(request);
+          parameters.allowOnly(options.parameters);
+          return parameters;
+        },
+      });
       if (answer.cache !== undefined) headers.set('x-cache', answer.cache);
-      return respond(answer.body, answer.status ?? 200, 'application/json', headers, timing);
+      headers.set('server-timing', timing.toHeader());
+      return respond(request, answer.body, answer.status ?? 200, 'application/json', headers);
     } catch (error) {
       const problem = asProblem(error);
       if (problem.status >= 500) {
@@ -82,15 +104,16 @@ export function createEndpoint(options: EndpointOptions): (request: Request) => 
       }
       for (const [name, value] of Object.entries(problem.headers)) headers.set(name, value);
       if (problem.outcome !== undefined) headers.set('x-cache', problem.outcome);
-      return respond(problem.toDocument(), problem.status, 'application/problem+json', headers, timing);
+      // Where there is nothing for this caller, which parts were at work would tell whether there is something for another.
+      headers.set('server-timing', problem.status === 404 ? timing.toHeader([]) : timing.toHeader());
+      return respond(request, problem.toDocument(), problem.status, 'application/problem+json', headers);
     }
   };
 }
 
-function respond(body: unknown, status: number, type: string, headers: Headers, timing: Timing): Response {
+function respond(request: Request, body: unknown, status: number, type: string, headers: Headers): Response {
   headers.set('content-type', `${type}; charset=utf-8`);
-  headers.set('server-timing', timing.toHeader());
-  return new Response(JSON.stringify(body), { status, headers });
+  return new Response(request.method === 'HEAD' ? null : JSON.stringify(body), { status, headers });
 }
 
 function commonHeaders(request: Request, allowedOrigins: readonly string[]): Headers {

@@ -26,10 +26,10 @@ export function createHandler(dependencies: FunctionDependencies): Handler {
     name: 'cost-estimate',
     parameters: ['provider', 'model', 'input_tokens', 'output_tokens', 'cached_tokens'],
     allowedOrigins: dependencies.settings.allowedOrigins,
-    answer: async ({ request, parameters, timing }) => {
+    answer: async ({ request, readParameters, timing }) => {
       const caller = await timing.measure('auth', () => dependencies.authenticate(request));
       refuseAnonymous(caller);
-      const asked = costRequest(parameters);
+      const asked = costRequest(await readParameters());
       const { value, cache } = await readShared<PriceRow | null>(
         { ...dependencies, caller, timing },
         keys.cost(asked.provider, asked.model),

@@ -10,6 +10,10 @@ import type { HealthAnswer } from '../_shared/http-types.ts';
 
 /** How long one examination is good for, in milliseconds. */
 const FRESH_MS = 1_000;
+/** How long the database may take, in milliseconds: whoever watches gives up before a load would. */
+const DATABASE_LIMIT_MS = 2_000;
+/** From this age of the oldest invalidation on, in seconds, invalidation does not flow as it should. */
+const BEHIND_SECONDS = 5;
 
 type Examined = HealthAnswer['database'] & { readonly secondsBehind: number | null };
 
@@ -19,7 +23,8 @@ export function createHandler(dependencies: FunctionDependencies): Handler {
     name: 'health-check',
     parameters: [],
     allowedOrigins: dependencies.settings.allowedOrigins,
-    answer: async () => {
+    answer: async ({ readParameters }) => {
+      await readParameters();
       const now = dependencies.now();
       if (latest === undefined || now - latest.at >= FRESH_MS || now < latest.at) {
         latest = { at: now, answer: examine(dependencies) };
@@ -34,8 +39,9 @@ export function createHandler(dependencies: FunctionDependencies): Handler {
 export async function examine(dependencies: FunctionDependencies): Promise<HealthAnswer> {
   const [cache, database] = await Promise.all([dependencies.cache.ping(), askDatabase(dependencies)]);
   const isWorkerAlive = cache.connected ? cache.workerAlive : null;
+  const isFlowing = isWorkerAlive === true && (database.secondsBehind ?? 0) <= BEHIND_SECONDS;
   return {
-    status: !database.connected ? 'unhealthy' : cache.connected && isWorkerAlive ? 'healthy' : 'degraded',
+    status: !database.connected ? 'unhealthy' : cache.connected && isFlowing ? 'healthy' : 'degraded',
     cache: {
       enabled: cache.enabled,
       connected: cache.connected,
@@ -50,7 +56,9 @@ export async function examine(dependencies: FunctionDependencies): Promise<Healt
 async function askDatabase({ database }: FunctionDependencies): Promise<Examined> {
   const startedAt = performance.now();
   try {
-    const reply = (await database.askPublic((client) => client.rpc('cache_health'))) as {
+    const reply = (await database.askPublic((client) =>
+      client.rpc('cache_health').abortSignal(AbortSignal.timeout(DATABASE_LIMIT_MS)),
+    )) as {
       seconds_behind?: number;
     } | null;
     return {

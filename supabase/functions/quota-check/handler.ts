@@ -26,8 +26,9 @@ export function createHandler(dependencies: FunctionDependencies): Handler {
     name: 'quota-check',
     parameters: ['org', 'provider', 'model'],
     allowedOrigins: dependencies.settings.allowedOrigins,
-    answer: async ({ request, parameters, timing }) => {
+    answer: async ({ request, readParameters, timing }) => {
       const caller = await timing.measure('auth', () => dependencies.authenticate(request));
+      const parameters = await readParameters();
       const asked: QuotaRequest = {
         org: parameters.identifier('org'),
         provider: parameters.identifier('provider'),

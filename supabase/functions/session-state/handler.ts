@@ -16,10 +16,10 @@ export function createHandler(dependencies: FunctionDependencies): Handler {
     name: 'session-state',
     parameters: ['id'],
     allowedOrigins: dependencies.settings.allowedOrigins,
-    answer: async ({ request, parameters, timing }) => {
+    answer: async ({ request, readParameters, timing }) => {
       const caller = await timing.measure('auth', () => dependencies.authenticate(request));
       const owner = caller.kind === 'service' ? undefined : signedIn(caller).userId;
-      const id = parameters.identifier('id');
+      const id = (await readParameters()).identifier('id');
       const { value, cache } = await readOwn<SessionAnswer>(
         { ...dependencies, caller, timing },
         keys.session(id),

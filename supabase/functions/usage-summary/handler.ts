@@ -21,8 +21,9 @@ export function createHandler(dependencies: FunctionDependencies): Handler {
     name: 'usage-summary',
     parameters: ['org', 'start', 'end'],
     allowedOrigins: dependencies.settings.allowedOrigins,
-    answer: async ({ request, parameters, timing }) => {
+    answer: async ({ request, readParameters, timing }) => {
       const caller = await timing.measure('auth', () => dependencies.authenticate(request));
+      const parameters = await readParameters();
       const asked = usageRequest(parameters);
       const { value, cache } = await readForOrganisation(
         { ...dependencies, caller, timing },

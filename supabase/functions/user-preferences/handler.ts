@@ -27,8 +27,9 @@ export function createHandler(dependencies: FunctionDependencies): Handler {
     name: 'user-preferences',
     parameters: ['user'],
     allowedOrigins: dependencies.settings.allowedOrigins,
-    answer: async ({ request, parameters, timing }) => {
+    answer: async ({ request, readParameters, timing }) => {
       const caller = await timing.measure('auth', () => dependencies.authenticate(request));
+      const parameters = await readParameters();
       const userId = whose(caller, parameters.optionalIdentifier('user'));
       const { value, cache } = await readOwn<PreferencesRow>(
         { ...dependencies, caller, timing },

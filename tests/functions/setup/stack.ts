@@ -198,7 +198,7 @@ export async function callFunction(
     ...(isPost ? { body: JSON.stringify(parameters) } : {}),
   });
   const text = await response.text();
-  const isJson = /json/.test(response.headers.get('content-type') ?? '');
+  const isJson = text !== '' && /json/.test(response.headers.get('content-type') ?? '');
   return {
     status: response.status,
     headers: response.headers,
