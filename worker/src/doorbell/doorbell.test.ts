@@ -7,7 +7,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Doorbell, type DoorbellState, type DrainOutcome } from './doorbell.ts';
 
-const SEEDS = 1_000;
+const SEEDS = 300;
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
