@@ -135,6 +135,26 @@ describe.each(['postgres', 'redis'] as const)('the queue on %s', (kind) => {
     await others.promise;
   });
 
+  it('keeps what failed for good as a dead letter, until it is put back to work', async () => {
+    const again = gate();
+    let fails = true;
+    // A scheduled job has one attempt.
+    await queue.schedule(3_600_000, 1);
+    await queue.work({
+      ...nothing,
+      audit: async () => {
+        if (fails) throw new Error('for good');
+        again.open();
+      },
+    });
+    await expect.poll(async () => (await queue.counts()).failed, { timeout: 20_000 }).toBe(1);
+    expect(await queue.deadLetters(10)).toMatchObject([{ name: 'audit' }]);
+    fails = false;
+    expect(await queue.retryDeadLetters()).toBe(1);
+    await again.promise;
+    await expect.poll(async () => (await queue.counts()).failed, { timeout: 20_000 }).toBe(0);
+  });
+
   it('goes on from where an interrupted job was', async () => {
     const saved = gate();
     const resumed = gate<unknown>();

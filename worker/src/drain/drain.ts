@@ -32,6 +32,9 @@ import type { DueTarget, Outbox, OutboxRow, Page } from './outbox.ts';
 /** Rows in one claim. Enough to keep the round trips' share small, few enough for 30 MB with two pages in hand. */
 export const CLAIM_ROWS = 2_000;
 
+/** While one page is being acknowledged, the next is on its way to Redis, and a third is claimed. */
+const PAGES_IN_HAND = 2;
+
 /** Deferred targets in one go. */
 const DUE_TARGETS = 1_000;
 
@@ -95,31 +98,31 @@ export class Drain {
   /** Drains until everything committed is applied, or applying fails, or `abandon`. Never rejects. */
   async untilEmpty(): Promise<DrainOutcome> {
     const progress = { rows: 0 };
-    let working: Promise<void> | null = null;
+    const working: Promise<void>[] = [];
     let told = false;
     try {
       for (let drained = false; !drained && !this.#abandoned; ) {
         const page = await this.#claim();
         if (page === null) continue;
-        await working;
-        working = null;
+        if (working.length >= PAGES_IN_HAND) await working.shift();
         progress.rows += page.rows.length;
         drained = page.drained;
         // The last page's acknowledgement, after the last claim, says when a deferred target is due.
         told = page.rows.length > 0;
-        if (told) working = this.#applyAndAcknowledge(page.rows);
+        if (!told) continue;
+        const work = this.#applyAndAcknowledge(page.rows);
         // Handled when it is awaited; until then a failure must not count as unhandled.
-        working?.catch(() => undefined);
+        work.catch(() => undefined);
+        working.push(work);
       }
-      await working;
-      working = null;
+      while (working.length > 0) await working.shift();
       progress.rows += await this.#runDue(told);
       this.#failures = 0;
       if (!this.#abandoned) this.#parts.flow.drained();
       return { rows: progress.rows, retryInMs: null, dueInMs: this.#dueInMs() };
     } catch (error) {
       // No work goes on unseen behind a failed drain.
-      await working?.catch(() => undefined);
+      await Promise.allSettled(working);
       return this.failed(error, progress.rows);
     }
   }
