@@ -11,7 +11,7 @@
 -- The year as toISOString has it; year is Postgres's, where -1 is 1 BC.
 create function cache_invalidation.render_year(year integer) returns text
 language plpgsql immutable strict parallel safe
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   shown integer := case when year < 0 then year + 1 else year end;
@@ -25,7 +25,7 @@ $$;
 
 create function cache_invalidation.render_timestamp(value timestamp) returns text
 language plpgsql stable strict parallel safe
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if not isfinite(value) then
@@ -38,7 +38,7 @@ $$;
 
 create function cache_invalidation.segment(value date) returns text
 language plpgsql stable strict parallel safe
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if not isfinite(value) then
@@ -53,7 +53,7 @@ $$;
 
 create function cache_invalidation.segment(value timestamptz) returns text
 language plpgsql stable strict parallel safe
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return cache_invalidation.segment(
@@ -63,7 +63,7 @@ $$;
 
 create function cache_invalidation.segment(value timestamp) returns text
 language plpgsql stable strict parallel safe
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return cache_invalidation.segment(cache_invalidation.render_timestamp(value));

@@ -25,7 +25,7 @@ return 461870002::bigint;
 -- What a writer does when its try_shared failed. Not in the hot path: the worker is asleep.
 create function cache_invalidation.ring() returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if pg_catalog.current_setting('cache_invalidation.bell', true) is distinct from 'off' then
@@ -38,7 +38,7 @@ $$;
 -- Takes the target as keys are written (segments encoded); gives the row's id.
 create function cache_invalidation.invalidate(target text) returns bigint
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   new_id bigint;

@@ -11,7 +11,7 @@
 create function cache_invalidation.template_segments(target text)
 returns table (place integer, literal text, alias text, col text)
 language plpgsql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   segments text[] := pg_catalog.string_to_array(template_segments.target, ':');
@@ -56,7 +56,7 @@ $$;
 create function cache_invalidation.join_tables(join_clause text)
 returns table (place integer, rel regclass, alias text, condition text)
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   piece text;
@@ -96,7 +96,7 @@ return split_part(target, ':', 1) || ':*';
 -- segment, so coalesce falls back to the next wider group: 'cost:' || a || ':' || b, 'cost:' || a || ':*', 'cost:*'.
 create function cache_invalidation.target_expression(target text) returns text
 language plpgsql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   part record;

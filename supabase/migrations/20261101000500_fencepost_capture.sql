@@ -10,7 +10,8 @@
 --   another type since the function was written. An error widens the target to the type's wildcard and leaves its
 --   SQLSTATE in outbox.error for the worker and doctor to report. The block writes nothing, so it
 --   costs no transaction id and no lock.
--- - It is SECURITY DEFINER with an empty search_path: writers need no right on this schema, and cannot redirect it.
+-- - It is SECURITY DEFINER with pg_catalog alone in its search_path, pg_temp named last: an empty path would look types up in
+--   the writer's temporary schema first, and a domain of its own called `text` would run its code with the owner's rights. writers need no right on this schema, and cannot redirect it.
 -- - It only inserts rows of its own and takes K shared with try; neither waits for anybody.
 --
 -- Most statements change one row and keep its key: they take a path that neither sorts nor hashes. SELECT INTO STRICT tells it
@@ -30,7 +31,7 @@ return 1000;
 -- transaction deletes it. (Without a foreign key a child may be written before its parent, by another transaction.)
 create function cache_invalidation.parent_covers(w cache_invalidation.watches) returns boolean
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select pg_catalog.count(*) = 1 and pg_catalog.bool_and(
     exists (
@@ -54,7 +55,7 @@ $$;
 -- The join as SQL. A changed row whose parent is missing widens the target (left join), unless parent_covers().
 create function cache_invalidation.join_sql(w cache_invalidation.watches) returns text
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(pg_catalog.string_agg(pg_catalog.format(' %s %s as %I on (%s)',
     case when cache_invalidation.parent_covers(w) then 'join' else 'left join' end, j.rel, j.alias, j.condition), '' order by j.place), '')
@@ -64,7 +65,7 @@ $$;
 -- A list of columns of one row: "row".org_id, "row".provider
 create function cache_invalidation.column_list(names text[], alias text default null) returns text
 language sql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select pg_catalog.string_agg(coalesce(alias || '.', '') || pg_catalog.quote_ident(n.name), ', ' order by n.name)
   from pg_catalog.unnest(names) as n(name)
@@ -85,7 +86,7 @@ create function cache_invalidation.capture_queries(
   out one_insert text, out one_update text, out one_delete text, out many_insert text, out many_update text, out many_delete text
 )
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   expression constant text := cache_invalidation.target_expression(w.target);
@@ -100,6 +101,9 @@ declare
   -- target. Keys that a NULL widens to one group are counted apart: such a statement may collapse too early.)
   at_most constant text := ' limit ' || cache_invalidation.target_limit() + 1;
   enough constant text := case when w.join_clause is null then at_most else '' end;
+  -- With a join, the columns it uses may have an equality that is coarser than what they join to (citext, 1.0 = 1.00).
+  one_each constant text := case when w.join_clause is null then 'distinct ' else '' end;
+  combined constant text := case when w.join_clause is null then 'union' else 'union all' end;
 begin
   one_insert := pg_catalog.format('select %s from %s as "row"%s', expression, new_rows, join_sql);
   one_delete := pg_catalog.format('select %s from %s as "row"%s', expression, old_rows, join_sql);
@@ -122,11 +126,11 @@ begin
       else pg_catalog.format('case when %s then %s end', pg_catalog.concat_ws(' and ', same_keys, changed), expression) end,
     ', ' || changed, old_rows, new_rows, join_sql);
 
-  many_insert := pg_catalog.format('select distinct %s from (select distinct %s from %s as r%s) as "row"%s%s', expression, keys, new_rows, enough, join_sql, at_most);
-  many_delete := pg_catalog.format('select distinct %s from (select distinct %s from %s as r%s) as "row"%s%s', expression, keys, old_rows, enough, join_sql, at_most);
+  many_insert := pg_catalog.format('select distinct %s from (select %s%s from %s as r%s) as "row"%s%s', expression, one_each, keys, new_rows, enough, join_sql, at_most);
+  many_delete := pg_catalog.format('select distinct %s from (select %s%s from %s as r%s) as "row"%s%s', expression, one_each, keys, old_rows, enough, join_sql, at_most);
   if w.columns is null then
-    many_update := pg_catalog.format('select distinct %s from (select %s from %s as o union select %2$s from %4$s as n%5$s) as "row"%6$s%7$s',
-      expression, keys, old_rows, new_rows, enough, join_sql, at_most);
+    many_update := pg_catalog.format('select distinct %1$s from (select %2$s from %3$s as o %8$s select %2$s from %4$s as n%5$s) as "row"%6$s%7$s',
+      expression, keys, old_rows, new_rows, enough, join_sql, at_most, combined);
   else
     select pg_catalog.format('%s, row(%s)::text', keys, cache_invalidation.column_list(pg_catalog.array_agg(p.name)))
       into projection
@@ -151,7 +155,7 @@ $$;
 -- target, nor with columns, where all rows have to be compared.)
 create function cache_invalidation.many_step(w cache_invalidation.watches, rows text, query text, sample_query text) returns text
 language sql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select case
     when w.row_level or w.join_clause is not null then pg_catalog.format(E'targets := array(%s);', query)
@@ -165,7 +169,7 @@ $$;
 -- The text of capture_<id>().
 create function cache_invalidation.capture_body(w cache_invalidation.watches) returns text
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   maximum constant integer := cache_invalidation.target_limit();
@@ -240,7 +244,8 @@ begin
   return null;
 end
 $body$,
-    w.rel, pg_catalog.regexp_replace(w.target, '\s', ' ', 'g'),
+    -- a line break in a name must not end the comment
+    pg_catalog.regexp_replace(w.rel::text, '\s', ' ', 'g'), pg_catalog.regexp_replace(w.target, '\s', ' ', 'g'),
     -- INTO goes behind the select list, which ends at the first "from" outside of it: put it in front
     pg_catalog.regexp_replace(queries.one_update, '^select', case when w.columns is null then 'select into strict only_target' else 'select into strict only_target, changed' end),
     pg_catalog.regexp_replace(queries.one_insert, '^select', 'select into strict only_target'),
@@ -260,7 +265,7 @@ $$;
 -- targets, or by the wildcard. (A large statement on a partition itself is not reduced.)
 create function cache_invalidation.reduce_body(w cache_invalidation.watches) returns text
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return pg_catalog.format(
@@ -292,6 +297,7 @@ begin
   return null;
 end
 $body$,
-    w.rel, pg_catalog.regexp_replace(w.target, '\s', ' ', 'g'), cache_invalidation.target_limit(), w.id, pg_catalog.quote_literal(cache_invalidation.type_wildcard(w.target)));
+    -- a line break in a name must not end the comment
+    pg_catalog.regexp_replace(w.rel::text, '\s', ' ', 'g'), pg_catalog.regexp_replace(w.target, '\s', ' ', 'g'), cache_invalidation.target_limit(), w.id, pg_catalog.quote_literal(cache_invalidation.type_wildcard(w.target)));
 end
 $$;

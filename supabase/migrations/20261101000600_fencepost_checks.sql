@@ -4,7 +4,7 @@
 -- must have the same text.
 create function cache_invalidation.check_renderable(rel regclass, col text) returns void
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   found_column record;
@@ -55,7 +55,7 @@ $$;
 -- A relation that cannot be watched, or that the caller may not watch.
 create function cache_invalidation.check_relation(rel regclass) returns void
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   relation record;
@@ -106,7 +106,7 @@ $$;
 -- Everything about one declaration. The last step plans the capturing query itself, as the trigger will run it.
 create function cache_invalidation.check_watch(w cache_invalidation.watches) returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   part record;
@@ -168,7 +168,7 @@ $$;
 -- Plans (never runs) the queries of the capture function, with a null row of the table in place of the changed rows.
 create function cache_invalidation.plan_capture(w cache_invalidation.watches) returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 -- whoever may call watch() writes the join, and it is only explained: @plpgsql_check_options: security_warnings = false
 declare

@@ -12,7 +12,7 @@ return exists (select from pg_class as c where c.oid = rel and c.relkind = 'p')
 create function cache_invalidation.wanted_triggers(w cache_invalidation.watches)
 returns table (rel regclass, name text, function_name text, definition text)
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select w.rel, pg_catalog.format('fencepost_%s_%s', w.id, kind.name),
     pg_catalog.format('%s_%s', kind.function_prefix, w.id), kind.definition
@@ -43,7 +43,7 @@ $$;
 create function cache_invalidation.present_triggers(w cache_invalidation.watches)
 returns table (rel regclass, name text, function_name text, always boolean)
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select t.tgrelid::regclass, t.tgname::text, p.proname::text, t.tgenabled = 'A'
   from pg_catalog.pg_trigger as t
@@ -56,7 +56,7 @@ $$;
 -- Writes one generated trigger function if its text changed. Takes no lock on any table.
 create function cache_invalidation.write_function(name text, body text, settings text) returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 -- name, body and settings are generated: @plpgsql_check_options: security_warnings = false
 declare
@@ -69,7 +69,7 @@ begin
     return;
   end if;
   execute pg_catalog.format(
-    'create or replace function cache_invalidation.%I() returns trigger language plpgsql security definer set search_path = '''' %s as %L',
+    'create or replace function cache_invalidation.%I() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp %s as %L',
     name, settings, body);
   execute pg_catalog.format('revoke all on function cache_invalidation.%I() from public', name);
   -- whoever calls watch(), the function writes the outbox as the schema's owner
@@ -83,7 +83,7 @@ $$;
 -- Drops a generated trigger function, if it is there.
 create function cache_invalidation.drop_function(name text) returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if pg_catalog.to_regprocedure(pg_catalog.format('cache_invalidation.%I()', name)) is not null then
@@ -96,7 +96,7 @@ $$;
 -- that somebody disabled is enabled again, except within_ddl: ALTER TABLE … DISABLE TRIGGER must not undo itself.
 create function cache_invalidation.apply_watch(w cache_invalidation.watches, within_ddl boolean default false) returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 -- definitions come from wanted_triggers(): @plpgsql_check_options: security_warnings = false
 declare
@@ -109,7 +109,7 @@ begin
   perform pg_catalog.set_config('cache_invalidation.refreshing', 'on', true);
   perform cache_invalidation.write_function('capture_' || w.id, cache_invalidation.capture_body(w),
     -- the text of a projection must tell different values apart whatever the writer's session has set
-    case when w.columns is null then '' else 'set extra_float_digits = 1 set intervalstyle = postgres set bytea_output = hex' end);
+    case when w.columns is null then '' else 'set extra_float_digits = 1 set intervalstyle = postgres set bytea_output = hex set datestyle = ''ISO, YMD'' set timezone = ''UTC''' end);
   if w.row_level then
     perform cache_invalidation.write_function('reduce_' || w.id, cache_invalidation.reduce_body(w), 'set enable_seqscan = off');
   end if;
@@ -154,7 +154,7 @@ $$;
 -- Removes a watch's triggers and functions; its table may be gone already.
 create function cache_invalidation.remove_watch(w cache_invalidation.watches) returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   present record;
@@ -183,7 +183,7 @@ create function cache_invalidation.watch(
   rel regclass, target text, columns text[] default null, min_interval interval default null, "join" text default null
 ) returns integer
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -218,7 +218,7 @@ $$;
 -- Takes back one declaration, or all of a table. Gives how many there were.
 create function cache_invalidation.unwatch(rel regclass, target text default null) returns integer
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   w cache_invalidation.watches;
@@ -239,7 +239,7 @@ $$;
 -- The names and numbers of the columns that a declaration names.
 create function cache_invalidation.number_columns(w cache_invalidation.watches) returns jsonb
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(pg_catalog.jsonb_object_agg(a.attname, a.attnum), '{}')
   from pg_catalog.unnest(cache_invalidation.named_columns(w.target, w.columns, w.join_clause)) as named(col)
@@ -250,7 +250,7 @@ $$;
 -- watches that join this one's table.
 create function cache_invalidation.apply_dependents(changed cache_invalidation.watches) returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   w cache_invalidation.watches;

@@ -36,7 +36,7 @@ create function cache_invalidation.claim("position" text default null, max_rows 
 returns table (next_position text, drained boolean, xid xid8, id bigint, target text, watch_id integer, op "char", written_at timestamptz, error text)
 language plpgsql
 -- A plan made while the table was small must not be a sequential scan when it no longer is.
-set search_path = '' set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -112,7 +112,7 @@ $$;
 -- join, and the rows are then deleted by their place. A row that somebody else has deleted meanwhile is skipped.
 create function cache_invalidation.remove_rows(xids xid8[], ids bigint[]) returns bigint
 language plpgsql
-set search_path = '' set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
 as $$
 declare
   removed bigint;
@@ -133,7 +133,7 @@ $$;
 -- others, to be run now. The first event of a target runs at once.
 create function cache_invalidation.defer(page cache_invalidation.claimed[]) returns setof cache_invalidation.claimed
 language plpgsql
-set search_path = '' set enable_seqscan = off set plan_cache_mode = force_generic_plan
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set plan_cache_mode = force_generic_plan
 as $$
 declare
   slow_watches integer[];
@@ -168,7 +168,7 @@ $$;
 -- Targets that have rested enough and had no event meanwhile need no memory: their next event runs at once.
 create function cache_invalidation.forget_rested() returns void
 language sql
-set search_path = '' set enable_seqscan = off
+set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
   delete from cache_invalidation.deferred as d
     where d.due_at <= pg_catalog.clock_timestamp() and not d.waiting and not d.running
@@ -178,7 +178,7 @@ $$;
 -- were removed. Targets with a min_interval rest from now on, in the same transaction.
 create function cache_invalidation.acknowledge(xids xid8[], ids bigint[]) returns bigint
 language plpgsql
-set search_path = '' set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
 as $$
 begin
   if exists (select from cache_invalidation.watches as w where w.min_interval is not null) then
@@ -201,7 +201,7 @@ $$;
 create function cache_invalidation.due(max_rows integer default 1000)
 returns table (target text, watch_id integer, since timestamptz)
 language plpgsql
-set search_path = '' set enable_seqscan = off set plan_cache_mode = force_generic_plan
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 begin
@@ -221,7 +221,7 @@ $$;
 -- Redis has confirmed these deferred targets: they rest again. Takes what due() gave.
 create function cache_invalidation.settle(targets text[]) returns void
 language sql
-set search_path = '' set enable_seqscan = off
+set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
   update cache_invalidation.deferred as d
     set running = false,
@@ -233,7 +233,7 @@ $$;
 -- When due() should be called next; null: not at all until a claim defers something.
 create function cache_invalidation.next_due() returns timestamptz
 language sql stable
-set search_path = '' set enable_seqscan = off set plan_cache_mode = force_generic_plan
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set plan_cache_mode = force_generic_plan
 as $$
   select min(d.due_at) from cache_invalidation.deferred as d where d.waiting and not d.running
 $$;

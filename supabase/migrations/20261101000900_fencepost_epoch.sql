@@ -12,7 +12,7 @@
 -- Starts a new epoch, gives its value.
 create function cache_invalidation.new_epoch() returns text
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   update cache_invalidation.epoch
     set value = pg_catalog.replace(pg_catalog.gen_random_uuid()::text, '-', ''), started_at = pg_catalog.clock_timestamp()
@@ -22,7 +22,7 @@ $$;
 -- Removes at most max_rows rows visible in the snapshot, gives how many.
 create function cache_invalidation.discard(snapshot pg_snapshot, max_rows integer default 50000) returns bigint
 language plpgsql
-set search_path = '' set enable_seqscan = off set plan_cache_mode = force_generic_plan
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set plan_cache_mode = force_generic_plan
 as $$
 declare
   removed bigint;
@@ -44,7 +44,7 @@ $$;
 -- replaced. Rows that are committed while it runs stay.
 create function cache_invalidation.compact(more_than bigint default 1) returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   removed bigint;

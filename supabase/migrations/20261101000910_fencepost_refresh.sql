@@ -8,7 +8,7 @@
 -- by its number; null when neither is there. (After a dump and restore the numbers differ, but the names are right.)
 create function cache_invalidation.follow_renames(w cache_invalidation.watches) returns cache_invalidation.watches
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   named record;
@@ -39,7 +39,7 @@ $$;
 -- Removes it when the table is gone. Raises what watch() would raise when it can no longer be served.
 create function cache_invalidation.refresh_watch(w cache_invalidation.watches, within_ddl boolean default false) returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   followed cache_invalidation.watches;
@@ -71,7 +71,7 @@ $$;
 -- A migration that changes the engine ends with it, so that the generated functions are rewritten.
 create function cache_invalidation.refresh() returns integer
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   w cache_invalidation.watches;
@@ -89,7 +89,7 @@ $$;
 -- For the worker's `doctor`, hence SECURITY DEFINER: it takes no argument and shows no row of anybody's.
 create function cache_invalidation.problems() returns table (watch_id integer, problem text, remedy text)
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   w cache_invalidation.watches;

@@ -13,7 +13,7 @@
 -- names other tables and columns).
 create function cache_invalidation.concerned_watches(relations oid[]) returns setof cache_invalidation.watches
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select w.* from cache_invalidation.watches as w
   where w.join_clause is not null
@@ -30,7 +30,7 @@ $$;
 -- warns when it is we who lack a right or a lock.
 create function cache_invalidation.refresh_within_ddl(w cache_invalidation.watches) returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   reason text;
@@ -50,7 +50,7 @@ $$;
 
 create function cache_invalidation.on_ddl() returns event_trigger
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   w cache_invalidation.watches;
@@ -76,7 +76,7 @@ $$;
 
 create function cache_invalidation.on_drop() returns event_trigger
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   w cache_invalidation.watches;

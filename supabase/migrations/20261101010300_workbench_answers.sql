@@ -139,7 +139,7 @@ create function public.cache_health() returns jsonb
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   oldest timestamptz;

@@ -190,6 +190,10 @@ export class Boarding {
   #report(plan: Plan, outcome: Outcome, milliseconds: number): void {
     if (this.#refreshing) return;
     this.#core.observe(plan, outcome, milliseconds);
-    this.#call.options.onOutcome?.(plan.key, outcome);
+    try {
+      this.#call.options.onOutcome?.(plan.key, outcome);
+    } catch {
+      // The caller's telemetry; were it to throw here, flights would be left that nobody drives.
+    }
   }
 }

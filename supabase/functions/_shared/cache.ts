@@ -127,7 +127,8 @@ export function createCache(options: CacheOptions = {}): Cache {
   const settings = settingsOf(options);
   const runtime = options.runtime ?? systemRuntime;
   const statistics = new Statistics(runtime);
-  const log = options.log ?? ((message: string) => console.warn(message));
+  const write = options.log ?? ((message: string) => console.warn(message));
+  const log = (message: string): void => tell(write, message);
   const failed = (error: CacheError): void => {
     statistics.redisFailed();
     tell(options.onError, error);

@@ -49,7 +49,20 @@ from pg_proc where pronamespace = 'cache_invalidation'::regnamespace and prosrc 
 select is_empty($$
   select p.oid::regprocedure::text from pg_proc as p
   where p.pronamespace = 'cache_invalidation'::regnamespace and p.prosecdef
-    and not coalesce(array_to_string(p.proconfig, ',') like '%search_path=""%', false)$$, 'every SECURITY DEFINER function has an empty search_path');
+    and not coalesce(array_to_string(p.proconfig, ',') like '%search_path=pg_catalog, pg_temp%', false)$$, 'every SECURITY DEFINER function looks names up in pg_catalog, and in pg_temp last');
+
+-- a writer's own types, in the schema that is searched first unless it is named, run nothing with the owner's rights
+create temp table seen (who name);
+grant all on seen to authenticated;
+create function pg_temp.notice(v anyelement) returns boolean language plpgsql as
+$$begin insert into pg_temp.seen values (current_user); return true; end$$;
+grant execute on function pg_temp.notice to authenticated;
+create domain pg_temp.text as pg_catalog.text check (pg_temp.notice(value));
+create domain pg_temp."char" as pg_catalog."char" check (pg_temp.notice(value));
+select is(pg_temp.as_role('authenticated', 'insert into public.open_table values (7, ''hostile:*'')'), 'ok', 'a write with types of the writer''s own succeeds');
+select is_empty('select who from pg_temp.seen where who <> ''authenticated''', 'and runs none of them as the owner');
+drop domain pg_temp.text;
+drop domain pg_temp."char";
 select is_empty($$
   select p.oid::regprocedure::text from pg_proc as p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as a
   where p.pronamespace = 'cache_invalidation'::regnamespace and a.grantee = 0$$, 'PUBLIC can execute nothing');
