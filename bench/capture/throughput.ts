@@ -5,8 +5,9 @@
  *   empty    an empty statement trigger with transition tables, the floor of any such capture
  *   notify   a row trigger with pg_notify, the plain way, and somebody who listens
  *   fence    Fencepost, with a worker draining
+ *   joined   the same with a target that is looked up in a parent table (not by default)
  *
- *     npx tsx bench/capture/throughput.ts [--seconds 10] [--rounds 5] [--clients 1,16,64]
+ *     npx tsx bench/capture/throughput.ts [--seconds 10] [--rounds 5] [--clients 1,16,64] [--variants none,fence,joined]
  *
  * The variants are interleaved, so that what else the machine does falls on all of them; the median of the rounds
  * counts. The worker runs on the same cores as Postgres and pgbench.
@@ -47,6 +48,14 @@ async function prepare(stand: Stand): Promise<void> {
     await stand.query(`create trigger notify after update on public.notify
       for each row execute function public.notify_trigger()`);
   }
+  if (variants.includes('joined')) {
+    await stand.query(`create table public.parents (id integer primary key, org_id text);
+      insert into public.parents select i, 'org-' || i from generate_series(0, 999) as i;
+      alter table public.joined add column parent_id integer;
+      update public.joined set parent_id = id % 1000;
+      select cache_invalidation.watch('public.joined', 'quota:{p.org_id}:*', join => 'public.parents p on p.id = row.parent_id')`);
+    await stand.query('vacuum full analyze public.joined');
+  }
   if (variants.includes('fence')) {
     await stand.query(`select cache_invalidation.watch('public.fence', 'quota:{org_id}:*')`);
   }
@@ -57,7 +66,7 @@ async function measure(stand: Stand, variant: string, clients: number): Promise<
   const listener = variant === 'notify' ? new pg.Client({ connectionString: stand.url }) : undefined;
   await listener?.connect();
   await listener?.query('listen plain');
-  const drain = variant === 'fence' ? await startDrainProcess(stand.url) : undefined;
+  const drain = variant === 'fence' || variant === 'joined' ? await startDrainProcess(stand.url) : undefined;
   try {
     const result = await pgbench(stand.url, script, { clients, seconds: Number(options.seconds) });
     if (result.failed > 0) throw new Error(`${result.failed} transactions failed.`);
