@@ -4,7 +4,7 @@
  */
 import { readConfiguration } from '../../worker/src/configuration.ts';
 import { createLog } from '../../worker/src/log.ts';
-import { startWorker } from '../../worker/src/run.ts';
+import { startWorker } from '../../worker/src/start-worker.ts';
 import type { WorkerMessage } from './stand.ts';
 
 const send = (message: WorkerMessage) => process.send?.(message);

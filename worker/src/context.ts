@@ -1,4 +1,4 @@
-/** What every part of one running worker shares. Made once, in run.ts. */
+/** What every part of one running worker shares. Made once, in start-worker.ts. */
 import type pg from 'pg';
 import type { CacheServer } from './apply/upstash.ts';
 import type { Configuration } from './configuration.ts';

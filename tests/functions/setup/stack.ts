@@ -11,7 +11,7 @@ import { startPostgrest } from '../../../local/parts/postgrest.ts';
 import { startRedis } from '../../../local/parts/redis.ts';
 import { HEARTBEAT_KEY } from '../../../supabase/functions/_shared/heartbeat.ts';
 import { readConfiguration } from '../../../worker/src/configuration.ts';
-import { startWorker } from '../../../worker/src/run.ts';
+import { startWorker } from '../../../worker/src/start-worker.ts';
 import type { ClonedDatabase } from '../../setup/template.ts';
 import { type CallerName, postgresIdentity, type Tokens, tokensFor } from './callers.ts';
 

@@ -5,7 +5,7 @@ import { readConfiguration } from '../configuration.ts';
 import { asWorkerError, describe } from '../errors.ts';
 import { ExitCode } from '../exit-codes.ts';
 import { createLog } from '../log.ts';
-import { startWorker } from '../run.ts';
+import { startWorker } from '../start-worker.ts';
 
 /** @returns the exit code, when the worker has stopped */
 export async function run(variables: NodeJS.ProcessEnv): Promise<ExitCode> {
