@@ -4,8 +4,9 @@
 --   (your transaction)            (same transaction)     one row   only when the   acknowledges: the row is gone
 --                                                        a target  worker sleeps
 --
--- Read on in this order: _encoding (values to key segments), _template (what watch() accepts), _capture (the trigger
--- function generated for each watch), _doorbell (waking the worker), _drain (the worker's side), _watch, _epoch, _ddl.
+-- Read on in this order: _encoding (values to key segments), _doorbell (waking the worker), _template and _join (what watch()
+-- accepts), _queries and _capture (the trigger function generated for each watch), _checks, _watch, _drain (the worker's
+-- side), _epoch, _renames, _refresh, _ddl, _privileges.
 
 create schema cache_invalidation;
 comment on schema cache_invalidation is
@@ -34,6 +35,10 @@ create table cache_invalidation.watches (
   row_level boolean not null default false,
   -- name and number of each column of rel that the declaration names, to follow renames
   column_numbers jsonb not null default '{}',
+  -- the name and oid of rel (another oid after a restore) and column_numbers, all as watch() found them: see _renames
+  declared_as text not null,
+  declared_oid oid not null,
+  declared_columns jsonb not null,
   created_at timestamptz not null default pg_catalog.clock_timestamp(),
   unique (rel, target)
 );

@@ -134,7 +134,7 @@ begin
       if not found then
         raise exception 'the target % names the table alias %, which no join defines', pg_catalog.quote_literal(w.target), part.alias
           using errcode = 'invalid_parameter_value',
-            hint = pg_catalog.format('Add join => ''public.parent %s on %s.id = row.parent_id''.', part.alias, part.alias);
+            hint = pg_catalog.format('Add join => ''public.parent %1$s on %1$s.id = row.parent_id''. A column with a point in its name is written {"%1$s.%2$s"}.', part.alias, part.col);
       end if;
       perform cache_invalidation.check_renderable(joined.rel, part.col);
     end if;
@@ -160,7 +160,10 @@ begin
     then
       get stacked diagnostics problem = message_text;
       raise exception 'the watch of % for % cannot be planned: %', w.rel, pg_catalog.quote_literal(w.target), problem
-        using errcode = sqlstate, hint = 'Check the join: its tables and columns, and the rights of ' || current_user || ' on them.';
+        using errcode = sqlstate, hint = case
+          when w.join_clause is null then pg_catalog.format('Check the rights of %s on the table and its types.', current_user)
+          else pg_catalog.format('Check the join: its tables and columns, and the rights of %s on them.', current_user)
+        end;
   end;
 end
 $$;

@@ -203,11 +203,14 @@ begin
   declared.row_level := cache_invalidation.needs_row_triggers(watch.rel);
   declared.column_numbers := cache_invalidation.number_columns(declared);
 
-  insert into cache_invalidation.watches as w (rel, target, columns, min_interval, join_clause, row_level, column_numbers)
-  values (declared.rel, declared.target, declared.columns, declared.min_interval, declared.join_clause, declared.row_level, declared.column_numbers)
+  insert into cache_invalidation.watches as w
+    (rel, target, columns, min_interval, join_clause, row_level, column_numbers, declared_as, declared_oid, declared_columns)
+  values (declared.rel, declared.target, declared.columns, declared.min_interval, declared.join_clause, declared.row_level,
+    declared.column_numbers, declared.rel::text, declared.rel::oid, declared.column_numbers)
   on conflict (rel, target) do update
     set columns = excluded.columns, min_interval = excluded.min_interval, join_clause = excluded.join_clause,
-      row_level = excluded.row_level, column_numbers = excluded.column_numbers
+      row_level = excluded.row_level, column_numbers = excluded.column_numbers, declared_as = excluded.declared_as,
+      declared_oid = excluded.declared_oid, declared_columns = excluded.declared_columns
   returning w.* into existing;
   perform cache_invalidation.apply_watch(existing);
   perform cache_invalidation.apply_dependents(existing);

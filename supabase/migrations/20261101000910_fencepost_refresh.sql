@@ -1,39 +1,8 @@
--- Fencepost: keeping declarations, functions and triggers in step with tables that change.
+-- Fencepost 9/9, part 3: keeping declarations, functions and triggers in step with tables that change.
 --
 -- What protects the application's writes is in the capture functions themselves: they widen instead of failing.
 -- What keeps them precise is refresh(): by event triggers after each DDL statement where the installing role may create them
 -- (_ddl), by hand otherwise; problems() says when it is needed.
-
--- The declaration with the present names of renamed columns. A column is followed by its name, and when the name is gone
--- by its number; null when neither is there. (After a dump and restore the numbers differ, but the names are right.)
-create function cache_invalidation.follow_renames(w cache_invalidation.watches) returns cache_invalidation.watches
-language plpgsql stable
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  named record;
-begin
-  for named in
-    select numbered.key as old_name, renamed.attname::text as new_name
-    from pg_catalog.jsonb_each_text(w.column_numbers) as numbered
-    left join pg_catalog.pg_attribute as present
-      on present.attrelid = w.rel and present.attname = numbered.key and present.attnum > 0 and not present.attisdropped
-    left join pg_catalog.pg_attribute as renamed
-      on renamed.attrelid = w.rel and renamed.attnum = numbered.value::smallint and not renamed.attisdropped
-    where present.attnum is null
-  loop
-    if named.new_name is null then
-      return null;
-    end if;
-    w.target := pg_catalog.replace(pg_catalog.replace(w.target, '{' || named.old_name || '}', '{' || named.new_name || '}'),
-      '{row.' || named.old_name || '}', '{row.' || named.new_name || '}');
-    w.columns := pg_catalog.array_replace(w.columns, named.old_name, named.new_name);
-    w.join_clause := pg_catalog.regexp_replace(w.join_clause,
-      '\yrow\.(?:' || named.old_name || '\y|"' || named.old_name || '")', 'row.' || pg_catalog.quote_ident(named.new_name), 'gi');
-  end loop;
-  return w;
-end
-$$;
 
 -- Brings one watch in line with its table as it is now: renamed columns, other types, new partitions, lost triggers.
 -- Removes it when the table is gone. Raises what watch() would raise when it can no longer be served.
@@ -46,24 +15,35 @@ declare
 begin
   if not exists (select from pg_catalog.pg_class as c where c.oid = w.rel) then
     perform cache_invalidation.remove_watch(w);
+    if pg_catalog.to_regclass(w.declared_as) is not null then
+      raise warning 'the watch of % for % went with the table it was declared for; another table is called that now',
+        w.declared_as, pg_catalog.quote_literal(w.target)
+        using hint = 'To watch that one: ' || cache_invalidation.declaration(w, w.declared_as);
+    end if;
     return;
   end if;
   followed := cache_invalidation.follow_renames(w);
   if followed.id is null then
     raise exception 'a column that the watch of % for % needs was dropped', w.rel, pg_catalog.quote_literal(w.target)
       using errcode = 'undefined_column',
-        hint = pg_catalog.format('First: select cache_invalidation.unwatch(%L, %L);', w.rel, w.target);
+        hint = case
+          when w.rel::oid = w.declared_oid then pg_catalog.format('First: select cache_invalidation.unwatch(%L, %L);', w.rel, w.target)
+          else 'After a restore, before anything else: select cache_invalidation.refresh();'
+        end;
   end if;
   perform cache_invalidation.check_watch(followed);
   followed.row_level := cache_invalidation.needs_row_triggers(followed.rel);
-  followed.column_numbers := cache_invalidation.number_columns(followed);
   if followed is distinct from w then
     update cache_invalidation.watches as kept
-      set target = followed.target, columns = followed.columns, join_clause = followed.join_clause,
-        row_level = followed.row_level, column_numbers = followed.column_numbers
+      set target = followed.target, columns = followed.columns, join_clause = followed.join_clause, row_level = followed.row_level,
+        column_numbers = followed.column_numbers, declared_oid = followed.declared_oid, declared_columns = followed.declared_columns
       where kept.id = w.id;
   end if;
   perform cache_invalidation.apply_watch(followed, within_ddl);
+  if row(followed.target, followed.columns, followed.join_clause) is distinct from row(w.target, w.columns, w.join_clause) then
+    raise notice 'the watch of % for % follows a rename, it is now: %',
+      w.rel, pg_catalog.quote_literal(w.target), cache_invalidation.declaration(followed, w.rel::text);
+  end if;
 end
 $$;
 
@@ -127,6 +107,12 @@ begin
       where p.always is not true;
     if missing is not null then
       problem := 'triggers are missing or disabled: ' || missing;
+      remedy := refresh_remedy;
+      return next;
+    end if;
+    return query select w.id, s.problem, s.remedy from cache_invalidation.swapped(w) as s;
+    if cache_invalidation.follow_renames(w) is distinct from w then
+      problem := pg_catalog.format('columns of %s were renamed, or restored from a dump, since its watch for %s was last brought in line', w.rel, w.target);
       remedy := refresh_remedy;
       return next;
     end if;

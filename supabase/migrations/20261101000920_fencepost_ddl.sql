@@ -1,6 +1,6 @@
--- Fencepost: event triggers, which keep the watches in step with DDL as it happens.
+-- Fencepost 9/9, part 4: event triggers, which keep the watches in step with DDL as it happens.
 --
---   ALTER TABLE, ALTER TYPE, …   a renamed column is followed; what cannot be served any more (a column's new type has no
+--   ALTER TABLE, ALTER TYPE, …   a renamed column is followed, with a warning when another takes its name; what cannot be served any more (a column's new type has no
 --                                canonical text) is refused with a hint
 --   CREATE TABLE, ATTACH         a new partition gets its TRUNCATE trigger
 --   DROP TABLE                   its watches are removed
@@ -54,6 +54,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   w cache_invalidation.watches;
+  swap record;
   changed oid[];
 begin
   -- our own CREATE TRIGGER and ALTER TABLE … ENABLE ALWAYS TRIGGER
@@ -70,6 +71,15 @@ begin
   end if;
   for w in select found.* from cache_invalidation.concerned_watches(changed) as found loop
     perform cache_invalidation.refresh_within_ddl(w);
+  end loop;
+  for w in
+    select found.* from cache_invalidation.watches as found
+    where found.rel = any (changed) or pg_catalog.to_regclass(found.declared_as) = any (changed)
+    order by found.id
+  loop
+    for swap in select s.* from cache_invalidation.swapped(w) as s loop
+      raise warning '%', swap.problem using hint = swap.remedy;
+    end loop;
   end loop;
 end
 $$;
@@ -98,7 +108,7 @@ $$;
 do $$
 begin
   create event trigger fencepost_ddl on ddl_command_end
-    when tag in ('ALTER TABLE', 'CREATE TABLE', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER SCHEMA')
+    when tag in ('ALTER TABLE', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER SCHEMA')
     execute function cache_invalidation.on_ddl();
   create event trigger fencepost_drop on sql_drop
     when tag in ('ALTER TABLE', 'DROP TABLE', 'DROP SCHEMA', 'DROP TYPE', 'DROP DOMAIN', 'DROP OWNED', 'DROP EXTENSION')

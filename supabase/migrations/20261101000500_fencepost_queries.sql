@@ -1,0 +1,142 @@
+-- Fencepost 5/9, part 1: the queries of a capture function, which give the targets of the rows that a statement changed.
+-- They read FROM items named by their caller: transition tables, the row of a row trigger, or (to plan them) a null row.
+
+-- How many distinct targets a statement may name before they become one wildcard.
+create function cache_invalidation.target_limit() returns integer
+language sql immutable parallel safe
+return 1000;
+
+-- Whether a row without its parent adds nothing, because the parent's own change has already named the target: the parent
+-- is watched for the same target, in which the child has no column, and an immediate foreign key is the join. Then a parent can only be
+-- missing because this transaction deletes it. (Without a foreign key a child may be written before its parent, by another
+-- transaction.)
+create function cache_invalidation.parent_covers(w cache_invalidation.watches) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select pg_catalog.count(*) = 1
+    and not exists (select from cache_invalidation.template_segments(w.target) as s where s.col is not null and s.alias is null)
+    and pg_catalog.bool_and(
+      exists (
+        select from cache_invalidation.watches as parent
+        where parent.rel = j.rel and parent.join_clause is null
+          and parent.target = pg_catalog.replace(w.target, '{' || j.alias || '.', '{')
+      )
+      and exists (
+        select from pg_catalog.pg_constraint as f
+        join pg_catalog.pg_attribute as child on child.attrelid = f.conrelid and child.attnum = f.conkey[1]
+        join pg_catalog.pg_attribute as parent on parent.attrelid = f.confrelid and parent.attnum = f.confkey[1]
+        where f.contype = 'f' and f.conrelid = w.rel and f.confrelid = j.rel
+          and pg_catalog.cardinality(f.conkey) = 1 and f.convalidated and not f.condeferrable
+          and pg_catalog.regexp_replace(j.condition, '\s', '', 'g') in (
+            pg_catalog.format('%I.%I="row".%I', j.alias, parent.attname, child.attname),
+            pg_catalog.format('"row".%I=%I.%I', child.attname, j.alias, parent.attname))
+      )
+    )
+  from cache_invalidation.join_tables(w.join_clause) as j
+$$;
+
+-- The join as SQL. A changed row whose parent is missing widens the target (left join), unless parent_covers().
+create function cache_invalidation.join_sql(w cache_invalidation.watches) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(pg_catalog.string_agg(pg_catalog.format(' %s %s as %I on (%s)',
+    case when cache_invalidation.parent_covers(w) then 'join' else 'left join' end, j.rel, j.alias, j.condition), '' order by j.place), '')
+  from cache_invalidation.join_tables(w.join_clause) as j
+$$;
+
+-- A list of columns of one row: "row".org_id, "row".provider
+create function cache_invalidation.column_list(names text[], alias text default null) returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select pg_catalog.string_agg(coalesce(alias || '.', '') || pg_catalog.quote_ident(n.name), ', ' order by n.name)
+  from pg_catalog.unnest(names) as n(name)
+$$;
+
+-- The queries of a capture function; old_rows and new_rows are FROM items.
+--
+--   one_*    the target of the only row. one_update gives NULL when its key columns changed (then its old target counts too)
+--            and, with `columns`, when nothing that the watch depends on changed, which it gives as a second value. Compared as images (*<>): equality is
+--            too weak (1.0 = 1.00, citext) and some types have none.
+--   many_*   the distinct targets of any number of rows, distinct key columns first: encoding costs more than hashing.
+--
+-- With `columns`, an update counts only for rows whose projection (key columns, named columns, primary key) differs
+-- between old and new. Transition tables do not pair an old row with its new one, so the two multisets of
+-- projections are compared; as text, for the same reason; the function's settings keep that text exact.
+create function cache_invalidation.capture_queries(
+  w cache_invalidation.watches, old_rows text, new_rows text,
+  out one_insert text, out one_update text, out one_delete text, out many_insert text, out many_update text, out many_delete text
+)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  expression constant text := cache_invalidation.target_expression(w.target);
+  join_sql constant text := cache_invalidation.join_sql(w);
+  key_columns constant text[] := cache_invalidation.named_columns(w.target, null, w.join_clause);
+  keys constant text := coalesce(cache_invalidation.column_list(key_columns), 'null as none');
+  projected constant text[] := cache_invalidation.named_columns(w.target, w.columns, w.join_clause);
+  -- a name that no key column has
+  projection_name constant text := (
+    select pg_catalog.min(free.name)
+    from (
+      select 'projection_' || i as name from pg_catalog.generate_series(0, pg_catalog.cardinality(key_columns)) as i
+      except select k.name from pg_catalog.unnest(key_columns) as k(name)
+    ) as free);
+  projection text;
+  same_keys text;
+  changed text;
+  -- Without a join, one more distinct key than the limit is as good as all of them. (A join may map many keys to one
+  -- target. Keys that a NULL widens to one group are counted apart: such a statement may collapse too early.)
+  at_most constant text := ' limit ' || cache_invalidation.target_limit() + 1;
+  enough constant text := case when w.join_clause is null then at_most else '' end;
+  -- With a join, the columns it uses may have an equality that is coarser than what they join to (citext, 1.0 = 1.00).
+  one_each constant text := case when w.join_clause is null then 'distinct ' else '' end;
+  combined constant text := case when w.join_clause is null then 'union' else 'union all' end;
+begin
+  one_insert := pg_catalog.format('select %s from %s as "row"%s', expression, new_rows, join_sql);
+  one_delete := pg_catalog.format('select %s from %s as "row"%s', expression, old_rows, join_sql);
+  if key_columns <> '{}' then
+    same_keys := case
+      when w.join_clause is not null then pg_catalog.format('row(%s)::record *= row(%s)::record',
+        cache_invalidation.column_list(key_columns, '"before"'), cache_invalidation.column_list(key_columns, '"row"'))
+      -- the types of key columns all have an equality that agrees with their rendering
+      else (
+        select pg_catalog.string_agg(pg_catalog.format('"before".%1$I is not distinct from "row".%1$I', k.name), ' and ')
+        from pg_catalog.unnest(key_columns) as k(name))
+    end;
+  end if;
+  if w.columns is not null then
+    changed := pg_catalog.format('row(%s)::record *<> row(%s)::record',
+      cache_invalidation.column_list(projected, '"before"'), cache_invalidation.column_list(projected, '"row"'));
+  end if;
+  one_update := pg_catalog.format('select %s%s from %s as "before", %s as "row"%s',
+    case when coalesce(same_keys, changed) is null then expression
+      else pg_catalog.format('case when %s then %s end', pg_catalog.concat_ws(' and ', same_keys, changed), expression) end,
+    ', ' || changed, old_rows, new_rows, join_sql);
+
+  many_insert := pg_catalog.format('select distinct %s from (select %s%s from %s as r%s) as "row"%s%s', expression, one_each, keys, new_rows, enough, join_sql, at_most);
+  many_delete := pg_catalog.format('select distinct %s from (select %s%s from %s as r%s) as "row"%s%s', expression, one_each, keys, old_rows, enough, join_sql, at_most);
+  if w.columns is null then
+    many_update := pg_catalog.format('select distinct %1$s from (select %2$s from %3$s as o %8$s select %2$s from %4$s as n%5$s) as "row"%6$s%7$s',
+      expression, keys, old_rows, new_rows, enough, join_sql, at_most, combined);
+  else
+    select pg_catalog.format('%s, row(%s)::text as %I', keys, cache_invalidation.column_list(pg_catalog.array_agg(p.name)), projection_name)
+      into projection
+      from (
+        select pg_catalog.unnest(projected) as name
+        union
+        select a.attname::text
+        from pg_catalog.pg_index as i
+        join pg_catalog.pg_attribute as a on a.attrelid = i.indrelid and a.attnum = any (i.indkey::smallint[])
+        where i.indrelid = w.rel and i.indisprimary
+      ) as p;
+    many_update := pg_catalog.format('select distinct %1$s from ('
+      '(select %2$s from %3$s as o except all select %2$s from %4$s as n) union all '
+      '(select %2$s from %4$s as n except all select %2$s from %3$s as o)) as "row"%5$s%6$s',
+      expression, projection, old_rows, new_rows, join_sql, at_most);
+  end if;
+end
+$$;

@@ -1,0 +1,122 @@
+/**
+ * Columns and tables that change names with each other, as migrations do to replace one without downtime: the watch
+ * follows what it was declared for, and whoever runs the migration is told, with the statements for either wish.
+ */
+import pg from 'pg';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { type ClonedDatabase, cloneDatabase } from '../setup/database.ts';
+
+let database: ClonedDatabase;
+let client: pg.Client;
+let notices: { severity: string; message: string; hint: string }[];
+
+beforeAll(async () => {
+  database = await cloneDatabase();
+  client = new pg.Client({ connectionString: database.url });
+  client.on('notice', ({ severity = '', message = '', hint = '' }) => {
+    notices.push({ severity, message, hint });
+  });
+  await client.connect();
+});
+
+beforeEach(async () => {
+  notices = [];
+  await client.query(`drop table if exists public.prices, public.prices_old cascade;
+    create table public.prices (id integer primary key, code text, code_new text);
+    insert into public.prices values (1, 'first', 'second');
+    select cache_invalidation.watch('public.prices', 'price:{code}')`);
+  notices = [];
+});
+
+afterAll(async () => {
+  await client?.end();
+  await database?.drop();
+});
+
+async function captured(statement: string): Promise<string[]> {
+  await client.query('delete from cache_invalidation.outbox');
+  await client.query(statement);
+  const { rows } = await client.query<{ target: string }>('select target from cache_invalidation.outbox');
+  return rows.map((row) => row.target);
+}
+
+const warnings = () => notices.filter(({ severity }) => severity === 'WARNING');
+
+/** The statements of the hint between two of its phrases. */
+function remedy(hint: string, from: string, to?: string): string {
+  const start = hint.indexOf(from) + from.length;
+  return hint.slice(start, to === undefined ? undefined : hint.indexOf(to));
+}
+
+test('a plain rename is followed, with a notice that names the declaration as it is now', async () => {
+  await client.query('alter table public.prices rename column code to name');
+  expect(notices).toEqual([
+    {
+      severity: 'NOTICE',
+      message: `the watch of public.prices for 'price:{code}' follows a rename, it is now: select cache_invalidation.watch('public.prices', 'price:{name}');`,
+      hint: '',
+    },
+  ]);
+});
+
+test('columns that change names in one transaction: a warning with the statements for either', async () => {
+  await client.query(`begin; alter table public.prices rename column code to code_old;
+    alter table public.prices rename column code_new to code; commit`);
+  expect(warnings()).toHaveLength(1);
+  expect(warnings()[0]?.message).toBe(
+    `the watch of public.prices for 'price:{code_old}' follows the column code_old, which was called code; another column is called that now`,
+  );
+  expect(await captured('update public.prices set id = id')).toEqual(['price:first']);
+
+  const hint = warnings()[0]?.hint ?? '';
+  await client.query(remedy(hint, 'To watch the other one instead:', 'To keep this one:'));
+  expect(await captured('update public.prices set id = id')).toEqual(['price:second']);
+  notices = [];
+  await client.query('alter table public.prices add column more text');
+  expect(notices).toEqual([]);
+});
+
+test('keeping the column after a swap silences the warning', async () => {
+  await client.query(`alter table public.prices rename column code to code_old;
+    alter table public.prices rename column code_new to code`);
+  await client.query(remedy(warnings()[0]?.hint ?? '', 'To keep this one:'));
+  notices = [];
+  await client.query('alter table public.prices add column more text');
+  expect(notices).toEqual([]);
+  expect(await captured('update public.prices set id = id')).toEqual(['price:first']);
+});
+
+test.each([
+  'alter table public.prices_new rename to prices',
+  'create table public.prices (id integer, code text)',
+  `create table public.prices as select 2 as id, 'third' as code`,
+])('tables that change names: %s', async (arrival) => {
+  await client.query(`drop table if exists public.prices_new; create table public.prices_new (id integer, code text);
+    alter table public.prices rename to prices_old`);
+  expect(warnings()).toEqual([]);
+  await client.query(arrival);
+  expect(warnings().map(({ message }) => message)).toEqual([
+    `the watch of public.prices_old for 'price:{code}' was declared when that was called public.prices, which is another table now`,
+  ]);
+  expect(await captured('update public.prices_old set id = id')).toEqual(['price:first']);
+  await client.query(
+    remedy(warnings()[0]?.hint ?? '', 'To watch the other one instead:', 'To keep this one:'),
+  );
+  expect(await captured(`insert into public.prices values (3, 'new')`)).toEqual(['price:new']);
+  expect(await captured('update public.prices_old set id = id')).toEqual([]);
+});
+
+test('a swapped table that is dropped takes its watch along, with a warning', async () => {
+  await client.query(
+    `alter table public.prices rename to prices_old; create table public.prices (id integer, code text)`,
+  );
+  notices = [];
+  await client.query('drop table public.prices_old');
+  expect(warnings()).toEqual([
+    {
+      severity: 'WARNING',
+      message: `the watch of public.prices for 'price:{code}' went with the table it was declared for; another table is called that now`,
+      hint: `To watch that one: select cache_invalidation.watch('public.prices', 'price:{code}');`,
+    },
+  ]);
+});
