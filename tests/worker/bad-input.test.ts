@@ -45,6 +45,20 @@ describe('a wrong environment ends the worker with exit code 78 and one report',
       expect(text).toMatch(new RegExp(`^  ${name} (is missing|must be)`, 'm'));
     }
   });
+
+  it.each([
+    ['', 'json'],
+    ['json', 'json'],
+    ['xml', 'json'],
+    ['pretty', 'text'],
+  ])('says so in the form of its log, and nowhere else (FENCEPOST_LOG=%s)', async (format, expected) => {
+    const worker = startWorkerProcess({ FENCEPOST_LOG: format });
+    expect(await worker.exited).toBe(78);
+    expect(worker.stderr()).toBe('');
+    if (expected === 'json') expect(worker.lines).toMatchObject([{ level: 'fatal', code: 'CONFIGURATION' }]);
+    else expect(worker.lines.every((line) => line.level === 'text')).toBe(true);
+    expect(worker.lines.map((line) => line.msg).join('\n')).toContain('DATABASE_URL is missing');
+  });
 });
 
 describe('what no waiting mends ends the worker with one sentence', () => {

@@ -20,7 +20,7 @@ export interface Configuration {
   readonly port: number;
   readonly host: string;
   readonly logLevel: LogLevel;
-  readonly logFormat: 'pretty' | 'json';
+  readonly logFormat: LogFormat;
   /** Milliseconds between two beats of the heartbeat key. */
   readonly heartbeatIntervalMs: number;
   /** Milliseconds between two fallback polls while asleep (rule 8). */
@@ -39,6 +39,9 @@ export interface Configuration {
 
 export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
+
+export const LOG_FORMATS = ['pretty', 'json'] as const;
+export type LogFormat = (typeof LOG_FORMATS)[number];
 
 /** Supabase's transaction pooler. LISTEN and session locks do not survive it, silently. */
 const TRANSACTION_POOLER_PORT = '6543';
@@ -110,7 +113,7 @@ const environment = z.object({
   PORT: integer(8787, 0, 65_535),
   HOST: z.string().default('0.0.0.0'),
   LOG_LEVEL: z.enum(LOG_LEVELS, { error: `must be one of ${LOG_LEVELS.join(', ')}` }).default('info'),
-  FENCEPOST_LOG: z.enum(['pretty', 'json'], { error: 'must be pretty or json' }).optional(),
+  FENCEPOST_LOG: z.enum(LOG_FORMATS, { error: 'must be pretty or json' }).optional(),
   // 26 s is the shortest beat that keeps an idle worker below 100 000 commands a month; the key lives for 90 s.
   FENCEPOST_HEARTBEAT_SECONDS: seconds(30, 1, 45),
   FENCEPOST_FALLBACK_POLL_SECONDS: seconds(5, 0.05, 60),
@@ -151,7 +154,7 @@ export function readConfiguration(variables: Readonly<Record<string, string | un
     port: value.PORT,
     host: value.HOST,
     logLevel: value.LOG_LEVEL,
-    logFormat: value.FENCEPOST_LOG ?? (process.stdout.isTTY ? 'pretty' : 'json'),
+    logFormat: logFormatOf(variables),
     heartbeatIntervalMs: value.FENCEPOST_HEARTBEAT_SECONDS,
     fallbackPollMs: value.FENCEPOST_FALLBACK_POLL_SECONDS,
     backlogRows: value.FENCEPOST_BACKLOG_ROWS,
@@ -160,6 +163,12 @@ export function readConfiguration(variables: Readonly<Record<string, string | un
     auditIntervalMs: value.FENCEPOST_AUDIT_SECONDS,
     upstashTimeoutMs: value.FENCEPOST_UPSTASH_TIMEOUT_SECONDS,
   };
+}
+
+/** The form of the log, even where the rest of the environment is in error; a value that is no form counts as not set. */
+export function logFormatOf(variables: Readonly<Record<string, string | undefined>>): LogFormat {
+  const asked = LOG_FORMATS.find((format) => format === variables.FENCEPOST_LOG?.trim());
+  return asked ?? (process.stdout.isTTY ? 'pretty' : 'json');
 }
 
 /** Host, port and database of a connection string, without user and password, for messages. */

@@ -1,15 +1,23 @@
 /**
  * `fencepost run`: the worker as a process. SIGTERM and SIGINT stop it; a second one ends it at once.
+ *
+ * Everything it has to say goes to its log, standard output, in one form (FENCEPOST_LOG): also that the configuration is
+ * in error, since whoever collects JSON must not lose the one line that says why nothing runs.
  */
-import { readConfiguration } from '../configuration.ts';
+import { type Configuration, logFormatOf, readConfiguration } from '../configuration.ts';
 import { asWorkerError, describe } from '../errors.ts';
 import { ExitCode } from '../exit-codes.ts';
-import { createLog } from '../log.ts';
+import { createLog, type Log } from '../log.ts';
 import { startWorker } from '../start-worker.ts';
 
 /** @returns the exit code, when the worker has stopped */
 export async function run(variables: NodeJS.ProcessEnv): Promise<ExitCode> {
-  const configuration = readConfiguration(variables);
+  let configuration: Configuration;
+  try {
+    configuration = readConfiguration(variables);
+  } catch (error) {
+    return giveUp(createLog({ logLevel: 'fatal', logFormat: logFormatOf(variables) }), error);
+  }
   const log = createLog(configuration);
   let failure: ExitCode | null = null;
 
@@ -38,8 +46,12 @@ export async function run(variables: NodeJS.ProcessEnv): Promise<ExitCode> {
     const { finished } = await worker.stop();
     return failure ?? (finished ? ExitCode.ok : ExitCode.abandoned);
   } catch (error) {
-    const reason = asWorkerError(error);
-    log.fatal({ code: reason.code }, reason.message);
-    return reason.exitCode;
+    return giveUp(log, error);
   }
+}
+
+function giveUp(log: Log, error: unknown): ExitCode {
+  const reason = asWorkerError(error);
+  log.fatal({ code: reason.code }, reason.message);
+  return reason.exitCode;
 }
