@@ -27,6 +27,7 @@ import { createLog, type Log } from './log.ts';
 import { Metrics } from './metrics/metrics.ts';
 import { createScrape } from './metrics/scrape.ts';
 import { createQueue } from './queue/queueing.ts';
+import { createSelfChecks } from './self-checks/self-checks.ts';
 import { Trouble } from './trouble.ts';
 
 export interface RunningWorker {
@@ -64,6 +65,7 @@ export async function startWorker(
   const queue = createQueue(context, heartbeat);
   const draining = createDraining(context, heartbeat, queue);
   const bell = createBell(context, draining, queue);
+  const checks = createSelfChecks(context, bell);
   const scrape = createScrape(context, queue, () => bell.role);
 
   const currentReadiness = async (): Promise<Readiness> => {
@@ -76,6 +78,7 @@ export async function startWorker(
       flow,
       stopping: stopping !== null,
       leaderAlive: () => leaderIsAlive(pool),
+      checks,
     });
     metrics.ready.set(result.ready ? 1 : 0);
     return result;
@@ -100,11 +103,13 @@ export async function startWorker(
   }
 
   bell.start();
+  checks.start();
   log.info({ url: http.url }, `Fencepost's worker is up: ${http.url}/readyz`);
 
   const stop = async (): Promise<{ finished: boolean }> => {
     log.info('Stopping: finishing the batch in hand.');
     draining.abandon();
+    checks.stop();
     const finished = await within(FINISH_WITHIN_MS, bell.stop());
     const closing = [bell.close(), heartbeat.settled(), http.stop(), queue.close(!finished)];
     await within(CLOSE_WITHIN_MS, Promise.allSettled(closing));

@@ -7,11 +7,13 @@ import { HEARTBEAT_KEY } from '../../../supabase/functions/_shared/heartbeat.ts'
 import { type Counts, statisticsKey, sumStatistics } from '../../../supabase/functions/_shared/statistics.ts';
 import type { CacheServer } from '../apply/upstash.ts';
 import { AUDIT_KEY, type AuditResult } from '../audit/audit.ts';
+import { APPLICATION } from '../database/names.ts';
 import { lockHolders } from '../doorbell/holders.ts';
 import { Outbox } from '../drain/outbox.ts';
 import { describe } from '../errors.ts';
 import { ExitCode } from '../exit-codes.ts';
 import type { QueueCounts } from '../queue/work-queue.ts';
+import { UNFIT } from '../self-checks/self-checks.ts';
 import { withContext } from './command-context.ts';
 import { duration, paint, print, printJson, table } from './output.ts';
 
@@ -28,6 +30,8 @@ interface HitRate {
 export interface Status {
   readonly leader: { readonly pid: number; readonly silentMs: number } | null;
   readonly workers: number;
+  /** Standbys whose Redis would not let them take over. */
+  readonly unfit: number;
   readonly outbox: { readonly rows: number; readonly oldestMs: number };
   readonly deferred: { readonly waiting: number; readonly dueInMs: number | null };
   /** Null: Redis is away. */
@@ -55,7 +59,8 @@ export function status(variables: NodeJS.ProcessEnv, json: boolean): Promise<Exi
     const redis = await attempt(() => cache.getMany([prefix + HEARTBEAT_KEY, prefix + AUDIT_KEY]));
     const result: Status = {
       leader: leader === undefined ? null : { pid: leader.pid, silentMs: Math.round(leader.silentMs) },
-      workers: await countWorkers(pool),
+      workers: await countSessions(pool, `${APPLICATION}:locks`),
+      unfit: await countSessions(pool, UNFIT),
       outbox: await outbox.backlog(COUNT_TO),
       deferred: { waiting: await countDeferred(pool), dueInMs: await outbox.nextDue() },
       heartbeat: redis === null ? null : redis[0] == null ? 'missing' : 'alive',
@@ -70,10 +75,11 @@ export function status(variables: NodeJS.ProcessEnv, json: boolean): Promise<Exi
   });
 }
 
-async function countWorkers(pool: pg.Pool): Promise<number> {
+async function countSessions(pool: pg.Pool, application: string): Promise<number> {
   const result = await pool.query<{ count: number }>(
     `select count(*)::int as count from pg_catalog.pg_stat_activity
-      where application_name = 'fencepost:locks' and datname = current_database()`,
+      where application_name = $1 and datname = current_database()`,
+    [application],
   );
   return result.rows[0]?.count ?? 0;
 }
@@ -116,7 +122,11 @@ function show(state: Status): void {
       'worker',
       leader === null
         ? paint('fail', 'none drains: start one with "fencepost run"')
-        : `${leader.silentMs > 6_000 ? paint('warn', 'silent') : paint('ok', 'draining')}, ${state.workers} running`,
+        : `${leader.silentMs > 6_000 ? paint('warn', 'silent') : paint('ok', 'draining')}, ${state.workers} running${
+            state.unfit === 0
+              ? ''
+              : `, ${paint('fail', `${state.unfit} of them could not take over`)}: see its /readyz or log`
+          }`,
     ],
     [
       'outbox',

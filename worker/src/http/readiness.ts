@@ -18,6 +18,8 @@ export interface Readiness {
   readonly heartbeatAgeMs: number | null;
   /** One sentence a reason; empty when ready. */
   readonly reasons: readonly string[];
+  /** What somebody should mend though invalidations flow, with the remedy. */
+  readonly warnings: readonly string[];
 }
 
 /** The heartbeat key lives for 90 s; beyond two beats missed, readers are about to turn careful. */
@@ -34,11 +36,13 @@ export interface ReadinessInput {
   /** Asked only when following: whether the leader gives signs of life. */
   leaderAlive(): Promise<boolean>;
   readonly stopping: boolean;
+  /** What the worker found by looking (self-checks/self-checks.ts). */
+  readonly checks: { readonly reasons: readonly string[]; readonly warnings: readonly string[] };
 }
 
 export async function readiness(input: ReadinessInput): Promise<Readiness> {
   const { role, flow, heartbeatAgeMs } = input;
-  const reasons: string[] = [];
+  const reasons: string[] = [...input.checks.reasons];
   if (input.stopping) reasons.push('The worker is stopping.');
   if (role === 'starting') reasons.push('No session with the database yet.');
   if (role === 'following' && !(await input.leaderAlive())) {
@@ -63,5 +67,6 @@ export async function readiness(input: ReadinessInput): Promise<Readiness> {
     lagMs: Math.round(flow.lagMs),
     heartbeatAgeMs: heartbeatAgeMs === null ? null : Math.round(heartbeatAgeMs),
     reasons,
+    warnings: input.checks.warnings,
   };
 }

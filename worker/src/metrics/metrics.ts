@@ -57,6 +57,14 @@ export class Metrics {
     'Targets that Redis refused, set aside for retries.',
   );
   readonly leading = this.#gauge('leading', '1 when this worker drains.');
+  readonly standbyUnfit = this.#gauge(
+    'standby_unfit',
+    '1 when this worker stands by and its Redis would not let it take over.',
+  );
+  readonly bellHeld = this.#gauge(
+    'doorbell_lock_held_by_stranger',
+    '1 when a session that is no worker keeps this worker from sleeping.',
+  );
   readonly ready = this.#gauge('ready', '1 when invalidations flow.');
   readonly outboxDepth = this.#gauge('outbox_rows', 'Rows in the outbox (estimated beyond 100 000).');
   readonly outboxAge = this.#gauge('outbox_oldest_seconds', 'Age of the oldest row in the outbox.');

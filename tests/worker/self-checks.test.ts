@@ -1,0 +1,120 @@
+import pg from 'pg';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { startGateway } from '../../local/gateway/gateway.ts';
+import { startRedis } from '../../local/parts/redis.ts';
+import type { Readiness } from '../../worker/src/http/readiness.ts';
+import { type Rig, startRig, TOKEN } from './rig/rig.ts';
+import {
+  asleep,
+  killAllWorkers,
+  leading,
+  startWorkerProcess,
+  type WorkerProcess,
+} from './rig/worker-process.ts';
+
+let rig: Rig;
+beforeAll(async () => {
+  rig = await startRig();
+});
+afterEach((test) => killAllWorkers(test));
+afterAll(async () => {
+  await rig.close();
+});
+
+/** For what has no line in the log. */
+const WITHIN = { timeout: 20_000 };
+
+const line = (worker: WorkerProcess, text: string) => worker.line(({ msg }) => msg.includes(text));
+
+async function readiness(worker: WorkerProcess): Promise<{ status: number; body: Readiness }> {
+  const answer = await fetch(`${await worker.url()}/readyz`);
+  return { status: answer.status, body: (await answer.json()) as Readiness };
+}
+
+const metric = async (worker: WorkerProcess, name: string) =>
+  new RegExp(`^fencepost_${name} (\\d+)$`, 'm').exec(
+    await (await fetch(`${await worker.url()}/metrics`)).text(),
+  )?.[1];
+
+async function status(): Promise<{ workers: number; unfit: number }> {
+  const command = startWorkerProcess(rig.environment(), ['status', '--json']);
+  await command.exited;
+  return JSON.parse(command.lines.map(({ msg }) => msg).join('\n'));
+}
+
+describe('a standby', () => {
+  it('that can take over is ready', async () => {
+    await asleep(startWorkerProcess(rig.environment()));
+    const standby = startWorkerProcess(rig.environment());
+    await standby.line(({ role }) => role === 'following');
+    expect(await readiness(standby)).toMatchObject({ status: 200, body: { reasons: [], warnings: [] } });
+    expect(await status()).toMatchObject({ workers: 2, unfit: 0 });
+  });
+
+  it('whose Redis is out of reach says so, in its log, /readyz, the metrics and status', {
+    timeout: 60_000,
+  }, async () => {
+    await asleep(startWorkerProcess(rig.environment()));
+    const standby = startWorkerProcess(rig.environment({ UPSTASH_REDIS_REST_URL: 'http://127.0.0.1:1' }));
+    await line(standby, 'This standby could not take over');
+    const { status: code, body } = await readiness(standby);
+    expect(code).toBe(503);
+    expect(body).toMatchObject({ role: 'following' });
+    expect(body.reasons.join(' ')).toContain('UPSTASH_REDIS_REST_URL');
+    expect(await metric(standby, 'standby_unfit')).toBe('1');
+    await expect.poll(status, WITHIN).toMatchObject({ workers: 2, unfit: 1 });
+    await standby.kill();
+    await expect.poll(status, WITHIN).toMatchObject({ workers: 1, unfit: 0 });
+  });
+
+  it('with another Redis than the leader’s says so', { timeout: 60_000 }, async () => {
+    const redis = await startRedis();
+    const gateway = await startGateway({ redisUrl: redis.url, token: TOKEN });
+    try {
+      await asleep(startWorkerProcess(rig.environment()));
+      const standby = startWorkerProcess(rig.environment({ UPSTASH_REDIS_REST_URL: gateway.url }));
+      expect(await line(standby, 'could not take over')).toMatchObject({ code: 'STANDBY_REDIS_DIFFERS' });
+    } finally {
+      await gateway.stop();
+      await redis.stop();
+    }
+  });
+
+  it('that becomes the leader is judged as one', async () => {
+    const leader = startWorkerProcess(rig.environment());
+    await asleep(leader);
+    const standby = startWorkerProcess(rig.environment({ UPSTASH_REDIS_REST_URL: 'http://127.0.0.1:1' }));
+    await line(standby, 'could not take over');
+    await leader.kill();
+    await leading(standby);
+    await expect.poll(() => metric(standby, 'standby_unfit'), WITHIN).toBe('0');
+    const { body } = await readiness(standby);
+    expect(body.reasons.join(' ')).not.toContain('standby');
+  });
+});
+
+describe('a stranger on the doorbell’s lock', () => {
+  it('is named once, with the remedy, and until it is gone', async () => {
+    const stranger = new pg.Client({ connectionString: rig.databaseUrl, application_name: 'somebody' });
+    await stranger.connect();
+    await stranger.query('select pg_advisory_lock(461870001)');
+    const { rows } = await stranger.query<{ pid: number }>('select pg_backend_pid() as pid');
+    const pid = rows[0]?.pid;
+    const worker = startWorkerProcess(rig.environment());
+    expect(await line(worker, "doorbell's lock K is held")).toMatchObject({
+      pid,
+      role: 'postgres',
+      application: 'somebody',
+      msg: expect.stringContaining(`select pg_terminate_backend(${pid})`),
+    });
+    const { status: code, body } = await readiness(worker);
+    expect(code).toBe(200);
+    expect(body.warnings.join(' ')).toContain(`process ${pid} of role postgres (somebody)`);
+    expect(await metric(worker, 'doorbell_lock_held_by_stranger')).toBe('1');
+
+    await stranger.end();
+    await line(worker, 'No stranger holds');
+    expect((await readiness(worker)).body.warnings).toEqual([]);
+    expect(worker.lines.filter(({ msg }) => msg.includes('lock K is held'))).toHaveLength(1);
+  });
+});
