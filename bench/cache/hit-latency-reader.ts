@@ -9,7 +9,7 @@ import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
 import { Redis } from '@upstash/redis';
 import { createCache } from '../../supabase/functions/_shared/cache.ts';
-import { HEARTBEAT_KEY } from '../../supabase/functions/_shared/heartbeat.ts';
+import { EPOCH_KEY, HEARTBEAT_KEY } from '../../supabase/functions/_shared/heartbeat.ts';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 4_000);
 const KEY = 'quota:org-1:openai:gpt-5';
@@ -28,7 +28,7 @@ const settings = {
 };
 const redis = new Redis(settings);
 const defaults = new Redis({ url, token });
-await redis.set(HEARTBEAT_KEY, 'epoch', { ex: 86_400 });
+await redis.mset({ [EPOCH_KEY]: 'epoch', [HEARTBEAT_KEY]: 'epoch' });
 await redis.set('bare', JSON.stringify(VALUE));
 const cache = createCache({ url, token, timeout: 5_000 });
 const bento = await bentocache();

@@ -9,7 +9,7 @@
 import { startGateway } from '../../local/gateway/gateway.ts';
 import { startRedis } from '../../local/parts/redis.ts';
 import { createCache } from '../../supabase/functions/_shared/cache.ts';
-import { HEARTBEAT_KEY } from '../../supabase/functions/_shared/heartbeat.ts';
+import { EPOCH_KEY, HEARTBEAT_KEY } from '../../supabase/functions/_shared/heartbeat.ts';
 import { allPeers, type Peer } from './peers.ts';
 
 const ROUNDS = 100;
@@ -50,7 +50,7 @@ const headers = { authorization: `Bearer ${gateway.token}` };
 await fetch(gateway.url, {
   method: 'POST',
   headers,
-  body: JSON.stringify(['SET', HEARTBEAT_KEY, 'epoch', 'EX', 90]),
+  body: JSON.stringify(['MSET', EPOCH_KEY, 'epoch', HEARTBEAT_KEY, 'epoch']),
 });
 const cache = createCache({ url: gateway.url, token: gateway.token });
 const fencepost: Peer = {

@@ -3,7 +3,7 @@
  * Everything else in the simulation is the real thing; this is held against nothing and used nowhere else.
  */
 import type { Connection, Write } from '../../supabase/functions/_shared/connection.ts';
-import { HEARTBEAT_KEY } from '../../supabase/functions/_shared/heartbeat.ts';
+import { EPOCH_KEY, HEARTBEAT_KEY } from '../../supabase/functions/_shared/heartbeat.ts';
 
 export class VirtualRedis implements Connection {
   readonly #now: () => number;
@@ -11,10 +11,7 @@ export class VirtualRedis implements Connection {
 
   constructor(now: () => number) {
     this.#now = now;
-    this.#values.set(HEARTBEAT_KEY, {
-      value: 'epoch-of-the-simulation',
-      expiresAt: Number.POSITIVE_INFINITY,
-    });
+    for (const key of [EPOCH_KEY, HEARTBEAT_KEY]) this.#set(key, 'epoch-of-the-simulation', null);
   }
 
   /** What a worker does with a target's keys. */

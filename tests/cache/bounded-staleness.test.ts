@@ -12,6 +12,7 @@ import { startRedis } from '../../local/parts/redis.ts';
 import { createCache } from '../../supabase/functions/_shared/cache.ts';
 import {
   DEGRADED_MAX_AGE_SECONDS,
+  EPOCH_KEY,
   HEARTBEAT_KEY,
   HEARTBEAT_TTL_SECONDS,
 } from '../../supabase/functions/_shared/heartbeat.ts';
@@ -94,6 +95,33 @@ describe('a worker that is killed', () => {
   });
 });
 
+describe("delPattern('*') by an application", () => {
+  it('is answered by the worker with an epoch that Postgres knows, and nothing from before it comes back', async () => {
+    const rig = await startRig();
+    const { cache, redis } = reader(rig.gateway.url, rig.gateway.token);
+    const worker = startWorkerProcess(
+      rig.environment({ FENCEPOST_HEARTBEAT_SECONDS: '1', FENCEPOST_FALLBACK_POLL_SECONDS: '0.2' }),
+    );
+    await leading(worker);
+    await eventually(async () => (await redis('EXISTS', HEARTBEAT_KEY)) === 1, 'the worker beats');
+    const before = await redis('GET', EPOCH_KEY);
+    const key = keys.quota('org-1', 'openai', 'gpt');
+    await cache.getOrSet(key, () => 'old');
+
+    const from = worker.lines.length;
+    expect(await cache.delPattern('*')).toBe(2);
+    expect(await cache.get(key)).toBeNull();
+    await worker.line((line) => line.reason === 'the heartbeat was missing', from);
+    const { rows } = await rig.sql.query('select value from cache_invalidation.epoch');
+    const after = await redis('MGET', EPOCH_KEY, HEARTBEAT_KEY);
+    expect(after).toEqual([rows[0]?.value, rows[0]?.value]);
+    expect(rows[0]?.value).not.toBe(before);
+    expect(await cache.get(key)).toBeNull();
+    await worker.kill();
+    await rig.close();
+  });
+});
+
 describe('a Redis restored from a backup', () => {
   it('serves nothing from it, neither before the worker looks nor after', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'fencepost-restore-'));
@@ -101,6 +129,7 @@ describe('a Redis restored from a backup', () => {
     const gateway = await startGateway({ redisUrl: first.url, token: 'restore-token' });
     const { clock, cache, redis } = reader(gateway.url, gateway.token);
     const key = keys.quota('org-1', 'openai', 'gpt');
+    await redis('SET', EPOCH_KEY, 'epoch-1');
     await redis('SET', HEARTBEAT_KEY, 'epoch-1', 'EX', HEARTBEAT_TTL_SECONDS);
     await cache.getOrSet(key, () => 'old', 86_400);
     expect(await cache.get(key)).toBe('old');
@@ -128,6 +157,7 @@ describe('a Redis restored from a backup', () => {
     expect(await successor.cache.get(key)).toBeNull();
 
     // The worker reads back nothing, so it starts another epoch.
+    await redis('SET', EPOCH_KEY, 'epoch-2');
     await redis('SET', HEARTBEAT_KEY, 'epoch-2', 'EX', HEARTBEAT_TTL_SECONDS);
     expect(await successor.cache.get(key)).toBeNull();
     expect(await successor.cache.getOrSet(key, () => 'true')).toBe('true');

@@ -1,6 +1,6 @@
 /**
- * The interleaving property: readers, writers, the worker, evictions, expiries and network faults take their steps in every
- * order that fast-check's scheduler can think of, on the real cache module over ScheduledRedis.
+ * The interleaving property: readers, writers, two workers' heartbeats, evictions, expiries and network faults take their steps
+ * in every order that fast-check's scheduler can think of, on the real cache module and the real heartbeat over ScheduledRedis.
  *
  * The invariant: a read that starts after an invalidation was acknowledged never returns a value older than the row was
  * when that invalidation was written. A row's value is its version here, so "older" is "smaller".
@@ -8,8 +8,10 @@
 import type { Scheduler } from 'fast-check';
 import { type Cache, createCache } from '../../supabase/functions/_shared/cache.ts';
 import { deletionsFor, scopesOf } from '../../supabase/functions/_shared/fences.ts';
-import { HEARTBEAT_KEY } from '../../supabase/functions/_shared/heartbeat.ts';
+import { EPOCH_KEY, HEARTBEAT_KEY } from '../../supabase/functions/_shared/heartbeat.ts';
 import type { Runtime } from '../../supabase/functions/_shared/runtime.ts';
+import { Flow } from '../../worker/src/drain/flow.ts';
+import { Heartbeat } from '../../worker/src/heartbeat/heartbeat.ts';
 import { type Action, KEYS, type Key, type Scenario } from './scenarios.ts';
 import { type Clock, type Sabotage, ScheduledRedis } from './scheduled-redis.ts';
 
@@ -24,6 +26,9 @@ class World {
   readonly #clock: Clock = { now: 1_793_527_200_000 };
   readonly #redis: ScheduledRedis;
   readonly #caches: readonly [Cache, Cache];
+  readonly #workers: readonly [Heartbeat, Heartbeat];
+  /** Postgres's one row. */
+  #epoch = 'epoch of the migration';
   /** The row behind each key, and the version that the last acknowledged invalidation was about. */
   readonly #committed = new Map<Key, number>(KEYS.map((name) => [name, 0]));
   readonly #acknowledged = new Map<Key, number>(KEYS.map((name) => [name, 0]));
@@ -35,12 +40,18 @@ class World {
     const faults = [...chosen.faults];
     this.#redis = new ScheduledRedis(this.#scheduler, this.#clock, () => faults.pop() ?? 'none', sabotage);
     const open = (name: string): Cache =>
-      createCache({ connection: this.#redis.connect(name), runtime: this.#runtime(), log: () => {} });
+      createCache({
+        connection: this.#redis.connect(name),
+        runtime: this.#runtime(),
+        degradedMaxAge: chosen.degradedMaxAge,
+        log: () => {},
+      });
     this.#caches = [open('A'), open('B')];
+    this.#workers = [this.#worker('worker 1'), this.#worker('worker 2')];
   }
 
   async run(): Promise<void> {
-    const begun = this.#redis.invalidate('heartbeat', put(HEARTBEAT_KEY, this.#token()));
+    const begun = this.#startEpoch();
     const actors = this.#scenario.actors.map((actions) => this.#act(actions, begun));
     await this.#scheduler.waitIdle();
     await Promise.all(actors);
@@ -114,15 +125,21 @@ class World {
           next.isolate,
         );
       case 'write':
-        return this.#write(next.key, next.reach);
+        return this.#write(next.key, next.reach, next.by);
       case 'evict': {
         await this.#step('eviction');
-        const evictable = this.#redis
-          .keys()
-          .filter((name) => name !== HEARTBEAT_KEY || this.#scenario.heartbeatMayGo);
-        const victim = evictable[next.nth % Math.max(1, evictable.length)];
-        if (victim !== undefined) this.#redis.evict(victim);
+        const names = this.#redis.keys();
+        const { victim } = next;
+        if (victim === 'heartbeat') this.#redis.evict(HEARTBEAT_KEY);
+        else if (victim === 'epoch') this.#redis.evict(EPOCH_KEY);
+        else this.#redis.evict(names[victim % Math.max(1, names.length)] ?? '');
         return;
+      }
+      case 'beat': {
+        await this.#step('a beat');
+        const heartbeat = this.#workers[next.worker === 0 ? 0 : 1];
+        heartbeat.poke();
+        return heartbeat.settled();
       }
       case 'time passes':
         await this.#step('time passes');
@@ -148,21 +165,33 @@ class World {
     });
   }
 
-  async #write(name: Key, reach: 'key' | 'group' | 'type' | 'all'): Promise<void> {
+  async #write(
+    name: Key,
+    reach: 'key' | 'group' | 'type' | 'all',
+    by: 'worker' | 'application',
+  ): Promise<void> {
     await this.#step('COMMIT');
     const version = (this.#committed.get(name) ?? 0) + 1;
     this.#committed.set(name, version);
-    const all = reach === 'all' && !this.#scenario.heartbeatMayGo;
     const [type = '', entity = ''] = name.split(':');
-    const target = { key: name, group: `${type}:${entity}:*`, type: `${type}:*`, all: '*' }[
-      all ? 'all' : reach === 'all' ? 'type' : reach
-    ];
-    const { keys, newEpoch } = deletionsFor(target);
-    await this.#redis.invalidate(
-      `invalidation of ${target}`,
-      newEpoch ? put(HEARTBEAT_KEY, this.#token()) : { op: 'delete', keys },
-    );
+    const target = { key: name, group: `${type}:${entity}:*`, type: `${type}:*`, all: '*' }[reach];
+    if (by === 'application') {
+      // Not acknowledged: nothing is promised.
+      if ((await this.#caches[0].delPattern(target)) === null) return;
+    } else if (reach === 'all') await this.#startEpoch();
+    else await this.#redis.invalidate(`invalidation of ${target}`, deletionsFor(target).keys);
     this.#acknowledged.set(name, Math.max(version, this.#acknowledged.get(name) ?? 0));
+  }
+
+  /** As the drain does with the target `*`: again until Redis has acknowledged. */
+  async #startEpoch(): Promise<void> {
+    for (;;) {
+      try {
+        return await this.#workers[0].startEpoch('asked for');
+      } catch {
+        // The next fault of the scenario; there are only so many.
+      }
+    }
   }
 
   async #load(name: Key): Promise<Row> {
@@ -173,11 +202,40 @@ class World {
   }
 
   #row(name: Key): Row {
-    return { key: name, version: this.#committed.get(name) ?? 0, fences: scopesOf(name).fences };
+    const fences = [...scopesOf(name).fences, EPOCH_KEY];
+    return { key: name, version: this.#committed.get(name) ?? 0, fences };
   }
 
   #step(label: string): Promise<void> {
     return this.#scheduler.schedule(Promise.resolve(), label);
+  }
+
+  #worker(name: string): Heartbeat {
+    const flow = new Flow(() => 0);
+    flow.drained();
+    const heartbeat: Heartbeat = new Heartbeat({
+      cache: this.#redis.serve(name),
+      outbox: {
+        epoch: async () => {
+          await this.#step(`${name} SELECT epoch`);
+          return this.#epoch;
+        },
+        newEpoch: async () => {
+          await this.#step(`${name} new_epoch()`);
+          this.#epoch = this.#token();
+          const epoch = this.#epoch;
+          await this.#step(`${name} new_epoch() is answered`);
+          return epoch;
+        },
+      },
+      prefix: '',
+      flow,
+      intervalMs: 0,
+      // A worker whose beat failed is tried anew without waiting.
+      onTrouble: () => heartbeat.forget(),
+      onNewEpoch: () => {},
+    });
+    return heartbeat;
   }
 
   #token(): string {
@@ -204,8 +262,4 @@ interface Row {
   readonly version: number;
   /** The fences of the key, for the sabotage that stamps at store. */
   readonly fences: readonly string[];
-}
-
-function put(name: string, value: string) {
-  return { op: 'put' as const, key: name, value, milliseconds: 90_000 };
 }

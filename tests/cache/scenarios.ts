@@ -14,6 +14,10 @@ const [favourite] = KEYS;
 const key = fc.constantFrom<Key>(favourite, favourite, favourite, favourite, ...KEYS);
 const isolate = fc.constantFrom(0, 0, 1);
 const pause = fc.constantFrom(0, 0, 1, 3);
+const worker = fc.constantFrom(0, 0, 1);
+/** Who invalidates: the worker, for a committed write, or the application, by del and delPattern. */
+const by = fc.constantFrom('worker' as const, 'worker' as const, 'application' as const);
+const machinery = fc.constantFrom('heartbeat' as const, 'epoch' as const);
 
 /** What an actor does, after having let some steps of the others pass. */
 const action = fc.oneof(
@@ -48,10 +52,16 @@ const action = fc.oneof(
       kind: fc.constant('write' as const),
       key,
       reach: fc.constantFrom('key' as const, 'group' as const, 'type' as const, 'all' as const),
+      by,
       pause,
     }),
   },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant('evict' as const), nth: fc.nat(12), pause }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ kind: fc.constant('evict' as const), victim: fc.nat(12), pause }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('evict' as const), victim: machinery, pause }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('beat' as const), worker, pause }) },
   {
     weight: 2,
     arbitrary: fc.record({
@@ -67,8 +77,8 @@ const scenarioOf = <T>(actions: fc.Arbitrary<T>, faults: readonly Fault[]) =>
     scheduler: fc.scheduler(),
     actors: fc.array(fc.array(actions, { minLength: 1, maxLength: 4 }), { minLength: 2, maxLength: 5 }),
     faults: fc.array(fc.constantFrom(...faults), { maxLength: 12 }),
-    /** Without a heartbeat an epoch cannot be told, so either it may be evicted or `*` is written. */
-    heartbeatMayGo: fc.boolean(),
+    /** Seconds: the usual, and more than a heartbeat lasts. */
+    degradedMaxAge: fc.constantFrom(30, 600),
   });
 
 const none: Fault[] = ['none', 'none', 'none', 'none'];
@@ -76,24 +86,43 @@ const none: Fault[] = ['none', 'none', 'none', 'none'];
 /** Everything that can happen. */
 export const scenario = scenarioOf(action, [...none, 'lost request', 'lost reply', 'late request']);
 
+const read = fc.record({
+  kind: fc.constant('getOrSet' as const),
+  key: fc.constant<Key>(favourite),
+  isolate: fc.constantFrom(0, 1),
+  ttl: fc.constant(60),
+  pause: fc.constant(0),
+});
+const write = (reach: fc.Arbitrary<'key' | 'all'>, who: fc.Arbitrary<'worker' | 'application'>) =>
+  fc.record({
+    kind: fc.constant('write' as const),
+    key: fc.constant<Key>(favourite),
+    reach,
+    by: who,
+    pause: fc.constant(0),
+  });
+
 /** Readers and writers of one key and nothing else: where a cache that is built wrong is found out soonest. */
 export const duel: typeof scenario = scenarioOf(
-  fc.oneof(
-    fc.record({
-      kind: fc.constant('getOrSet' as const),
-      key: fc.constant<Key>(favourite),
-      isolate: fc.constantFrom(0, 1),
-      ttl: fc.constant(60),
-      pause: fc.constant(0),
-    }),
-    fc.record({
-      kind: fc.constant('write' as const),
-      key: fc.constant<Key>(favourite),
-      reach: fc.constantFrom('key' as const, 'all' as const),
-      pause: fc.constant(0),
-    }),
-  ),
+  fc.oneof(read, write(fc.constantFrom('key', 'all'), fc.constant('worker'))),
   ['none'],
+);
+
+/** Readers of one key, both kinds of `*`, beats, and the loss of what tells the epoch. */
+export const epochs: typeof scenario = scenarioOf(
+  fc.oneof(
+    { weight: 3, arbitrary: read },
+    { weight: 2, arbitrary: write(fc.constant('all'), by) },
+    {
+      weight: 1,
+      arbitrary: fc.record({ kind: fc.constant('evict' as const), victim: machinery, pause: fc.constant(0) }),
+    },
+    {
+      weight: 1,
+      arbitrary: fc.record({ kind: fc.constant('beat' as const), worker, pause: fc.constant(0) }),
+    },
+  ),
+  [...none, 'lost request', 'lost reply', 'late request'],
 );
 
 export type Scenario = typeof scenario extends fc.Arbitrary<infer T> ? T : never;

@@ -8,7 +8,9 @@
  */
 import type { Scheduler } from 'fast-check';
 import type { Connection, Exchange, Reply, Write } from '../../supabase/functions/_shared/connection.ts';
-import { HEARTBEAT_KEY } from '../../supabase/functions/_shared/heartbeat.ts';
+import { readEnvelope } from '../../supabase/functions/_shared/envelope.ts';
+import { EPOCH_KEY, HEARTBEAT_KEY } from '../../supabase/functions/_shared/heartbeat.ts';
+import type { HeartbeatParts } from '../../worker/src/heartbeat/heartbeat.ts';
 
 /** Ways to build the cache wrong, each of which the invariant must notice. */
 export type Sabotage =
@@ -18,8 +20,12 @@ export type Sabotage =
   | 'stamp at store'
   /** SET NX is sent again when its reply is late, as the client's retries do (rule 1). */
   | 'repeated create'
-  /** The heartbeat's value is the same for ever (rule 10). */
-  | 'no epoch';
+  /** The epoch and the heartbeat are the same for ever (rule 10). */
+  | 'no epoch'
+  /** The heartbeat alone tells the epoch; without it entries of any epoch are young or not. */
+  | 'epoch in the heartbeat'
+  /** Where the epoch is missing, the one before is put back. */
+  | 'revived epoch';
 
 export type Fault = 'none' | 'lost request' | 'lost reply' | 'late request';
 
@@ -33,6 +39,7 @@ export class ScheduledRedis {
   readonly #sabotage: Sabotage | null;
   readonly #nextFault: () => Fault;
   readonly #data = new Map<string, { value: string; until: number }>();
+  #lastEpoch: string | null = null;
 
   constructor(scheduler: Scheduler, clock: Clock, nextFault: () => Fault, sabotage: Sabotage | null) {
     this.#scheduler = scheduler;
@@ -57,10 +64,29 @@ export class ScheduledRedis {
     };
   }
 
-  /** One command of the worker's, without faults: it repeats until Redis has acknowledged. */
-  async invalidate(label: string, write: Write): Promise<void> {
+  /** What a worker's heartbeat asks for. */
+  serve(worker: string): HeartbeatParts['cache'] {
+    return {
+      getAndRenew: (key, seconds) =>
+        this.#request(`${worker} GETEX`, async () => {
+          const value = this.#get(key);
+          if (value !== null) this.#set(key, value, seconds * 1_000);
+          return value;
+        }),
+      get: (key) => this.#request(`${worker} GET`, async () => this.#get(key)),
+      setTogether: (entries) =>
+        this.#request(`${worker} MULTI`, async () => {
+          for (const { key, value, seconds } of entries) {
+            this.#set(key, value, seconds === null ? Infinity : seconds * 1_000);
+          }
+        }),
+    };
+  }
+
+  /** A worker's DEL, without faults: it repeats until Redis has acknowledged. */
+  async invalidate(label: string, keys: readonly string[]): Promise<void> {
     await this.#step(`${label} arrives`);
-    this.#execute(write);
+    this.#execute({ op: 'delete', keys });
   }
 
   /** What eviction and an operator may do at any time. */
@@ -105,7 +131,10 @@ export class ScheduledRedis {
   #read(keys: readonly string[]): (string | null)[] {
     return keys.map((key) => {
       if (this.#sabotage === 'no fences' && key.startsWith('fence:')) return 'always';
-      if (this.#sabotage === 'no epoch' && key === HEARTBEAT_KEY) return 'always';
+      if (this.#sabotage === 'no epoch' && (key === EPOCH_KEY || key === HEARTBEAT_KEY)) return 'always';
+      if (this.#sabotage === 'epoch in the heartbeat' && key === EPOCH_KEY) {
+        return this.#get(HEARTBEAT_KEY) ?? epochOf(this.#get(keys[0] ?? '')) ?? 'none';
+      }
       return this.#get(key);
     });
   }
@@ -126,11 +155,9 @@ export class ScheduledRedis {
         );
       case 'claim':
         return this.#setIfAbsent(write.key, write.value, write.milliseconds);
-      case 'put': {
-        const lasting = write.key === HEARTBEAT_KEY ? Infinity : write.milliseconds;
-        this.#data.set(write.key, { value: this.#stamped(write.value), until: this.#clock.now + lasting });
+      case 'put':
+        this.#set(write.key, this.#stamped(write.value), write.milliseconds);
         return 'OK';
-      }
       case 'delete': {
         const there = write.keys.filter((key) => this.#get(key) !== null);
         for (const key of write.keys) this.#data.delete(key);
@@ -148,8 +175,14 @@ export class ScheduledRedis {
 
   #setIfAbsent(key: string, value: string, milliseconds: number): Reply {
     if (this.#get(key) !== null) return null;
-    this.#data.set(key, { value, until: this.#clock.now + milliseconds });
+    const revived = this.#sabotage === 'revived epoch' && key === EPOCH_KEY ? this.#lastEpoch : null;
+    this.#set(key, revived ?? value, milliseconds);
     return 'OK';
+  }
+
+  #set(key: string, value: string, milliseconds: number): void {
+    this.#data.set(key, { value, until: this.#clock.now + milliseconds });
+    if (key === EPOCH_KEY) this.#lastEpoch = value;
   }
 
   /** The entry as it is, or, under that sabotage, with the fences that stand now. */
@@ -159,6 +192,11 @@ export class ScheduledRedis {
     const fences = entry.d?.fences ?? [];
     return JSON.stringify({ ...entry, f: fences.map((fence, place) => this.#get(fence) ?? entry.f[place]) });
   }
+}
+
+/** The epoch under which the first key of a read was stored. */
+function epochOf(entry: string | null): string | null {
+  return (entry === null ? null : readEnvelope(entry))?.fences.at(-1) ?? null;
 }
 
 function names(writes: readonly Write[]): string {

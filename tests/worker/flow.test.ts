@@ -1,3 +1,4 @@
+import { createClient } from 'redis';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { fenceOf, type Rig, startRig } from './rig/rig.ts';
 import {
@@ -125,6 +126,11 @@ describe('a worker', () => {
     await worker.line((line) => line.reason === 'asked for by the target *', from);
     const after = await epoch();
     expect(after).not.toBe(before);
+    const cached = createClient({ url: rig.redis.url });
+    await cached.connect();
+    expect(await cached.mGet(['fencepost:epoch', 'fencepost:heartbeat'])).toEqual([after, after]);
+    expect(await cached.ttl('fencepost:epoch')).toBe(-1);
+    await cached.close();
   });
 
   it('is ready once invalidations flow, and has no more than six connections', async () => {

@@ -163,7 +163,7 @@ export class Boarding {
     }
     this.#report(plan, 'miss', 0);
     const stamp = { fences: state.fences, epoch: state.epoch, loadedAt: runtime.now() };
-    const renew = before.fences.some((fence, place) => place > 0 && fence !== null);
+    const renew = before.fences.slice(1, -1).some((fence) => fence !== null);
     const flight = newFlight({ plan, lifetimes, identity, crew: this.#ownCrew(), stamp, renew, leased: won });
     flights.register(flight);
     this.own.push({ flight, waits: !won && settings.leaseMs > 0 });

@@ -99,7 +99,7 @@ export interface Cache {
 
   /**
    * Makes every key that a glob matches unreadable. `type:*` and `type:entity:*` are one DEL, whatever the number of keys,
-   * and count the fences that went; `*` starts a new epoch, which is everything of this cache in one command; any other glob
+   * and count the fences that went; `*` ends the epoch, which is everything of this cache in one command; any other glob
    * is swept in pages and counts the entries that went.
    * @returns that number; null when Redis did not acknowledge
    */
@@ -189,10 +189,9 @@ export function createCache(options: CacheOptions = {}): Cache {
       return new Map(plans.map(({ key }) => [key, answers.get(key) as T | undefined]));
     },
     del: async (...wanted) => deleteKeys(access, wanted),
-    delPattern: async (glob) => deletePattern(access, runtime, glob),
+    delPattern: async (glob) => deletePattern(access, glob),
     invalidateSession: async (id) => deleteKeys(access, [keys.session(id)]),
-    invalidateOrganizationQuotas: async (org) =>
-      deletePattern(access, runtime, `quota:${encodeSegment(org)}:*`),
+    invalidateOrganizationQuotas: async (org) => deletePattern(access, `quota:${encodeSegment(org)}:*`),
     stats: () => statistics.snapshot(access.commands),
     ping: () => access.ping(),
   };

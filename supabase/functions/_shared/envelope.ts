@@ -4,8 +4,8 @@
  *   { "v": 1, "f": ["…", "…"], "e": "…"|null, "t": 1793527200000, "s": 1793530800000, "d": <value> }
  *
  *   v  format; another number is a miss, so that versions can live side by side during a deployment
- *   f  the fences the value was loaded under, in the order of Scopes.fences
- *   e  the epoch it was loaded under; null when there was no heartbeat, and then it is never a hit once there is one
+ *   f  the fences the value was loaded under, in the order of Scopes.fences, and the epoch as the last
+ *   e  that epoch again if a worker vouched for it; null when none did, and then it is never a hit once one does
  *   t  when its load began, milliseconds since 1970 by the loader's clock
  *   s  when it turns stale (fresh until then, kept longer for staleWhileRevalidate and staleIfError); absent: with its TTL
  *   d  the value; absent when the loader answered undefined, which is cached like null and told from a miss

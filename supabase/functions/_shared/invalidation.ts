@@ -7,9 +7,8 @@
  */
 import { CacheError } from './cache-error.ts';
 import { deletionsFor, deletionsForKey } from './fences.ts';
-import { HEARTBEAT_KEY, HEARTBEAT_TTL_SECONDS } from './heartbeat.ts';
+import { EPOCH_KEY, HEARTBEAT_KEY } from './heartbeat.ts';
 import type { RedisAccess } from './redis-access.ts';
-import type { Runtime } from './runtime.ts';
 import { type SweepConnection, sweep } from './scope-sweep.ts';
 import { planFor } from './settings.ts';
 
@@ -19,21 +18,11 @@ export async function deleteKeys(access: RedisAccess, keys: readonly string[]): 
   return deleteNames(access, keys.flatMap(deletionsForKey));
 }
 
-/** One DEL, a new epoch, or a sweep, as the glob asks for. */
-export async function deletePattern(
-  access: RedisAccess,
-  runtime: Runtime,
-  glob: string,
-): Promise<number | null> {
+/** One DEL, or a sweep, as the glob asks for. */
+export async function deletePattern(access: RedisAccess, glob: string): Promise<number | null> {
   const { keys, newEpoch, sweep: swept } = deletionsFor(glob);
-  if (newEpoch) {
-    // The worker finds a value that is not its own at its next beat, and starts an epoch itself.
-    const milliseconds = HEARTBEAT_TTL_SECONDS * 1_000;
-    const replies = await access.write([
-      { op: 'put', key: HEARTBEAT_KEY, value: runtime.randomToken(), milliseconds },
-    ]);
-    return replies?.[0] === 'OK' ? 1 : null;
-  }
+  // Without the epoch every entry is a miss; without the heartbeat the worker notices, and starts an epoch of its own.
+  if (newEpoch) return deleteNames(access, [EPOCH_KEY, HEARTBEAT_KEY]);
   const deleted = await deleteNames(access, keys);
   if (swept === null || deleted === null) return deleted;
   try {

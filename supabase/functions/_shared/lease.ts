@@ -15,15 +15,16 @@
  * released. Without looking again every late-comer of a herd would load once more. It also spares SET its GET, which
  * servers before Redis 7 refuse together with NX.
  *
- * Type fences live for ever. The others live as long as the longest-lived entry of the call plus jitter; EXPIRE GT renews
- * those that a miss found (store.ts), so a fence outlives what was stored under it unless it is evicted, and then its
- * entries are merely misses.
+ * Type fences live for ever, and so does the epoch, the fence of everything. The others live as long as the longest-lived
+ * entry of the call plus jitter; EXPIRE GT renews those that a miss found (store.ts), so a fence outlives what was stored
+ * under it unless it is evicted, and then its entries are merely misses.
  */
 import type { Write } from './connection.ts';
+import { EPOCH_KEY } from './heartbeat.ts';
 import type { RedisAccess } from './redis-access.ts';
 import type { Runtime } from './runtime.ts';
 import type { Plan } from './settings.ts';
-import { type KeyState, layOut, leaseKey } from './snapshot.ts';
+import { guardsOf, type KeyState, layOut, leaseKey } from './snapshot.ts';
 
 /** A fence outlives the entries under it by up to this share of their time to live. */
 const FENCE_JITTER = 0.1;
@@ -54,9 +55,9 @@ export async function prepare(
 ): Promise<Prepared[] | null> {
   const creations = new Map<string, Write & { op: 'create' }>();
   for (const { plan, fences, longestMs } of wanted) {
-    plan.scopes.fences.forEach((key, index) => {
+    guardsOf(plan).forEach((key, index) => {
       if (fences[index] !== null) return;
-      const seconds = index === 0 ? null : fenceSeconds(longestMs, runtime);
+      const seconds = index === 0 || key === EPOCH_KEY ? null : fenceSeconds(longestMs, runtime);
       const before = creations.get(key);
       // Keys of one entity may live for different times; their fence outlives them all.
       if (before === undefined || (before.seconds ?? Infinity) < (seconds ?? Infinity)) {

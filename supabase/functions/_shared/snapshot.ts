@@ -1,18 +1,19 @@
 /**
  * Reading: one MGET, and the judgement whether what it brought is a hit.
  *
- *   Rule 5   An entry, all of its fences and the heartbeat are read by one MGET, which Redis executes at one moment.
- *   Rule 10  An entry is a hit only under the heartbeat's epoch.
+ *   Rule 5   An entry, all of its fences, the epoch and the heartbeat are read by one MGET, which Redis executes at one moment.
+ *   Rule 10  An entry is a hit only under the epoch it was loaded under, with a heartbeat or without (heartbeat.ts).
  *
- * Invariant of a hit: at the moment of the MGET every fence that the entry was loaded under still stood. Fences are random
- * and never come back once deleted, and the load began after they stood (rule 2), so no invalidation was acknowledged
- * between the load's snapshot of the database and this MGET: the value is as new as every acknowledged invalidation.
- * Reading the entry after its fences would break this: the fence may go, and a newer load may replace the entry, between.
+ * Invariant of a hit: at the moment of the MGET every fence that the entry was loaded under still stood, the epoch being
+ * one of them: the fence of everything. Fences are random and never come back once deleted, and the load began after they
+ * stood (rule 2), so no invalidation was acknowledged between the load's snapshot of the database and this MGET: the value is
+ * as new as every acknowledged invalidation. Reading the entry after its fences would break this: the fence may go, and
+ * a newer load may replace the entry, between.
  *
- * While there is no heartbeat nobody is known to be deleting fences, so only the age of an entry bounds its staleness.
+ * While no worker vouches for the epoch nobody is known to be deleting fences, so the age of an entry bounds its staleness.
  */
 import { type Envelope, readEnvelope } from './envelope.ts';
-import { HEARTBEAT_KEY } from './heartbeat.ts';
+import { EPOCH_KEY, HEARTBEAT_KEY } from './heartbeat.ts';
 import type { RedisAccess } from './redis-access.ts';
 import type { Lifetimes, Plan } from './settings.ts';
 
@@ -25,12 +26,18 @@ const CLOCK_TOLERANCE_MS = 2_000;
 /** What one MGET said about one key. */
 export interface KeyState {
   readonly plan: Plan;
-  /** In the order of plan.scopes.fences; null where a fence does not exist. */
+  /** In the order of guardsOf(plan); null where a fence does not exist. */
   readonly fences: readonly (string | null)[];
+  /** The epoch, if a living worker vouches for it; null: only the age of an entry bounds its staleness. */
   readonly epoch: string | null;
   readonly entry: string | null;
   /** Whether somebody holds the lease; false when leases were not asked for. */
   readonly leased: boolean;
+}
+
+/** What a key stands behind: its fences and, last, the epoch. */
+export function guardsOf(plan: Plan): string[] {
+  return [...plan.scopes.fences, EPOCH_KEY];
 }
 
 /** The key of a lease; a key of the machinery, so it can collide with no cached key. */
@@ -72,9 +79,10 @@ export function layOut(
   const wanted = plans.map((plan) => ({
     plan,
     entry: place(plan.key),
-    fences: plan.scopes.fences.map(place),
+    fences: guardsOf(plan).map(place),
     lease: leases ? place(leaseKey(plan.key)) : null,
   }));
+  const epoch = place(EPOCH_KEY);
   const heartbeat = place(HEARTBEAT_KEY);
   return {
     names: [...places.keys()],
@@ -83,7 +91,7 @@ export function layOut(
       return wanted.map(({ plan, entry, fences, lease }) => ({
         plan,
         fences: fences.map(at),
-        epoch: at(heartbeat),
+        epoch: at(heartbeat) === at(epoch) ? at(epoch) : null,
         entry: at(entry),
         leased: lease !== null && at(lease) !== null,
       }));

@@ -97,6 +97,47 @@ export const staleness: Check[] = [
     },
   },
   {
+    name: 'an epoch that has ended stays so when the heartbeat is lost, whoever ended it',
+    run: async (bench) => {
+      const cache = await bench.withWorker({ degradedMaxAge: 600 });
+      await cache.getOrSet(QUOTA, () => 'old');
+      await bench.heartbeat('epoch-2');
+      await bench.redis('DEL', bench.key('fencepost:heartbeat'));
+      assert.equal(await cache.getOrSet(QUOTA, () => 'new'), 'new');
+      await cache.delPattern('*');
+      assert.equal(await cache.get(QUOTA), null);
+    },
+  },
+  {
+    name: "delPattern('*') makes nobody look alive",
+    run: async (bench) => {
+      const cache = bench.isolate();
+      assert.equal(await cache.delPattern('*'), 0);
+      assert.equal((await cache.ping()).workerAlive, false);
+      await cache.getOrSet(QUOTA, () => 'unwatched');
+      assert.equal(await cache.get(QUOTA), 'unwatched');
+      bench.ahead += 31_000;
+      assert.equal(await cache.get(QUOTA), null);
+      await bench.heartbeat('epoch-1');
+      assert.equal(await cache.delPattern('*'), 2);
+      assert.equal((await cache.ping()).workerAlive, false);
+    },
+  },
+  {
+    name: 'losing the epoch costs misses, and then the age bounds what nobody vouches for',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      await cache.getOrSet(QUOTA, () => 'old');
+      await bench.redis('DEL', bench.key('fencepost:epoch'));
+      assert.equal(await cache.get(QUOTA), null);
+      assert.equal(await cache.getOrSet(QUOTA, () => 'new'), 'new');
+      assert.equal(await bench.redis('TTL', bench.key('fencepost:epoch')), -1);
+      assert.equal(await cache.get(QUOTA), 'new');
+      bench.ahead += 31_000;
+      assert.equal(await cache.get(QUOTA), null);
+    },
+  },
+  {
     name: 'a new epoch is everything invalidated, and what was loaded under the old one is dead on arrival',
     run: async (bench) => {
       const cache = await bench.withWorker();

@@ -64,7 +64,9 @@ export class Workbench {
     return this.isolate(options);
   }
 
+  /** What the worker writes when it starts an epoch. */
   async heartbeat(epoch: string): Promise<void> {
+    await this.redis('SET', this.key('fencepost:epoch'), epoch);
     await this.redis('SET', this.key('fencepost:heartbeat'), epoch, 'EX', 90);
   }
 

@@ -9,7 +9,7 @@ import { type FunctionsPart, startFunctions } from '../../../local/parts/functio
 import type { Part } from '../../../local/parts/part.ts';
 import { startPostgrest } from '../../../local/parts/postgrest.ts';
 import { startRedis } from '../../../local/parts/redis.ts';
-import { HEARTBEAT_KEY } from '../../../supabase/functions/_shared/heartbeat.ts';
+import { EPOCH_KEY, HEARTBEAT_KEY } from '../../../supabase/functions/_shared/heartbeat.ts';
 import { readConfiguration } from '../../../worker/src/configuration.ts';
 import { startWorker } from '../../../worker/src/start-worker.ts';
 import type { ClonedDatabase } from '../../setup/template.ts';
@@ -55,7 +55,7 @@ export interface FunctionStack {
   isVisibleTo(caller: CallerName, query: string): Promise<boolean>;
   /** Waits until every committed write has been carried out in Redis. */
   settled(): Promise<void>;
-  /** Empties the cache, but for the heartbeat. */
+  /** Empties the cache, but for the epoch and the heartbeat. */
   emptyCache(): Promise<void>;
   /** All keys that hold answers, whatever their prefix. */
   entries(): Promise<string[]>;
@@ -133,7 +133,8 @@ export async function startFunctionStack(options: StackOptions = {}): Promise<Fu
 
     const sql: FunctionStack['sql'] = async (text, values) =>
       (await pool.query(text, values === undefined ? undefined : [...values])).rows;
-    const keys = async () => (await raw.keys('*')).filter((key) => key !== HEARTBEAT_KEY);
+    const keys = async () =>
+      (await raw.keys('*')).filter((key) => key !== EPOCH_KEY && key !== HEARTBEAT_KEY);
     const stack: FunctionStack = {
       apiUrl: postgrest.apiUrl,
       databaseUrl: database.url,

@@ -18,6 +18,8 @@ export interface CacheServer {
   get(key: string): Promise<string | null>;
   getMany(keys: readonly string[]): Promise<(string | null)[]>;
   set(key: string, value: string, seconds: number): Promise<void>;
+  /** Sets several keys in one transaction; `seconds` null: for ever. */
+  setTogether(entries: readonly { key: string; value: string; seconds: number | null }[]): Promise<void>;
   /** Keys of type string only. */
   scan(cursor: string, pattern: string, count: number): Promise<{ cursor: string; keys: string[] }>;
   /** The values of a hash; none when there is no such hash. */
@@ -93,6 +95,21 @@ export function connectUpstash(
         'SET',
         () => redis.set(key, value, { ex: seconds }),
         (answer) => (answer === 'OK' ? true : undefined),
+      );
+    },
+    async setTogether(entries) {
+      const transaction = redis.multi();
+      for (const { key, value, seconds } of entries) {
+        if (seconds === null) transaction.set(key, value);
+        else transaction.set(key, value, { ex: seconds });
+      }
+      await send(
+        'MULTI',
+        () => transaction.exec(),
+        (answer) =>
+          Array.isArray(answer) && answer.length === entries.length && answer.every((reply) => reply === 'OK')
+            ? true
+            : undefined,
       );
     },
     async scan(cursor, pattern, count) {

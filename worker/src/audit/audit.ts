@@ -11,7 +11,7 @@ import type pg from 'pg';
 import { typeOf } from '../../../supabase/functions/_shared/catalogue.ts';
 import { readEnvelope } from '../../../supabase/functions/_shared/envelope.ts';
 import { scopesOf } from '../../../supabase/functions/_shared/fences.ts';
-import { HEARTBEAT_KEY } from '../../../supabase/functions/_shared/heartbeat.ts';
+import { EPOCH_KEY, HEARTBEAT_KEY } from '../../../supabase/functions/_shared/heartbeat.ts';
 import type { CacheServer } from '../apply/upstash.ts';
 import { errorCode } from '../database/database-errors.ts';
 import { isSame } from './same.ts';
@@ -105,7 +105,7 @@ async function compare(
 
 /** The entry's value if a reader would answer with it: rule 5, one MGET. */
 async function hit(parts: AuditParts, key: string): Promise<{ value: unknown } | null> {
-  const { fences } = scopesOf(key);
+  const fences = [...scopesOf(key).fences, EPOCH_KEY];
   const names = [key, ...fences, HEARTBEAT_KEY].map((name) => parts.prefix + name);
   const [entry, ...rest] = await parts.cache.getMany(names);
   const heartbeat = rest.at(-1) ?? null;

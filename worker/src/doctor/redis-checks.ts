@@ -2,7 +2,7 @@
  * The Redis side of `doctor`: reachable, allowed to write, not evicting what must stay, a heartbeat that beats.
  */
 
-import { HEARTBEAT_KEY } from '../../../supabase/functions/_shared/heartbeat.ts';
+import { EPOCH_KEY, HEARTBEAT_KEY } from '../../../supabase/functions/_shared/heartbeat.ts';
 import { PROBE_KEY } from '../apply/apply.ts';
 import type { CacheServer } from '../apply/upstash.ts';
 import type { Configuration } from '../configuration.ts';
@@ -82,19 +82,25 @@ async function checkEviction(cache: CacheServer): Promise<Finding> {
   return policy.startsWith('allkeys')
     ? warn(
         'eviction',
-        `policy ${policy}: fences and the heartbeat may be evicted too`,
+        `policy ${policy}: fences, the epoch and the heartbeat may be evicted too`,
         'It costs hit rate, not truth; prefer eviction off, or a volatile policy.',
       )
     : ok('eviction', `policy ${policy}`);
 }
 
 async function checkHeartbeat(cache: CacheServer, prefix: string): Promise<Finding> {
-  const [heartbeat] = await cache.getMany([prefix + HEARTBEAT_KEY]);
-  return heartbeat == null
-    ? warn(
-        'heartbeat',
-        'missing: readers trust only answers younger than 30 s',
-        'Start a worker with "fencepost run"; is CACHE_PREFIX the same everywhere?',
-      )
-    : ok('heartbeat', 'alive');
+  const [heartbeat, epoch] = await cache.getMany([prefix + HEARTBEAT_KEY, prefix + EPOCH_KEY]);
+  if (heartbeat == null) {
+    return warn(
+      'heartbeat',
+      'missing: readers trust only answers younger than 30 s',
+      'Start a worker with "fencepost run"; is CACHE_PREFIX the same everywhere?',
+    );
+  }
+  if (heartbeat === epoch) return ok('heartbeat', 'alive');
+  return warn(
+    'heartbeat',
+    'alive, but the epoch was evicted or changed: readers trust only answers younger than 30 s',
+    'The worker notices within five minutes; "fencepost invalidate \'*\'" mends it at once.',
+  );
 }

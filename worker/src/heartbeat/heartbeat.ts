@@ -1,17 +1,20 @@
 /**
- * The heartbeat: a key in Redis that lives for 90 s and is renewed every 30 s, only while invalidations flow. Readers
- * that find it missing trust only very young entries, so a dead worker costs hit rate, not truth.
+ * The worker's side of the epoch and the heartbeat; the whole protocol, with why it holds, stands in
+ * supabase/functions/_shared/heartbeat.ts. The heartbeat is renewed every 30 s, only while invalidations flow. Readers that
+ * find it missing trust only very young entries, so a dead worker costs hit rate, not truth.
  *
- * Its value is the epoch. An entry is a hit only under the epoch it was stored under; a new epoch is therefore the
- * whole cache invalidated in one command. The order is: new epoch in Postgres first, then in Redis. A crash between the
- * two leaves a value in Redis that is not the database's, which the next beat finds and answers with another new epoch.
+ *     new epoch:  in Postgres first, then in Redis: the epoch and the heartbeat in one transaction. A crash between the two leaves
+ *                 in Redis what is not the database's, which the next beat finds and answers with another new epoch.
  *
- *     beat:  GETEX heartbeat EX 90  (reads and renews at once: an idle worker costs 86 400 commands a month)
- *            the epoch we know        → alive
- *            nothing, or another one  → Redis was emptied, restored from the past, or someone started over: new epoch,
- *                                       unless the database has that one (another worker started it)
+ *     beat:       GETEX heartbeat EX 90  (reads and renews at once; every tenth beat GET epoch as well)
+ *                 the epoch we know        → alive
+ *                 nothing, or another one  → Redis was emptied, restored from the past, or someone asked for `*`: new epoch,
+ *                                            unless the database has that one (another worker started it)
+ *
+ * Invariant: the heartbeat of an epoch is written once, in the transaction that writes the epoch, and never again when it was lost.
  */
 import {
+  EPOCH_KEY,
   HEARTBEAT_INTERVAL_MS,
   HEARTBEAT_KEY,
   HEARTBEAT_TTL_SECONDS,
@@ -22,11 +25,17 @@ import type { Flow } from '../drain/flow.ts';
 import type { Outbox } from '../drain/outbox.ts';
 import { asWorkerError, type WorkerError } from '../errors.ts';
 
+/**
+ * Every how many beats the epoch itself is looked at. It is lost by eviction or by hand alone; then readers are careful until
+ * this is found. One command in ten makes 95 040 in 30 days of a worker that has nothing to do; more would exceed 100 000.
+ */
+export const BEATS_PER_LOOK = 10;
+
 /** After a beat that failed. */
 const RETRY_MS = 2_000;
 
 export interface HeartbeatParts {
-  readonly cache: Pick<CacheServer, 'getAndRenew' | 'set'>;
+  readonly cache: Pick<CacheServer, 'getAndRenew' | 'get' | 'setTogether'>;
   readonly outbox: Pick<Outbox, 'epoch' | 'newEpoch'>;
   readonly prefix: string;
   readonly flow: Flow;
@@ -38,6 +47,8 @@ export interface HeartbeatParts {
 export class Heartbeat {
   readonly #parts: HeartbeatParts;
   #epoch: string | null = null;
+  /** Beats until the epoch is looked at. */
+  #untilLook = 0;
   #dueAt = 0;
   #confirmedAt: number | null = null;
   #failure: WorkerError | null = null;
@@ -89,6 +100,7 @@ export class Heartbeat {
   /** Forgets what was known of the epoch: leadership begins anew. */
   forget(): void {
     this.#epoch = null;
+    this.#untilLook = 0;
     this.#failure = null;
     this.#dueAt = 0;
   }
@@ -103,13 +115,15 @@ export class Heartbeat {
     this.#epoch ??= await outbox.epoch();
     const found = await cache.getAndRenew(prefix + HEARTBEAT_KEY, HEARTBEAT_TTL_SECONDS);
     if (found !== null && found !== this.#epoch) this.#epoch = await outbox.epoch();
-    if (found === null || found !== this.#epoch) {
-      await this.#renewEpoch(
-        found === null ? 'the heartbeat was missing' : 'the heartbeat held a foreign epoch',
-      );
-    } else {
-      this.#confirmed();
+    if (found === null) return await this.#renewEpoch('the heartbeat was missing');
+    if (found !== this.#epoch) return await this.#renewEpoch('the heartbeat held a foreign epoch');
+    if (this.#untilLook <= 0) {
+      if ((await cache.get(prefix + EPOCH_KEY)) !== found)
+        return await this.#renewEpoch('the epoch was lost');
+      this.#untilLook = BEATS_PER_LOOK;
     }
+    this.#untilLook--;
+    this.#confirmed();
   }
 
   async #renewEpoch(reason: string): Promise<void> {
@@ -117,11 +131,15 @@ export class Heartbeat {
     this.#epoch = null;
     const epoch = await outbox.newEpoch();
     try {
-      await cache.set(prefix + HEARTBEAT_KEY, epoch, HEARTBEAT_TTL_SECONDS);
+      await cache.setTogether([
+        { key: prefix + EPOCH_KEY, value: epoch, seconds: null },
+        { key: prefix + HEARTBEAT_KEY, value: epoch, seconds: HEARTBEAT_TTL_SECONDS },
+      ]);
     } catch (error) {
       throw classify(error);
     }
     this.#epoch = epoch;
+    this.#untilLook = BEATS_PER_LOOK;
     this.#confirmed();
     onNewEpoch(reason);
   }
