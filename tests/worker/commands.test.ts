@@ -240,10 +240,19 @@ describe('invalidate, status, retry, audit', () => {
   it('an audit finds the one stale answer, after its trigger was switched off', async () => {
     const worker = startWorkerProcess(rig.environment());
     await asleep(worker);
+    const fences = ['fence:quota:fresh', 'fence:quota:stale'];
+    await rig.fences.arm(fences);
     await rig.sql.query(
       "insert into public.quotas (org_id, provider, model, token_limit) values ('fresh', 'openai', 'm', 10), ('stale', 'openai', 'm', 10)",
     );
-    await asleep(worker, worker.lines.length);
+    await rig.fences.deleted(fences);
+    // Ready: its heartbeat stands as well, and outlives it by a minute. An invalidation may be repeated at any time, so
+    // the worker ends before there is anything cached: from here on only this test touches rows and entries.
+    const readyz = `${await worker.url()}/readyz`;
+    await expect.poll(async () => (await fetch(readyz)).status, { timeout: 20_000 }).toBe(200);
+    worker.signal('SIGTERM');
+    expect(await worker.exited).toBe(0);
+
     const cache = createCache({ url: rig.gateway.url, token: TOKEN });
     const load = async (org: string) => {
       const { rows } = await rig.sql.query<{ value: unknown }>(
@@ -260,6 +269,7 @@ describe('invalidate, status, retry, audit', () => {
 
     await rig.sql.query('alter table public.quotas disable trigger all');
     await rig.sql.query("update public.quotas set token_limit = 11 where org_id = 'stale'");
+    expect((await rig.sql.query('select target from cache_invalidation.outbox')).rows).toEqual([]);
     await rig.sql.query('alter table public.quotas enable trigger all');
     await rig.sql.query('select cache_invalidation.refresh()');
     const { code, json } = await command(['audit', '--json']);
