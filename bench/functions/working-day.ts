@@ -59,6 +59,7 @@ const cache = createCache({
   connection: redis,
   runtime: {
     now: () => now,
+    monotonic: () => now,
     random,
     randomToken: () => `${random()}-${random()}-${random()}`,
     sleep: () => Promise.resolve(),

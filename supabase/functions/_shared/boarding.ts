@@ -3,7 +3,7 @@
  * The states that a key passes through are drawn in read-through.ts.
  */
 import { Crew, type Flight, newFlight } from './flights.ts';
-import { prepare, releaseLeases } from './lease.ts';
+import { type Lease, prepare, releaseLeases } from './lease.ts';
 import type { Core, Driven, LoadMany } from './loading.ts';
 import type { GetOrSetOptions, Lifetimes, Outcome, Plan } from './settings.ts';
 import { judge, type KeyState, readStates, standing } from './snapshot.ts';
@@ -36,6 +36,8 @@ export class Boarding {
   readonly #call: Call;
   readonly #refreshing: boolean;
   #crew: Crew | undefined;
+  /** The crews in which this caller counts. */
+  readonly #crews = new Set<Crew>();
   readonly answers = new Map<string, unknown>();
   /** Stale answers to give if the loader fails. */
   readonly fallbacks = new Map<string, unknown>();
@@ -51,6 +53,32 @@ export class Boarding {
     this.#core = core;
     this.#call = call;
     this.#refreshing = refreshing;
+  }
+
+  /** All flights that this caller waits for. */
+  get flights(): readonly Flight[] {
+    return [...this.joined, ...this.own.map(({ flight }) => flight)];
+  }
+
+  /** This caller has its answers. */
+  finish(): void {
+    for (const crew of this.#crews) crew.finish();
+    this.#crews.clear();
+  }
+
+  /** This caller gives up; a load that nobody waits for any more is aborted. */
+  leave(reason: unknown): void {
+    for (const crew of this.#crews) crew.leave(reason);
+    this.#crews.clear();
+  }
+
+  /** Ends flights that will not be driven. */
+  abandon(error: unknown): void {
+    for (const { flight } of this.own) {
+      flight.settle({ ok: false, error });
+      this.#core.flights.depart(flight);
+    }
+    this.leave(error);
   }
 
   /** Reads all keys and boards what misses. */
@@ -95,37 +123,36 @@ export class Boarding {
 
   /** Makes missing fences and asks for leases, then joins or starts a flight for every key. */
   async board(missing: readonly Pending[]): Promise<void> {
-    const { access, flights, runtime, settings } = this.#core;
+    const { access, flights, runtime } = this.#core;
     const startedAt = runtime.now();
     const preparation = prepare(
       access,
       runtime,
       missing.map(({ plan, lifetimes, state: { fences } }) => {
         // A lease that is wanted while something is in flight here would only be in its own way.
-        return { plan, fences, longestMs: longestMs(lifetimes), claim: !flights.has(plan.key) };
+        const leaseMs = flights.has(plan.key) ? 0 : lifetimes.leaseMs;
+        return { plan, fences, longestMs: longestMs(lifetimes), leaseMs };
       }),
-      settings.leaseMs,
     );
     const prepared = await flights.prepare(
       missing.map(({ plan }) => plan.key),
       preparation,
     );
-    const unneeded: string[] = [];
+    const unneeded: Lease[] = [];
     missing.forEach((pending, index) => {
-      const { state, won = false } = prepared?.[index] ?? {};
-      if (state !== undefined && this.#answer({ ...pending, state }, startedAt)) {
-        if (won) unneeded.push(pending.plan.key);
-      } else this.#take(pending, state, won);
+      const { state, leasedUntil = null } = prepared?.[index] ?? {};
+      const answered = state !== undefined && this.#answer({ ...pending, state }, startedAt);
+      // Without fences nothing could be stored, so behind a stale answer there is no use in loading.
+      if (answered || (this.#refreshing && !(state !== undefined && standing(state.fences)))) {
+        if (leasedUntil !== null) unneeded.push({ key: pending.plan.key, leasedUntil });
+      } else this.#take(pending, state, leasedUntil);
     });
-    if (unneeded.length > 0) runtime.background(releaseLeases(access, unneeded));
+    if (unneeded.length > 0) runtime.background(releaseLeases(access, runtime, unneeded));
   }
 
   /** Keys that are loaded without storing anything. */
   loadUncached(wanted: readonly Wanted[], outcome: Outcome): this {
-    for (const { plan, lifetimes } of wanted) {
-      this.#report(plan, outcome, 0);
-      this.#startPrivate(plan, lifetimes);
-    }
+    for (const { plan, lifetimes } of wanted) this.#takeUncached(plan, lifetimes, outcome, null);
     return this;
   }
 
@@ -147,15 +174,19 @@ export class Boarding {
     return false;
   }
 
-  #take({ plan, lifetimes, state: before }: Pending, state: KeyState | undefined, won: boolean): void {
-    const { flights, runtime, settings } = this.#core;
+  #take(
+    { plan, lifetimes, state: before }: Pending,
+    state: KeyState | undefined,
+    leasedUntil: number | null,
+  ): void {
+    const { flights, runtime } = this.#core;
     const { identity } = this.#call.options;
     if (state === undefined || !standing(state.fences)) {
-      this.#report(plan, 'miss', 0);
-      this.#startPrivate(plan, lifetimes, won);
+      this.#takeUncached(plan, lifetimes, 'miss', leasedUntil);
       return;
     }
     // Who holds the lease loads: a flight in the same isolate may be waiting for this very lease.
+    const won = leasedUntil !== null;
     const joinable = won ? undefined : flights.joinable(state, lifetimes, identity);
     if (joinable !== undefined) {
       this.#join(joinable);
@@ -164,27 +195,52 @@ export class Boarding {
     this.#report(plan, 'miss', 0);
     const stamp = { fences: state.fences, epoch: state.epoch, loadedAt: runtime.now() };
     const renew = before.fences.slice(1, -1).some((fence) => fence !== null);
-    const flight = newFlight({ plan, lifetimes, identity, crew: this.#ownCrew(), stamp, renew, leased: won });
+    const flight = this.#newFlight(plan, lifetimes, { stamp, renew, leasedUntil });
     flights.register(flight);
-    this.own.push({ flight, waits: !won && settings.leaseMs > 0 });
+    this.own.push({ flight, waits: !won && lifetimes.leaseMs > 0 });
   }
 
-  #join(flight: Flight): void {
-    this.#report(flight.plan, 'miss', 0);
+  #join(flight: Flight, outcome: Outcome = 'miss'): void {
+    // Somebody is loading what the refresh is after.
+    if (this.#refreshing) return;
+    this.#enlist(flight.crew);
     this.joined.push(flight);
+    this.#report(flight.plan, outcome, 0);
   }
 
-  /** A flight that nobody joins and whose value is not stored. */
-  #startPrivate(plan: Plan, lifetimes: Lifetimes, leased = false): void {
-    const secluded = { identity: undefined, crew: this.#ownCrew(), stamp: null, renew: false };
-    const flight = newFlight({ plan, lifetimes, ...secluded, leased });
+  /** A flight whose value is not stored, and which others join only before its load begins. */
+  #takeUncached(plan: Plan, lifetimes: Lifetimes, outcome: Outcome, leasedUntil: number | null): void {
+    const { flights } = this.#core;
+    const shared = outcome !== 'bypass';
+    const gathering =
+      shared && leasedUntil === null ? flights.gathering(plan.key, this.#call.options.identity) : undefined;
+    if (gathering !== undefined) {
+      this.#join(gathering, outcome);
+      return;
+    }
+    const flight = this.#newFlight(plan, lifetimes, { stamp: null, renew: false, leasedUntil });
+    if (shared) flights.gather(flight);
     this.own.push({ flight, waits: false });
+    this.#report(plan, outcome, 0);
   }
 
   /** One loader call loads for all flights of this call; most calls are hits and have none. */
-  #ownCrew(): Crew {
+  #newFlight(
+    plan: Plan,
+    lifetimes: Lifetimes,
+    state: Pick<Flight, 'stamp' | 'renew' | 'leasedUntil'>,
+  ): Flight {
     this.#crew ??= new Crew();
-    return this.#crew;
+    this.#enlist(this.#crew);
+    const startedAt = this.#core.runtime.monotonic();
+    const { identity } = this.#call.options;
+    return newFlight({ plan, lifetimes, identity, crew: this.#crew, startedAt, ...state });
+  }
+
+  #enlist(crew: Crew): void {
+    if (this.#crews.has(crew)) return;
+    this.#crews.add(crew);
+    crew.join();
   }
 
   #report(plan: Plan, outcome: Outcome, milliseconds: number): void {

@@ -6,10 +6,12 @@
 export type CacheErrorCode =
   /** A key or a segment of one that no row could have written: lone surrogates, NUL, a malformed uuid, a reserved name. */
   | 'INVALID_KEY'
-  /** A value that JSON would change on its way through the cache: a Date, a bigint, a Map, NaN, a cycle. */
+  /** A value that JSON would change on its way through the cache: a Date, a bigint, a Map, a Response, NaN, a cycle. */
   | 'UNSUPPORTED_VALUE'
   /** `set(key, value, ttl, token)` with a token that `begin` gave out for another key. */
   | 'TOKEN_MISMATCH'
+  /** A batch loader gave neither a Map nor an object. */
+  | 'INVALID_LOAD'
   /** A loader took longer than the call's `timeout`. */
   | 'LOAD_TIMEOUT'
   /** Redis answered in a way that is no answer: an error, too few replies, a reply of the wrong type. */

@@ -10,25 +10,15 @@
  *
  * @module
  */
-import type { CacheError } from './cache-error.ts';
-import { type Connection, connectUpstash } from './connection.ts';
-import { Flights } from './flights.ts';
+import { createCore } from './core.ts';
 import { deleteKeys, deletePattern } from './invalidation.ts';
 import { encodeSegment, keys } from './keys.ts';
-import type { Core, LoadContext, LoadMany } from './loading.ts';
+import type { LoadContext, LoadMany } from './loading.ts';
 import { type LoadToken, PlainAccess } from './plain-access.ts';
 import { resolve } from './read-through.ts';
-import { type Health, RedisAccess } from './redis-access.ts';
-import { environmentVariable, systemRuntime } from './runtime.ts';
-import {
-  type CacheOptions,
-  type GetOrSetOptions,
-  type Plan,
-  planFor,
-  settingsOf,
-  typeName,
-} from './settings.ts';
-import { type CacheStatistics, Statistics } from './statistics.ts';
+import type { Health } from './redis-access.ts';
+import { type CacheOptions, checkPattern, type GetOrSetOptions, type Plan, planFor } from './settings.ts';
+import type { CacheStatistics } from './statistics.ts';
 
 export { CacheError, type CacheErrorCode } from './cache-error.ts';
 export { TTL } from './catalogue.ts';
@@ -62,7 +52,7 @@ export interface Cache {
    * whose truth is the cache itself.
    * @param ttl seconds; default: the type's, else 300
    * @returns whether Redis has it; false when Redis is away, the value is too large, or the token was taken without Redis
-   * @throws CacheError UNSUPPORTED_VALUE, INVALID_KEY, TOKEN_MISMATCH: mistakes of the program, not of Redis
+   * @throws CacheError UNSUPPORTED_VALUE, INVALID_KEY, INVALID_CONFIGURATION, TOKEN_MISMATCH: mistakes of the program
    */
   set(key: string, value: unknown, ttl?: number, token?: LoadToken): Promise<boolean>;
 
@@ -71,7 +61,8 @@ export interface Cache {
    * values like any other (see `negativeTtl`).
    * @param load one call serves all callers of this isolate that may share it; its error is theirs, and is not cached
    * @param ttl seconds; default: the type's, else 300
-   * @throws what `load` throws; CacheError LOAD_TIMEOUT, UNSUPPORTED_VALUE, INVALID_KEY, INVALID_CONFIGURATION
+   * A value that JSON would change (a Date, a Map, a Response) is given, but not cached; a warning and `onError` say so.
+   * @throws what `load` throws; CacheError LOAD_TIMEOUT, INVALID_KEY, INVALID_CONFIGURATION
    */
   getOrSet<T>(
     key: string,
@@ -83,6 +74,7 @@ export interface Cache {
   /**
    * As getOrSet for many keys, of several types if need be: one MGET, and one call of the loader for all that are missing.
    * @returns a map with every key; undefined for those the loader left out
+   * @throws as getOrSet; CacheError INVALID_LOAD when the loader gives neither a Map nor an object
    */
   getOrSetMany<T>(
     wanted: readonly string[],
@@ -102,6 +94,7 @@ export interface Cache {
    * and count the fences that went; `*` ends the epoch, which is everything of this cache in one command; any other glob
    * is swept in pages and counts the entries that went.
    * @returns that number; null when Redis did not acknowledge
+   * @throws CacheError INVALID_KEY as `del` does: for '', and for what belongs to the machinery
    */
   delPattern(glob: string): Promise<number | null>;
 
@@ -124,33 +117,8 @@ export interface Cache {
  * @throws CacheError INVALID_CONFIGURATION for numbers that cannot work; never for a missing or malformed URL
  */
 export function createCache(options: CacheOptions = {}): Cache {
-  const settings = settingsOf(options);
-  const runtime = options.runtime ?? systemRuntime;
-  const statistics = new Statistics(runtime);
-  const write = options.log ?? ((message: string) => console.warn(message));
-  const log = (message: string): void => tell(write, message);
-  const failed = (error: CacheError): void => {
-    statistics.redisFailed();
-    tell(options.onError, error);
-  };
-  const access = new RedisAccess(connectionFor(options, log), runtime, { log, failed });
-  const observe: Core['observe'] = (plan, outcome, milliseconds) => {
-    if (outcome === 'bypass' || outcome === 'disabled') return;
-    const type = typeName(plan);
-    statistics.read(type, outcome, milliseconds);
-    if (outcome === 'miss') tell(options.onMiss, { type, key: plan.key });
-    else tell(options.onHit, { type, key: plan.key, stale: outcome === 'stale' });
-    statistics.flushWhenDue(access);
-  };
-  const core: Core = {
-    access,
-    runtime,
-    settings,
-    statistics,
-    flights: new Flights(),
-    refreshing: new Set(),
-    observe,
-  };
+  const core = createCore(options);
+  const { access, statistics } = core;
   const plain = new PlainAccess(core);
   const readThrough = (plans: readonly Plan[], load: LoadMany, ttl?: number, call: GetOrSetOptions = {}) =>
     resolve(core, plans, { load, ttl, options: call });
@@ -189,7 +157,7 @@ export function createCache(options: CacheOptions = {}): Cache {
       return new Map(plans.map(({ key }) => [key, answers.get(key) as T | undefined]));
     },
     del: async (...wanted) => deleteKeys(access, wanted),
-    delPattern: async (glob) => deletePattern(access, glob),
+    delPattern: async (glob) => deletePattern(access, checkPattern(glob)),
     invalidateSession: async (id) => deleteKeys(access, [keys.session(id)]),
     invalidateOrganizationQuotas: async (org) => deletePattern(access, `quota:${encodeSegment(org)}:*`),
     stats: () => statistics.snapshot(access.commands),
@@ -197,35 +165,8 @@ export function createCache(options: CacheOptions = {}): Cache {
   };
 }
 
-function connectionFor(options: CacheOptions, log: (message: string) => void): Connection | null {
-  if (options.connection !== undefined) return options.connection;
-  const url = options.url ?? environmentVariable('UPSTASH_REDIS_REST_URL');
-  const token = options.token ?? environmentVariable('UPSTASH_REDIS_REST_TOKEN');
-  if (url === undefined || token === undefined) {
-    log(
-      'cache: disabled; set UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN to enable it. Reads go to their loaders.',
-    );
-    return null;
-  }
-  const prefix = options.prefix ?? environmentVariable('CACHE_PREFIX') ?? '';
-  try {
-    return connectUpstash({ url, token, prefix, timeout: options.timeout ?? 250 });
-  } catch {
-    log('cache: disabled; UPSTASH_REDIS_REST_URL is no http(s) URL. Reads go to their loaders.');
-    return null;
-  }
-}
-
 function distinctPlans(wanted: readonly string[]): Plan[] {
   return [...new Set(wanted)].map(planFor);
-}
-
-function tell<Event>(hook: ((event: Event) => void) | undefined, event: Event): void {
-  try {
-    hook?.(event);
-  } catch {
-    // A hook is the application's telemetry; its failure is none of the reader's business.
-  }
 }
 
 let fromEnvironment: Cache | undefined;

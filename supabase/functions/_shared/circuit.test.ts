@@ -8,6 +8,7 @@ function rig() {
   const runtime: Runtime = {
     now: () => world.now,
     random: () => 0.5,
+    monotonic: () => 0,
     randomToken: () => 'token',
     sleep: () => Promise.resolve(),
     background: (work) => world.background.push(work),

@@ -10,8 +10,6 @@
  *   s  when it turns stale (fresh until then, kept longer for staleWhileRevalidate and staleIfError); absent: with its TTL
  *   d  the value; absent when the loader answered undefined, which is cached like null and told from a miss
  */
-import { CacheError } from './cache-error.ts';
-
 const FORMAT = 1;
 
 /** What an entry was loaded under; taken before the load and never refreshed. */
@@ -27,12 +25,8 @@ export interface Envelope extends Stamp {
   readonly value: unknown;
 }
 
-/**
- * The text to store.
- * @throws CacheError UNSUPPORTED_VALUE when JSON would not give the value back as it is
- */
+/** The text to store. @param value one in which `unsupportedIn` finds nothing */
 export function writeEnvelope(stamp: Stamp, value: unknown, staleAt: number | null): string {
-  refuseUnsupported(value);
   const stale = staleAt === null ? '' : `,"s":${staleAt}`;
   const data = value === undefined ? '' : `,"d":${JSON.stringify(value)}`;
   const fences = JSON.stringify(stamp.fences);
@@ -53,64 +47,4 @@ export function readEnvelope(text: string): Envelope | null {
   if ((typeof e !== 'string' && e !== null) || typeof t !== 'number') return null;
   if (s !== undefined && typeof s !== 'number') return null;
   return { fences: f, epoch: e, loadedAt: t, staleAt: s ?? null, value: d };
-}
-
-/**
- * Refuses what would come back from the cache as something else than the loader gave: a hit and a miss must answer alike.
- * @throws CacheError UNSUPPORTED_VALUE naming the place (`$.resets_at`) and the remedy, never the value
- */
-export function refuseUnsupported(value: unknown): void {
-  let found: { path: string; kind: string } | null;
-  try {
-    found = value === undefined ? null : findUnsupported(value, '$', new Set());
-  } catch (cause) {
-    // The walk recurses as JSON.stringify does: what overflows one overflows the other.
-    throw new CacheError('UNSUPPORTED_VALUE', 'The value is nested too deeply to be cached; flatten it.', {
-      cause,
-    });
-  }
-  if (found === null) return;
-  throw new CacheError(
-    'UNSUPPORTED_VALUE',
-    `The value at ${found.path} is ${found.kind}, which JSON would change. Convert it in the loader ` +
-      '(a Date with toISOString(), a bigint with toString(), a Map or Set to an array).',
-  );
-}
-
-function findUnsupported(
-  value: unknown,
-  path: string,
-  above: Set<object>,
-): { path: string; kind: string } | null {
-  switch (typeof value) {
-    case 'string':
-    case 'boolean':
-      return null;
-    case 'number':
-      return Number.isFinite(value) ? null : { path, kind: 'NaN or infinite' };
-    case 'object':
-      break;
-    default:
-      return { path, kind: typeof value === 'undefined' ? 'undefined' : `a ${typeof value}` };
-  }
-  if (value === null) return null;
-  if (above.has(value)) return { path, kind: 'a cycle' };
-  const hasToJSON = 'toJSON' in value && typeof value.toJSON === 'function';
-  if (hasToJSON || value instanceof Map || value instanceof Set || ArrayBuffer.isView(value)) {
-    return { path, kind: `a ${value.constructor?.name ?? 'object with toJSON'}` };
-  }
-  above.add(value);
-  const children = Array.isArray(value) ? value.entries() : Object.entries(value);
-  for (const [name, child] of children) {
-    // A property that is undefined disappears in JSON, which reads the same; an array's hole would become null.
-    if (child === undefined && !Array.isArray(value)) continue;
-    const found = findUnsupported(
-      child,
-      `${path}${typeof name === 'number' ? `[${name}]` : `.${name}`}`,
-      above,
-    );
-    if (found !== null) return found;
-  }
-  above.delete(value);
-  return null;
 }

@@ -32,6 +32,12 @@ const DEFAULT_ENTITY_DEPTH = 2;
 
 const FENCE_PREFIX = 'fence:';
 
+/** A read names a key up to four times, hundreds of keys at once; the request has to stay below Upstash's 10 MB. */
+const LONGEST_KEY = 4_096;
+
+/** NUL, or half of a surrogate pair: with the flag u a whole pair is one character and no member of the class. */
+const UNREPRESENTABLE = /[\0\ud800-\udfff]/u;
+
 /** What a key's readability depends on; `fences` holds the fences' keys in the order in which they are read. */
 export interface Scopes {
   readonly type: string;
@@ -51,17 +57,12 @@ export interface Deletions {
 
 /**
  * The scopes of a key and the fences that guard them.
- * @throws CacheError INVALID_KEY for the empty key and for keys that start with `fence:` or `fencepost:`
+ * @throws CacheError INVALID_KEY as checkKey does
  */
 export function scopesOf(key: string): Scopes {
+  checkKey(key);
   const segments = key.split(':');
   const type = segments[0] ?? '';
-  if (key === '' || RESERVED_FIRST_SEGMENTS.has(type)) {
-    throw new CacheError(
-      'INVALID_KEY',
-      'A cache key is not empty and does not start with fence: or fencepost:.',
-    );
-  }
   const depth = Math.min(typeOf(key)?.entity ?? DEFAULT_ENTITY_DEPTH, segments.length);
   const fences = [fenceKey(type)];
   for (let groupDepth = 2; groupDepth < depth; groupDepth++) {
@@ -70,6 +71,30 @@ export function scopesOf(key: string): Scopes {
   const entity = segments.slice(0, depth).join(':');
   if (depth > 1) fences.push(fenceKey(entity));
   return { type, entity, fences };
+}
+
+/**
+ * What every entry point asks of a key or a pattern before it means anything.
+ * @throws CacheError INVALID_KEY for the empty key, for one of more than 4096 characters, for what no Postgres text can hold
+ * (NUL, half of a surrogate pair), and for the machinery's own names, which start with `fence:` or `fencepost:`
+ */
+export function checkKey(key: string): void {
+  const problem = problemOf(key);
+  if (problem !== null) throw new CacheError('INVALID_KEY', `A cache key ${problem}.`);
+}
+
+function problemOf(key: unknown): string | null {
+  if (typeof key !== 'string') return `is a string, not ${key === null ? 'null' : typeof key}`;
+  if (key === '') return 'is not empty';
+  if (key.length > LONGEST_KEY) {
+    return `has at most ${LONGEST_KEY} characters; encodeSegment() makes a hash of a long segment`;
+  }
+  if (UNREPRESENTABLE.test(key)) return 'holds neither NUL nor half of a surrogate pair';
+  const end = key.indexOf(':');
+  if (RESERVED_FIRST_SEGMENTS.has(end === -1 ? key : key.slice(0, end))) {
+    return 'does not start with fence: or fencepost:';
+  }
+  return null;
 }
 
 /** The Redis key of a scope's fence. */

@@ -1,21 +1,33 @@
 /**
  * Loads in flight in this isolate, and who may share them.
  *
- *   Rule 6  A caller joins a load only if its own MGET showed the very fences and the epoch that the load is stamped with.
+ *   Rule 6  A caller joins a load only if its own MGET showed the very fences and the epoch that the load is stamped with,
+ *           or if the load has not begun yet.
  *
  * Why that is enough: the fences stood when the load began and still stood at the caller's MGET, so no invalidation was
  * acknowledged in between, and the load's snapshot is as new as anything the caller could rely on. Sharing by key alone is
- * wrong: a caller that starts after a write was acknowledged would get the row from before it.
+ * wrong: a caller that starts after a write was acknowledged would get the row from before it. Without fences (Redis is
+ * away) only a load that begins after all of its callers have asked is as new as each of them may expect: such a
+ * flight gathers callers for the moment before its load begins, and nobody after that.
  *
- * Further conditions: the load was not given up by all who waited for it, the same identity (a refusal is one caller's, not the next one's), and, while no heartbeat bounds
- * staleness, a load whose tolerance of old entries is no larger than the caller's.
+ * Further conditions: the load was not given up by all who waited for it, nor is it overdue; the same identity (a refusal is
+ * one caller's, not the next one's); and, while no heartbeat bounds staleness, a load whose tolerance of old entries is no
+ * larger than the caller's.
  */
 import type { Stamp } from './envelope.ts';
+import type { Runtime } from './runtime.ts';
 import type { Lifetimes, Plan } from './settings.ts';
 import { type KeyState, sameTexts } from './snapshot.ts';
 
+/**
+ * A load that takes longer than this may never end, so nobody joins it any more, and who has joined it starts over.
+ * (That also frees a loader that asks for its own key, and so waits for itself.)
+ */
+export const OVERDUE_MS = 30_000;
+
 export type Settled =
-  | { readonly ok: true; readonly value: unknown }
+  /** `sharable`: JSON keeps the value, so that others may have a copy of it. */
+  | { readonly ok: true; readonly value: unknown; readonly sharable: boolean }
   | { readonly ok: false; readonly error: unknown };
 
 /** What several flights of one loader call have in common: it is aborted when nobody waits for any of them. */
@@ -31,6 +43,12 @@ export class Crew {
     this.#waiting++;
   }
 
+  /** One caller has all it waited for. */
+  finish(): void {
+    this.#waiting--;
+  }
+
+  /** One caller gives up. */
   leave(reason: unknown): void {
     if (--this.#waiting === 0) this.#controller.abort(reason);
   }
@@ -42,12 +60,14 @@ export interface Flight {
   readonly lifetimes: Lifetimes;
   readonly identity: string | undefined;
   readonly crew: Crew;
-  /** Fences, epoch and time taken before the load; null: nothing may be stored or shared. */
+  /** By the monotonic clock. */
+  readonly startedAt: number;
+  /** Fences, epoch and time taken before the load; null: nothing may be stored. */
   stamp: Stamp | null;
   /** Whether the fences were found rather than made. */
   renew: boolean;
-  /** Whether this isolate holds the key's lease. */
-  leased: boolean;
+  /** Until when the key's lease is ours to give back (see lease.ts); null when it is not ours. */
+  leasedUntil: number | null;
   readonly settled: Promise<Settled>;
   readonly settle: (outcome: Settled) => void;
 }
@@ -58,18 +78,48 @@ export function newFlight(fields: Omit<Flight, 'settled' | 'settle'>): Flight {
 }
 
 export class Flights {
+  readonly #runtime: Runtime;
   readonly #byKey = new Map<string, Flight[]>();
+  readonly #gathering = new Map<string, Flight>();
   readonly #preparing = new Map<string, Promise<unknown>>();
 
-  /** Makes a flight joinable until it has settled. */
+  constructor(runtime: Runtime) {
+    this.#runtime = runtime;
+  }
+
+  /** How many flights and preparations there are; 0 when nobody waits for anything. */
+  get size(): number {
+    return this.#byKey.size + this.#gathering.size + this.#preparing.size;
+  }
+
+  /** Makes a flight joinable until it has settled or was given up. */
   register(flight: Flight): void {
     const { key } = flight.plan;
     this.#byKey.set(key, [...(this.#byKey.get(key) ?? []), flight]);
-    void flight.settled.then(() => {
+    const land = (): void => {
       const left = (this.#byKey.get(key) ?? []).filter((other) => other !== flight);
       if (left.length > 0) this.#byKey.set(key, left);
       else this.#byKey.delete(key);
-    });
+    };
+    void flight.settled.then(land);
+    flight.crew.signal.addEventListener('abort', land, { once: true });
+  }
+
+  /** Makes a flight without fences joinable until its load begins. */
+  gather(flight: Flight): void {
+    this.#gathering.set(flight.plan.key, flight);
+  }
+
+  /** Its load begins, or it was given up: who comes now comes too late. */
+  depart(flight: Flight): void {
+    if (this.#gathering.get(flight.plan.key) === flight) this.#gathering.delete(flight.plan.key);
+  }
+
+  /** The flight without fences whose load has not begun yet. */
+  gathering(key: string, identity: string | undefined): Flight | undefined {
+    const flight = this.#gathering.get(key);
+    if (flight === undefined || flight.identity !== identity || !this.#isLive(flight)) return undefined;
+    return flight;
   }
 
   /** The flight that a caller in this state may join. */
@@ -83,7 +133,7 @@ export class Flights {
       ?.find(
         (flight) =>
           flight.stamp !== null &&
-          !flight.crew.signal.aborted &&
+          this.#isLive(flight) &&
           flight.identity === identity &&
           flight.stamp.epoch === epoch &&
           sameTexts(flight.stamp.fences, fences) &&
@@ -109,7 +159,16 @@ export class Flights {
 
   /** Whether anything is in flight for a key; a second lease would then only be in the way of its owner. */
   has(key: string): boolean {
-    return this.#byKey.has(key);
+    return this.#byKey.get(key)?.some((flight) => this.#isLive(flight)) ?? false;
+  }
+
+  /** Milliseconds until a flight is overdue. */
+  patienceFor({ startedAt }: Flight): number {
+    return startedAt + OVERDUE_MS - this.#runtime.monotonic();
+  }
+
+  #isLive(flight: Flight): boolean {
+    return !flight.crew.signal.aborted && this.patienceFor(flight) > 0;
   }
 }
 

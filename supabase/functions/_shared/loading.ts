@@ -8,11 +8,14 @@
  *
  *   Rule 7  Losers of a lease repeat the whole read and the attempt, for a bounded time, and then load themselves.
  *
- * Every flight settles exactly once, whatever happens, so nobody waits for ever; a leader that dies delays the others by
- * what is left of its lease.
+ * Every flight settles exactly once, whatever happens, unless its loader never ends; how long anybody waits for that is
+ * patience.ts. A leader that dies delays the others by what is left of its lease. What a loader gives after everybody gave
+ * up is still stored: its stamp is as true as ever, and the next caller finds it.
  */
+import { CacheError } from './cache-error.ts';
 import type { Flight, Flights } from './flights.ts';
-import { prepare, releaseLeases } from './lease.ts';
+import { unsupportedIn } from './json-values.ts';
+import { type Lease, prepare, releaseLeases } from './lease.ts';
 import type { RedisAccess } from './redis-access.ts';
 import type { Runtime } from './runtime.ts';
 import { type Outcome, type Plan, type Settings, typeName } from './settings.ts';
@@ -33,6 +36,10 @@ export interface Core {
   readonly statistics: Statistics;
   /** Keys being refreshed behind a stale answer. */
   readonly refreshing: Set<string>;
+  /** Says that loads take too long to wait for, and gives the error that ends this caller's part in them. */
+  readonly overdue: (plans: readonly Plan[]) => CacheError;
+  /** Says that a value is not cached, because JSON would change it. */
+  readonly unsupported: (plan: Plan, error: CacheError) => void;
   /** Counts a read and tells the hooks. */
   readonly observe: (plan: Plan, outcome: Outcome, milliseconds: number) => void;
 }
@@ -63,14 +70,16 @@ export async function drive(core: Core, driven: readonly Driven[], load: LoadMan
 }
 
 async function waitFor(core: Core, flights: readonly Flight[], load: LoadMany): Promise<void> {
-  const { access, runtime, settings } = core;
-  const deadline = runtime.now() + settings.leaseMs;
+  const { access, runtime } = core;
+  const deadline = runtime.now() + Math.max(...flights.map(({ lifetimes }) => lifetimes.leaseMs));
   const loads: Promise<void>[] = [];
   let waiting = flights;
   for (let pause = FIRST_PAUSE_MS; waiting.length > 0; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
     const left = deadline - runtime.now();
     if (left <= 0) break;
-    await runtime.sleep(Math.min(left, pause * (0.75 + 0.5 * runtime.random())));
+    const { signal } = crewOf(waiting);
+    await runtime.sleep(Math.min(left, pause * (0.75 + 0.5 * runtime.random())), signal);
+    if (signal.aborted) break;
     const states = await readStates(
       access,
       waiting.map(({ plan }) => plan),
@@ -98,83 +107,105 @@ async function waitFor(core: Core, flights: readonly Flight[], load: LoadMany): 
 function settleFrom(state: KeyState, flight: Flight, now: number): boolean {
   const hit = judge(state, flight.lifetimes, now);
   if (hit === null || hit.staleFor !== null) return false;
-  flight.settle({ ok: true, value: hit.value });
+  flight.settle({ ok: true, value: hit.value, sharable: true });
   return true;
 }
 
 /** Asks again for leases that were given back or ran out. Gives the flights that may load now; the rest is held. */
 async function claim(
-  { access, runtime, settings }: Core,
+  { access, runtime }: Core,
   free: readonly { flight: Flight; state: KeyState }[],
   held: Flight[],
 ): Promise<Flight[]> {
   const wanted = free.map(({ flight: { plan, lifetimes }, state: { fences } }) => {
-    return { plan, fences, longestMs: longestMs(lifetimes), claim: true };
+    return { plan, fences, longestMs: longestMs(lifetimes), leaseMs: lifetimes.leaseMs };
   });
-  const prepared = await prepare(access, runtime, wanted, settings.leaseMs);
+  const prepared = await prepare(access, runtime, wanted);
   const now = runtime.now();
   const mayLoad: Flight[] = [];
-  const unneeded: string[] = [];
+  const unneeded: Lease[] = [];
   free.forEach(({ flight }, index) => {
-    const { state, won = false } = prepared?.[index] ?? {};
+    const { state, leasedUntil = null } = prepared?.[index] ?? {};
     if (state !== undefined && settleFrom(state, flight, now)) {
-      if (won) unneeded.push(flight.plan.key);
+      if (leasedUntil !== null) unneeded.push({ key: flight.plan.key, leasedUntil });
       return;
     }
     // Its fences may be newer than those it started with: who joins from now on has to have seen these.
     const confirmed = state !== undefined && standing(state.fences);
     flight.stamp = confirmed ? { fences: state.fences, epoch: state.epoch, loadedAt: now } : null;
-    flight.leased = won;
-    (won || !confirmed ? mayLoad : held).push(flight);
+    flight.leasedUntil = leasedUntil;
+    (leasedUntil !== null || !confirmed ? mayLoad : held).push(flight);
   });
-  if (unneeded.length > 0) runtime.background(releaseLeases(access, unneeded));
+  if (unneeded.length > 0) runtime.background(releaseLeases(access, runtime, unneeded));
   return mayLoad;
 }
 
 /** One call of the loader for all flights, then one request that stores what it gave. Never rejects. */
 async function loadInto(core: Core, flights: readonly Flight[], load: LoadMany): Promise<void> {
-  const startedAt = core.runtime.now();
+  const { access, runtime, settings, statistics } = core;
+  // Who asks in this very moment still joins a flight without fences: its load begins after that.
+  if (flights.some(({ stamp }) => stamp === null)) await Promise.resolve();
+  for (const flight of flights) core.flights.depart(flight);
+  const startedAt = runtime.now();
   const counted = (failed: boolean): void => {
-    const milliseconds = core.runtime.now() - startedAt;
-    for (const { plan } of flights) core.statistics.load(typeName(plan), failed, milliseconds);
+    const milliseconds = runtime.now() - startedAt;
+    for (const { plan } of flights) statistics.load(typeName(plan), failed, milliseconds);
   };
   try {
-    const signal = flights[0]?.crew.signal ?? new AbortController().signal;
-    const loaded = await load(
-      flights.map(({ plan }) => plan.key),
-      { signal },
-    ).catch((error: unknown) => {
-      counted(true);
-      throw error;
-    });
+    const { signal } = crewOf(flights);
+    signal.throwIfAborted();
+    const wanted = flights.map(({ plan }) => plan.key);
+    const loaded = await load(wanted, { signal })
+      .then(valuesOf)
+      .catch((error: unknown) => {
+        counted(true);
+        throw error;
+      });
     counted(false);
-    const values = flights.map((flight) => ({
-      flight,
-      value: valueFor(loaded, flight.plan.key),
-    }));
+    const values = flights.map((flight) => {
+      const value = loaded(flight.plan.key);
+      const unsupported = unsupportedIn(value);
+      if (unsupported !== null) core.unsupported(flight.plan, unsupported);
+      return { flight, value, sharable: unsupported === null };
+    });
     await store(
-      core.access,
-      core.runtime,
-      core.settings,
-      values.map(({ flight, value }) => ({
-        plan: flight.plan,
-        stamp: flight.stamp === null ? null : { ...flight.stamp, loadedAt: startedAt },
-        value,
-        lifetimes: flight.lifetimes,
-        leased: flight.leased,
-        renew: flight.renew,
-      })),
+      access,
+      runtime,
+      settings,
+      values.map(({ flight: { plan, stamp, lifetimes, leasedUntil, renew }, value, sharable }) => {
+        const storable = stamp === null || !sharable ? null : { ...stamp, loadedAt: startedAt };
+        return { plan, stamp: storable, value, lifetimes, leasedUntil, renew };
+      }),
     );
-    for (const { flight, value } of values) flight.settle({ ok: true, value });
+    for (const { flight, value, sharable } of values) flight.settle({ ok: true, value, sharable });
   } catch (error) {
     for (const flight of flights) flight.settle({ ok: false, error });
     // The lease is given back, so that the next one who wants to try need not wait for its end.
-    const leased = flights.filter(({ leased }) => leased).map(({ plan }) => plan.key);
-    if (leased.length > 0) core.runtime.background(releaseLeases(core.access, leased));
+    const leases = flights.flatMap(({ plan: { key }, leasedUntil }) =>
+      leasedUntil === null ? [] : [{ key, leasedUntil }],
+    );
+    if (leases.length > 0) runtime.background(releaseLeases(access, runtime, leases));
   }
 }
 
-function valueFor(loaded: Awaited<ReturnType<LoadMany>>, key: string): unknown {
-  if (loaded instanceof Map) return loaded.get(key);
-  return Object.hasOwn(loaded, key) ? (loaded as Readonly<Record<string, unknown>>)[key] : undefined;
+/** All flights of one loader call are of one crew. */
+function crewOf(flights: readonly Flight[]): { readonly signal: AbortSignal } {
+  return flights[0]?.crew ?? { signal: new AbortController().signal };
+}
+
+/** How to look a key up in what a loader gave. @throws CacheError INVALID_LOAD when it is neither a map nor an object */
+function valuesOf(loaded: unknown): (key: string) => unknown {
+  if (loaded instanceof Map) return (key) => loaded.get(key);
+  if (typeof loaded !== 'object' || loaded === null || Array.isArray(loaded)) {
+    throw new CacheError(
+      'INVALID_LOAD',
+      `The batch loader gave ${kindOf(loaded)}. Give a Map from key to value, or an object whose properties are the keys.`,
+    );
+  }
+  return (key) => (Object.hasOwn(loaded, key) ? (loaded as Record<string, unknown>)[key] : undefined);
+}
+
+function kindOf(loaded: unknown): string {
+  if (Array.isArray(loaded)) return 'an array, which does not say what belongs to which key';
+  return loaded === null ? 'null' : typeof loaded;
 }

@@ -9,7 +9,8 @@
  * Invariant: a value that was loaded after a missed `get` in this isolate, and is set within 30 s of it, carries a stamp taken
  * no later than that `get`. Hence the oldest wins when several are remembered (one of them may be the one that the value was
  * loaded after), a set consumes nothing (another get's set may follow), and a `get` that could not confirm its fences is
- * remembered as null, which forbids the set. When the memory is full, what was dropped is unknown for 30 s, and a set without
+ * remembered as null, which forbids the set. Of more than eight stamps of a key the two oldest become one: the older stamp for
+ * as long as the younger would have been kept, which can only make a set die that might have lived. When the memory is full, what was dropped is unknown for 30 s, and a set without
  * memory is skipped meanwhile.
  */
 import type { Stamp } from './envelope.ts';
@@ -18,6 +19,7 @@ import { sameTexts } from './snapshot.ts';
 
 const REMEMBERED_MS = 30_000;
 const MOST_KEYS = 10_000;
+const MOST_STAMPS = 8;
 
 interface Remembered {
   readonly stamp: Stamp | null;
@@ -40,6 +42,11 @@ export class MissMemory {
     const same = remembered.find((one) => sameStamp(one.stamp, stamp));
     if (same === undefined) remembered.push({ stamp, lastAt: now });
     else same.lastAt = now;
+    if (remembered.length > MOST_STAMPS) {
+      const [oldest] = remembered;
+      const [second] = remembered.splice(1, 1);
+      if (oldest !== undefined && second !== undefined) oldest.lastAt = second.lastAt;
+    }
     // Re-inserting keeps the map in order of last use, so that the first key is the one to drop.
     this.#misses.delete(key);
     this.#misses.set(key, remembered);

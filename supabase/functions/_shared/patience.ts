@@ -1,49 +1,70 @@
 /**
- * How long a caller waits for its flights: until they settle, its `timeout` is over, or its `signal` aborts.
+ * How long a caller waits for its flights: until they settle, its `timeout` is over, or its `signal` aborts; and for a
+ * flight of somebody else's until that is overdue.
  */
 import { CacheError } from './cache-error.ts';
 import type { Flight, Settled } from './flights.ts';
 import type { Runtime } from './runtime.ts';
-import type { GetOrSetOptions } from './settings.ts';
 
-/**
- * Runs `wait`, which is given a way to wait for a flight. On giving up the caller leaves all of its flights, and a load
- * that nobody waits for any more is aborted. A timeout settles a flight with LOAD_TIMEOUT, so that stale answers
- * may still serve; an aborted signal rejects with the signal's reason.
- */
-export async function withPatience(
+/** What a wait for somebody else's flight ends with when that flight is overdue. */
+export const OVERDUE: Settled = { ok: false, error: 'overdue' };
+
+export interface Patience {
+  /** What a flight settles with, or what ended this caller's wait for it. Rejects with the reason of an aborted signal. */
+  settled(flight: Flight): Promise<Settled>;
+  /** Puts the timers away. */
+  end(): void;
+}
+
+export interface Limits {
+  /** Milliseconds; then every flight that has not settled counts as LOAD_TIMEOUT, so that stale answers may still serve. */
+  readonly timeout?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Flights of other callers, and the milliseconds until the first of them is overdue. */
+  readonly joined?: { readonly flights: readonly Flight[]; readonly overdueIn: number } | undefined;
+}
+
+/** @param giveUp leaves all flights of this caller; called when its time is over, with the reason */
+export function startPatience(
   runtime: Runtime,
-  { timeout, signal }: GetOrSetOptions,
-  flights: readonly Flight[],
-  wait: (settled: (flight: Flight) => Promise<Settled>) => Promise<void>,
-): Promise<void> {
-  for (const { crew } of flights) crew.join();
-  if (timeout === undefined && signal === undefined) return wait((flight) => flight.settled);
-  const over = new AbortController();
+  { timeout, signal, joined }: Limits,
+  giveUp: (reason: unknown) => void,
+): Patience {
+  if (timeout === undefined && signal === undefined && joined === undefined) {
+    return { settled: ({ settled }) => settled, end: () => {} };
+  }
+  const ended = new AbortController();
+  const after = (milliseconds: number, run: () => void): void => {
+    void runtime.sleep(milliseconds, ended.signal).then(() => {
+      if (!ended.signal.aborted) run();
+    });
+  };
+  const overdue = new Promise<Settled>((resolve) => {
+    if (joined !== undefined) after(Math.max(0, joined.overdueIn), () => resolve(OVERDUE));
+  });
   const givenUp = new Promise<Settled>((resolve, reject) => {
-    const leave = (reason: unknown): void => {
-      if (over.signal.aborted) return;
-      over.abort();
-      for (const { crew } of flights) crew.leave(reason);
-    };
     const abort = (): void => {
-      leave(signal?.reason);
+      giveUp(signal?.reason);
       reject(signal?.reason);
     };
     if (signal?.aborted === true) abort();
-    signal?.addEventListener('abort', abort, { once: true, signal: over.signal });
+    else signal?.addEventListener('abort', abort, { once: true, signal: ended.signal });
     if (timeout === undefined) return;
-    void runtime.sleep(timeout, over.signal).then(() => {
+    after(timeout, () => {
       const error = new CacheError('LOAD_TIMEOUT', `The loader took longer than ${timeout} ms.`);
-      leave(error);
+      giveUp(error);
       resolve({ ok: false, error });
     });
   });
   // When all flights settle in time nobody is left to hear of a later abort.
   givenUp.catch(() => {});
-  try {
-    await wait((flight) => Promise.race([flight.settled, givenUp]));
-  } finally {
-    over.abort();
-  }
+  return {
+    settled: (flight) =>
+      Promise.race(
+        joined?.flights.includes(flight) === true
+          ? [flight.settled, givenUp, overdue]
+          : [flight.settled, givenUp],
+      ),
+    end: () => ended.abort(),
+  };
 }

@@ -3,6 +3,7 @@
  */
 import { CacheError } from './cache-error.ts';
 import type { Stamp } from './envelope.ts';
+import { unsupportedIn } from './json-values.ts';
 import { prepare } from './lease.ts';
 import type { Core } from './loading.ts';
 import { MissMemory } from './miss-memory.ts';
@@ -69,11 +70,13 @@ export class PlainAccess {
       throw new CacheError('TOKEN_MISMATCH', 'The token was given out by begin() for another key.');
     }
     const { access, runtime, settings } = this.#core;
+    const unsupported = unsupportedIn(value);
+    if (unsupported !== null) throw unsupported;
     const remembered = token === undefined ? this.#memory.oldest(key) : token.stamp;
-    const stamp = remembered === undefined ? await this.#currentStamp(plan, ttl) : remembered;
     const lifetimes = lifetimesOf(plan, settings, ttl);
+    const stamp = remembered === undefined ? await this.#currentStamp(plan, ttl) : remembered;
     const stored = await store(access, runtime, settings, [
-      { plan, stamp, value, lifetimes, leased: false, renew: true },
+      { plan, stamp, value, lifetimes, leasedUntil: null, renew: true },
     ]);
     return stored.has(key);
   }
@@ -88,9 +91,9 @@ export class PlainAccess {
     const { access, runtime, settings } = this.#core;
     const incomplete = states.filter(({ fences }) => !standing(fences));
     const wanted = incomplete.map(({ plan, fences }) => {
-      return { plan, fences, longestMs: longestMs(lifetimesOf(plan, settings, ttl)), claim: false };
+      return { plan, fences, longestMs: longestMs(lifetimesOf(plan, settings, ttl)), leaseMs: 0 };
     });
-    const prepared = wanted.length === 0 ? [] : await prepare(access, runtime, wanted, 0);
+    const prepared = wanted.length === 0 ? [] : await prepare(access, runtime, wanted);
     const completed = new Map(prepared?.map(({ state }) => [state.plan.key, state]));
     return states.map((seen): Stamp | null => {
       const { fences, epoch } = completed.get(seen.plan.key) ?? seen;

@@ -6,6 +6,8 @@
 export interface Runtime {
   /** Milliseconds since 1970. */
   now(): number;
+  /** Milliseconds since some moment of this process, never set back: for how long something has been going on. */
+  monotonic(): number;
   /** A fence, a lease or an epoch: at least 96 random bits, as base64url. */
   randomToken(): string;
   /** A number from 0 to below 1, for jitter. */
@@ -27,6 +29,7 @@ const platform = globalThis as unknown as PlatformGlobals;
 /** The platform as it is: Deno, Supabase's edge runtime or Node. */
 export const systemRuntime: Runtime = {
   now: () => Date.now(),
+  monotonic: () => performance.now(),
   randomToken: () => base64url(crypto.getRandomValues(new Uint8Array(16))),
   random: () => Math.random(),
   sleep: (milliseconds, signal) =>

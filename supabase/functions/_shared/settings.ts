@@ -4,7 +4,7 @@
 import { CacheError } from './cache-error.ts';
 import { type CompiledType, TTL, type TypeName, typeOf } from './catalogue.ts';
 import type { Connection } from './connection.ts';
-import { type Scopes, scopesOf } from './fences.ts';
+import { checkKey, type Scopes, scopesOf } from './fences.ts';
 import { DEGRADED_MAX_AGE_SECONDS } from './heartbeat.ts';
 import type { Runtime } from './runtime.ts';
 
@@ -19,6 +19,12 @@ export interface ReadEvent {
 
 /** Beyond this a dead leader would make readers wait for nothing. */
 const LONGEST_LEASE_MS = 60_000;
+
+/** Ten years; what is meant to be longer was not meant in seconds. */
+const LONGEST_SECONDS = 315_360_000;
+
+/** Beyond this a timer fires at once. */
+const LONGEST_TIMER_MS = 2_147_483_647;
 
 export interface CacheOptions {
   /** UPSTASH_REDIS_REST_URL and _TOKEN by default. Without them the cache is disabled and every read is loaded. */
@@ -36,7 +42,7 @@ export interface CacheOptions {
   readonly maxValueBytes?: number | undefined;
   readonly onHit?: ((event: ReadEvent & { readonly stale: boolean }) => void) | undefined;
   readonly onMiss?: ((event: ReadEvent) => void) | undefined;
-  /** Failures of Redis, never of a loader. `error.cause` may hold a whole command: do not print it. */
+  /** Failures of Redis and values that cannot be cached, never a loader's error. `error.cause` may hold a whole command: do not print it. */
   readonly onError?: ((error: CacheError) => void) | undefined;
   /** Takes the module's warnings; default console.warn. No line holds a key, a value, a token or a URL. */
   readonly log?: ((message: string) => void) | undefined;
@@ -56,6 +62,8 @@ export interface GetOrSetOptions {
   readonly staleIfError?: number | undefined;
   /** Milliseconds to wait for the loader; then LOAD_TIMEOUT (or the old answer, with staleIfError). Default: no limit. */
   readonly timeout?: number | undefined;
+  /** As the cache's `lease`, for this call: a little more than its loader takes. */
+  readonly lease?: number | undefined;
   /** Ends this caller's wait with the signal's reason; the load itself ends when nobody waits for it any more. */
   readonly signal?: AbortSignal | undefined;
   /** True: neither read nor stored, just loaded. */
@@ -67,6 +75,7 @@ export interface GetOrSetOptions {
 }
 
 export interface Settings {
+  readonly timeoutMs: number;
   readonly leaseMs: number;
   readonly degradedMs: number;
   readonly maxValueBytes: number;
@@ -74,14 +83,12 @@ export interface Settings {
 
 /** @throws CacheError INVALID_CONFIGURATION for options that are no sensible numbers */
 export function settingsOf(options: CacheOptions): Settings {
-  const leaseMs = atLeastZero(options.lease ?? 1_000, 'lease');
-  if (leaseMs > LONGEST_LEASE_MS) {
-    throw new CacheError('INVALID_CONFIGURATION', 'lease is in milliseconds and must not exceed a minute.');
-  }
+  const { degradedMaxAge = DEGRADED_MAX_AGE_SECONDS, maxValueBytes = 1_048_576 } = options;
   return {
-    leaseMs,
-    degradedMs: atLeastZero(options.degradedMaxAge ?? DEGRADED_MAX_AGE_SECONDS, 'degradedMaxAge') * 1_000,
-    maxValueBytes: atLeastZero(options.maxValueBytes ?? 1_048_576, 'maxValueBytes'),
+    timeoutMs: milliseconds('timeout', options.timeout ?? 250, LONGEST_TIMER_MS, 1),
+    leaseMs: milliseconds('lease', options.lease ?? 1_000, LONGEST_LEASE_MS),
+    degradedMs: secondsAsMs('degradedMaxAge', degradedMaxAge),
+    maxValueBytes: checked('maxValueBytes', maxValueBytes, 0, Number.MAX_SAFE_INTEGER, 'bytes'),
   };
 }
 
@@ -103,6 +110,12 @@ export function planFor(key: string): Plan {
   return plan;
 }
 
+/** A pattern, once it is known to be one that a key could match. @throws CacheError INVALID_KEY as checkKey does */
+export function checkPattern(glob: string): string {
+  checkKey(glob);
+  return glob;
+}
+
 /** Plans of recent keys: a hot key is read far more often than its plan changes, which is never. */
 const plans = new Map<string, Plan>();
 const REMEMBERED_PLANS = 1_000;
@@ -119,35 +132,55 @@ export interface Lifetimes {
   readonly degradedMs: number;
   readonly revalidateMs: number;
   readonly errorMs: number;
+  /** For how long others leave the load to whoever has the lease. */
+  readonly leaseMs: number;
 }
 
 /**
  * @param ttl seconds; default: the type's, else TTL.MEDIUM. 0: answers are not stored.
- * @throws CacheError INVALID_CONFIGURATION for a negative or infinite number
+ * @throws CacheError INVALID_CONFIGURATION for a number that is negative, not finite or out of range
  */
 export function lifetimesOf(
   plan: Plan,
   settings: Settings,
   ttl: number | undefined,
-  options: GetOrSetOptions = {},
+  options: GetOrSetOptions = NO_OPTIONS,
 ): Lifetimes {
-  const seconds = atLeastZero(ttl ?? plan.type?.ttl ?? TTL.MEDIUM, 'ttl');
-  const asked = options.degradedMaxAge;
-  const degradedMs = asked === undefined ? settings.degradedMs : atLeastZero(asked, 'degradedMaxAge') * 1_000;
-  const neverDegraded = plan.type?.degraded === false;
+  const { negativeTtl, degradedMaxAge, staleWhileRevalidate, staleIfError, lease, timeout } = options;
+  const ttlMs = secondsAsMs('ttl', ttl ?? plan.type?.ttl ?? TTL.MEDIUM);
+  const degradedMs =
+    degradedMaxAge === undefined ? settings.degradedMs : secondsAsMs('degradedMaxAge', degradedMaxAge);
+  const revalidateMs =
+    staleWhileRevalidate === undefined ? 0 : secondsAsMs('staleWhileRevalidate', staleWhileRevalidate);
+  const errorMs = staleIfError === undefined ? 0 : secondsAsMs('staleIfError', staleIfError);
+  if (timeout !== undefined) milliseconds('timeout', timeout, LONGEST_TIMER_MS);
+  // What grants access is neither served by a dead worker's leave nor past its time.
+  const neverLate = plan.type?.degraded === false;
   return {
-    ttlMs: seconds * 1_000,
-    negativeTtlMs: atLeastZero(options.negativeTtl ?? seconds, 'negativeTtl') * 1_000,
-    degradedMs: neverDegraded ? 0 : degradedMs,
-    // What grants access is neither served by a dead worker's leave nor past its time.
-    revalidateMs: neverDegraded
-      ? 0
-      : atLeastZero(options.staleWhileRevalidate ?? 0, 'staleWhileRevalidate') * 1_000,
-    errorMs: neverDegraded ? 0 : atLeastZero(options.staleIfError ?? 0, 'staleIfError') * 1_000,
+    ttlMs,
+    negativeTtlMs: negativeTtl === undefined ? ttlMs : secondsAsMs('negativeTtl', negativeTtl),
+    degradedMs: neverLate ? 0 : degradedMs,
+    revalidateMs: neverLate ? 0 : revalidateMs,
+    errorMs: neverLate ? 0 : errorMs,
+    leaseMs: lease === undefined ? settings.leaseMs : milliseconds('lease', lease, LONGEST_LEASE_MS),
   };
 }
 
-function atLeastZero(value: number, name: string): number {
-  if (Number.isFinite(value) && value >= 0) return value;
-  throw new CacheError('INVALID_CONFIGURATION', `${name} must be a finite number of at least 0.`);
+const NO_OPTIONS: GetOrSetOptions = {};
+
+/** Redis takes whole milliseconds, so a fraction is rounded up: nothing that is to be kept becomes 0, which is not to keep it. */
+function secondsAsMs(name: string, seconds: number): number {
+  return Math.ceil(checked(name, seconds, 0, LONGEST_SECONDS, 'seconds') * 1_000);
+}
+
+function milliseconds(name: string, value: number, most: number, least = 0): number {
+  return Math.ceil(checked(name, value, least, most, 'milliseconds'));
+}
+
+function checked(name: string, value: number, least: number, most: number, unit: string): number {
+  if (typeof value === 'number' && value >= least && value <= most) return value;
+  throw new CacheError(
+    'INVALID_CONFIGURATION',
+    `${name} must be a number of ${unit} from ${least} to ${most}; leave it out for the default.`,
+  );
 }

@@ -4,27 +4,30 @@
  *   Rule 3  The stamp is never refreshed, and the SET is plain and unconditional. An invalidation since then has deleted a
  *           fence, so what is stored now is dead on arrival; overwriting a newer entry with a dead one is only a miss.
  *
- * One request: the entries, the renewal of fences that were found (not made) by this read, and the release of leases.
+ * One request, unless that would be too large: the entries, the renewal of fences that were found (not made) by this read, and the release of leases.
  */
-import type { Write } from './connection.ts';
+import type { Reply, Write } from './connection.ts';
 import { type Stamp, writeEnvelope } from './envelope.ts';
-import { renewals } from './lease.ts';
+import { renewals, returnable } from './lease.ts';
 import type { RedisAccess } from './redis-access.ts';
 import type { Runtime } from './runtime.ts';
 import { type Lifetimes, type Plan, type Settings, typeName } from './settings.ts';
-import { leaseKey } from './snapshot.ts';
 
 /** Entries live up to this share shorter than asked, so that what was stored together does not expire together. */
 const TTL_JITTER = 0.1;
 
+/** What one request may hold; quoted and as UTF-8 it has to stay below Upstash's 10 MB. */
+const MOST_WRITES = 1_000;
+const MOST_UNITS = 2_000_000;
+
 export interface Loaded {
   readonly plan: Plan;
-  /** Null: the fences were not confirmed, so the value is not stored. */
+  /** Null: the fences were not confirmed, or JSON would change the value, so it is not stored. */
   readonly stamp: Stamp | null;
   readonly value: unknown;
   readonly lifetimes: Lifetimes;
-  /** Whether the lease is ours to release. */
-  readonly leased: boolean;
+  /** Until when the lease is ours to give back; null when it is not ours. */
+  readonly leasedUntil: number | null;
   /** Whether the fences were found standing, and so may be near their end. */
   readonly renew: boolean;
 }
@@ -36,7 +39,6 @@ export function longestMs({ ttlMs, negativeTtlMs, revalidateMs, errorMs }: Lifet
 
 /**
  * Stores what can be stored. Resolves to the keys that are in Redis now.
- * @throws CacheError UNSUPPORTED_VALUE for a value that JSON would change
  */
 export async function store(
   access: RedisAccess,
@@ -64,11 +66,34 @@ export async function store(
       if (before === undefined || before.seconds < renewal.seconds) renewed.set(renewal.key, renewal);
     }
   }
-  const leases = loaded.filter(({ leased }) => leased).map(({ plan }) => leaseKey(plan.key));
-  const release: Write[] = leases.length === 0 ? [] : [{ op: 'delete', keys: leases }];
-  const writes = [...puts, ...renewed.values(), ...release];
-  const replies = writes.length === 0 ? [] : await access.write(writes);
-  return new Set(puts.filter((_, index) => replies?.[index] === 'OK').map(({ key }) => key));
+  const leases = loaded.flatMap(({ plan: { key }, leasedUntil }) =>
+    leasedUntil === null ? [] : [{ key, leasedUntil }],
+  );
+  const ended = returnable(leases, runtime);
+  const release: Write[] = ended.length === 0 ? [] : [{ op: 'delete', keys: ended }];
+  const replies = await send(access, [...puts, ...renewed.values(), ...release]);
+  return new Set(puts.filter((_, index) => replies[index] === 'OK').map(({ key }) => key));
+}
+
+/** The writes in as few requests as they fit; null for each that Redis did not answer. */
+async function send(access: RedisAccess, writes: readonly Write[]): Promise<(Reply | null)[]> {
+  const replies: (Reply | null)[] = [];
+  let request: Write[] = [];
+  let units = 0;
+  const flush = async (): Promise<void> => {
+    if (request.length === 0) return;
+    replies.push(...((await access.write(request)) ?? request.map(() => null)));
+    request = [];
+    units = 0;
+  };
+  for (const write of writes) {
+    const length = write.op === 'put' ? write.value.length : 0;
+    if (request.length >= MOST_WRITES || units + length > MOST_UNITS) await flush();
+    request.push(write);
+    units += length;
+  }
+  await flush();
+  return replies;
 }
 
 function entryFor(
@@ -78,12 +103,11 @@ function entryFor(
   const ttlMs = value === null || value === undefined ? lifetimes.negativeTtlMs : lifetimes.ttlMs;
   const freshMs = Math.round(ttlMs * (1 - TTL_JITTER * runtime.random()));
   const windowMs = Math.max(lifetimes.revalidateMs, lifetimes.errorMs);
-  // Serialised even when it is not stored: a value that cannot be cached is refused at its first load, not its second.
-  const staleAt = windowMs > 0 ? runtime.now() + freshMs : null;
-  const text = writeEnvelope(stamp ?? { fences: [], epoch: null, loadedAt: 0 }, value, staleAt);
   if (stamp === null || freshMs < 1) return null;
   // Without a heartbeat an entry is usable for degradedMs only, and under no epoch ever after.
   if (stamp.epoch === null && lifetimes.degradedMs === 0) return null;
+  const staleAt = windowMs > 0 ? runtime.now() + freshMs : null;
+  const text = writeEnvelope(stamp, value, staleAt);
   return { op: 'put', key: plan.key, value: text, milliseconds: freshMs + windowMs };
 }
 

@@ -2,8 +2,18 @@
 import { herds } from './herds.ts';
 import { invalidating } from './invalidating.ts';
 import { limits } from './limits.ts';
+import { mistakes } from './mistakes.ts';
+import { patience } from './patience.ts';
 import { reading } from './reading.ts';
 import { staleness } from './staleness.ts';
 import type { Check } from './workbench.ts';
 
-export const checks: readonly Check[] = [...reading, ...limits, ...invalidating, ...herds, ...staleness];
+export const checks: readonly Check[] = [
+  ...reading,
+  ...limits,
+  ...invalidating,
+  ...herds,
+  ...patience,
+  ...staleness,
+  ...mistakes,
+];

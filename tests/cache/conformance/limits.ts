@@ -1,5 +1,6 @@
 /** What is refused, what is counted, and what counting costs. */
 import assert from 'node:assert/strict';
+import type { CacheError } from '../../../supabase/functions/_shared/cache.ts';
 import { type Check, eventually, QUOTA } from './workbench.ts';
 
 const OTHER = 'quota:org-1:openai:gpt-4';
@@ -18,22 +19,40 @@ export const limits: Check[] = [
     },
   },
   {
-    name: 'values that JSON would change are refused, with the place and the remedy',
+    name: 'values that JSON would change are given, not cached, with one warning and the place and the remedy for onError',
     run: async (bench) => {
-      const cache = await bench.withWorker();
-      const refused = {
-        name: 'CacheError',
-        code: 'UNSUPPORTED_VALUE',
-        message: /\$\.at is a Date.*toISOString/,
-      };
-      await assert.rejects(
-        cache.getOrSet(QUOTA, () => ({ at: new Date() })),
-        refused,
+      const errors: CacheError[] = [];
+      const cache = await bench.withWorker({ onError: (error) => errors.push(error) });
+      for (const value of [{ at: new Date(0) }, 5n, new Map([['a', 1]]), new Response('x'), [Number.NaN]]) {
+        assert.equal(await cache.getOrSet(QUOTA, () => value), value);
+      }
+      assert.equal(await bench.redis('EXISTS', bench.key(QUOTA)), 0);
+      assert.deepEqual(new Set(errors.map(({ code }) => code)), new Set(['UNSUPPORTED_VALUE']));
+      assert.equal(errors.length, 5);
+      assert.match(errors[0]?.message ?? '', /\$\.at is a Date.*toISOString/);
+      assert.equal(bench.logged.length, 1);
+      assert.match(bench.logged[0] ?? '', /type quota is not cached/);
+      assert.equal(cache.stats().redisErrors, 0);
+      // Others of the same batch are cached as ever, and nobody has to wait for a lease.
+      const batch = await cache.getOrSetMany([QUOTA, OTHER], async () => ({ [QUOTA]: 5n, [OTHER]: 4 }));
+      assert.deepEqual(
+        [batch.get(QUOTA), batch.get(OTHER), await cache.getMany([QUOTA, OTHER])],
+        [5n, 4, new Map([[OTHER, 4]])],
       );
       await assert.rejects(cache.set(QUOTA, 5n), { code: 'UNSUPPORTED_VALUE' });
-      assert.equal(await bench.redis('EXISTS', bench.key(QUOTA)), 0);
-      await assert.rejects(cache.get('fence:quota'), { code: 'INVALID_KEY' });
-      await assert.rejects(cache.set(QUOTA, 1, -5), { code: 'INVALID_CONFIGURATION' });
+    },
+  },
+  {
+    name: 'what cannot be cached cannot be shared either: every caller loads for itself',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      let loads = 0;
+      const readers = Array.from({ length: 5 }, async () => {
+        const response = await cache.getOrSet(QUOTA, () => new Response(`row ${++loads}`));
+        return response.text();
+      });
+      assert.deepEqual(new Set(await Promise.all(readers)).size, 5);
+      assert.equal(loads, 5);
     },
   },
   {

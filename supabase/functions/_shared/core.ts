@@ -1,0 +1,92 @@
+/**
+ * Putting one cache together from its options and the environment: the connection, the clock, what is counted and what is said.
+ */
+import { CacheError } from './cache-error.ts';
+import { type Connection, connectUpstash } from './connection.ts';
+import { Flights, OVERDUE_MS } from './flights.ts';
+import type { Core } from './loading.ts';
+import { RedisAccess } from './redis-access.ts';
+import { environmentVariable, systemRuntime } from './runtime.ts';
+import { type CacheOptions, type Plan, type Settings, settingsOf, typeName } from './settings.ts';
+import { Statistics } from './statistics.ts';
+
+/** @throws CacheError INVALID_CONFIGURATION for numbers that cannot work; never for a missing or malformed URL */
+export function createCore(options: CacheOptions): Core {
+  const settings = settingsOf(options);
+  const runtime = options.runtime ?? systemRuntime;
+  const statistics = new Statistics(runtime);
+  const write = options.log ?? ((message: string) => console.warn(message));
+  const log = (message: string): void => tell(write, message);
+  const failed = (error: CacheError): void => {
+    statistics.redisFailed();
+    tell(options.onError, error);
+  };
+  const access = new RedisAccess(connectionFor(options, settings, log), runtime, { log, failed });
+  return {
+    access,
+    runtime,
+    settings,
+    statistics,
+    flights: new Flights(runtime),
+    refreshing: new Set(),
+    overdue: (plans) => {
+      const types = namesOf(plans);
+      const said = `a load of type ${types} has taken longer than ${OVERDUE_MS / 1_000} s`;
+      access.warn('overdue', `${said}; who waited for it loads anew. Does it hang, or wait for its own key?`);
+      return new CacheError('LOAD_TIMEOUT', `The loader took longer than ${OVERDUE_MS} ms.`);
+    },
+    unsupported: (plan, error) => {
+      const type = typeName(plan);
+      tell(options.onError, error);
+      // The error's own message names a property, which may be data.
+      access.warn(
+        `value of ${type}`,
+        `a value of type ${type} is not cached: JSON would change it (a Date, a bigint, a Map, a Response, an instance of ` +
+          'a class, NaN). Convert it in the loader; the error that onError gets says where it is.',
+      );
+    },
+    observe: (plan, outcome, milliseconds) => {
+      if (outcome === 'bypass' || outcome === 'disabled') return;
+      const type = typeName(plan);
+      statistics.read(type, outcome, milliseconds);
+      if (outcome === 'miss') tell(options.onMiss, { type, key: plan.key });
+      else tell(options.onHit, { type, key: plan.key, stale: outcome === 'stale' });
+      statistics.flushWhenDue(access);
+    },
+  };
+}
+
+function connectionFor(
+  options: CacheOptions,
+  { timeoutMs }: Settings,
+  log: (message: string) => void,
+): Connection | null {
+  if (options.connection !== undefined) return options.connection;
+  const url = options.url ?? environmentVariable('UPSTASH_REDIS_REST_URL');
+  const token = options.token ?? environmentVariable('UPSTASH_REDIS_REST_TOKEN');
+  if (url === undefined || token === undefined) {
+    log(
+      'cache: disabled; set UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN to enable it. Reads go to their loaders.',
+    );
+    return null;
+  }
+  const prefix = options.prefix ?? environmentVariable('CACHE_PREFIX') ?? '';
+  try {
+    return connectUpstash({ url, token, prefix, timeout: timeoutMs });
+  } catch {
+    log('cache: disabled; UPSTASH_REDIS_REST_URL is no http(s) URL. Reads go to their loaders.');
+    return null;
+  }
+}
+
+function namesOf(plans: readonly Plan[]): string {
+  return [...new Set(plans.map(typeName))].join(', ');
+}
+
+function tell<Event>(hook: ((event: Event) => void) | undefined, event: Event): void {
+  try {
+    hook?.(event);
+  } catch {
+    // A hook is the application's telemetry; its failure is none of the reader's business.
+  }
+}

@@ -1,0 +1,145 @@
+/** Mistakes of the program: keys, numbers and loaders' answers that cannot work are refused at once, the same way everywhere. */
+import assert from 'node:assert/strict';
+import type { Cache, CacheOptions, GetOrSetOptions } from '../../../supabase/functions/_shared/cache.ts';
+import { type Check, QUOTA } from './workbench.ts';
+
+const OTHER = 'quota:org-1:openai:gpt-4';
+
+const badKeys = [
+  '',
+  'fence:quota',
+  'fencepost:heartbeat',
+  'quota:\ud800:x',
+  'quota:a\0:x',
+  'k'.repeat(4_097),
+];
+
+const entryPoints: Readonly<Record<string, (cache: Cache, key: string) => Promise<unknown>>> = {
+  get: (cache, key) => cache.get(key),
+  lookup: (cache, key) => cache.lookup(key),
+  getMany: (cache, key) => cache.getMany([QUOTA, key]),
+  begin: (cache, key) => cache.begin(key),
+  set: (cache, key) => cache.set(key, 1),
+  getOrSet: (cache, key) => cache.getOrSet(key, () => assert.fail('loaded')),
+  getOrSetMany: (cache, key) => cache.getOrSetMany([QUOTA, key], () => assert.fail('loaded')),
+  del: (cache, key) => cache.del(QUOTA, key),
+  delPattern: (cache, key) => cache.delPattern(key),
+};
+
+export const mistakes: Check[] = [
+  {
+    name: 'a key that no row could have is INVALID_KEY everywhere, loads nothing and deletes nothing',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      await cache.getOrSet(QUOTA, () => 1);
+      const before = await bench.counted(async () => {
+        for (const [name, use] of Object.entries(entryPoints)) {
+          for (const key of badKeys) {
+            await assert.rejects(use(cache, key), { name: 'CacheError', code: 'INVALID_KEY' }, name);
+          }
+          // What TypeScript would not let through.
+          await assert.rejects(use(cache, undefined as unknown as string), { code: 'INVALID_KEY' }, name);
+        }
+      });
+      assert.equal(before.commands, 0);
+      const names = ['fence:quota', 'fencepost:heartbeat'].map((name) => bench.key(name));
+      assert.equal(await bench.redis('EXISTS', ...names), 2);
+      assert.equal(await cache.get(QUOTA), 1);
+      for (const key of ['__proto__', 'constructor:toString', 'hasOwnProperty:__proto__:x', 'é😀:x']) {
+        assert.equal(await cache.getOrSet(key, () => key), key);
+        assert.equal(await cache.get(key), key);
+        const batch = await cache.getOrSetMany([`${key}:1`], async () => ({}));
+        assert.deepEqual(batch, new Map([[`${key}:1`, undefined]]));
+      }
+    },
+  },
+  {
+    name: 'times that cannot work are INVALID_CONFIGURATION before anything is asked or loaded',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const load = () => assert.fail('loaded');
+      const wrong = [-1, Number.NaN, Number.POSITIVE_INFINITY, 1e15, '60' as unknown as number];
+      const names = [
+        'negativeTtl',
+        'degradedMaxAge',
+        'staleWhileRevalidate',
+        'staleIfError',
+        'lease',
+        'timeout',
+      ];
+      const spent = await bench.counted(async () => {
+        for (const value of wrong) {
+          await assert.rejects(cache.getOrSet(QUOTA, load, value), { code: 'INVALID_CONFIGURATION' });
+          await assert.rejects(cache.set(QUOTA, 1, value), { code: 'INVALID_CONFIGURATION' });
+          for (const name of names) {
+            const options: GetOrSetOptions = { [name]: value };
+            await assert.rejects(
+              cache.getOrSet('member:org-1:u1', load, 60, options),
+              { code: 'INVALID_CONFIGURATION', message: new RegExp(`${name} must be a number of .*seconds`) },
+              `${name} ${value}`,
+            );
+          }
+          for (const name of ['timeout', 'lease', 'degradedMaxAge', 'maxValueBytes']) {
+            const options: CacheOptions = { [name]: value };
+            // A quadrillion bytes is a limit that nothing reaches, and as good as any.
+            if (name === 'maxValueBytes' && value === 1e15) continue;
+            assert.throws(() => bench.isolate(options), { code: 'INVALID_CONFIGURATION' });
+          }
+        }
+      });
+      assert.equal(spent.commands, 0);
+      assert.throws(() => bench.isolate({ timeout: 0 }), { code: 'INVALID_CONFIGURATION' });
+    },
+  },
+  {
+    name: 'fractions of seconds and milliseconds are kept, rounded up to what Redis takes',
+    run: async (bench) => {
+      const cache = await bench.withWorker({ lease: 999.5, timeout: 5_000.5 });
+      const options = { staleIfError: 0.0001, staleWhileRevalidate: 1.00005, negativeTtl: 0.1, lease: 20.7 };
+      await cache.getOrSet(QUOTA, () => 1, 100.0005, options);
+      assert.equal(await cache.get(QUOTA), 1);
+      assert.equal(await cache.set(OTHER, 2, 33.3333), true);
+      assert.equal(await cache.get(OTHER), 2);
+      assert.deepEqual(bench.logged, []);
+      // A third of a millisecond is short, not nothing: 0 alone means not to store.
+      assert.equal(await cache.set(OTHER, 3, 0.0003), true);
+    },
+  },
+  {
+    name: 'a batch loader that gives no map is INVALID_LOAD for everybody who shares the load, and leaves nothing behind',
+    run: async (bench) => {
+      const cache = await bench.withWorker({ lease: 30_000 });
+      for (const answer of [null, undefined, 5, 'x', [], [1, 2], () => {}]) {
+        const load = async () => answer as unknown as Record<string, number>;
+        const both = [cache.getOrSetMany([QUOTA, OTHER], load), cache.getOrSetMany([OTHER], load)];
+        for (const reader of both) {
+          await assert.rejects(reader, {
+            name: 'CacheError',
+            code: 'INVALID_LOAD',
+            message: /Give a Map from key to value/,
+          });
+        }
+      }
+      // No lease, no flight and no absence were left.
+      const good = await cache.getOrSetMany([QUOTA, OTHER], async () => ({ [QUOTA]: 1, [OTHER]: 2 }));
+      assert.deepEqual([...good.values()], [1, 2]);
+    },
+  },
+  {
+    name: 'ten thousand keys, many of them twice: answered, stored and read again in requests of bounded size',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const wanted = Array.from({ length: 10_000 }, (_, index) => `bulk:${index % 5_000}:${'x'.repeat(60)}`);
+      const value = 'é'.repeat(1_500);
+      const load = async (missing: readonly string[]) => new Map(missing.map((key) => [key, value]));
+      const cold = await bench.counted(() => cache.getOrSetMany(wanted, load));
+      assert.equal(cold.result.size, 5_000);
+      // 15 MB of values: more than one request of Upstash's may hold.
+      assert.ok(cold.requests >= 20 + 20 + 4, String(cold.requests));
+      const warm = await cache.getMany(wanted);
+      assert.equal(warm.size, 5_000);
+      assert.deepEqual(bench.logged, []);
+      assert.deepEqual(await cache.getMany([]), new Map());
+    },
+  },
+];
