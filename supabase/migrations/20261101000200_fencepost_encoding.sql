@@ -13,7 +13,8 @@
 -- one makes the trigger's statement larger, which costs more at its start than it saves later. So the common renderings
 -- are plpgsql, whose plans are kept, or one cast, which is inlined. NULL gives NULL everywhere.
 -- encode_segment, encode_special_segment and segment(text) have no `set search_path`, which would cost as much as all the rest
--- of them: every name in them is qualified, and the capture functions that call them have an empty one.
+-- of them: every name in them is qualified, and the capture functions that call them have one. E'…' is a string that means the same
+-- whatever standard_conforming_strings is in the writer's session.
 
 -- The part of encode_segment that few values need: special bytes, or long values. Alternating runs of plain and special
 -- characters; a special run is encoded as a whole.
@@ -37,7 +38,7 @@ begin
     run := pg_catalog.substring(remainder, '^[^A-Za-z0-9_.!''()-]+');
     exit when run is null;
     encoded := encoded
-      || pg_catalog.upper(pg_catalog.regexp_replace(pg_catalog.encode(pg_catalog.convert_to(run, 'UTF8'), 'hex'), '(..)', '%\1', 'g'));
+      || pg_catalog.upper(pg_catalog.regexp_replace(pg_catalog.encode(pg_catalog.convert_to(run, 'UTF8'), 'hex'), '(..)', E'%\\1', 'g'));
     remainder := pg_catalog.substr(remainder, pg_catalog.length(run) + 1);
   end loop;
   return encoded;

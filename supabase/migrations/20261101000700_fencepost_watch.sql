@@ -1,4 +1,7 @@
--- Fencepost 7/9: watch() and unwatch(), and refresh(), which brings functions and triggers in line with the declarations.
+-- Fencepost 7/9: watch() and unwatch(), which bring functions and triggers in line with the declarations.
+--
+-- What people and event triggers call (watch, unwatch, refresh, problems) sets what decides how SQL text is read and names are
+-- quoted, so that it writes the same functions in any session.
 
 -- Writes in ways that fire no statement trigger of this table: through a partitioned table or an inheritance parent,
 -- and from a publication.
@@ -108,8 +111,12 @@ begin
   -- our own DDL needs no event trigger
   perform pg_catalog.set_config('cache_invalidation.refreshing', 'on', true);
   perform cache_invalidation.write_function('capture_' || w.id, cache_invalidation.capture_body(w),
-    -- the text of a projection must tell different values apart whatever the writer's session has set
-    case when w.columns is null then '' else 'set extra_float_digits = 1 set intervalstyle = postgres set bytea_output = hex set datestyle = ''ISO, YMD'' set timezone = ''UTC''' end);
+    pg_catalog.concat_ws(' ',
+      -- the text of a projection must tell different values apart whatever the writer's session has set
+      case when w.columns is not null then
+        'set extra_float_digits = 1 set intervalstyle = postgres set bytea_output = hex set datestyle = ''ISO, YMD'' set timezone = ''UTC''' end,
+      -- a joined row that a policy hides must be an error, which widens, and not a missing parent
+      case when w.join_clause is not null then 'set row_security = off' end));
   if w.row_level then
     perform cache_invalidation.write_function('reduce_' || w.id, cache_invalidation.reduce_body(w), 'set enable_seqscan = off');
   end if;
@@ -183,7 +190,7 @@ create function cache_invalidation.watch(
   rel regclass, target text, columns text[] default null, min_interval interval default null, "join" text default null
 ) returns integer
 language plpgsql
-set search_path = pg_catalog, pg_temp
+set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
 as $$
 #variable_conflict use_column
 declare
@@ -221,7 +228,7 @@ $$;
 -- Takes back one declaration, or all of a table. Gives how many there were.
 create function cache_invalidation.unwatch(rel regclass, target text default null) returns integer
 language plpgsql
-set search_path = pg_catalog, pg_temp
+set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
 as $$
 declare
   w cache_invalidation.watches;

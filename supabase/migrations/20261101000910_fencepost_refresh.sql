@@ -51,7 +51,7 @@ $$;
 -- A migration that changes the engine ends with it, so that the generated functions are rewritten.
 create function cache_invalidation.refresh() returns integer
 language plpgsql
-set search_path = pg_catalog, pg_temp
+set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
 as $$
 declare
   w cache_invalidation.watches;
@@ -69,7 +69,7 @@ $$;
 -- For the worker's `doctor`, hence SECURITY DEFINER: it takes no argument and shows no row of anybody's.
 create function cache_invalidation.problems() returns table (watch_id integer, problem text, remedy text)
 language plpgsql security definer
-set search_path = pg_catalog, pg_temp
+set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
 as $$
 declare
   w cache_invalidation.watches;

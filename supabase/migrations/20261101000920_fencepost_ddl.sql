@@ -50,7 +50,7 @@ $$;
 
 create function cache_invalidation.on_ddl() returns event_trigger
 language plpgsql security definer
-set search_path = pg_catalog, pg_temp
+set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
 as $$
 declare
   w cache_invalidation.watches;
@@ -86,7 +86,7 @@ $$;
 
 create function cache_invalidation.on_drop() returns event_trigger
 language plpgsql security definer
-set search_path = pg_catalog, pg_temp
+set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
 as $$
 declare
   w cache_invalidation.watches;

@@ -53,12 +53,12 @@ $$;
 select pg_temp.make_table(E'T ''%1$s'' \\ $$ \n "x"', '');
 select pg_temp.make_table('%s', 'partition by list (k)');
 create table public.names_default partition of "S %s ""q"" $body$"."%s" default;
-select is(pg_temp.captured(pg_temp.inserted(name, '{1}')), pg_temp.expected('i', '{1}'), 'INSERT of one row into ' || to_json(name)),
-  is(pg_temp.captured(pg_temp.inserted(name, '{2,3}')), pg_temp.expected('i', '{2,3}'), 'INSERT of several rows into ' || to_json(name)),
-  is(pg_temp.captured(format('update "S %%s ""q"" $body$".%I set k = 4 where k = 1', name)), pg_temp.expected('u', '{1}'), 'UPDATE of one row of ' || to_json(name)),
-  is(pg_temp.captured(format('update "S %%s ""q"" $body$".%I set k = k + 10 where k < 4', name)), pg_temp.expected('u', '{2,3}'), 'UPDATE of several rows of ' || to_json(name)),
-  is(pg_temp.captured(format('delete from "S %%s ""q"" $body$".%I where k = 4', name)), pg_temp.expected('d', '{1}'), 'DELETE of one row of ' || to_json(name)),
-  is(pg_temp.captured(format('delete from "S %%s ""q"" $body$".%I', name)), pg_temp.expected('d', '{2,3}'), 'DELETE of several rows of ' || to_json(name))
+select is(pg_temp.captured(pg_temp.inserted(name, '{1}')), pg_temp.expected('i', '{1}'), 'INSERT of one row into ' || to_json(name)) as test_1,
+  is(pg_temp.captured(pg_temp.inserted(name, '{2,3}')), pg_temp.expected('i', '{2,3}'), 'INSERT of several rows into ' || to_json(name)) as test_2,
+  is(pg_temp.captured(format('update "S %%s ""q"" $body$".%I set k = 4 where k = 1', name)), pg_temp.expected('u', '{1}'), 'UPDATE of one row of ' || to_json(name)) as test_3,
+  is(pg_temp.captured(format('update "S %%s ""q"" $body$".%I set k = k + 10 where k < 4', name)), pg_temp.expected('u', '{2,3}'), 'UPDATE of several rows of ' || to_json(name)) as test_4,
+  is(pg_temp.captured(format('delete from "S %%s ""q"" $body$".%I where k = 4', name)), pg_temp.expected('d', '{1}'), 'DELETE of one row of ' || to_json(name)) as test_5,
+  is(pg_temp.captured(format('delete from "S %%s ""q"" $body$".%I', name)), pg_temp.expected('d', '{2,3}'), 'DELETE of several rows of ' || to_json(name)) as test_6
 from unnest(array[E'T ''%1$s'' \\ $$ \n "x"', '%s']) as name;
 select is((select count(*) from cache_invalidation.problems() where watch_id is not null), 0::bigint, 'problems() has nothing against any of these names');
 
@@ -76,8 +76,8 @@ begin
   return pg_temp.answer(format('alter table public.plain rename column %I to %I', now_called, new_name));
 end
 $$;
-select is(pg_temp.rename_to(n.name), 'ok', 'a column can be renamed to ' || to_json(n.name)),
-  is(pg_temp.captured('update public.plain set used = used + 1'), array['u plain:a:*', 'u user:u:list'], 'and is followed')
+select is(pg_temp.rename_to(n.name), 'ok', 'a column can be renamed to ' || to_json(n.name)) as renamed,
+  is(pg_temp.captured('update public.plain set used = used + 1'), array['u plain:a:*', 'u user:u:list'], 'and is followed') as followed
 from names as n order by n.place;
 select is(pg_temp.rename_to('org_id'), 'ok', 'and back');
 select results_eq($$select target, columns, join_clause from cache_invalidation.watches where rel = 'public.plain'::regclass order by id$$,

@@ -1,6 +1,7 @@
 -- Tables that are reached in more ways than one: partitions, inheritance, joins.
 begin;
 create extension if not exists pgtap with schema extensions;
+create extension if not exists citext with schema extensions;
 set local search_path = public, extensions;
 select no_plan();
 
@@ -94,6 +95,74 @@ insert into shop_customers values ('u1', 'tenant-1');
 select cache_invalidation.watch('public.shop_items', 'tenant:{c.tenant}:{row.sku}', join => 'public.shop_orders o on o.id = row.order_id join public.shop_customers c on c.id = o.user_id');
 select is(pg_temp.captured($$update shop_items set sku = 'y' where id = 5$$), array['u tenant:tenant-1:x', 'u tenant:tenant-1:y'], 'join over two tables, with a column of the row');
 
+-- join: columns whose equality is coarser than what they join to
+create table public.coarse_parents (code text primary key, user_id text);
+insert into coarse_parents values ('A', 'upper'), ('a', 'lower'), ('1.0', 'one'), ('1.00', 'two');
+create table public.coarse (code extensions.citext, n numeric, x integer);
+select cache_invalidation.watch('public.coarse', 'coarse:{p.user_id}', join => 'public.coarse_parents p on p.code = row.code::text');
+select is(pg_temp.captured($$insert into coarse values ('A'), ('a')$$), array['i coarse:lower', 'i coarse:upper'], 'join over citext: INSERT');
+select is(pg_temp.captured($$update coarse set x = 1$$), array['u coarse:lower', 'u coarse:upper'], 'join over citext: UPDATE of several rows');
+select is(pg_temp.captured($$update coarse set code = 'a' where code::text = 'A'$$), array['u coarse:lower', 'u coarse:upper'], 'join over citext: UPDATE of one row to an equal value');
+select is(pg_temp.captured($$update coarse set code = 'A'$$), array['u coarse:lower', 'u coarse:upper'], 'join over citext: UPDATE of several rows to an equal value');
+select is(pg_temp.captured($$update coarse set code = 'a' where ctid = (select min(ctid) from coarse)$$), array['u coarse:lower', 'u coarse:upper'], 'join over citext: one of two equal rows');
+select is(pg_temp.captured($$delete from coarse$$), array['d coarse:lower', 'd coarse:upper'], 'join over citext: DELETE');
+select cache_invalidation.unwatch('public.coarse');
+select cache_invalidation.watch('public.coarse', 'coarse:{p.user_id}', join => 'public.coarse_parents p on p.code = row.n::text', columns => array['x']);
+select is(pg_temp.captured($$insert into coarse (n) values (1.0), (1.00)$$), array['i coarse:one', 'i coarse:two'], 'join over numeric: INSERT');
+select is(pg_temp.captured($$update coarse set x = 1$$), array['u coarse:one', 'u coarse:two'], 'join over numeric: UPDATE of several rows');
+select is(pg_temp.captured($$update coarse set n = 1.00 where n::text = '1.0'$$), array['u coarse:one', 'u coarse:two'], 'join over numeric: UPDATE of one row to an equal value');
+select is(pg_temp.captured($$update coarse set n = 1.0$$), array['u coarse:one', 'u coarse:two'], 'join over numeric: UPDATE of several rows to an equal value');
+
+-- join: the parent's own change names the target only when the child has no part in it
+create table public.part_parents (id integer primary key, user_id text, sku text);
+create table public.parts (id integer primary key, parent_id integer references public.part_parents on delete cascade, sku text);
+select cache_invalidation.watch('public.parts', 'part:{p.user_id}:{sku}', join => 'public.part_parents p on p.id = row.parent_id');
+select cache_invalidation.watch('public.part_parents', 'part:{user_id}:{sku}');
+insert into part_parents values (1, 'u', 'of the parent');
+insert into parts values (1, 1, 'of the child');
+select is(pg_temp.captured($$delete from part_parents$$), array['d part:*', 'd part:u:of%20the%20parent'], 'join: a cascade widens when the child has a column in the target');
+
 select is((select count(*) from cache_invalidation.outbox where error is not null), 0::bigint, 'no target was widened by an error');
+
+-- join: a parent that row level security hides from the functions' owner, since after the watch
+create role fencepost_test_owner;
+grant usage on schema cache_invalidation, public to fencepost_test_owner;
+grant all on all tables in schema cache_invalidation to fencepost_test_owner;
+grant execute on all functions in schema cache_invalidation to fencepost_test_owner;
+grant select on shop_orders to fencepost_test_owner;
+select is(pg_temp.captured($$insert into shop_items values (7, 1)$$), array['i tenant:tenant-1:*', 'i user:u1:orders'], 'join: before row level security');
+do $$
+begin
+  execute format('alter function cache_invalidation.%I() owner to fencepost_test_owner', (
+    select 'capture_' || id from cache_invalidation.watches where rel = 'public.shop_items'::regclass and target like 'user:%'));
+end
+$$;
+alter table shop_orders enable row level security;
+select is(pg_temp.captured($$insert into shop_items values (8, 1)$$), array['i tenant:tenant-1:*', 'i user:* 42501'], 'join: a hidden parent widens, and is no missing one');
+
+-- reducing keeps errors, and an error in it changes nothing
+create table public.many (id integer, org_id text) partition by list (id);
+create table public.many_rest partition of public.many default;
+select cache_invalidation.watch('public.many', 'many:{org_id}:*');
+insert into many select i, 'o' || i % 3 from generate_series(1, 3) as i;
+create function public.reported() returns trigger language plpgsql as $$
+begin
+  if new.target = 'many:o1:*' then
+    new.error := '22000';
+  end if;
+  return new;
+end
+$$;
+create trigger reported before insert on cache_invalidation.outbox for each row when (new.error is null and new.op = 'i') execute function public.reported();
+select is(pg_temp.captured($$insert into many select i, 'o' || i % 3 from generate_series(1, 3000) as i$$), array['i many:o0:*', 'i many:o1:* 22000', 'i many:o2:*'], 'reducing keeps each target''s error');
+select is(pg_temp.captured($$insert into many select i, 'o' || i from generate_series(1, 3000) as i$$), array['i many:* 22000'], 'the wildcard keeps an error');
+drop trigger reported on cache_invalidation.outbox;
+create function public.refused() returns trigger language plpgsql as $$begin raise exception 'no deletion here'; end$$;
+create trigger refused before delete on cache_invalidation.outbox for each row when (old.target like 'many:%') execute function public.refused();
+truncate cache_invalidation.outbox;
+insert into many select i, 'o' || i % 3 from generate_series(1, 3000) as i;
+select is(array(select count(*) || ' ' || target from cache_invalidation.outbox group by target order by target), array['1000 many:o0:*', '1000 many:o1:*', '1000 many:o2:*'], 'what cannot be reduced stays, and the write succeeds');
+drop trigger refused on cache_invalidation.outbox;
+
 select * from finish();
 rollback;
