@@ -1,14 +1,16 @@
 /**
  * What an idle worker costs: the commands that the gateway bills while nothing is written, projected to a day and a month.
  *
- *     npx tsx bench/worker/idle.ts [seconds = 150]
+ * Every tenth beat costs two commands, so less than 22 beats (of 30 s) say little.
+ *
+ *     npx tsx bench/worker/idle.ts [seconds = 660]
  */
 import { startGateway } from '../../local/gateway/gateway.ts';
 import { startRedis } from '../../local/parts/redis.ts';
 import { cloneFrom, startTemplate } from '../../tests/setup/template.ts';
 import { startBenchWorker, TOKEN } from './stand.ts';
 
-const SECONDS = Number(process.argv[2] ?? 150);
+const SECONDS = Number(process.argv[2] ?? 660);
 
 const postgres = await startTemplate();
 const database = await cloneFrom(postgres.url);

@@ -1,9 +1,9 @@
--- Fencepost 9/9, part 1: settling a backlog by a new epoch. An entry is a hit only under the epoch in the heartbeat, so a new
+-- Fencepost 9/9, part 1: settling a backlog by a new epoch. An entry is a hit only under the epoch it was loaded under, so a new
 -- epoch is the whole cache invalidated in one command. Rows are never dropped for their age; a backlog is settled by
 --
 --   1. S := select pg_current_snapshot()          what has been committed until now
 --   2. E := select cache_invalidation.new_epoch()
---   3. SET the heartbeat to E in Redis, confirmed
+--   3. SET the epoch and the heartbeat to E in Redis, in one transaction, confirmed
 --   4. select cache_invalidation.discard(S, n)    until it gives less than n: exactly the rows visible in S
 --
 -- Sound because an entry that is a hit after 3 was loaded after 3, hence after S, and has seen all that S shows.

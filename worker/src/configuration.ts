@@ -114,7 +114,7 @@ const environment = z.object({
   HOST: z.string().default('0.0.0.0'),
   LOG_LEVEL: z.enum(LOG_LEVELS, { error: `must be one of ${LOG_LEVELS.join(', ')}` }).default('info'),
   FENCEPOST_LOG: z.enum(LOG_FORMATS, { error: 'must be pretty or json' }).optional(),
-  // 26 s is the shortest beat that keeps an idle worker below 100 000 commands a month; the key lives for 90 s.
+  // 29 s is the shortest beat that keeps an idle worker below 100 000 commands a month; the key lives for 90 s.
   FENCEPOST_HEARTBEAT_SECONDS: seconds(30, 1, 45),
   FENCEPOST_FALLBACK_POLL_SECONDS: seconds(5, 0.05, 60),
   FENCEPOST_BACKLOG_ROWS: integer(1_000_000, 1_000, 1_000_000_000),
@@ -123,6 +123,9 @@ const environment = z.object({
   FENCEPOST_AUDIT_SECONDS: seconds(0, 0, 86_400 * 7),
   FENCEPOST_UPSTASH_TIMEOUT_SECONDS: seconds(5, 0.1, 60),
 });
+
+/** Every variable that the configuration is made of. */
+export const VARIABLES: readonly string[] = Object.keys(environment.shape);
 
 /**
  * Reads and checks the whole environment. An empty variable counts as one that is not set.
@@ -140,7 +143,7 @@ export function readConfiguration(variables: Readonly<Record<string, string | un
     const problems = result.error.issues.map((issue) => `  ${issue.path.join('.')} ${issue.message}.`);
     throw new WorkerError(
       'CONFIGURATION',
-      `The configuration has ${problems.length === 1 ? 'a problem' : `${problems.length} problems`}:\n${problems.join('\n')}\nSet the variables in the environment or in a file called .env; .env.example lists them.`,
+      `The configuration has ${problems.length === 1 ? 'a problem' : `${problems.length} problems`}:\n${problems.join('\n')}\nSet the variables in the environment or in a file called .env; the README lists them all.`,
       { exitCode: ExitCode.configuration },
     );
   }
