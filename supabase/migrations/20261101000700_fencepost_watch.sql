@@ -155,6 +155,10 @@ exception
     raise exception 'the table % is busy: no lock within %', w.rel, pg_catalog.current_setting('lock_timeout')
       using errcode = 'lock_not_available',
         hint = 'Nothing was changed. Try again at a quieter moment, or set lock_timeout higher; until then writers may wait.';
+  when object_in_use then
+    raise exception 'the table % has pending trigger events: this transaction has written to it', w.rel
+      using errcode = 'object_in_use',
+        hint = 'Call watch() before such writes or in another transaction, or first: set constraints all immediate;';
 end
 $$;
 

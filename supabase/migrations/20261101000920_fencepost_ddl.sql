@@ -3,14 +3,15 @@
 --   ALTER TABLE, ALTER TYPE, …   a renamed column is followed, with a warning when another takes its name; what cannot be served any more (a column's new type has no
 --                                canonical text) is refused with a hint
 --   CREATE TABLE, ATTACH         a new partition gets its TRUNCATE trigger
+--   ALTER … that rewrites rows   invalidates the type: `alter column … type … using` changes values and fires no trigger
 --   DROP TABLE                   its watches are removed
 --   DROP COLUMN                  refused with a hint when a watch needs the column, also with CASCADE
 --
 -- Creating event triggers needs a superuser, or on Supabase the role postgres. Where it is not allowed the rest works
 -- without: see _refresh.
 
--- The watches that a DDL command can concern: of the table itself, of its ancestors, and all with a join (their text
--- names other tables and columns).
+-- The watches that a DDL command can concern: of the table itself, of its ancestors, of a partition, and all with a join (their
+-- text names other tables and columns).
 create function cache_invalidation.concerned_watches(relations oid[]) returns setof cache_invalidation.watches
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -18,6 +19,8 @@ as $$
   select w.* from cache_invalidation.watches as w
   where w.join_clause is not null
     or w.rel = any (relations)
+    -- it was attached to, or detached from, a parent that nobody watches
+    or w.row_level <> cache_invalidation.needs_row_triggers(w.rel)
     or exists (
       select from pg_catalog.unnest(relations) as changed(rel), pg_catalog.pg_partition_ancestors(changed.rel) as ancestor(rel)
       where ancestor.rel = w.rel)
@@ -105,6 +108,38 @@ begin
 end
 $$;
 
+-- Whether a watch reads a table (or the partitioned table it belongs to), itself or by its join.
+create function cache_invalidation.reads_table(w cache_invalidation.watches, rel regclass) returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp set standard_conforming_strings = on
+as $$
+declare
+  related constant regclass[] := array(select a.relid from pg_catalog.pg_partition_ancestors(reads_table.rel) as a) || reads_table.rel;
+begin
+  return w.rel = any (related)
+    or exists (select from cache_invalidation.join_tables(w.join_clause) as j where j.rel = any (related));
+exception
+  -- the join is out of step with its tables
+  when others then return true;
+end
+$$;
+
+-- The rows that a statement is about to rewrite may get other values, without a write. (Of a partitioned table it is called
+-- for each partition.)
+create function cache_invalidation.on_rewrite() returns event_trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform cache_invalidation.invalidate(types.target)
+    from (
+      select distinct cache_invalidation.type_wildcard(w.target) as target
+      from cache_invalidation.watches as w
+      where cache_invalidation.reads_table(w, pg_catalog.pg_event_trigger_table_rewrite_oid())
+    ) as types;
+end
+$$;
+
 do $$
 begin
   create event trigger fencepost_ddl on ddl_command_end
@@ -113,6 +148,7 @@ begin
   create event trigger fencepost_drop on sql_drop
     when tag in ('ALTER TABLE', 'DROP TABLE', 'DROP SCHEMA', 'DROP TYPE', 'DROP DOMAIN', 'DROP OWNED', 'DROP EXTENSION')
     execute function cache_invalidation.on_drop();
+  create event trigger fencepost_rewrite on table_rewrite execute function cache_invalidation.on_rewrite();
 exception
   when insufficient_privilege then
     raise notice 'Fencepost works without event triggers, which % may not create', current_user

@@ -66,6 +66,25 @@ select cache_invalidation.refresh();
 select is(pg_temp.answer('drop schema elsewhere cascade'), 'ok', 'a schema with a watched table can be dropped');
 select is((select count(*) from cache_invalidation.watches where target like 'moving%'), 0::bigint, 'and the watch with it');
 
+-- values that change without a write
+create function pg_temp.by_hand(statement text) returns text[] language plpgsql as $$
+begin
+  delete from cache_invalidation.outbox;
+  execute statement;
+  return array(select o.target from cache_invalidation.outbox as o order by o.target);
+end
+$$;
+create table public.rewritten (id integer, org_id text, used integer) partition by list (id);
+create table public.rewritten_rest partition of public.rewritten default;
+create table public.reader (id integer, org_id text);
+select cache_invalidation.watch('public.rewritten', 'written:{org_id}:*');
+select cache_invalidation.watch('public.reader', 'reader:{r.used}', join => 'public.rewritten r on r.org_id = row.org_id');
+select is(pg_temp.by_hand('alter table public.rewritten alter column used type bigint using used + 1'), array['reader:*', 'written:*'], 'a statement that rewrites rows invalidates the types of all watches that read them');
+select is(pg_temp.by_hand('alter table public.rewritten add column note text default ''x'''), '{}', 'one that rewrites none does not');
+create table public.unrelated (id integer);
+select is(pg_temp.by_hand('alter table public.unrelated alter column id type bigint'), '{}', 'nor does one of another table');
+select cache_invalidation.unwatch('public.reader'), cache_invalidation.unwatch('public.rewritten');
+
 -- without event triggers, as for a role that may not create them
 drop event trigger fencepost_ddl;
 drop event trigger fencepost_drop;

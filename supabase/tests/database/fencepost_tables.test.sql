@@ -61,6 +61,19 @@ create table public.logs_1 partition of public.logs for values from ('2026-01-01
 select cache_invalidation.watch('public.logs_1', 'log:{org_id}:{day}');
 select is(pg_temp.captured($$insert into logs values ('a', '2026-05-01')$$), array['i log:a:2026-05-01'], 'a watched partition is seen through its parent');
 
+-- a watched table that becomes a partition of a table that is not watched
+create table public.once (org_id text, day date);
+select cache_invalidation.watch('public.once', 'once:{org_id}');
+create table public.whole (org_id text, day date) partition by list (org_id);
+create table public.middle partition of public.whole for values in ('a') partition by range (day);
+alter table public.middle attach partition public.once for values from ('2026-01-01') to ('2027-01-01');
+select is(pg_temp.captured($$insert into whole values ('a', '2026-05-01')$$), array['i once:a'], 'a table that became a partition is seen through its parents');
+select is(pg_temp.captured($$truncate whole$$), array['t once:*'], 'its TRUNCATE as well');
+alter table public.middle detach partition public.once;
+select is(pg_temp.captured($$insert into once select 'b' || i from generate_series(1, 3) as i$$), array['i once:b1', 'i once:b2', 'i once:b3'], 'and when it is a table again');
+select is((select row_level from cache_invalidation.watches where target = 'once:{org_id}'), false, 'with statement triggers');
+select is((select count(*) from cache_invalidation.problems() where watch_id is not null), 0::bigint, 'no problem is reported');
+
 -- inheritance
 create table public.animals (id integer, org_id text);
 create table public.cats (lives integer) inherits (public.animals);

@@ -101,6 +101,17 @@ select matches(pg_temp.answer($$select cache_invalidation.watch('things', 'x:{o.
 select matches(pg_temp.answer($$select cache_invalidation.watch('things', 'x:{o.f}', join => 'public.things o on o.id = row.id')$$), '^0A000 .*cannot be part of a key', 'a joined column of an unsafe type');
 select is((select count(*) from cache_invalidation.watches where rel = 'public.things'::regclass), 0::bigint, 'nothing that was refused left a trace');
 
+
+-- in a transaction that has written to the table
+create table public.pending (id integer references public.things deferrable initially deferred);
+insert into things (id) values (77);
+insert into pending values (77);
+select matches(pg_temp.answer($$select cache_invalidation.watch('pending', 'pending:{id}')$$), '^55006 the table public.pending has pending trigger events.*set constraints all immediate', 'a table with pending trigger events');
+set constraints all immediate;
+select is(pg_temp.answer($$select cache_invalidation.watch('pending', 'pending:{id}')$$), 'ok', 'can be watched once they are done');
+insert into pending values (77);
+select is((select count(*) from cache_invalidation.outbox where target = 'pending:77'), 1::bigint, 'and later writes of the transaction count');
+
 -- rights
 create role fencepost_test_admin;
 grant usage on schema extensions to fencepost_test_admin;
