@@ -1,5 +1,5 @@
 /**
- * Who is calling: verifies the token of a request in code, before anything else is asked.
+ * Who is calling: verifies the token of a request in code, before its parameters are looked at.
  *
  * Accepted, in this order of precedence:
  * - `Authorization: Bearer <JWT>` of the project's Auth: asymmetric keys through its JWKS, or the legacy shared secret;

@@ -91,6 +91,17 @@ describe('parameters', () => {
     }
   });
 
+  it('asks for what it takes: text and numbers, and neither null nor true', async () => {
+    const { message } = await problemOf(post('{"org":{}}'));
+    expect(message).toContain('give text or numbers.');
+    expect((await post('{"org":"a","input_tokens":7}')).count('input_tokens')).toBe(7);
+    for (const value of ['null', 'true']) {
+      const parameters = await post(`{"org":${value},"input_tokens":${value}}`);
+      expect((await problemOf(() => parameters.identifier('org'))).code).toBe('INVALID_PARAMETER');
+      expect((await problemOf(() => parameters.count('input_tokens'))).code).toBe('INVALID_PARAMETER');
+    }
+  });
+
   it.each(['', 'null', '[]', '"a"', '7', '{', '{"org":"a"} {}', '{"org":}', '\u0000'])(
     'refuses the body %j',
     async (body) => {

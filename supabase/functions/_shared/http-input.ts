@@ -177,8 +177,7 @@ function namesAtTopLevel(text: string): number {
     if (character === '{' || character === '[') depth += 1;
     else if (character === '}' || character === ']') depth -= 1;
     else if (character === ':') names += 1;
-    if (depth > 1)
-      throw new Problem('INVALID_BODY', 'Parameters are not nested: give text, numbers or null.');
+    if (depth > 1) throw new Problem('INVALID_BODY', 'Parameters are not nested: give text or numbers.');
   }
   return names;
 }
