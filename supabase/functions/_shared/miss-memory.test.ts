@@ -42,6 +42,23 @@ describe('the memory of misses', () => {
     expect(memory.oldest('k')).toBeNull();
   });
 
+  it('keeps eight stamps of a key: the oldest stands for those that had to go, and recovers once they are past', () => {
+    const { world, memory } = rig();
+    // Every get of this key misses under another fence, since something deletes it all the time.
+    for (let second = 0; second < 100; second++) {
+      world.now = second * 1_000;
+      memory.remember('k', stamp(`f${second}`));
+    }
+    expect(memory.oldest('k')).toEqual(stamp('f0'));
+    expect(memory.remembered('k')).toBe(8);
+    // Then it stops, and the last fence stands: 30 s later a set is stamped with it.
+    for (let second = 100; second <= 130; second++) {
+      world.now = second * 1_000;
+      memory.remember('k', stamp('f99'));
+    }
+    expect(memory.oldest('k')).toEqual(stamp('f99'));
+  });
+
   it('when full, forgets the key that missed longest ago, and then trusts no missing memory for 30 s', () => {
     const { world, memory } = rig();
     for (let key = 0; key <= 10_000; key++) memory.remember(`k${key}`, stamp('f'));

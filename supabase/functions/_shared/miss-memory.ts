@@ -63,6 +63,11 @@ export class MissMemory {
     return now - this.#droppedAt <= REMEMBERED_MS ? null : undefined;
   }
 
+  /** How many stamps are held for a key. */
+  remembered(key: string): number {
+    return this.#misses.get(key)?.length ?? 0;
+  }
+
   #current(key: string, now: number): Remembered[] {
     return (this.#misses.get(key) ?? []).filter(({ lastAt }) => now - lastAt <= REMEMBERED_MS);
   }

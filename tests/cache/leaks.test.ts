@@ -1,0 +1,128 @@
+/**
+ * Whatever becomes of a call, nothing of it stays behind: no flight that later callers would wait for, no key that is for ever
+ * "being refreshed", no crew that still counts somebody, no rejection that nobody hears of.
+ */
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { type GatewayPart, startGateway } from '../../local/gateway/gateway.ts';
+import { type RedisPart, startRedis } from '../../local/parts/redis.ts';
+import { createCore } from '../../supabase/functions/_shared/core.ts';
+import type { Core, LoadMany } from '../../supabase/functions/_shared/loading.ts';
+import { resolve } from '../../supabase/functions/_shared/read-through.ts';
+import { type GetOrSetOptions, planFor } from '../../supabase/functions/_shared/settings.ts';
+import { eventually, gate } from './conformance/workbench.ts';
+
+const KEYS = ['quota:leak:a:1', 'quota:leak:a:2', 'cost:leak:1'];
+const TTL_SECONDS = 60;
+
+let redis: RedisPart;
+let gateway: GatewayPart;
+const unheard: unknown[] = [];
+const hear = (reason: unknown) => unheard.push(reason);
+
+beforeAll(async () => {
+  redis = await startRedis();
+  gateway = await startGateway({ redisUrl: redis.url, token: 'leaks' });
+  process.on('unhandledRejection', hear);
+});
+
+afterAll(async () => {
+  process.off('unhandledRejection', hear);
+  await gateway.stop();
+  await redis.stop();
+});
+
+let prefixes = 0;
+
+afterEach(() => {
+  expect(unheard).toEqual([]);
+});
+
+function core(): Core {
+  const prefix = `${prefixes++}:`;
+  return createCore({
+    url: gateway.url,
+    token: gateway.token,
+    prefix,
+    timeout: 5_000,
+    lease: 100,
+    log: () => {},
+  });
+}
+
+function ask(on: Core, keys: readonly string[], load: LoadMany, options: GetOrSetOptions = {}) {
+  return resolve(on, keys.map(planFor), { load, ttl: TTL_SECONDS, options });
+}
+
+async function nothingIsLeft(on: Core): Promise<void> {
+  await eventually(async () => on.flights.size === 0 && on.refreshing.size === 0, 'everything has ended');
+}
+
+const ones: LoadMany = async (keys) => new Map(keys.map((key) => [key, 1]));
+const none: LoadMany = async () => null as unknown as Record<string, unknown>;
+const broken: LoadMany = async () => {
+  throw new Error('no database');
+};
+const abrupt = (() => {
+  throw new Error('not even a promise');
+}) as unknown as LoadMany;
+const never: LoadMany = () => new Promise(() => {});
+const uncacheable: LoadMany = async (keys) => new Map(keys.map((key) => [key, new Date()]));
+
+describe('nothing is left of', () => {
+  it.each([
+    ['answers', ones, {}],
+    ['answers that are not kept', ones, { bypass: true }],
+    ['values that cannot be cached', uncacheable, {}],
+    ['a loader that gives nothing', none, {}],
+    ['a loader that fails', broken, {}],
+    ['a loader that throws at once', abrupt, {}],
+    ['a loader that never ends, with a timeout', never, { timeout: 10 }],
+    ['a loader that never ends, with a signal', never, { signal: 'soon' }],
+  ] as const)('%s', async (_, load, chosen) => {
+    const on = core();
+    const options: GetOrSetOptions = 'signal' in chosen ? { signal: AbortSignal.timeout(50) } : chosen;
+    const calls = [KEYS, KEYS.slice(1), KEYS.slice(0, 1)].map((keys) =>
+      ask(on, keys, async (...given) => load(...given), options),
+    );
+    await Promise.allSettled(calls);
+    await nothingIsLeft(on);
+  });
+
+  it('a batch that fails while it waits for somebody else’s load', async () => {
+    const on = core();
+    const [shared = '', own = ''] = KEYS;
+    const row = gate<number>();
+    const loading = gate<AbortSignal>();
+    const controller = new AbortController();
+    const first = ask(
+      on,
+      [shared],
+      async (_, { signal }) => {
+        loading.open(signal);
+        return new Map([[shared, await row.opened]]);
+      },
+      { signal: controller.signal },
+    );
+    const signal = await loading.opened;
+    await expect(ask(on, [shared, own], broken)).rejects.toThrow('no database');
+    await expect(ask(on, [shared, own], none)).rejects.toMatchObject({ code: 'INVALID_LOAD' });
+    expect(signal.aborted).toBe(false);
+    controller.abort(new Error('gone'));
+    await expect(first).rejects.toThrow('gone');
+    expect(signal.aborted).toBe(true);
+    await nothingIsLeft(on);
+  });
+
+  it('refreshes that fail or never end', async () => {
+    const on = core();
+    let ahead = 0;
+    const moved: Core = { ...on, runtime: { ...on.runtime, now: () => Date.now() + ahead } };
+    const options = { staleWhileRevalidate: 600, degradedMaxAge: 600, timeout: 10 };
+    await ask(moved, KEYS, ones, { staleWhileRevalidate: 600, degradedMaxAge: 600 });
+    ahead = TTL_SECONDS * 1_000;
+    for (const load of [broken, none, never, uncacheable]) {
+      expect((await ask(moved, KEYS, load, options)).size).toBe(3);
+      await nothingIsLeft(moved);
+    }
+  });
+});
