@@ -3,9 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
+import { jwtVerify } from 'jose';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
+import { readSettings } from '../../supabase/functions/_shared/http-environment.ts';
 import { readConfiguration } from '../../worker/src/configuration.ts';
+import { type Compose, problemsOf, type Service, withDefaults } from './rig/compose-check.ts';
 
 /**
  * There is no container engine where these tests run, so nothing is built here: the files are parsed, and everything in
@@ -14,31 +17,10 @@ import { readConfiguration } from '../../worker/src/configuration.ts';
 const repository = fileURLToPath(new URL('../..', import.meta.url));
 const read = (path: string) => readFileSync(join(repository, path), 'utf8');
 
-interface Service {
-  readonly image?: string;
-  readonly build?: { readonly context: string; readonly dockerfile: string };
-  readonly environment?: Record<string, string>;
-  readonly ports?: readonly string[];
-  readonly volumes?: readonly string[];
-  readonly configs?: readonly { readonly source: string; readonly target: string }[];
-  readonly depends_on?: Record<string, { readonly condition: string }>;
-  readonly profiles?: readonly string[];
-  readonly healthcheck?: unknown;
-  readonly command?: readonly string[];
-}
-interface Compose {
-  readonly services: Record<string, Service>;
-  readonly configs: Record<string, { readonly content: string }>;
-  readonly volumes: Record<string, unknown>;
-}
-
 const compose = parse(read('docker-compose.yml'), { merge: true }) as Compose;
 const services = Object.entries(compose.services);
 
-/** What Compose puts for `${NAME:-default}` when nothing is set. */
-function withDefaults(text: string): string {
-  return text.replace(/\$\{[A-Z_]+(?::-([^}]*))?\}/g, (_, fallback: string | undefined) => fallback ?? '');
-}
+const set = (service: Service | undefined, changes: Service) => Object.assign(service ?? {}, changes);
 
 describe('docker-compose.yml', () => {
   it('has the parts of the design', () => {
@@ -59,34 +41,81 @@ describe('docker-compose.yml', () => {
     expect(inProfile.sort()).toEqual(['grafana', 'prometheus']);
   });
 
-  it.each(services)('%s refers only to what exists', (_name, service) => {
-    expect(service.image !== undefined || service.build !== undefined).toBe(true);
-    if (service.image !== undefined) expect(service.image).toMatch(/^[a-z0-9./-]+:[\w.-]*\d[\w.-]*$/);
-    if (service.build !== undefined) {
-      expect(existsSync(join(repository, service.build.context, service.build.dockerfile))).toBe(true);
-    }
-    for (const [name, { condition }] of Object.entries(service.depends_on ?? {})) {
-      const other = compose.services[name];
-      expect(other, `${name} is a service`).toBeDefined();
-      if (condition === 'service_healthy')
-        expect(other?.healthcheck, `${name} has a health check`).toBeDefined();
-      if (condition === 'service_completed_successfully') expect(other?.command).toBeDefined();
-    }
-    for (const { source } of service.configs ?? []) expect(compose.configs).toHaveProperty(source);
-    for (const volume of service.volumes ?? []) {
-      const [from = ''] = volume.split(':');
-      if (from.startsWith('.')) expect(existsSync(join(repository, from)), from).toBe(true);
-      else expect(compose.volumes).toHaveProperty(from);
-    }
-    for (const port of service.ports ?? []) expect(withDefaults(port)).toMatch(/^127\.0\.0\.1:\d+:\d+$/);
-    for (const value of Object.values(service.environment ?? {})) expect(typeof value).toBe('string');
+  it('is sound', () => {
+    expect(problemsOf(compose, repository)).toEqual([]);
+    expect(compose.services.worker).toMatchObject({ read_only: true, cap_drop: ['ALL'] });
   });
 
-  it('publishes no port twice', () => {
-    const ports = services.flatMap(([, service]) =>
-      (service.ports ?? []).map((port) => withDefaults(port).split(':')[1]),
+  /** Each breaks one thing, which must be found: a check that cannot fail is none. */
+  const breakages: [string, (services: Record<string, Service>) => unknown][] = [
+    ['redis: redis:latest names no version', ({ redis }) => set(redis, { image: 'redis:latest' })],
+    ['redis: redis names no version', ({ redis }) => set(redis, { image: 'redis' })],
+    [
+      'worker: worker/Containerfile does not exist',
+      ({ worker }) => set(worker, { build: { context: '.', dockerfile: 'worker/Containerfile' } }),
+    ],
+    [
+      'api: waits for sql, which is no service',
+      ({ api }) => set(api, { depends_on: { sql: { condition: 'service_started' } } }),
+    ],
+    [
+      'upstash: waits for the health of redis, which has no health check',
+      ({ redis }) => delete redis?.healthcheck,
+    ],
+    [
+      'worker: waits for the end of migrations, which is started again and again',
+      ({ migrations }) => set(migrations, { restart: 'always' }),
+    ],
+    [
+      'grafana: dashboards is no config',
+      ({ grafana }) => grafana?.configs?.push({ source: 'dashboards', target: '/etc/d.json' }),
+    ],
+    ['database: data is no volume', ({ database }) => set(database, { volumes: ['data:/var/lib/data'] })],
+    [
+      'functions: ./functions does not exist',
+      ({ functions }) => set(functions, { volumes: ['./functions:/home/deno/functions:ro'] }),
+    ],
+    [
+      'functions: ./supabase/functions could be written from the container',
+      ({ functions }) => set(functions, { volumes: ['./supabase/functions:/home/deno/functions'] }),
+    ],
+    [
+      'database: 5432:5432 is open to more than this machine',
+      ({ database }) => set(database, { ports: ['5432:5432'] }),
+    ],
+    ['port 9090 is published twice', ({ grafana }) => set(grafana, { ports: ['127.0.0.1:9090:3000'] })],
+    ['worker: is not started again', ({ worker }) => delete worker?.restart],
+  ];
+  it.each(breakages)('would be found unsound: %s', (problem, breakIt) => {
+    const broken = structuredClone(compose);
+    breakIt(broken.services);
+    expect(problemsOf(broken, repository)).toContain(problem);
+  });
+
+  it('lets the functions and the API accept the keys that it gives out', async () => {
+    const environment = compose.services.functions?.environment ?? {};
+    const secret = new TextEncoder().encode(withDefaults(environment.FENCEPOST_JWT_SECRET ?? ''));
+    for (const [name, role] of [
+      ['SUPABASE_ANON_KEY', 'anon'],
+      ['SUPABASE_SERVICE_ROLE_KEY', 'service_role'],
+    ] as const) {
+      const { payload } = await jwtVerify(withDefaults(environment[name] ?? ''), secret);
+      expect(payload).toMatchObject({ role, iss: `${environment.SUPABASE_URL}/auth/v1` });
+    }
+    const settings = readSettings(
+      Object.fromEntries(Object.entries(environment).map(([name, value]) => [name, withDefaults(value)])),
     );
-    expect(new Set(ports).size).toBe(ports.length);
+    expect(settings.supabaseUrl).toBe('http://gateway:8000');
+  });
+
+  it('gives the migrations every file that the command line looks for', () => {
+    const mounts = (compose.services.migrations?.volumes ?? []).map((volume) => volume.split(':')[0]);
+    const [, paths = ''] = /sql_paths = \[([^\]]*)\]/.exec(read('supabase/config.toml')) ?? [];
+    const seeds = [...paths.matchAll(/"\.\/([^"]+)"/g)].map(([, path]) => `./supabase/${path}`);
+    expect(seeds.length).toBeGreaterThan(0);
+    expect(mounts).toEqual(
+      expect.arrayContaining([...seeds, './supabase/config.toml', './supabase/migrations']),
+    );
   });
 
   it('gives the worker an environment that it accepts, with hosts that are services', () => {
@@ -116,6 +145,17 @@ describe('docker-compose.yml', () => {
 });
 
 describe('worker/Dockerfile', () => {
+  it('is built without anybody’s secrets, modules or tests', () => {
+    const ignored = read('worker/Dockerfile.dockerignore').trim().split('\n');
+    expect(ignored[0]).toBe('*');
+    const allowedFrom = ignored.findLastIndex((line) => line.startsWith('!'));
+    for (const line of ['**/.env*', '**/*.test.ts']) {
+      expect(ignored.indexOf(line), line).toBeGreaterThan(allowedFrom);
+    }
+    expect(ignored).toEqual(expect.arrayContaining(['**/node_modules', 'worker/dist']));
+    expect(read('worker/Dockerfile')).not.toMatch(/\b(ARG|ENV)\b.*(TOKEN|PASSWORD|SECRET|DATABASE_URL)/);
+  });
+
   const stages = read('worker/Dockerfile')
     .split(/^FROM /m)
     .slice(1);
