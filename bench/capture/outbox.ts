@@ -44,10 +44,10 @@ async function timeClaims(stand: Stand): Promise<Omit<Sample, 'events' | 'bytes'
   // What was there before is not what is measured; a worker's first claim on a connection looks at everything.
   let page = await claim(worker, null, 1000);
   while (!page.drained) {
-    await acknowledge(worker, page.rows);
+    await acknowledge(worker, page.rows, page.rests);
     page = await claim(worker, page.position, 1000);
   }
-  await acknowledge(worker, page.rows);
+  await acknowledge(worker, page.rows, page.rests);
   for (let number = 0; number < 200; number += 1) {
     await stand.query(
       `do $$ begin for i in 1..100 loop update public.events set used = used + 1 where id = i; end loop; end $$`,
@@ -55,7 +55,7 @@ async function timeClaims(stand: Stand): Promise<Omit<Sample, 'events' | 'bytes'
     const started = performance.now();
     page = await claim(worker, page.position, 1000);
     const claimed = performance.now();
-    await acknowledge(worker, page.rows);
+    await acknowledge(worker, page.rows, page.rests);
     if (page.rows.length !== 100) throw new Error(`A claim gave ${page.rows.length} rows instead of 100.`);
     claims.push(claimed - started);
     acknowledgements.push(performance.now() - claimed);

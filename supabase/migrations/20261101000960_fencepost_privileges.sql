@@ -29,11 +29,12 @@ grant select on cache_invalidation.watches to fencepost_worker;
 grant select, insert, update, delete on cache_invalidation.deferred to fencepost_worker;
 grant select, update on cache_invalidation.epoch to fencepost_worker;
 grant execute on function
-  cache_invalidation.claim(text, integer),
-  cache_invalidation.defer(cache_invalidation.claimed[]),
+  cache_invalidation.claim(cache_invalidation.claim_position, integer),
+  cache_invalidation.resume(),
+  cache_invalidation.rest(xid8[], bigint[]),
   cache_invalidation.remove_rows(xid8[], bigint[]),
   cache_invalidation.forget_rested(),
-  cache_invalidation.acknowledge(xid8[], bigint[]),
+  cache_invalidation.acknowledge(xid8[], bigint[], boolean),
   cache_invalidation.due(integer),
   cache_invalidation.settle(text[]),
   cache_invalidation.next_due(),

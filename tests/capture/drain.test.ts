@@ -4,8 +4,9 @@
  */
 import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { Outbox } from '../../worker/src/drain/outbox.ts';
 import { type ClonedDatabase, cloneDatabase } from '../setup/database.ts';
-import { acknowledge, claim } from './drain.ts';
+import { acknowledge, claim, type Page } from './drain.ts';
 
 let database: ClonedDatabase;
 let worker: pg.Client;
@@ -131,6 +132,94 @@ test('a transaction that began first and commits last is not overlooked', async 
   const third = await claim(worker, second.position, 10);
   expect(third.rows.map((row) => row.target)).toEqual(['job:slow']);
   await slow.end();
+});
+
+test('pages are claimed ahead, and acknowledged late, in any order, or never: none is lost', async () => {
+  await worker.query(
+    `do $$ begin for i in 1..100 loop insert into jobs values ('ahead-' || i); end loop; end $$`,
+  );
+  const pages: Page[] = [];
+  let position: string | null = null;
+  do {
+    const page = await claim(worker, position, 30);
+    position = page.position;
+    pages.push(page);
+    await worker.query('insert into jobs values ($1)', [`while-${pages.length}`]);
+  } while (pages.length < 5);
+  const handedOut = new Set(pages.flatMap((page) => page.rows.map((row) => row.target)));
+  expect([...handedOut].filter((target) => target.startsWith('job:ahead-'))).toHaveLength(100);
+  const [first, second, third, ...others] = pages;
+  for (const page of [...others, third, first]) await acknowledge(worker, page?.rows ?? []);
+  const again = await claim(worker, null, 1_000);
+  expect(again.rows.map((row) => row.target)).toEqual(
+    expect.arrayContaining(second?.rows.map((row) => row.target) ?? ['no second page']),
+  );
+  const known = [...handedOut, ...Array.from({ length: 5 }, (_, index) => `job:while-${index + 1}`)];
+  expect(again.rows.filter((row) => !known.includes(row.target))).toEqual([]);
+});
+
+test('whatever a target is made of, the worker reads it as it was written', async () => {
+  const written = [
+    'a,b',
+    '"quoted"',
+    '{x}',
+    'back\\slash',
+    'NULL',
+    'null',
+    ' space ',
+    'line\nbreak',
+    '\u{1f980}:é',
+    'plain:*',
+  ];
+  const pool = new pg.Pool({ connectionString: database.url, max: 1 });
+  const outbox = new Outbox(pool);
+  try {
+    for (const targets of [written, ['plain:*', 'other:1']]) {
+      for (const target of targets) await outbox.invalidate(target);
+      const page = await outbox.claim(null, 100);
+      expect(page.rows.targets).toEqual(targets);
+      expect(page.rows.at(0)).toMatchObject({ watchId: null, op: null, error: null });
+      await outbox.acknowledge(
+        page.rows.filter((row) => row.target !== targets[1]),
+        page.rests,
+      );
+      const left = await outbox.claim(null, 100);
+      expect(left.rows.targets).toEqual([targets[1]]);
+      await outbox.acknowledge(left.rows, true);
+    }
+    expect((await outbox.claim(null, 100)).rows.length).toBe(0);
+  } finally {
+    await pool.end();
+  }
+});
+
+test('an event of a target that is forgotten as rested at this moment is run, not kept waiting for ever', async () => {
+  await worker.query(`create table public.meters (org text);
+    select cache_invalidation.watch('public.meters', 'meter:{org}', min_interval => '1 hour')`);
+  const other = await connect();
+  try {
+    await worker.query(`insert into meters values ('a')`);
+    await acknowledge(worker, (await claim(worker, null, 10)).rows);
+    await worker.query(`insert into meters values ('a')`);
+    // An acknowledgement elsewhere is about to forget the target.
+    await other.query(
+      `begin; update cache_invalidation.deferred set due_at = now() - interval '1 second' where target = 'meter:a'`,
+    );
+    const pid = (await worker.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]?.pid;
+    const claiming = claim(worker, null, 10);
+    for (let isWaiting = false; !isWaiting; ) {
+      const { rows } = await other.query<{ waits: boolean }>(
+        'select cardinality(pg_blocking_pids($1)) > 0 as waits',
+        [pid],
+      );
+      isWaiting = rows[0]?.waits === true;
+    }
+    await other.query('select cache_invalidation.forget_rested(); commit');
+    expect((await claiming).rows.map((row) => row.target)).toEqual(['meter:a']);
+  } finally {
+    await other.end();
+    await worker.query(`select cache_invalidation.unwatch('public.meters'); drop table public.meters`);
+  }
 });
 
 test('one large transaction is handed out in pages while others go on', async () => {

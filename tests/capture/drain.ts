@@ -16,44 +16,86 @@ export interface ClaimedRow {
   readonly target: string;
   readonly watch_id: number | null;
   readonly op: string | null;
-  readonly written_at: Date;
   readonly error: string | null;
 }
 
 export interface Page {
   readonly position: string;
   readonly drained: boolean;
+  readonly rests: boolean;
   readonly rows: readonly ClaimedRow[];
 }
 
-/** One call of claim(). */
-export async function claim(
-  client: pg.Client | pg.Pool,
-  position: string | null,
-  maxRows: number,
-): Promise<Page> {
-  const { rows } = await client.query<
-    ClaimedRow & { id: string | null; next_position: string; drained: boolean }
-  >({
+/** One claim, as docs/capture.md says: with resume() before it and rest() after it where they belong. */
+export async function claim(client: pg.Client, position: string | null, maxRows: number): Promise<Page> {
+  await prepare(client);
+  if (position === null) await client.query('select cache_invalidation.resume()');
+  const { rows } = await client.query<{
+    position: string;
+    drained: boolean;
+    rests: boolean;
+    xids: string[] | null;
+    ids: string[];
+    targets: string[];
+    watch_ids: (number | null)[];
+    ops: (string | null)[];
+    errors: (string | null)[] | null;
+  }>({
     name: 'claim',
-    text: 'select * from cache_invalidation.claim($1, $2)',
+    text: `select next_position::text as position, drained, rests, xids::text[], ids::text[], targets, watch_ids, ops::text[], errors
+             from cache_invalidation.claim($1, $2)`,
     values: [position, maxRows],
   });
-  const first = rows[0];
-  if (first === undefined) throw new Error('claim() gave no row at all.');
+  const page = rows[0];
+  if (page === undefined) throw new Error('claim() gave no row at all.');
+  const claimed = (page.xids ?? []).map((xid, index) => ({
+    xid,
+    id: page.ids[index] ?? '',
+    target: page.targets[index] ?? '',
+    watch_id: page.watch_ids[index] ?? null,
+    op: page.ops[index] ?? null,
+    error: page.errors?.[index] ?? null,
+  }));
+  const moved = page.rests ? await rest(client, claimed) : [];
   return {
-    position: first.next_position,
-    drained: first.drained,
-    rows: first.id === null ? [] : rows,
+    position: page.position,
+    drained: page.drained,
+    rests: page.rests,
+    rows: claimed.filter((row) => !moved.includes(row.id)),
   };
 }
 
+const prepared = new WeakSet<pg.Client>();
+
+/** The settings of a session that claims. */
+async function prepare(client: pg.Client): Promise<void> {
+  if (prepared.has(client)) return;
+  prepared.add(client);
+  await client.query(
+    'set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off',
+  );
+}
+
+/** Moves claimed rows whose targets must rest aside; gives their ids. */
+async function rest(client: pg.Client, rows: readonly ClaimedRow[]): Promise<readonly string[]> {
+  const result = await client.query<{ moved: string[] }>({
+    name: 'rest',
+    text: 'select cache_invalidation.rest($1::xid8[], $2::bigint[])::text[] as moved',
+    values: [rows.map((row) => row.xid), rows.map((row) => row.id)],
+  });
+  return result.rows[0]?.moved ?? [];
+}
+
 /** Removes confirmed rows; gives how many there were. */
-export async function acknowledge(client: pg.Client | pg.Pool, rows: readonly ClaimedRow[]): Promise<number> {
+export async function acknowledge(
+  client: pg.Client,
+  rows: readonly ClaimedRow[],
+  rests = true,
+): Promise<number> {
   const result = await client.query<{ removed: string }>({
     name: 'acknowledge',
-    text: 'select cache_invalidation.acknowledge($1::xid8[], $2::bigint[]) as removed',
-    values: [rows.map((row) => row.xid), rows.map((row) => row.id)],
+    text: 'select cache_invalidation.acknowledge($1::xid8[], $2::bigint[], $3) as removed',
+    values: [rows.map((row) => row.xid), rows.map((row) => row.id), rests],
   });
   return Number(result.rows[0]?.removed ?? 0);
 }
@@ -112,7 +154,7 @@ export async function startDrain(options: DrainOptions): Promise<Drain> {
     if (page.rows.length > 0) {
       await options.invalidate(page.rows);
       const confirmed = performance.now();
-      await acknowledge(client, page.rows);
+      await acknowledge(client, page.rows, page.rests);
       options.onTiming?.(claimed - started, performance.now() - confirmed, page.rows.length);
       sinceVacuum += page.rows.length;
       if (vacuumAfter > 0 && sinceVacuum >= vacuumAfter) {

@@ -121,6 +121,9 @@ describe('several workers', () => {
     }
     const written = await writing.stop();
     await rig.fences.deleted(written.map(fenceOf));
+    // Rows go after their DEL: a worker that ends has acknowledged what it applied.
+    current.signal('SIGTERM');
+    expect(await current.exited).toBe(0);
     const { rows } = await rig.sql.query('select count(*)::int as left from cache_invalidation.outbox');
     expect(rows).toEqual([{ left: 0 }]);
   });

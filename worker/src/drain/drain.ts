@@ -18,8 +18,15 @@
  * claim hands out everything that is not acknowledged: a page that failed, a new connection (it may lead to another
  * server after a failover), a new term of leadership. Forgetting is always right and costs repetition only.
  *
- * In the path from a ring to the confirmed DEL lie one SELECT and one DEL; the row's deletion comes after. Under load
- * the next page is claimed while Redis works on this one.
+ * In the path from a ring to the confirmed DEL lie one SELECT and one DEL; the row's deletion comes after.
+ *
+ * Under load the steps of several pages overlap: the next page is claimed while this one is applied and the one before is
+ * acknowledged. That is safe because a claim goes by the position alone, which neither a DEL nor an acknowledgement
+ * changes (the protocol above claim() in …_fencepost_drain.sql): each page holds what is invisible in A and lies after p,
+ * whatever has become of the pages before. A row may be in two pages in hand; it is then applied and deleted twice, and
+ * the second time nothing is there. If any step fails, the pages in hand are waited for, what was claimed beyond
+ * them is dropped, and the position is forgotten: every row of theirs that is not acknowledged comes again. `untilEmpty`
+ * says "empty" only after all pages in hand are acknowledged, by a claim that began after the flag was cleared.
  */
 import { type ApplyParts, apply } from '../apply/apply.ts';
 import type { UpstashFailure } from '../apply/upstash-errors.ts';
@@ -27,9 +34,10 @@ import { explainDatabaseError } from '../database/database-errors.ts';
 import type { DrainOutcome } from '../doorbell/doorbell.ts';
 import { WorkerError } from '../errors.ts';
 import type { Flow } from './flow.ts';
-import type { DueTarget, Outbox, OutboxRow, Page } from './outbox.ts';
+import type { DueTarget, Outbox, Page } from './outbox.ts';
+import type { ClaimedRow, PageRows, Rows } from './page.ts';
 
-/** Rows in one claim. Enough to keep the round trips' share small, few enough for 30 MB with two pages in hand. */
+/** Rows in one claim. Enough to keep the round trips' share small, few enough for one DEL of two or three keys each. */
 export const CLAIM_ROWS = 2_000;
 
 /** While one page is being acknowledged, the next is on its way to Redis, and a third is claimed. */
@@ -41,9 +49,11 @@ const DUE_TARGETS = 1_000;
 const RETRY_FIRST_MS = 100;
 const RETRY_MOST_MS = 5_000;
 
+export type ConfirmedRow = Pick<ClaimedRow, 'target' | 'watchId' | 'op' | 'ageMs'>;
+
 /** One page, as confirmed by Redis. */
 export interface ConfirmedBatch {
-  readonly rows: readonly Pick<OutboxRow, 'target' | 'watchId' | 'op' | 'ageMs'>[];
+  readonly rows: Pick<Rows<ConfirmedRow>, 'length' | 'at'>;
   /** Distinct targets, keys deleted. */
   readonly targets: number;
   readonly keys: number;
@@ -57,7 +67,7 @@ export interface DrainParts extends ApplyParts {
   readonly databaseUrl: string;
   onConfirmed(batch: ConfirmedBatch): void;
   /** Rows whose target was widened because a value could not be rendered. */
-  onWidened(row: OutboxRow): void;
+  onWidened(row: ClaimedRow): void;
   onTrouble(error: WorkerError): void;
   /** Takes over targets that Redis has confirmed but that must be deleted once more; resolves when that is durable. */
   confirmedOnce(targets: readonly string[]): Promise<void>;
@@ -99,30 +109,37 @@ export class Drain {
   async untilEmpty(): Promise<DrainOutcome> {
     const progress = { rows: 0 };
     const working: Promise<void>[] = [];
+    let next: Promise<Page | null> | null = null;
     let told = false;
     try {
       for (let drained = false; !drained && !this.#abandoned; ) {
-        const page = await this.#claim();
+        next ??= handled(this.#claim());
+        const page: Page | null = await next;
+        if (this.#abandoned) break;
+        drained = page?.drained === true;
+        // On its way while this page is applied.
+        next = drained ? null : handled(this.#claim());
         if (page === null) continue;
-        if (working.length >= PAGES_IN_HAND) await working.shift();
-        progress.rows += page.rows.length;
-        drained = page.drained;
         // The last page's acknowledgement, after the last claim, says when a deferred target is due.
         told = page.rows.length > 0;
         if (!told) continue;
-        const work = this.#applyAndAcknowledge(page.rows);
-        // Handled when it is awaited; until then a failure must not count as unhandled.
-        work.catch(() => undefined);
-        working.push(work);
+        if (working.length >= PAGES_IN_HAND) await working.shift();
+        progress.rows += page.rows.length;
+        working.push(handled(this.#applyAndAcknowledge(page, working.at(-1))));
       }
       while (working.length > 0) await working.shift();
+      // Abandoned with a page that nobody applies: it counts as never handed out.
+      if (next !== null) {
+        await next;
+        this.forget();
+      }
       progress.rows += await this.#runDue(told);
       this.#failures = 0;
       if (!this.#abandoned) this.#parts.flow.drained();
       return { rows: progress.rows, retryInMs: null, dueInMs: this.#dueInMs() };
     } catch (error) {
       // No work goes on unseen behind a failed drain.
-      await Promise.allSettled(working);
+      await Promise.allSettled([...working, next]);
       return this.failed(error, progress.rows);
     }
   }
@@ -136,40 +153,48 @@ export class Drain {
     return page;
   }
 
-  async #applyAndAcknowledge(rows: readonly OutboxRow[]): Promise<void> {
+  /** @param before the work on the page before: acknowledged in turn, one claims and one deletes, on two connections */
+  async #applyAndAcknowledge({ rows, rests }: Page, before?: Promise<void>): Promise<void> {
     const { outbox, onWidened, setAside, sweep } = this.#parts;
-    const targets = distinctTargets(rows);
-    const { refused, sweeps, confirmed, others } = await this.#applyRows(rows, targets);
-    for (const row of rows) if (row.error !== null) onWidened(row);
-    this.#due(await outbox.acknowledge(confirmed));
-    if (others.length === 0) return;
+    const { refused, sweeps, unconfirmed } = await this.#applyRows(
+      rows,
+      distinctTargets(rows),
+      rows.oldestMs,
+    );
+    if (rows.hasErrors) {
+      for (let index = 0; index < rows.length; index++) {
+        const row = rows.at(index);
+        if (row !== undefined && row.error !== null) onWidened(row);
+      }
+    }
+    await before;
+    const isWhole = unconfirmed.size === 0;
+    const confirmed = isWhole ? rows : rows.filter((row) => !unconfirmed.has(row.target));
+    this.#due(await outbox.acknowledge(confirmed, rests));
+    if (isWhole) return;
 
     // These come last, so that they never hold up what Redis has taken.
     for (const [target, failure] of refused) await setAside(target, failure);
     for (const target of sweeps) await sweep(target);
-    this.#due(await outbox.acknowledge(others));
+    const others = rows.filter((row) => unconfirmed.has(row.target));
+    this.#due(await outbox.acknowledge(others, rests));
   }
 
-  /** Applies the rows' targets and tells what Redis confirmed; `others` are the rows it did not: refused, or for a sweep. */
-  async #applyRows<Row extends ConfirmedBatch['rows'][number]>(
-    rows: readonly Row[],
-    targets: readonly string[],
-  ) {
+  /** Applies the rows' targets and tells what Redis confirmed; `unconfirmed` are those it did not: refused, or for a sweep. */
+  async #applyRows(rows: Rows<ConfirmedRow>, targets: readonly string[], oldestMs: number) {
     const { flow, onConfirmed, confirmedOnce } = this.#parts;
     const claimedAt = performance.now();
     const { refused, sweeps, keys } = await apply(this.#parts, targets);
     const applyMs = performance.now() - claimedAt;
     const unconfirmed = new Set([...refused.keys(), ...sweeps]);
-    const confirmed = unconfirmed.size === 0 ? rows : rows.filter((row) => !unconfirmed.has(row.target));
-    const others = unconfirmed.size === 0 ? [] : rows.filter((row) => unconfirmed.has(row.target));
+    const isWhole = unconfirmed.size === 0;
+    const confirmed = isWhole ? rows : rows.filter((row) => !unconfirmed.has(row.target));
     if (confirmed.length > 0) {
-      flow.confirmed(oldest(confirmed) + applyMs);
+      flow.confirmed(oldestMs + applyMs);
       onConfirmed({ rows: confirmed, targets: targets.length - unconfirmed.size, keys, applyMs });
-      await confirmedOnce(
-        unconfirmed.size === 0 ? targets : targets.filter((target) => !unconfirmed.has(target)),
-      );
+      await confirmedOnce(isWhole ? targets : targets.filter((target) => !unconfirmed.has(target)));
     }
-    return { refused, sweeps, confirmed, others };
+    return { refused, sweeps, unconfirmed };
   }
 
   /**
@@ -185,9 +210,9 @@ export class Drain {
       const due = await outbox.due(DUE_TARGETS);
       this.#due(await outbox.nextDue());
       if (due.length === 0) break;
-      const rows = due.map(asUpdate);
       const targets = due.map((row) => row.target);
-      const { refused, sweeps } = await this.#applyRows(rows, targets);
+      const oldestMs = due.reduce((most, row) => Math.max(most, row.ageMs), 0);
+      const { refused, sweeps } = await this.#applyRows(due.map(asUpdate), targets, oldestMs);
       for (const [target, failure] of refused) await setAside(target, failure);
       for (const target of sweeps) await sweep(target);
       await outbox.settle(targets);
@@ -217,17 +242,18 @@ export class Drain {
   }
 }
 
-function asUpdate(due: DueTarget): ConfirmedBatch['rows'][number] {
+function asUpdate(due: DueTarget): ConfirmedRow {
   return { target: due.target, watchId: due.watchId, op: 'u', ageMs: due.ageMs };
 }
 
-function distinctTargets(rows: readonly OutboxRow[]): string[] {
-  if (rows.length === 1 && rows[0] !== undefined) return [rows[0].target];
-  return [...new Set(rows.map((row) => row.target))];
+/** A failure that is handled when the promise is awaited; until then it must not count as unhandled. */
+function handled<T>(work: Promise<T>): Promise<T> {
+  work.catch(() => undefined);
+  return work;
 }
 
-function oldest(rows: readonly Pick<OutboxRow, 'ageMs'>[]): number {
-  let most = 0;
-  for (const row of rows) if (row.ageMs > most) most = row.ageMs;
-  return most;
+function distinctTargets({ targets }: PageRows): readonly string[] {
+  if (targets.length === 1) return targets;
+  const distinct = new Set(targets);
+  return distinct.size === targets.length ? targets : [...distinct];
 }

@@ -3,24 +3,12 @@
  * loses nothing, stands above the functions in supabase/migrations (…_fencepost_drain.sql) and in docs/capture.md.
  */
 import type pg from 'pg';
-
-/** One pending target, as claimed. */
-export interface OutboxRow {
-  /** With `id` the row's name; both are 64 bits wide and stay text. */
-  readonly xid: string;
-  readonly id: string;
-  readonly target: string;
-  readonly watchId: number | null;
-  /** `i`, `u`, `d` or `t`; null when it was written by hand. */
-  readonly op: string | null;
-  /** Milliseconds from the write to the claim, both by the database's clock. */
-  readonly ageMs: number;
-  /** The SQLSTATE for which the target was widened to its type's wildcard; null in good order. */
-  readonly error: string | null;
-}
+import { PageRows } from './page.ts';
 
 export interface Page {
-  readonly rows: readonly OutboxRow[];
+  readonly rows: PageRows;
+  /** Some of them are of watches with a min_interval; `acknowledge` is to be told. */
+  readonly rests: boolean;
   /** What the next claim is to be given. */
   readonly position: string;
   /** Everything committed before this claim's snapshot has been handed out. */
@@ -41,33 +29,30 @@ export interface Backlog {
   readonly oldestMs: number;
 }
 
-/** [position, drained, xid, id, target, watch_id, op, age in ms, error]; arrays parse faster, and there may be millions. */
-type RawRow = [
-  string | null,
-  boolean | null,
-  string | null,
-  string,
-  string,
-  number | null,
-  string | null,
-  number,
-  string | null,
+/** The row of a claim; arrays stay in their text form (page.ts). */
+type RawPage = [
+  position: string,
+  drained: 't' | 'f',
+  rests: 't' | 'f',
+  xids: string | null,
+  ids: string,
+  targets: string,
+  watchIds: string,
+  ops: string,
+  waitedUs: string,
+  errors: string | null,
 ];
 
-// date_part and not extract: the latter computes with numeric, which costs a microsecond a row.
-// The position is as long as the list of running transactions: it is sent once, not with every row.
 const CLAIM = `
-  select case when row_number() over () = 1 then c.next_position end,
-         case when row_number() over () = 1 then c.drained end,
-         c.xid, c.id, c.target, c.watch_id, c.op,
-         1000 * date_part('epoch', clock_timestamp() - c.written_at),
-         c.error
-    from cache_invalidation.claim($1, $2) as c`;
+  select next_position, drained, rests, xids, ids, targets, watch_ids, ops, waited_us, errors
+    from cache_invalidation.claim($1, $2)`;
+
+const AS_TEXT: pg.CustomTypesConfig = { getTypeParser: () => (text: string) => text };
 
 const DUE_IN =
   '(1000 * extract(epoch from cache_invalidation.next_due() - clock_timestamp()))::float8 as due_in_ms';
 
-const ACKNOWLEDGE = `select cache_invalidation.acknowledge($1::xid8[], $2::bigint[]) as removed, ${DUE_IN}`;
+const ACKNOWLEDGE = `select cache_invalidation.acknowledge($1::xid8[], $2::bigint[], $3) as removed, ${DUE_IN}`;
 
 const DUE = `
   select target, watch_id, 1000 * date_part('epoch', clock_timestamp() - since) as age_ms
@@ -78,13 +63,6 @@ const BACKLOG = `
          coalesce((1000 * extract(epoch from clock_timestamp() - (
            select min(written_at) from (select written_at from cache_invalidation.outbox order by xid, id limit 1000) as first
          )))::float8, 0) as oldest_ms`;
-
-/** A Postgres array of whole numbers; pg would quote and escape every one of them. */
-function arrayOf(rows: readonly OutboxRow[], field: 'xid' | 'id'): string {
-  let text = '{';
-  for (const row of rows) text += text.length === 1 ? row[field] : `,${row[field]}`;
-  return `${text}}`;
-}
 
 export class Outbox {
   readonly #pool: Pick<pg.Pool, 'query'>;
@@ -100,31 +78,44 @@ export class Outbox {
    * @param position of the page before; null hands out everything that is not acknowledged
    */
   async claim(position: string | null, limit: number): Promise<Page> {
-    const result = await this.#pool.query<RawRow>({
+    // A position that is lost is a new beginning: targets that were being run then have to run again.
+    if (position === null) await this.#pool.query('select cache_invalidation.resume()');
+    const result = await this.#pool.query<RawPage>({
       name: 'fencepost-claim',
       text: CLAIM,
       values: [position, limit],
       rowMode: 'array',
+      types: AS_TEXT,
     });
-    const first = result.rows[0];
-    const rows: OutboxRow[] = [];
-    for (const [, , xid, id, target, watchId, op, ageMs, error] of result.rows) {
-      // A page without rows still carries its position, in a row of nulls.
-      if (xid !== null) rows.push({ xid, id, target, watchId, op, ageMs, error });
-    }
-    return { rows, position: first?.[0] ?? '', drained: first?.[1] === true };
+    const raw = result.rows[0];
+    if (raw === undefined) throw new Error('claim() gave no row.');
+    const [next, drained, rests, xids, ids, targets, watchIds, ops, waitedUs, errors] = raw;
+    const page = new PageRows(xids === null ? null : { xids, ids, targets, watchIds, ops, waitedUs, errors });
+    const rows = rests === 't' ? page.without(await this.#rest(page)) : page;
+    return { rows, rests: rests === 't', position: next, drained: drained === 't' };
+  }
+
+  /** Moves rows whose targets must rest aside. @returns their ids */
+  async #rest(rows: PageRows): Promise<string[]> {
+    const result = await this.#pool.query<{ moved: string[] }>({
+      name: 'fencepost-rest',
+      text: 'select cache_invalidation.rest($1::xid8[], $2::bigint[])::text[] as moved',
+      values: [rows.xids, rows.ids],
+    });
+    return result.rows[0]?.moved ?? [];
   }
 
   /**
    * Removes rows whose targets Redis has confirmed. Rows that are gone already are no error.
    *
+   * @param rests of the rows' page; true is always right, and slower
    * @returns milliseconds until the next deferred target is due; null when none waits
    */
-  async acknowledge(rows: readonly OutboxRow[]): Promise<number | null> {
+  async acknowledge(rows: PageRows, rests: boolean): Promise<number | null> {
     const result = await this.#pool.query<{ due_in_ms: number | null }>({
       name: 'fencepost-acknowledge',
       text: ACKNOWLEDGE,
-      values: [arrayOf(rows, 'xid'), arrayOf(rows, 'id')],
+      values: [rows.xids, rows.ids, rests],
     });
     return result.rows[0]?.due_in_ms ?? null;
   }

@@ -3,11 +3,9 @@
  * come in crowds, so that a terminal stays readable and a log stays affordable.
  */
 import type { Log } from '../log.ts';
-import type { ConfirmedBatch } from './drain.ts';
+import type { ConfirmedBatch, ConfirmedRow } from './drain.ts';
 
 const OPERATIONS: Readonly<Record<string, string>> = { i: 'insert', u: 'update', d: 'delete', t: 'truncate' };
-
-type Row = ConfirmedBatch['rows'][number];
 
 /** A batch of more targets than this is one line. */
 const LINES_A_BATCH = 20;
@@ -49,10 +47,13 @@ export class Report {
       this.#second = second;
       this.#lines = 0;
     }
-    const seen = new Map<string, Row>();
+    const seen = new Map<string, ConfirmedRow>();
     if (batch.targets <= LINES_A_BATCH) {
       // The oldest row of each target: its write has waited longest.
-      for (const row of batch.rows) if (!seen.has(row.target)) seen.set(row.target, row);
+      for (let index = 0; index < batch.rows.length && seen.size < batch.targets; index++) {
+        const row = batch.rows.at(index);
+        if (row !== undefined && !seen.has(row.target)) seen.set(row.target, row);
+      }
     }
     this.#lines += Math.max(1, seen.size);
     if (seen.size === 0 || this.#lines > LINES_A_SECOND) {
@@ -67,7 +68,7 @@ export class Report {
     for (const row of seen.values()) this.#line(row, row.ageMs + batch.applyMs);
   }
 
-  #line(row: Row, ms: number): void {
+  #line(row: ConfirmedRow, ms: number): void {
     const table = this.#tableOf(row);
     const operation = row.op === null ? 'by hand' : (OPERATIONS[row.op] ?? row.op);
     const text = this.#pretty
@@ -76,7 +77,7 @@ export class Report {
     this.#log.info({ table, operation, target: row.target, ms: round(ms) }, text);
   }
 
-  #tableOf(row: Row): string {
+  #tableOf(row: ConfirmedRow): string {
     if (row.watchId === null) return '-';
     const table = this.#tables.get(row.watchId);
     if (table === undefined) void this.refresh();

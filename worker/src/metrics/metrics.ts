@@ -117,7 +117,7 @@ export class Metrics {
     // A crowd's ages are alike; a sample of it says the same for a fraction of the price.
     const step = Math.max(1, Math.floor(rows.length / 64));
     for (let index = 0; index < rows.length; index += step) {
-      const age = rows[index]?.ageMs ?? 0;
+      const age = rows.at(index)?.ageMs ?? 0;
       this.commitToClaim.observe(Math.max(0, age) / 1000);
       this.commitToDelete.observe(Math.max(0, age + applyMs) / 1000);
     }
