@@ -184,6 +184,11 @@ describe('worker/Dockerfile', () => {
 });
 
 describe('the npm package', () => {
+  it('is built when it is packed, so that it never holds an older build', () => {
+    const { scripts } = JSON.parse(read('worker/package.json')) as { scripts: Record<string, string> };
+    expect(scripts.prepack).toBe(scripts.build);
+  });
+
   it('installs into an empty folder and runs with npx fencepost', { timeout: 120_000 }, async () => {
     const folder = mkdtempSync(join(tmpdir(), 'fencepost-pack-'));
     try {
@@ -191,9 +196,11 @@ describe('the npm package', () => {
       if (!existsSync(join(repository, 'worker/dist/cli.js'))) {
         await execa('npm', ['run', '--silent', 'build', '-w', 'worker'], { cwd: repository });
       }
-      const packed = await execa('npm', ['pack', '--json', '--pack-destination', folder, '-w', 'worker'], {
-        cwd: repository,
-      });
+      const packed = await execa(
+        'npm',
+        ['pack', '--json', '--ignore-scripts', '--pack-destination', folder, '-w', 'worker'],
+        { cwd: repository },
+      );
       const [pack] = JSON.parse(packed.stdout) as { filename: string; files: { path: string }[] }[];
       expect(pack?.files.map((file) => file.path)).toEqual(
         expect.arrayContaining(['bin/fencepost.mjs', 'dist/cli.js', 'package.json']),
