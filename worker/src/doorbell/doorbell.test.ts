@@ -270,17 +270,59 @@ describe('Doorbell', () => {
     await run;
   });
 
-  it('releases K when rings come too fast, and polls', async () => {
+  it('releases K when someone rings during the drain: writers in line behind NOTIFY never ring fast', async () => {
+    let inLine = false;
+    const { doorbell, calls } = parts({
+      drain: async () => {
+        calls.push('drain');
+        if (!inLine) return { rows: 0, retryInMs: null, dueInMs: null };
+        inLine = false;
+        doorbell.ring();
+        return { rows: 1, retryInMs: null, dueInMs: null };
+      },
+    });
+    const run = doorbell.run();
+    await vi.advanceTimersByTimeAsync(200);
+    calls.length = 0;
+    inLine = true;
+    doorbell.ring();
+    await vi.advanceTimersByTimeAsync(1);
+    expect(calls.slice(0, 3)).toEqual(['drain', 'release K', 'awake']);
+    doorbell.end();
+    await run;
+  });
+
+  it('releases K when rings come fast, though never during a drain', async () => {
     const { doorbell, calls } = parts();
     const run = doorbell.run();
     await vi.advanceTimersByTimeAsync(200);
     doorbell.ring();
     await vi.advanceTimersByTimeAsync(1);
     calls.length = 0;
-    for (let count = 0; count < 60; count++) doorbell.ring();
-    await vi.advanceTimersByTimeAsync(1);
-    expect(calls.slice(0, 3)).toEqual(['drain', 'release K', 'awake']);
+    for (let count = 0; count < 20; count++) {
+      doorbell.ring();
+      await vi.advanceTimersByTimeAsync(1);
+    }
+    expect(calls).toContain('release K');
     doorbell.end();
+    await run;
+  });
+
+  it('awake, keeps the database busy for a quarter of the time at most', async () => {
+    const began: number[] = [];
+    const { doorbell } = parts({
+      drain: async () => {
+        began.push(performance.now());
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        return { rows: 1, retryInMs: null, dueInMs: null };
+      },
+    });
+    const run = doorbell.run();
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(began.length).toBeGreaterThan(30);
+    expect(began.length).toBeLessThanOrEqual(51);
+    doorbell.end();
+    await vi.advanceTimersByTimeAsync(30);
     await run;
   });
 

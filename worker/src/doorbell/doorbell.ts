@@ -16,9 +16,9 @@
  *     awake    → settling   quiet for a while, listening, and try K granted (tried, never waited for: rule 2)
  *     awake    → awake      rows found; or K refused, because a writer that kept silent has not ended yet
  *     settling → asleep     drained to empty and the wake flag still clear (rule 3)
- *     settling → settling   the wake flag was set meanwhile: clear it, drain again
+ *     settling → settling   the wake flag was set meanwhile, not by a ring: clear it, drain again
  *     asleep   → settling   a ring; or a timer (fallback poll, a deferred target is due): clear the flag, drain, K kept
- *     settling → awake      K released: rings come too fast to be worth their price, or Redis does not take the rows,
+ *     settling → awake      K released: someone rang during the drain, or rings come fast, or Redis does not take the rows,
  *                           or the listener is not listening
  *     any      → (end)      the session that holds S and K is lost, or the worker stops
  *
@@ -79,14 +79,24 @@ export interface DoorbellParts {
   onUnrung(rows: number): void;
 }
 
-/** Awake, rows coming: the pause that lets commits gather into a batch. */
+/** Awake, rows coming: the shortest pause, which lets commits gather into a batch. */
 const POLL_FIRST_MS = 2;
+/**
+ * Awake, rows coming: the pause is so many times as long as the drain took. The database that serves the writers also
+ * serves the claims; a quarter of the time is the most that one worker keeps it busy, however slow it is.
+ */
+const PAUSE_PER_DRAIN = 3;
+/** … but no longer than this, which is what it may add to the age of an invalidation under load. */
+const PAUSE_MOST_MS = 20;
 /** Awake and K refused for long (a writer keeps its transaction open): a poll is one look at an empty index. */
 const POLL_MOST_MS = 50;
 /** Awake and without rows for this long: time to sleep. */
 const QUIET_MS = 50;
-/** More rings than this within the window cost writers more (each is a NOTIFY under a global lock) than polling costs us. */
-const RINGS_MOST = 50;
+/**
+ * More rings than this within the window (100 a second) cost writers more than polling costs us: each ring is a NOTIFY,
+ * which holds a lock of the whole instance while its commit is flushed.
+ */
+const RINGS_MOST = 10;
 const RING_WINDOW_MS = 100;
 /** A drain of this many rows while K is held is the beginning of a burst. */
 const BURST_ROWS = 1_000;
@@ -143,6 +153,7 @@ export class Doorbell {
     let pause = POLL_FIRST_MS;
     while (this.#goesOn()) {
       this.#flag.clear();
+      const began = performance.now();
       const outcome = await this.#parts.drain();
       if (!this.#goesOn()) break;
       if (outcome.retryInMs !== null) {
@@ -151,7 +162,7 @@ export class Doorbell {
       }
       if (outcome.rows > 0) {
         quietSince = performance.now();
-        pause = POLL_FIRST_MS;
+        pause = Math.min(Math.max(POLL_FIRST_MS, PAUSE_PER_DRAIN * (quietSince - began)), PAUSE_MOST_MS);
       } else if (performance.now() - quietSince >= QUIET_MS) {
         if (session !== null && listener.listening && (await session.tryBell())) return 'settling';
         pause = Math.min(pause * 1.5, POLL_MOST_MS);
@@ -181,7 +192,7 @@ export class Doorbell {
       const outcome = await this.#parts.drain();
       if (!this.#goesOn()) break;
       if (wokenBy === 'timeout' && outcome.rows > 0 && this.#rings === ringsBefore) onUnrung(outcome.rows);
-      if (!listener.listening || outcome.retryInMs !== null || this.#isBurst(outcome.rows)) {
+      if (!listener.listening || outcome.retryInMs !== null || this.#isBurst(outcome.rows, ringsBefore)) {
         await session.releaseBell();
         return 'awake';
       }
@@ -197,13 +208,17 @@ export class Doorbell {
     return 'awake';
   }
 
-  /** Whether rings come faster than they are worth. */
-  #isBurst(rows: number): boolean {
+  /**
+   * Whether several write at once, or soon after each other: while K is held they stand in line, because NOTIFY lets
+   * one commit flush at a time. So a ring during the drain is enough. (Their number is not: where a flush takes 5 ms, sixty
+   * writers in line ring no faster than one.)
+   */
+  #isBurst(rows: number, ringsBefore: number): boolean {
     const now = performance.now();
     if (now - this.#windowStart > RING_WINDOW_MS) {
       this.#windowStart = now;
       this.#windowRings = this.#rings;
     }
-    return rows >= BURST_ROWS || this.#rings - this.#windowRings > RINGS_MOST;
+    return rows >= BURST_ROWS || this.#rings > ringsBefore || this.#rings - this.#windowRings > RINGS_MOST;
   }
 }
