@@ -7,7 +7,7 @@ import type { Outbox } from './drain/outbox.ts';
 import type { WorkerError } from './errors.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics/metrics.ts';
-import type { Trouble } from './trouble.ts';
+import type { Part, Trouble } from './trouble.ts';
 
 export interface Context {
   readonly configuration: Configuration;
@@ -18,6 +18,10 @@ export interface Context {
   readonly cache: CacheServer;
   readonly pool: pg.Pool;
   readonly outbox: Outbox;
-  /** Counts a failure and says it, unless the worker is stopping. */
-  onTrouble(error: WorkerError): void;
+  /**
+   * Counts a failure and says it, unless the worker is stopping.
+   *
+   * @param of what failed; a drain that goes well ends troubles of the flow only (trouble.ts)
+   */
+  onTrouble(error: WorkerError, of?: Part): void;
 }

@@ -17,7 +17,7 @@ import { checkDatabase } from './database/preconditions.ts';
 import { createBell } from './doorbell/bell.ts';
 import { leaderIsAlive } from './doorbell/holders.ts';
 import { createDraining, createHeartbeat } from './drain/draining.ts';
-import { Flow } from './drain/flow.ts';
+import { Flow, stallAfter } from './drain/flow.ts';
 import { Outbox } from './drain/outbox.ts';
 import { asWorkerError, type WorkerError } from './errors.ts';
 import { ExitCode } from './exit-codes.ts';
@@ -28,7 +28,7 @@ import { Metrics } from './metrics/metrics.ts';
 import { createScrape } from './metrics/scrape.ts';
 import { createQueue } from './queue/queueing.ts';
 import { createSelfChecks } from './self-checks/self-checks.ts';
-import { Trouble } from './trouble.ts';
+import { type Part, Trouble } from './trouble.ts';
 
 export interface RunningWorker {
   /** Where /healthz, /readyz and /metrics are. */
@@ -133,10 +133,10 @@ export async function startWorker(
 function createContext(configuration: Configuration, log: Log, isStopping: () => boolean): Context {
   const metrics = new Metrics();
   const trouble = new Trouble(log);
-  const onTrouble = (error: WorkerError) => {
+  const onTrouble = (error: WorkerError, of?: Part) => {
     if (isStopping()) return;
     metrics.troubles.inc({ code: error.code });
-    trouble.report(error);
+    trouble.report(error, of);
   };
   const url = configuration.databaseUrl;
   const pool = drainPool(url, (error) => onTrouble(explainDatabaseError(error, url)));
@@ -145,7 +145,7 @@ function createContext(configuration: Configuration, log: Log, isStopping: () =>
     log,
     metrics,
     trouble,
-    flow: new Flow(),
+    flow: new Flow(undefined, stallAfter(configuration.fallbackPollMs)),
     cache: connectUpstash(configuration, (command) => metrics.command(command)),
     pool,
     outbox: new Outbox(pool),

@@ -7,8 +7,7 @@ import { HEARTBEAT_KEY } from '../../../supabase/functions/_shared/heartbeat.ts'
 import { type Counts, statisticsKey, sumStatistics } from '../../../supabase/functions/_shared/statistics.ts';
 import type { CacheServer } from '../apply/upstash.ts';
 import { AUDIT_KEY, type AuditResult } from '../audit/audit.ts';
-import { APPLICATION } from '../database/names.ts';
-import { lockHolders } from '../doorbell/holders.ts';
+import { ALIVE_MS, describeStranger, leaderOf, lockHolders, workerSessions } from '../doorbell/holders.ts';
 import { Outbox } from '../drain/outbox.ts';
 import { describe } from '../errors.ts';
 import { ExitCode } from '../exit-codes.ts';
@@ -28,7 +27,9 @@ interface HitRate {
 }
 
 export interface Status {
-  readonly leader: { readonly pid: number; readonly silentMs: number } | null;
+  readonly leader: { readonly pid: number | null; readonly silentMs: number } | null;
+  /** A stranger holds the leadership lock; the workers drain without it. */
+  readonly contested: boolean;
   readonly workers: number;
   /** Standbys whose Redis would not let them take over. */
   readonly unfit: number;
@@ -55,12 +56,17 @@ export function status(variables: NodeJS.ProcessEnv, json: boolean): Promise<Exi
     };
     const prefix = configuration.cachePrefix;
     const outbox = new Outbox(pool);
-    const leader = (await lockHolders(pool)).find((holder) => holder.lock === 'S' && !holder.stranger);
+    const holders = await lockHolders(pool);
+    const leader = leaderOf(holders);
+    const stranger = holders.find((holder) => holder.lock === 'S' && holder.stranger);
+    if (stranger !== undefined) problems.push(describeStranger(stranger));
+    const { running, alive } = await workerSessions(pool);
     const redis = await attempt(() => cache.getMany([prefix + HEARTBEAT_KEY, prefix + AUDIT_KEY]));
     const result: Status = {
       leader: leader === undefined ? null : { pid: leader.pid, silentMs: Math.round(leader.silentMs) },
-      workers: await countSessions(pool, `${APPLICATION}:locks`),
-      unfit: await countSessions(pool, UNFIT),
+      contested: leader === undefined && stranger !== undefined && alive > 0,
+      workers: running,
+      unfit: await countUnfit(pool),
       outbox: await outbox.backlog(COUNT_TO),
       deferred: { waiting: await countDeferred(pool), dueInMs: await outbox.nextDue() },
       heartbeat: redis === null ? null : redis[0] == null ? 'missing' : 'alive',
@@ -75,11 +81,11 @@ export function status(variables: NodeJS.ProcessEnv, json: boolean): Promise<Exi
   });
 }
 
-async function countSessions(pool: pg.Pool, application: string): Promise<number> {
+async function countUnfit(pool: pg.Pool): Promise<number> {
   const result = await pool.query<{ count: number }>(
     `select count(*)::int as count from pg_catalog.pg_stat_activity
       where application_name = $1 and datname = current_database()`,
-    [application],
+    [UNFIT],
   );
   return result.rows[0]?.count ?? 0;
 }
@@ -120,9 +126,9 @@ function show(state: Status): void {
   const rows: string[][] = [
     [
       'worker',
-      leader === null
+      leader === null && !state.contested
         ? paint('fail', 'none drains: start one with "fencepost run"')
-        : `${leader.silentMs > 6_000 ? paint('warn', 'silent') : paint('ok', 'draining')}, ${state.workers} running${
+        : `${leadership(state)}, ${state.workers} running${
             state.unfit === 0
               ? ''
               : `, ${paint('fail', `${state.unfit} of them could not take over`)}: see its /readyz or log`
@@ -169,6 +175,11 @@ function show(state: Status): void {
     print(table([['TYPE', 'READS', 'HIT RATE', 'TARGET'], ...state.hitRates.map(hitRateRow)]));
   }
   for (const problem of state.problems) print(`\n${paint('fail', 'problem')}  ${problem}`);
+}
+
+function leadership({ leader }: Status): string {
+  if (leader === null) return paint('warn', 'draining without leadership');
+  return leader.silentMs > ALIVE_MS ? paint('warn', 'silent') : paint('ok', 'draining');
 }
 
 function hitRateRow({ type, reads, hitRate, target }: HitRate): string[] {

@@ -1,23 +1,21 @@
 /**
- * The database side of `doctor`: what the worker needs of the server, its rights, and who else is there.
- * Watches and their triggers are in watch-checks.ts.
+ * The database side of `doctor`: what the worker needs of the server, and its rights. Watches and their triggers are in
+ * watch-checks.ts, who else is there in session-checks.ts.
  */
 import type pg from 'pg';
 import { duration } from '../commands/output.ts';
 import type { Configuration } from '../configuration.ts';
 import { explainDatabaseError } from '../database/database-errors.ts';
 import { checkDatabase } from '../database/preconditions.ts';
-import { lockHolders } from '../doorbell/holders.ts';
 import { Outbox } from '../drain/outbox.ts';
 import { describe } from '../errors.ts';
 import { type Finding, fail, ok, warn } from './finding.ts';
+import { checkConnections, checkSnapshots, checkWorker } from './session-checks.ts';
 import { checkWatches } from './watch-checks.ts';
 
 type Check = (pool: pg.Pool, configuration: Configuration) => Promise<Finding | Finding[]>;
 
 const SKEW_WARN_MS = 5_000;
-const PINNED_WARN_SECONDS = 300;
-const SILENT_MS = 6_000;
 
 /** If the first check fails the others would only repeat it. */
 export async function checkDatabaseSide(pool: pg.Pool, configuration: Configuration): Promise<Finding[]> {
@@ -117,72 +115,6 @@ async function checkOutbox(pool: pg.Pool, configuration: Configuration): Promise
         'Start a worker with "fencepost run", or look at its /readyz.',
       )
     : ok('outbox', text);
-}
-
-async function checkWorker(pool: pg.Pool): Promise<Finding[]> {
-  const holders = await lockHolders(pool);
-  const leader = holders.find((holder) => holder.lock === 'S' && !holder.stranger);
-  const findings = holders
-    .filter((holder) => holder.stranger)
-    .map((holder) =>
-      fail(
-        'stranger',
-        `process ${holder.pid} of role ${holder.role} (${holder.application || 'no name'}) holds ${holder.lock === 'S' ? 'the leadership lock' : 'the doorbell lock'} and is no worker`,
-        `select pg_terminate_backend(${holder.pid});`,
-      ),
-    );
-  if (leader === undefined) findings.push(fail('worker', 'none drains', 'Start one with "fencepost run".'));
-  else if (leader.silentMs > SILENT_MS) {
-    findings.push(
-      fail(
-        'worker',
-        `the leader (process ${leader.pid}) has been silent for ${duration(leader.silentMs)}`,
-        'It was stopped or cut off: start another worker, which takes over within 10 s.',
-      ),
-    );
-  } else findings.push(ok('worker', `drains (database process ${leader.pid})`));
-  return findings;
-}
-
-/** What keeps dead rows from being cleaned: transactions, prepared transactions and replication slots. */
-const PINNED = `
-  select 'process ' || pid || ' of ' || coalesce(usename, '?') || ', ' || state as who,
-         extract(epoch from clock_timestamp() - xact_start)::float8 as seconds,
-         format('select pg_terminate_backend(%s);', pid) as remedy
-    from pg_catalog.pg_stat_activity
-   where xact_start < clock_timestamp() - interval '${PINNED_WARN_SECONDS} seconds' and backend_type = 'client backend'
-  union all
-  select 'prepared transaction ' || quote_literal(gid), extract(epoch from clock_timestamp() - prepared)::float8,
-         format('commit prepared %L; or rollback prepared %L;', gid, gid)
-    from pg_catalog.pg_prepared_xacts
-   where database = current_database() and prepared < clock_timestamp() - interval '${PINNED_WARN_SECONDS} seconds'
-  order by 2 desc limit 5`;
-
-async function checkSnapshots(pool: pg.Pool): Promise<Finding | Finding[]> {
-  const { rows } = await pool.query<{ who: string; seconds: number; remedy: string }>(PINNED);
-  if (rows.length === 0) return ok('old snapshots', 'none is pinned');
-  return rows.map((row) =>
-    warn(
-      'old snapshots',
-      `${row.who}, for ${duration(row.seconds * 1_000)}: deleted rows of the outbox stay on disk`,
-      row.remedy,
-    ),
-  );
-}
-
-async function checkConnections(pool: pg.Pool): Promise<Finding> {
-  const { rows } = await pool.query<{ used: number; most: number }>(
-    `select (select count(*) from pg_catalog.pg_stat_activity where backend_type = 'client backend')::int as used,
-            (current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int) as most`,
-  );
-  const { used = 0, most = 0 } = rows[0] ?? {};
-  return most - used >= 6
-    ? ok('connections', `${used} of ${most} in use; a worker takes 6`)
-    : warn(
-        'connections',
-        `${used} of ${most} in use; a worker takes 6`,
-        'Close some, or raise max_connections.',
-      );
 }
 
 async function checkClock(pool: pg.Pool): Promise<Finding> {

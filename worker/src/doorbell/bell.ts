@@ -10,6 +10,8 @@ import { Listener } from './listener.ts';
 
 export interface Bell {
   readonly role: Role;
+  /** Why leadership is contested, one sentence with the remedy; null when it is not. */
+  readonly contest: string | null;
   readonly state: DoorbellState | null;
   readonly listening: boolean;
   start(): void;
@@ -22,24 +24,29 @@ export interface Bell {
 const ROLE_LINES: Readonly<Record<Exclude<Role, 'starting'>, string>> = {
   leading: 'This worker leads: it drains the outbox.',
   following: 'Another worker leads: standing by.',
-  contested: 'This worker drains without the leadership lock, which a stranger holds.',
+  contested: 'This worker drains without the leadership lock.',
 };
 
 export function createBell(context: Context, draining: Draining, queue: QueueLife): Bell {
-  const { configuration, log, metrics, flow, pool, onTrouble } = context;
+  const { configuration, log, metrics, trouble, flow, pool, onTrouble } = context;
   const url = configuration.databaseUrl;
   let role: Role = 'starting';
   let state: DoorbellState | null = null;
+  let heard = false;
 
   const listener: Listener = new Listener(url, {
     ring: (payload) => {
-      metrics.rings.inc();
+      // A writer's ring says nothing more; an echo, or a stranger's notification, wakes the worker all the same.
+      if (payload === '') metrics.rings.inc();
+      trouble.over('listener');
       leadership.ring();
       echo.heard(payload);
     },
     change: (listening, error) => {
-      if (!listening) metrics.reconnects.inc();
-      if (error !== undefined) onTrouble(explainDatabaseError(error, url));
+      // A first attempt that fails has lost nothing.
+      if (heard && !listening) metrics.reconnects.inc();
+      heard = listening;
+      if (error !== undefined) onTrouble(explainDatabaseError(error, url), 'listener');
       leadership.disturb();
       if (listening) void echo.test();
     },
@@ -47,7 +54,7 @@ export function createBell(context: Context, draining: Draining, queue: QueueLif
   const echo = new Echo({
     pool,
     onDeaf: (error) => {
-      onTrouble(error);
+      onTrouble(error, 'listener');
       listener.renew(error);
     },
   });
@@ -57,7 +64,8 @@ export function createBell(context: Context, draining: Draining, queue: QueueLif
     log,
     doorbell: {
       listener,
-      fallbackPollMs: configuration.fallbackPollMs,
+      // A beat that is due, or is tried again, needs a drain that says whether invalidations flow.
+      pollInMs: () => Math.min(configuration.fallbackPollMs, draining.heartbeat.dueInMs),
       drain: () => draining.drain(),
       onState: (next) => {
         if (next === 'asleep' && state !== 'asleep') metrics.sleeps.inc();
@@ -71,6 +79,7 @@ export function createBell(context: Context, draining: Draining, queue: QueueLif
     },
     onRole: (next) => {
       if (next === role) return;
+      if (next !== 'starting') trouble.over('locks');
       role = next;
       state = null;
       metrics.leading.set(next === 'leading' || next === 'contested' ? 1 : 0);
@@ -82,16 +91,23 @@ export function createBell(context: Context, draining: Draining, queue: QueueLif
       else queue.lead();
       log.info({ role: next }, ROLE_LINES[next]);
     },
-    onTrouble: (error) => {
+    onLost: (error) => {
       metrics.reconnects.inc();
       flow.failed(error);
-      onTrouble(error);
+      onTrouble(error, 'locks');
+    },
+    onTrouble: (error) => {
+      flow.failed(error);
+      onTrouble(error, 'locks');
     },
   });
 
   return {
     get role() {
       return role;
+    },
+    get contest() {
+      return role === 'contested' ? leadership.contest : null;
     },
     get state() {
       return state;

@@ -175,7 +175,7 @@ async function play(model: Model, rounds: number): Promise<void> {
     session: model.session,
     listener: model,
     drain: () => model.drain(),
-    fallbackPollMs: 1e9,
+    pollInMs: () => 1e9,
     onState: (state) => {
       model.state = state;
     },
@@ -241,7 +241,7 @@ describe('Doorbell', () => {
         calls.push('drain');
         return { rows: 0, retryInMs: null, dueInMs: null };
       },
-      fallbackPollMs: 5_000,
+      pollInMs: () => 5_000,
       onState: (state) => calls.push(state),
       onUnrung: () => calls.push('unrung'),
       ...changes,

@@ -72,8 +72,8 @@ export interface DoorbellParts {
   readonly listener: Pick<Listener, 'listening'>;
   /** Applies what the outbox holds until a claim from its beginning finds nothing, or applying fails. Never rejects. */
   drain(): Promise<DrainOutcome>;
-  /** Milliseconds between two polls while asleep. */
-  readonly fallbackPollMs: number;
+  /** Milliseconds until the next poll while asleep; asked after each drain. */
+  pollInMs(): number;
   onState(state: DoorbellState): void;
   /** The fallback poll found rows that nobody had rung for: the listener may be deaf. */
   onUnrung(rows: number): void;
@@ -182,7 +182,7 @@ export class Doorbell {
   }
 
   async #settleAndSleep(): Promise<'awake' | 'settling'> {
-    const { session, listener, fallbackPollMs, onState, onUnrung } = this.#parts;
+    const { session, listener, pollInMs, onState, onUnrung } = this.#parts;
     if (session === null) return 'awake';
     onState('settling');
     let wokenBy: 'set' | 'timeout' = 'set';
@@ -199,11 +199,9 @@ export class Doorbell {
       wokenBy = 'set';
       if (this.#flag.isSet) continue;
       onState('asleep');
-      wokenBy = await this.#flag.wait(
-        Math.max(1, Math.min(fallbackPollMs, outcome.dueInMs ?? fallbackPollMs)),
-      );
-      if (wokenBy === 'timeout' && outcome.dueInMs !== null && outcome.dueInMs <= fallbackPollMs)
-        wokenBy = 'set';
+      const pollMs = pollInMs();
+      wokenBy = await this.#flag.wait(Math.max(1, Math.min(pollMs, outcome.dueInMs ?? pollMs)));
+      if (wokenBy === 'timeout' && outcome.dueInMs !== null && outcome.dueInMs <= pollMs) wokenBy = 'set';
     }
     return 'awake';
   }

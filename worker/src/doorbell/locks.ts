@@ -51,20 +51,30 @@ export class LockSession {
    * Opens a session without any lock.
    *
    * @param onLost called at most once, when the session is no longer to be trusted; not after `close`
+   * @param signal gives up an attempt that is under way; it ends nothing later
    * @throws WorkerError when the database cannot be reached or refuses
    */
-  static async open(url: string, onLost: (error: WorkerError) => void): Promise<LockSession> {
+  static async open(
+    url: string,
+    onLost: (error: WorkerError) => void,
+    signal?: AbortSignal,
+  ): Promise<LockSession> {
     const session = new LockSession(url, (error) => {
       if (opened) onLost(error);
     });
     let opened = false;
+    const giveUp = () => session.#destroy();
+    signal?.addEventListener('abort', giveUp, { once: true });
     try {
+      if (signal?.aborted === true) throw new Error('Connection closed before it was made.');
       await session.#client.connect();
       await session.#client.query(SESSION_SETUP);
       session.#pid = await session.#backend();
     } catch (error) {
       session.#destroy();
       throw explainDatabaseError(error, url);
+    } finally {
+      signal?.removeEventListener('abort', giveUp);
     }
     opened = true;
     session.#beating = setInterval(() => void session.beat(), BEAT_INTERVAL_MS);

@@ -9,6 +9,10 @@ import type { WorkerError } from '../errors.ts';
 
 /** Without an empty outbox or a fresh batch for this long, the cache may be stale: no more heartbeat, not ready. */
 export const STALL_MS = 15_000;
+
+/** A worker that sleeps looks only at its fallback polls: the same, where these are further apart than usual. */
+export const stallAfter = (pollMs: number): number => Math.max(STALL_MS, pollMs + 10_000);
+
 /** A batch whose oldest row is older than this, at its confirmation, is a backlog and no sign of health. */
 export const FRESH_MS = 15_000;
 
@@ -16,10 +20,12 @@ export class Flow {
   #freshAt: number | null = null;
   #failure: WorkerError | null = null;
   #lagMs = 0;
+  readonly #stallMs: number;
   readonly #now: () => number;
 
-  constructor(now: () => number = () => performance.now()) {
+  constructor(now: () => number = () => performance.now(), stallMs: number = STALL_MS) {
     this.#now = now;
+    this.#stallMs = stallMs;
   }
 
   /** A claim from the outbox's beginning found nothing. */
@@ -62,6 +68,6 @@ export class Flow {
   }
 
   get flowing(): boolean {
-    return this.#freshAt !== null && this.#now() - this.#freshAt <= STALL_MS;
+    return this.#freshAt !== null && this.#now() - this.#freshAt <= this.#stallMs;
   }
 }

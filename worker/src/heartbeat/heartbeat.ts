@@ -70,6 +70,12 @@ export class Heartbeat {
     return this.#failure;
   }
 
+  /** Milliseconds until `poke` should be called, which beats or sees whether the beat under way has failed. */
+  get dueInMs(): number {
+    const left = this.#dueAt - performance.now();
+    return left > 0 ? left : RETRY_MS;
+  }
+
   /** Called after every drain: beats when it is due and invalidations flow. Never rejects, never waits. */
   poke(): void {
     if (this.#beating || performance.now() < this.#dueAt || !this.#parts.flow.flowing) return;

@@ -13,6 +13,8 @@ export interface QueueLifeParts {
   /** Registers what runs by the clock. */
   schedule(queue: WorkQueue): Promise<void>;
   onTrouble(error: WorkerError): void;
+  /** It answered. */
+  onAnswer(): void;
 }
 
 export class QueueLife {
@@ -49,7 +51,9 @@ export class QueueLife {
     this.#queue ??= this.#parts.open();
     const queue = this.#queue;
     try {
-      return await work(queue);
+      const result = await work(queue);
+      this.#parts.onAnswer();
+      return result;
     } catch (error) {
       this.#discard(queue);
       throw error;

@@ -13,7 +13,7 @@ import { WorkQueue } from './work-queue.ts';
 const AUDIT_SAMPLE = 200;
 
 export function createQueue(context: Context, heartbeat: Heartbeat): QueueLife {
-  const { configuration, cache, pool, log, onTrouble } = context;
+  const { configuration, cache, pool, log, trouble, onTrouble } = context;
   const prefix = configuration.cachePrefix;
   // BullMQ reports every hiccup of a connection that it mends by itself; what it cannot mend fails a call.
   const hiccup = (error: Error) => log.debug({ error: describe(error) }, 'queue');
@@ -30,6 +30,7 @@ export function createQueue(context: Context, heartbeat: Heartbeat): QueueLife {
       }),
     schedule: (jobs) => jobs.schedule(configuration.auditIntervalMs, AUDIT_SAMPLE),
     onTrouble,
+    onAnswer: () => trouble.over('queue'),
   });
   return queue;
 }

@@ -3,9 +3,10 @@
  * writers stay as they are. But it never sleeps, so somebody should know, once, who it is and what to do.
  *
  * Looked at only while this worker leads and has not slept between two looks: one query every few seconds then, none otherwise.
+ * Only who is seen at two looks in a row counts: a writer in the instant of its commit resembles a stranger.
  */
 import type { DoorbellState } from '../doorbell/doorbell.ts';
-import type { Holder } from '../doorbell/holders.ts';
+import { type Holder, seenAgain } from '../doorbell/holders.ts';
 import type { Role } from '../doorbell/leadership.ts';
 
 export interface BellLockParts {
@@ -18,6 +19,8 @@ export class BellLock {
   readonly #parts: BellLockParts;
   #stranger: Holder | null = null;
   #wasAwake = false;
+  /** What the look before saw. */
+  #seen: readonly Holder[] = [];
 
   constructor(parts: BellLockParts) {
     this.#parts = parts;
@@ -34,10 +37,15 @@ export class BellLock {
     const long = awake && this.#wasAwake;
     this.#wasAwake = awake;
     if (!awake) this.#settle(null);
-    if (!long) return;
+    if (!long) {
+      this.#seen = [];
+      return;
+    }
     try {
-      const holders = await this.#parts.holders();
-      this.#settle(holders.find((holder) => holder.lock === 'K' && holder.stranger) ?? null);
+      const seen = await this.#parts.holders();
+      const twice = seenAgain(this.#seen, seen);
+      this.#seen = seen;
+      this.#settle(twice.find((holder) => holder.lock === 'K') ?? null);
     } catch {
       // The database is away; the drain says so.
     }
@@ -48,9 +56,4 @@ export class BellLock {
     this.#stranger = stranger;
     this.#parts.onChange(stranger);
   }
-}
-
-/** One sentence with the remedy, for the log and /readyz. */
-export function describeStranger({ pid, role, application }: Holder): string {
-  return `The doorbell's lock K is held by process ${pid} of role ${role} (${application || 'no name'}), which is no worker: invalidations flow, but this worker cannot sleep. End that session: select pg_terminate_backend(${pid}).`;
 }

@@ -7,8 +7,8 @@ import type pg from 'pg';
 import type { Context } from '../context.ts';
 import { APPLICATION } from '../database/names.ts';
 import type { Bell } from '../doorbell/bell.ts';
-import { leaderIsAlive, lockHolders } from '../doorbell/holders.ts';
-import { BellLock, describeStranger } from './bell-lock.ts';
+import { describeStranger, leaderIsAlive, lockHolders } from '../doorbell/holders.ts';
+import { BellLock } from './bell-lock.ts';
 import { StandbyRedis } from './standby-redis.ts';
 
 const LOOK_MS = 2_000;
@@ -25,7 +25,10 @@ export interface SelfChecks {
   stop(): void;
 }
 
-export function createSelfChecks(context: Context, bell: Pick<Bell, 'role' | 'state'>): SelfChecks {
+export function createSelfChecks(
+  context: Context,
+  bell: Pick<Bell, 'role' | 'state' | 'contest'>,
+): SelfChecks {
   const { configuration, cache, pool, outbox, log, metrics } = context;
   const mark = new UnfitMark(pool);
   const standby = new StandbyRedis({
@@ -43,7 +46,6 @@ export function createSelfChecks(context: Context, bell: Pick<Bell, 'role' | 'st
   const lock = new BellLock({
     holders: () => lockHolders(pool),
     onChange: (holder) => {
-      metrics.bellHeld.set(holder === null ? 0 : 1);
       if (holder === null) log.info("No stranger holds the doorbell's lock any more.");
       else {
         const { pid, role, application } = holder;
@@ -61,6 +63,7 @@ export function createSelfChecks(context: Context, bell: Pick<Bell, 'role' | 'st
       standby.look(bell.role).then(() => mark.set(standby.failure !== null)),
       lock.look(bell.role, bell.state),
     ]).finally(() => {
+      metrics.bellHeld.set(lock.stranger === null && bell.contest === null ? 0 : 1);
       busy = false;
     });
   };
@@ -71,6 +74,7 @@ export function createSelfChecks(context: Context, bell: Pick<Bell, 'role' | 'st
         : [`This standby could not take over: ${standby.failure.message}`];
     },
     get warnings() {
+      if (bell.contest !== null) return [bell.contest];
       return lock.stranger === null ? [] : [describeStranger(lock.stranger)];
     },
     start() {
