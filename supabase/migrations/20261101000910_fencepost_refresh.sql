@@ -23,13 +23,14 @@ begin
     return;
   end if;
   followed := cache_invalidation.follow_renames(w);
-  if followed.id is null then
+  if followed.id is null and w.rel::oid <> w.declared_oid then
+    raise exception 'its table comes from a restored dump, and before refresh() was called a column that it needs was renamed or dropped'
+      using errcode = 'object_not_in_prerequisite_state',
+        hint = pg_catalog.format('select cache_invalidation.unwatch(%L, %L); then watch() what the table has become.', w.rel, w.target);
+  elsif followed.id is null then
     raise exception 'a column that the watch of % for % needs was dropped', w.rel, pg_catalog.quote_literal(w.target)
       using errcode = 'undefined_column',
-        hint = case
-          when w.rel::oid = w.declared_oid then pg_catalog.format('First: select cache_invalidation.unwatch(%L, %L);', w.rel, w.target)
-          else 'After a restore, before anything else: select cache_invalidation.refresh();'
-        end;
+        hint = pg_catalog.format('First: select cache_invalidation.unwatch(%L, %L);', w.rel, w.target);
   end if;
   perform cache_invalidation.check_watch(followed);
   followed.row_level := cache_invalidation.needs_row_triggers(followed.rel);
@@ -136,8 +137,18 @@ begin
       return next;
     end if;
   end loop;
+  watch_id := null;
+  -- a row that we see is our own or was committed before our snapshot: with a later transaction it is another server's
+  if exists (
+    select from cache_invalidation.outbox as o
+    where o.xid >= pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())
+      and o.xid is distinct from pg_catalog.pg_current_xact_id_if_assigned())
+  then
+    problem := 'the outbox holds rows from a restored dump, which no worker can claim';
+    remedy := 'truncate cache_invalidation.outbox, cache_invalidation.deferred; select cache_invalidation.invalidate(''*'');';
+    return next;
+  end if;
   if not exists (select from pg_catalog.pg_event_trigger as e where e.evtname = 'fencepost_ddl' and e.evtenabled <> 'D') then
-    watch_id := null;
     problem := 'there are no event triggers, so a renamed or dropped column widens invalidations instead of being followed or refused';
     remedy := 'After changing a watched table: ' || refresh_remedy;
     return next;

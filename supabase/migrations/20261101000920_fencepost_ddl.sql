@@ -30,19 +30,23 @@ as $$
 $$;
 
 -- Refreshes one watch within somebody's DDL statement: refuses the statement when the watch can no longer be served, and only
--- warns when it is we who lack a right or a lock.
+-- warns when it is we who lack a right, a lock, or (after a restore) the knowledge which column is which.
 create function cache_invalidation.refresh_within_ddl(w cache_invalidation.watches) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
   reason text;
+  remedy text;
 begin
   perform cache_invalidation.refresh_watch(w, within_ddl => true);
 exception
   when insufficient_privilege or lock_not_available then
     raise warning 'the watch of % for % was not brought in line: %', w.rel, w.target, sqlerrm
       using hint = 'As the owner of both: select cache_invalidation.refresh();';
+  when object_not_in_prerequisite_state then
+    get stacked diagnostics reason = message_text, remedy = pg_exception_hint;
+    raise warning 'the watch of % for % invalidates the whole type now: %', w.rel, w.target, reason using hint = remedy;
   when others then
     reason := sqlerrm;
     raise exception 'the watch of % for % needs what this statement takes away: %', w.rel, pg_catalog.quote_literal(w.target), reason

@@ -85,6 +85,18 @@ create table public.unrelated (id integer);
 select is(pg_temp.by_hand('alter table public.unrelated alter column id type bigint'), '{}', 'nor does one of another table');
 select cache_invalidation.unwatch('public.reader'), cache_invalidation.unwatch('public.rewritten');
 
+-- after a restore: the tables have other oids, columns may have other numbers, transactions begin anew
+create table public.restored (id integer, org_id text);
+select cache_invalidation.watch('public.restored', 'restored:{org_id}:*');
+update cache_invalidation.watches set declared_oid = 1, column_numbers = '{"org_id": 1}' where rel = 'public.restored'::regclass;
+select is(pg_temp.answer('alter table public.restored rename column org_id to organisation'), 'ok', 'a rename before refresh() is not refused');
+select is(pg_temp.captured($$insert into public.restored values (1, 'a')$$), array['i restored:* 42703'], 'nor guessed at: it widens');
+select cache_invalidation.unwatch('public.restored');
+select is((select count(*) from cache_invalidation.problems()), 0::bigint, 'no problem before');
+insert into cache_invalidation.outbox (xid, target) values ('9000000000', 'restored:a:*');
+select results_eq('select watch_id, problem from cache_invalidation.problems()', $$values (null::integer, 'the outbox holds rows from a restored dump, which no worker can claim')$$, 'rows of transactions that have not been yet are named');
+delete from cache_invalidation.outbox;
+
 -- without event triggers, as for a role that may not create them
 drop event trigger fencepost_ddl;
 drop event trigger fencepost_drop;
