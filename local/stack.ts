@@ -8,15 +8,17 @@
  *                                     └─▶ PostgREST ─▶ edge functions
  */
 import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
 import { startGateway } from './gateway/gateway.ts';
-import { withClient } from './parts/client.ts';
+import { execute, withClient } from './parts/client.ts';
 import { startFunctions } from './parts/functions.ts';
 import { applyMigrations } from './parts/migrations.ts';
 import { once, type Part } from './parts/part.ts';
 import { startPostgres } from './parts/postgres.ts';
 import { startPostgrest } from './parts/postgrest.ts';
 import { startRedis } from './parts/redis.ts';
-import { loadSeed } from './parts/seed.ts';
 import { buildWorker, startWorker } from './parts/worker.ts';
 import { stackTokens } from './tokens.ts';
 
@@ -46,6 +48,8 @@ export interface StackOptions {
   /** Passed on to the worker and, where it concerns them, the functions: CACHE_PREFIX, LOG_LEVEL and others. */
   readonly environment?: Readonly<Record<string, string>>;
 }
+
+const seedFile = fileURLToPath(new URL('../supabase/seed.sql', import.meta.url));
 
 /** Functions that are started with the stack; the others start with their first request, and in the background. */
 const EAGER_FUNCTIONS = ['quota-check', 'health-check'];
@@ -193,6 +197,10 @@ async function all<T>(first: Promise<T>, ...others: readonly Promise<unknown>[])
 
 function preferred(port: number | undefined): { preferredPort: number } | Record<string, never> {
   return port === undefined ? {} : { preferredPort: port };
+}
+
+async function loadSeed(databaseUrl: string): Promise<void> {
+  if (existsSync(seedFile)) await execute(databaseUrl, await readFile(seedFile, 'utf8'));
 }
 
 /** The seed's own invalidations are nobody's news: the stack counts as up when the worker has applied them. */

@@ -2,7 +2,6 @@
 import { readFile } from 'node:fs/promises';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { loadSeed } from '../../local/parts/seed.ts';
 import { cloneDatabase } from '../setup/database.ts';
 import type { ClonedDatabase } from '../setup/template.ts';
 import { USERS } from './setup/callers.ts';
@@ -57,29 +56,8 @@ it('changes nothing when it runs again', async () => {
       (select count(*) from public.usage_events) as events,
       (select sum(used) from public.quotas) as used`);
   const before = await counts();
-  await loadSeed(database.url);
+  await pool.query(await readFile(new URL('../../supabase/seed.sql', import.meta.url), 'utf8'));
   expect(await counts()).toEqual(before);
-});
-
-it('has the prices in a file of their own, which adds nothing else: what production loads', async () => {
-  const client = await pool.connect();
-  const contents = async () =>
-    (
-      await client.query(`select
-        (select count(*)::int from public.model_prices) as prices,
-        (select count(*)::int from public.organizations) as organisations,
-        (select count(*)::int from public.usage_events) as events`)
-    ).rows[0];
-  try {
-    await client.query('begin');
-    const { prices } = await contents();
-    await client.query('truncate public.model_prices, public.organizations, public.usage_events cascade');
-    await client.query(await readFile(new URL('../../supabase/prices.sql', import.meta.url), 'utf8'));
-    expect(await contents()).toEqual({ prices, organisations: 0, events: 0 });
-  } finally {
-    await client.query('rollback');
-    client.release();
-  }
 });
 
 it('record_usage loses nothing to callers at the same time', async () => {

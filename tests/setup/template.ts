@@ -3,15 +3,16 @@
  * of its own in some 50 ms. Used by the vitest setup beside this file; benchmarks use it directly.
  */
 import { existsSync, readdirSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { execute } from '../../local/parts/client.ts';
 import { applyMigrations } from '../../local/parts/migrations.ts';
 import { once, type Part } from '../../local/parts/part.ts';
 import { type PostgresOptions, startPostgres, withDatabase } from '../../local/parts/postgres.ts';
-import { loadSeed } from '../../local/parts/seed.ts';
 
 const TEMPLATE = 'fencepost_template';
 const migrations = fileURLToPath(new URL('../../supabase/migrations', import.meta.url));
+const seed = fileURLToPath(new URL('../../supabase/seed.sql', import.meta.url));
 
 export interface ClonedDatabase {
   /** Superuser `postgres`. */
@@ -32,7 +33,7 @@ export async function startTemplate(options?: PostgresOptions): Promise<Part & {
     if (existsSync(migrations) && readdirSync(migrations).some((file) => file.endsWith('.sql'))) {
       await applyMigrations(url);
     }
-    await loadSeed(url);
+    if (existsSync(seed)) await execute(url, await readFile(seed, 'utf8'));
   } catch (error) {
     await postgres.stop();
     throw error;
