@@ -62,6 +62,8 @@ select is(pg_temp.captured(pg_temp.inserted(name, '{1}')), pg_temp.expected('i',
 from unnest(array[E'T ''%1$s'' \\ $$ \n "x"', '%s']) as name;
 select is((select count(*) from cache_invalidation.problems() where watch_id is not null), 0::bigint, 'problems() has nothing against any of these names');
 
+drop schema "S %s ""q"" $body$" cascade;
+
 -- a watched table and its columns renamed to each of these names
 create table public.plain (id integer primary key, org_id text, used integer, extra text);
 create table public.parents (id text primary key, user_id text);
