@@ -14,12 +14,13 @@ import type { Context } from './context.ts';
 import { drainPool } from './database/connections.ts';
 import { explainDatabaseError, isPermanent } from './database/database-errors.ts';
 import { checkDatabase } from './database/preconditions.ts';
+import { answerWithin } from './deadline.ts';
 import { createBell } from './doorbell/bell.ts';
 import { leaderIsAlive } from './doorbell/holders.ts';
 import { createDraining, createHeartbeat } from './drain/draining.ts';
 import { Flow, stallAfter } from './drain/flow.ts';
 import { Outbox } from './drain/outbox.ts';
-import { asWorkerError, type WorkerError } from './errors.ts';
+import { asWorkerError, WorkerError } from './errors.ts';
 import { ExitCode } from './exit-codes.ts';
 import { type Readiness, readiness } from './http/readiness.ts';
 import { startHttpServer } from './http/server.ts';
@@ -47,16 +48,22 @@ const FINISH_WITHIN_MS = 3_800;
 const CLOSE_WITHIN_MS = 600;
 const END_WITHIN_MS = 200;
 
+/** /readyz and /metrics answer while the database does not. */
+const LOOK_WITHIN_MS = 1_000;
+
 /**
  * Starts a worker in this process.
  *
  * A database or a Redis that is away is waited for; what no waiting mends is thrown.
  *
- * @throws WorkerError when the set-up is wrong: port taken, credentials refused, migrations missing, transaction pooler
+ * @param signal gives up a start that is under way
+ * @throws WorkerError when the set-up is wrong: port taken, credentials refused, migrations missing, transaction pooler;
+ *   STOPPED when the signal came first
  */
 export async function startWorker(
   configuration: Configuration,
   log: Log = createLog(configuration),
+  signal?: AbortSignal,
 ): Promise<RunningWorker> {
   let stopping: Promise<{ finished: boolean }> | null = null;
   const context = createContext(configuration, log, () => stopping !== null);
@@ -77,8 +84,8 @@ export async function startWorker(
       heartbeatFailure: heartbeat.failure,
       flow,
       stopping: stopping !== null,
-      leaderAlive: () => leaderIsAlive(pool),
-      checks,
+      leaderAlive: () => answerWithin(LOOK_WITHIN_MS, leaderIsAlive(pool)).catch(() => false),
+      checks: { reasons: checks.reasons, warnings: [...checks.warnings, ...draining.warnings] },
     });
     metrics.ready.set(result.ready ? 1 : 0);
     return result;
@@ -93,12 +100,15 @@ export async function startWorker(
     },
   });
 
-  try {
+  const check = async (): Promise<void> => {
     await checkOrWait(() => checkDatabase(configuration.databaseUrl), onTrouble);
     // A DEL of a key that never exists: the one right that the worker cannot do without.
     await checkOrWait(() => cache.del([`${configuration.cachePrefix}${PROBE_KEY}`]), onTrouble);
+  };
+  try {
+    await unlessAborted(check(), signal);
   } catch (error) {
-    await Promise.allSettled([http.stop(), pool.end()]);
+    await within(CLOSE_WITHIN_MS, Promise.allSettled([http.stop(), pool.end()]));
     throw error;
   }
 
@@ -111,6 +121,7 @@ export async function startWorker(
     draining.abandon();
     checks.stop();
     const finished = await within(FINISH_WITHIN_MS, bell.stop());
+    draining.close();
     const closing = [bell.close(), heartbeat.settled(), http.stop(), queue.close(!finished)];
     await within(CLOSE_WITHIN_MS, Promise.allSettled(closing));
     await within(END_WITHIN_MS, pool.end());
@@ -177,5 +188,22 @@ async function within(ms: number, work: Promise<unknown>): Promise<boolean> {
     return await Promise.race([work.then(() => true), late]);
   } finally {
     clearTimeout(timer);
+  }
+}
+
+/** @throws WorkerError STOPPED at once when the signal comes before the work has ended */
+async function unlessAborted(work: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  if (signal === undefined) return await work;
+  let stop: () => void = () => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    stop = () =>
+      reject(new WorkerError('STOPPED', 'Stopped before it had started.', { exitCode: ExitCode.ok }));
+    if (signal.aborted) stop();
+    else signal.addEventListener('abort', stop, { once: true });
+  });
+  try {
+    await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener('abort', stop);
   }
 }

@@ -1,11 +1,12 @@
 /**
- * `fencepost run`: the worker as a process. SIGTERM and SIGINT stop it; a second one ends it at once.
+ * `fencepost run`: the worker as a process. SIGTERM and SIGINT stop it, also while it starts; a second one, of either kind, ends it at once.
  *
  * Everything it has to say goes to its log, standard output, in one form (FENCEPOST_LOG): also that the configuration is
  * in error, since whoever collects JSON must not lose the one line that says why nothing runs.
  */
+import { once } from 'node:events';
 import { type Configuration, logFormatOf, readConfiguration } from '../configuration.ts';
-import { asWorkerError, describe } from '../errors.ts';
+import { asWorkerError, describe, WorkerError } from '../errors.ts';
 import { ExitCode } from '../exit-codes.ts';
 import { createLog, type Log } from '../log.ts';
 import { startWorker } from '../start-worker.ts';
@@ -21,32 +22,32 @@ export async function run(variables: NodeJS.ProcessEnv): Promise<ExitCode> {
   const log = createLog(configuration);
   let failure: ExitCode | null = null;
 
-  let askToStop: (why: string) => void = () => undefined;
-  const asked = new Promise<string>((resolve) => {
-    askToStop = resolve;
-  });
+  const stop = new AbortController();
+  let signals = 0;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
-      askToStop(signal);
-      process.once(signal, () => process.exit(ExitCode.abandoned));
+      if (++signals > 1) process.exit(ExitCode.abandoned);
+      stop.abort();
     });
   }
   // Neither should ever happen; if one does, say so, stop in order, and let the supervisor start a fresh process.
   const onDefect = (error: unknown) => {
     failure = ExitCode.internal;
     log.fatal({ stack: error instanceof Error ? error.stack : undefined }, `Unhandled: ${describe(error)}`);
-    askToStop('defect');
+    stop.abort();
   };
   process.on('unhandledRejection', onDefect);
   process.on('uncaughtException', onDefect);
 
   try {
-    const worker = await startWorker(configuration, log);
-    await asked;
+    const worker = await startWorker(configuration, log, stop.signal);
+    if (!stop.signal.aborted) await once(stop.signal, 'abort');
     const { finished } = await worker.stop();
     return failure ?? (finished ? ExitCode.ok : ExitCode.abandoned);
   } catch (error) {
-    return giveUp(log, error);
+    if (!(error instanceof WorkerError) || error.code !== 'STOPPED') return giveUp(log, error);
+    log.info(error.message);
+    return failure ?? ExitCode.ok;
   }
 }
 

@@ -5,7 +5,7 @@ import { WorkerError } from '../errors.ts';
 import { BEATS_PER_LOOK, Heartbeat } from './heartbeat.ts';
 
 /** Redis's two keys and Postgres's one row, with everything that is done to them in order. */
-function stage(epochs: { heartbeat?: string; epoch?: string } = {}) {
+function stage(epochs: { heartbeat?: string; epoch?: string } = {}, { intervalMs = 0 } = {}) {
   const calls: string[] = [];
   const { heartbeat: beats = null, epoch = null } = epochs;
   const state = { heartbeat: beats, epoch, postgres: 'e1', clock: 0, failSet: false } as {
@@ -44,7 +44,7 @@ function stage(epochs: { heartbeat?: string; epoch?: string } = {}) {
     },
     prefix: 'p:',
     flow,
-    intervalMs: 0,
+    intervalMs,
     onTrouble: () => calls.push('trouble'),
     onNewEpoch: (reason) => reasons.push(reason),
   });
@@ -137,5 +137,19 @@ describe('Heartbeat', () => {
     state.failSet = false;
     await beat();
     expect(calls).toEqual([...start('e2'), GETEX, ...start('e3')]);
+  });
+
+  it('is due again soon after a beat that failed, however long its interval is', async () => {
+    const { state, flow, heartbeat, beat } = stage({ epoch: 'e1' }, { intervalMs: 30_000 });
+    flow.drained();
+    state.failSet = true;
+    await beat();
+    expect(heartbeat.failure).not.toBeNull();
+    expect(heartbeat.dueInMs).toBeLessThanOrEqual(2_000);
+    state.failSet = false;
+    heartbeat.forget();
+    await beat();
+    expect(heartbeat.failure).toBeNull();
+    expect(heartbeat.dueInMs).toBeGreaterThan(20_000);
   });
 });

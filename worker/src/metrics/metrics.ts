@@ -14,6 +14,8 @@ const SIZE_BUCKETS = [1, 2, 5, 10, 50, 100, 500, 1_000, 2_500, 5_000, 10_000];
 /** Upstash's price: 0.20 dollars for 100 000 commands. */
 const DOLLARS_A_COMMAND = 0.2 / 100_000;
 const SECONDS_A_MONTH = 30 * 86_400;
+/** A projection from the commands of a start would alarm a budget after every deploy. */
+const PROJECT_AFTER_SECONDS = 3_600;
 
 export class Metrics {
   readonly registry = new Registry();
@@ -47,7 +49,10 @@ export class Metrics {
     labelNames: ['code'],
     registers: [this.registry],
   });
-  readonly rings = this.#counter('doorbell_rings_total', 'Notifications received.');
+  readonly rings = this.#counter(
+    'doorbell_rings_total',
+    'Rings of writers: notifications without a payload.',
+  );
   readonly sleeps = this.#counter('doorbell_sleeps_total', 'Times the worker fell asleep.');
   readonly unrung = this.#counter('doorbell_unrung_total', 'Rows that a fallback poll found without a ring.');
   readonly reconnects = this.#counter('reconnects_total', 'Sessions with the database that were lost.');
@@ -66,7 +71,10 @@ export class Metrics {
     '1 when a session that is no worker keeps this worker from sleeping.',
   );
   readonly ready = this.#gauge('ready', '1 when invalidations flow.');
-  readonly outboxDepth = this.#gauge('outbox_rows', 'Rows in the outbox (estimated beyond 100 000).');
+  readonly outboxDepth = this.#gauge(
+    'outbox_rows',
+    'Rows in the outbox, counted up to 100 000: that means as many or more.',
+  );
   readonly outboxAge = this.#gauge('outbox_oldest_seconds', 'Age of the oldest row in the outbox.');
   readonly jobs = new Gauge({
     name: 'fencepost_queue_jobs',
@@ -74,24 +82,32 @@ export class Metrics {
     labelNames: ['state'],
     registers: [this.registry],
   });
-  readonly #startedAt = performance.now();
+  readonly #startedAt: number;
   #commandCount = 0;
 
-  constructor() {
+  /** @param now milliseconds of a monotonic clock */
+  constructor(now: () => number = () => performance.now()) {
+    this.#startedAt = now();
     collectDefaultMetrics({ register: this.registry });
     const coalescing = this.#gauge('coalescing_ratio', 'Rows for each target applied, since the start.');
     const cost = this.#gauge(
       'upstash_projected_monthly_dollars',
-      'What a month of Upstash commands costs at the rate since the start ($0.20 for 100 000).',
+      'What a month of Upstash commands costs at the rate since the start ($0.20 for 100 000); from its second hour on.',
+      [],
     );
     const monthly = this.#gauge(
       'upstash_projected_monthly_commands',
-      'Commands a month at the rate since the start.',
+      'Commands a month at the rate since the start; from its second hour on.',
+      [],
     );
+    let projects = false;
     this.#rowCount = 0;
     this.#beforeScrape = () => {
       coalescing.set(this.#targetCount === 0 ? 1 : this.#rowCount / this.#targetCount);
-      const seconds = Math.max(1, (performance.now() - this.#startedAt) / 1000);
+      const seconds = (now() - this.#startedAt) / 1000;
+      if (seconds < PROJECT_AFTER_SECONDS) return;
+      if (!projects) for (const gauge of [cost, monthly]) this.registry.registerMetric(gauge);
+      projects = true;
       monthly.set((this.#commandCount / seconds) * SECONDS_A_MONTH);
       cost.set((this.#commandCount / seconds) * SECONDS_A_MONTH * DOLLARS_A_COMMAND);
     };
@@ -141,7 +157,7 @@ export class Metrics {
     return new Counter({ name: `fencepost_${name}`, help, registers: [this.registry] });
   }
 
-  #gauge(name: string, help: string): Gauge {
-    return new Gauge({ name: `fencepost_${name}`, help, registers: [this.registry] });
+  #gauge(name: string, help: string, registers: Registry[] = [this.registry]): Gauge {
+    return new Gauge({ name: `fencepost_${name}`, help, registers });
   }
 }

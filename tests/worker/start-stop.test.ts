@@ -1,0 +1,87 @@
+/** A worker is told to stop before it has started, and twice. */
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { fenceOf, type Rig, startRig } from './rig/rig.ts';
+import { startTcpProxy } from './rig/tcp-proxy.ts';
+import { startUpstashFaults } from './rig/upstash-faults.ts';
+import { asleep, killAllWorkers, startWorkerProcess } from './rig/worker-process.ts';
+
+let rig: Rig;
+beforeAll(async () => {
+  rig = await startRig();
+});
+afterEach((test) => killAllWorkers(test));
+afterAll(async () => {
+  await rig.close();
+});
+
+it.each(['SIGTERM', 'SIGINT'] as const)(
+  '%s ends a start that waits for a database that says nothing',
+  async (signal) => {
+    const proxy = await startTcpProxy(rig.databaseUrl);
+    try {
+      proxy.set('blackhole');
+      const worker = startWorkerProcess(rig.environment({ DATABASE_URL: proxy.through(rig.databaseUrl) }));
+      await expect.poll(() => proxy.connections, { timeout: 60_000 }).toBeGreaterThan(0);
+      worker.signal(signal);
+      // Stopped as asked; the wait for the database was given up, not sat out.
+      expect(await worker.exited).toBe(0);
+      expect(worker.lines).toMatchObject([{ level: 'info', msg: 'Stopped before it had started.' }]);
+    } finally {
+      await proxy.close();
+    }
+  },
+);
+
+it('SIGTERM ends a worker that waits for a session, cleanly: it had no batch in hand', async () => {
+  const proxy = await startTcpProxy(rig.databaseUrl);
+  try {
+    proxy.set('blackhole');
+    const worker = startWorkerProcess(rig.environment({ DATABASE_URL: proxy.through(rig.databaseUrl) }));
+    await worker.url();
+    worker.signal('SIGTERM');
+    expect(await worker.exited).toBe(0);
+    expect(worker.lines.at(-1)).toMatchObject({ msg: 'Stopped.', finished: true });
+  } finally {
+    await proxy.close();
+  }
+});
+
+it.each([
+  ['SIGTERM', 'SIGINT'],
+  ['SIGINT', 'SIGTERM'],
+] as const)('%s and then %s ends it at once, with its batch in hand', async (first, second) => {
+  const upstash = await startUpstashFaults(rig.gateway.url);
+  try {
+    const worker = startWorkerProcess(rig.environment({ UPSTASH_REDIS_REST_URL: upstash.url }));
+    await asleep(worker);
+    const [organisation = ''] = await rig.organisations(1);
+    upstash.set({ kind: 'silent' });
+    const sent = upstash.request(new RegExp(fenceOf(organisation)));
+    await rig.write([organisation]);
+    await sent;
+    worker.signal(first);
+    await worker.line(({ msg }) => msg.startsWith('Stopping'));
+    worker.signal(second);
+    expect(await worker.exited).toBe(75);
+    expect(worker.lines.at(-1)?.msg).toMatch(/^Stopping/);
+  } finally {
+    await upstash.close();
+  }
+});
+
+it('a worker that sleeps for long beats in time all the same', { timeout: 50_000 }, async () => {
+  const upstash = await startUpstashFaults(rig.gateway.url);
+  try {
+    const worker = startWorkerProcess(
+      rig.environment({
+        UPSTASH_REDIS_REST_URL: upstash.url,
+        FENCEPOST_FALLBACK_POLL_SECONDS: '60',
+        FENCEPOST_HEARTBEAT_SECONDS: '1',
+      }),
+    );
+    await asleep(worker);
+    for (let beats = 0; beats < 3; beats++) await upstash.request(/getex/i);
+  } finally {
+    await upstash.close();
+  }
+});

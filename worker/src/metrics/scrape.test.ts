@@ -1,0 +1,52 @@
+import { describe, expect, it } from 'vitest';
+import type { Role } from '../doorbell/leadership.ts';
+import type { Outbox } from '../drain/outbox.ts';
+import type { QueueLife } from '../queue/queue-life.ts';
+import { Metrics } from './metrics.ts';
+import { createScrape } from './scrape.ts';
+
+const COUNTS = { waiting: 1, active: 0, delayed: 2, failed: 3 };
+
+function stage(parts: { backlog?: () => Promise<{ rows: number; oldestMs: number }> } = {}) {
+  const metrics = new Metrics();
+  const state: { role: Role; asked: number } = { role: 'leading', asked: 0 };
+  const outbox = { backlog: parts.backlog ?? (async () => ({ rows: 7, oldestMs: 2_000 })) };
+  const queue = {
+    use: async () => {
+      state.asked++;
+      return COUNTS;
+    },
+  };
+  const scrape = () =>
+    createScrape(
+      { metrics, outbox: outbox as unknown as Outbox },
+      queue as unknown as Pick<QueueLife, 'use'>,
+      () => state.role,
+    )();
+  return { metrics, state, scrape, text: async () => (await metrics.text()).text };
+}
+
+describe('a scrape', () => {
+  it('shows the outbox and the queue', async () => {
+    const { scrape, text } = stage();
+    await scrape();
+    expect(await text()).toMatch(/^fencepost_outbox_rows 7$/m);
+    expect(await text()).toMatch(/^fencepost_outbox_oldest_seconds 2$/m);
+    expect(await text()).toContain('fencepost_queue_jobs{state="failed"} 3');
+  });
+
+  it('answers while the database does not', async () => {
+    const { scrape, text } = stage({ backlog: () => new Promise(() => undefined) });
+    await scrape();
+    expect(await text()).toContain('fencepost_queue_jobs{state="failed"} 3');
+  });
+
+  it('shows no dead letters of a leader that follows now, and asks no queue then', async () => {
+    const { scrape, state, text } = stage();
+    await scrape();
+    state.role = 'following';
+    await scrape();
+    expect(await text()).not.toContain('fencepost_queue_jobs{');
+    expect(state.asked).toBe(1);
+  });
+});
