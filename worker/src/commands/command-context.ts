@@ -7,9 +7,12 @@ import { type CacheServer, connectUpstash } from '../apply/upstash.ts';
 import { type Configuration, readConfiguration } from '../configuration.ts';
 import { commandPool } from '../database/connections.ts';
 import { explainDatabaseError } from '../database/database-errors.ts';
+import { endsWithin } from '../deadline.ts';
 import { WorkerError } from '../errors.ts';
 import { openBackend } from '../queue/backend.ts';
 import { WorkQueue } from '../queue/work-queue.ts';
+
+const CLOSE_WITHIN_MS = 3_000;
 
 export interface CommandContext {
   readonly configuration: Configuration;
@@ -43,7 +46,8 @@ export async function withContext<T>(
   } catch (error) {
     throw error instanceof WorkerError ? error : explainDatabaseError(error, configuration.databaseUrl);
   } finally {
-    await (queue as WorkQueue | null)?.close(true).catch(() => undefined);
-    await pool.end().catch(() => undefined);
+    // A peer that does not answer must not keep the command from ending.
+    const closing = [(queue as WorkQueue | null)?.close(true), pool.end()];
+    await endsWithin(CLOSE_WITHIN_MS, Promise.allSettled(closing));
   }
 }

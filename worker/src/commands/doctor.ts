@@ -4,16 +4,18 @@
  */
 import { checkDatabaseSide } from '../doctor/database-checks.ts';
 import type { Finding } from '../doctor/finding.ts';
+import { checkQueueRedis } from '../doctor/queue-checks.ts';
 import { checkRedisSide } from '../doctor/redis-checks.ts';
 import { ExitCode } from '../exit-codes.ts';
 import { withContext } from './command-context.ts';
 import { paint, print, printJson } from './output.ts';
 
 export function doctor(variables: NodeJS.ProcessEnv, json: boolean): Promise<ExitCode> {
-  return withContext(variables, async ({ configuration, pool, cache }) => {
+  return withContext(variables, async ({ configuration, pool, cache, queue }) => {
     const findings: Finding[] = [
       { name: 'configuration', verdict: 'ok', detail: 'complete and well-formed' },
       ...(await checkDatabaseSide(pool, configuration)),
+      ...(configuration.queueRedisUrl === undefined ? [] : [await checkQueueRedis(queue)]),
       ...(await checkRedisSide(cache, configuration)),
     ];
     const failed = findings.filter((finding) => finding.verdict === 'fail').length;

@@ -10,6 +10,7 @@ import { checkDatabase } from '../database/preconditions.ts';
 import { Outbox } from '../drain/outbox.ts';
 import { describe } from '../errors.ts';
 import { type Finding, fail, ok, warn } from './finding.ts';
+import { checkQueueTables } from './queue-checks.ts';
 import { checkConnections, checkSnapshots, checkWorker } from './session-checks.ts';
 import { checkWatches } from './watch-checks.ts';
 
@@ -29,7 +30,7 @@ export async function checkDatabaseSide(pool: pg.Pool, configuration: Configurat
   ];
   const checks: [string, Check][] = [
     ['privileges', checkPrivileges],
-    ['queue', checkQueue],
+    ['queue', checkQueueTables],
     ['watches', checkWatches],
     ['outbox', checkOutbox],
     ['worker', checkWorker],
@@ -73,28 +74,6 @@ async function checkPrivileges(pool: pg.Pool): Promise<Finding> {
         'privileges',
         `role ${role} lacks: ${rows.map((row) => row.what).join(', ')}`,
         `grant fencepost_worker to ${role};`,
-      );
-}
-
-async function checkQueue(pool: pg.Pool, configuration: Configuration): Promise<Finding> {
-  if (configuration.queueRedisUrl !== undefined) return ok('queue', 'in the Redis of QUEUE_REDIS_URL');
-  const { rows } = await pool.query<{ exists: boolean; usable: boolean }>(
-    `select to_regclass('cache_invalidation_queue.job') is not null as exists,
-            coalesce(has_schema_privilege(to_regnamespace('cache_invalidation_queue')::oid, 'usage'), false) as usable`,
-  );
-  if (rows[0]?.exists !== true) {
-    return fail(
-      'queue',
-      'the schema cache_invalidation_queue is missing',
-      'Apply all migrations: npx supabase db push --remote=<DATABASE_URL> --yes',
-    );
-  }
-  return rows[0].usable
-    ? ok('queue', 'in the database')
-    : fail(
-        'queue',
-        'this role may not use the schema cache_invalidation_queue',
-        'grant fencepost_worker to <user>;',
       );
 }
 

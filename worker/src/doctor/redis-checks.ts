@@ -3,13 +3,15 @@
  */
 
 import { EPOCH_KEY, HEARTBEAT_KEY } from '../../../supabase/functions/_shared/heartbeat.ts';
-import { PROBE_KEY } from '../apply/apply.ts';
 import type { CacheServer } from '../apply/upstash.ts';
+import { UpstashFailure } from '../apply/upstash-errors.ts';
 import type { Configuration } from '../configuration.ts';
 import { describe } from '../errors.ts';
+import { ExitCode } from '../exit-codes.ts';
 import { type Finding, fail, ok, warn } from './finding.ts';
 
 const SLOW_MS = 100;
+const DOCTOR_KEY = 'fencepost:doctor';
 
 export async function checkRedisSide(cache: CacheServer, configuration: Configuration): Promise<Finding[]> {
   const prefix = configuration.cachePrefix;
@@ -31,23 +33,55 @@ export async function checkRedisSide(cache: CacheServer, configuration: Configur
       ? ok('redis', `answers in ${ms} ms`)
       : warn('redis', `answers in ${ms} ms`, 'Run the worker in the region of the Upstash database.'),
   ];
-  findings.push(await checkWriting(cache, prefix));
-  findings.push(await checkEviction(cache));
-  findings.push(await checkHeartbeat(cache, prefix));
+  for (const [name, check] of [
+    ['redis rights', checkRights],
+    ['eviction', checkEviction],
+    ['heartbeat', checkHeartbeat],
+  ] as const) {
+    try {
+      findings.push(await check(cache, prefix));
+    } catch (error) {
+      findings.push(
+        fail(name, `could not be checked: ${describe(error)}`, 'Mend this, then run doctor again.'),
+      );
+    }
+  }
   return findings;
 }
 
-async function checkWriting(cache: CacheServer, prefix: string): Promise<Finding> {
-  try {
-    await cache.del([`${prefix}${PROBE_KEY}`]);
-    return ok('redis may be written', 'the token may delete');
-  } catch (error) {
-    return fail(
-      'redis may be written',
-      describe(error),
-      'Use the standard token of the Upstash console, not the read-only one.',
-    );
+/** Every command that the worker and its command line send, on a key of doctor's own that expires at once. */
+async function checkRights(cache: CacheServer, prefix: string): Promise<Finding> {
+  const key = prefix + DOCTOR_KEY;
+  const commands: [string, () => Promise<unknown>][] = [
+    ['DEL', () => cache.del([key])],
+    ['SET', () => cache.set(key, 'doctor', 1)],
+    ['MULTI', () => cache.setTogether([{ key, value: 'doctor', seconds: 1 }])],
+    ['GETEX', () => cache.getAndRenew(key, 1)],
+    ['GET', () => cache.get(key)],
+    ['MGET', () => cache.getMany([key])],
+    ['SCAN', () => cache.scan('0', key, 10)],
+    ['HVALS', () => cache.hashValues(`${key}:hash`)],
+  ];
+  const refused: string[] = [];
+  let reason: unknown;
+  for (const [name, command] of commands) {
+    try {
+      await command();
+    } catch (error) {
+      reason ??= error;
+      refused.push(name);
+    }
   }
+  if (refused.length === 0) return ok('redis rights', 'the token may do what the worker does');
+  // A right that lacks is told by its command; anything else by what it is.
+  const lacks = reason instanceof UpstashFailure && reason.exitCode === ExitCode.denied;
+  return fail(
+    'redis rights',
+    lacks ? `the token may not ${refused.join(', ')}` : `${refused.join(', ')}: ${describe(reason)}`,
+    lacks
+      ? 'Use the standard token of the Upstash console, or widen its ACL to these commands and all keys.'
+      : 'Mend this, then run doctor again.',
+  );
 }
 
 async function checkEviction(cache: CacheServer): Promise<Finding> {
@@ -55,14 +89,10 @@ async function checkEviction(cache: CacheServer): Promise<Finding> {
   try {
     info = await cache.info();
   } catch {
-    return warn(
-      'eviction',
-      'the server does not tell',
-      'Look at "Eviction" in the Upstash console; off is better, on costs hit rate.',
-    );
+    return unknownEviction();
   }
   const field = (name: string) => new RegExp(`^${name}:(\\S+)`, 'm').exec(info)?.[1];
-  const policy = field('maxmemory_policy') ?? 'noeviction';
+  const policy = field('maxmemory_policy');
   const limit = Number(field('maxmemory') ?? 0);
   const used = Number(field('used_memory') ?? 0);
   if (limit > 0 && used > 0.9 * limit) {
@@ -75,10 +105,11 @@ async function checkEviction(cache: CacheServer): Promise<Finding> {
         )
       : warn(
           'eviction',
-          `${full}, policy ${policy}`,
+          `${full}, policy ${policy ?? 'unknown'}`,
           'Evicted fences cost hit rate, not truth; raise the limit.',
         );
   }
+  if (policy === undefined) return unknownEviction();
   return policy.startsWith('allkeys')
     ? warn(
         'eviction',
@@ -86,6 +117,14 @@ async function checkEviction(cache: CacheServer): Promise<Finding> {
         'It costs hit rate, not truth; prefer eviction off, or a volatile policy.',
       )
     : ok('eviction', `policy ${policy}`);
+}
+
+function unknownEviction(): Finding {
+  return warn(
+    'eviction',
+    'the server does not tell its policy',
+    'Look at "Eviction" in the Upstash console; off is better, on costs hit rate.',
+  );
 }
 
 async function checkHeartbeat(cache: CacheServer, prefix: string): Promise<Finding> {

@@ -85,10 +85,10 @@ const PINNED = `
    where age(xmin) > ${PINNED_WARN_TRANSACTIONS}
    order by 2 desc nulls last limit 5`;
 
-/** Sessions whose beginning this role may not see. */
+/** Sessions whose beginning this role may not see, nor what kind of process they are; autovacuum has no role. */
 const HIDDEN = `
   select count(*)::int as count, current_user as role from pg_catalog.pg_stat_activity
-   where backend_xmin is not null and xact_start is null and backend_type = 'client backend'`;
+   where backend_xmin is not null and xact_start is null and usesysid is not null`;
 
 export async function checkSnapshots(pool: pg.Pool): Promise<Finding | Finding[]> {
   const { rows } = await pool.query<{
@@ -117,7 +117,8 @@ export async function checkSnapshots(pool: pg.Pool): Promise<Finding | Finding[]
 
 export async function checkConnections(pool: pg.Pool): Promise<Finding> {
   const { rows } = await pool.query<{ used: number; most: number }>(
-    `select (select count(*) from pg_catalog.pg_stat_activity where backend_type = 'client backend')::int as used,
+    `select (select count(*) from pg_catalog.pg_stat_activity
+              where usesysid is not null and coalesce(backend_type, 'client backend') = 'client backend')::int as used,
             (current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int) as most`,
   );
   const { used = 0, most = 0 } = rows[0] ?? {};

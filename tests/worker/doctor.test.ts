@@ -1,0 +1,131 @@
+/** `doctor` against set-ups that are broken in one place: it must say ok to none of them. */
+import pg from 'pg';
+import { createClient } from 'redis';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { type Rig, startRig } from './rig/rig.ts';
+import { killAllWorkers, startWorkerProcess } from './rig/worker-process.ts';
+
+interface Finding {
+  readonly name: string;
+  readonly verdict: string;
+  readonly detail: string;
+  readonly remedy?: string;
+}
+
+let rig: Rig;
+beforeAll(async () => {
+  rig = await startRig();
+});
+afterEach((test) => killAllWorkers(test));
+afterAll(async () => {
+  await rig.close();
+});
+
+/** What it says of one thing. */
+async function doctor(name: string, changes: Record<string, string> = {}): Promise<Finding[]> {
+  const process = startWorkerProcess(rig.environment(changes), ['doctor', '--json']);
+  await process.exited;
+  const text = process.lines.map((line) => line.msg).join('\n');
+  expect(process.stderr()).toBe('');
+  return (JSON.parse(text) as { findings: Finding[] }).findings.filter((finding) => finding.name === name);
+}
+
+describe('a role with the least rights', () => {
+  let asLeast: Record<string, string>;
+  beforeAll(async () => {
+    await rig.sql.query("create role least login password 'l'");
+    await rig.sql.query('grant fencepost_worker to least');
+    const url = new URL(rig.databaseUrl);
+    url.username = 'least';
+    url.password = 'l';
+    asLeast = { DATABASE_URL: url.href };
+  });
+  afterAll(async () => {
+    await rig.sql.query('drop role least');
+  });
+
+  it('suffices', async () => {
+    expect(await doctor('privileges', asLeast)).toMatchObject([{ verdict: 'ok' }]);
+    expect(await doctor('queue', asLeast)).toMatchObject([{ verdict: 'ok' }]);
+  });
+
+  it('that lacks those to the queue’s tables', async () => {
+    const change = (what: string) =>
+      rig.sql.query(
+        `${what} on cache_invalidation_queue.job ${what === 'revoke insert' ? 'from' : 'to'} fencepost_worker`,
+      );
+    await change('revoke insert');
+    try {
+      expect(await doctor('queue', asLeast)).toMatchObject([
+        {
+          verdict: 'fail',
+          detail: expect.stringContaining('insert on job'),
+          remedy: expect.stringContaining('grant'),
+        },
+      ]);
+    } finally {
+      await change('grant insert');
+    }
+  });
+
+  it('cannot see since when others pin rows, and says so; how much they hold back it sees', async () => {
+    const holder = new pg.Client(rig.databaseUrl);
+    await holder.connect();
+    try {
+      await holder.query('begin isolation level repeatable read');
+      await holder.query('select 1');
+      expect(await doctor('old snapshots', asLeast)).toMatchObject([
+        {
+          verdict: 'ok',
+          detail: expect.stringMatching(/role least cannot see of \d+ \(grant pg_read_all_stats to least/),
+        },
+      ]);
+      await rig.sql.query('create table public.consumed (n int)');
+      // A subtransaction that writes takes a number of its own.
+      await rig.sql.query(
+        `do $$ begin for n in 1..100001 loop begin insert into public.consumed values (n); exception when others then null; end; end loop; end $$`,
+      );
+      expect(await doctor('old snapshots', asLeast)).toMatchObject([
+        { verdict: 'warn', detail: expect.stringMatching(/of postgres, for \d{6,} transactions/) },
+      ]);
+    } finally {
+      await holder.end();
+      await rig.sql.query('drop table if exists public.consumed');
+    }
+  });
+});
+
+it('a queue in a Redis that nobody answers for', async () => {
+  expect(await doctor('queue', { QUEUE_REDIS_URL: 'redis://127.0.0.1:1' })).toMatchObject([
+    { verdict: 'fail', remedy: expect.stringContaining('QUEUE_REDIS_URL') },
+  ]);
+  expect(await doctor('queue', { QUEUE_REDIS_URL: rig.redis.url })).toMatchObject([{ verdict: 'ok' }]);
+});
+
+describe('a token', () => {
+  let client: ReturnType<typeof createClient>;
+  beforeEach(async () => {
+    client = createClient({ url: rig.redis.url });
+    await client.connect();
+  });
+  afterEach(async () => {
+    await client.sendCommand(['ACL', 'SETUSER', 'default', '+@all', '~*']);
+    await client.close();
+  });
+
+  it('that may do everything', async () => {
+    expect(await doctor('redis rights')).toMatchObject([{ verdict: 'ok' }]);
+  });
+
+  it.each([
+    [['-set', '-getex'], /may not SET, MULTI, GETEX/],
+    [['-mget'], /may not MGET/],
+    [['-scan'], /may not SCAN/],
+    [['resetkeys', '~quota:*'], /may not DEL, SET/],
+  ])('that may not %j', async (rules, detail) => {
+    await client.sendCommand(['ACL', 'SETUSER', 'default', ...rules]);
+    expect(await doctor('redis rights')).toMatchObject([
+      { verdict: 'fail', detail: expect.stringMatching(detail), remedy: expect.stringContaining('token') },
+    ]);
+  });
+});
