@@ -163,7 +163,30 @@ describe('explain', () => {
     expect(nothing.text).toContain('It would invalidate nothing');
   });
 
+  it('finds what is deferred to the commit: triggers that write, and constraints that fail', async () => {
+    await rig.sql.query(`
+      create table public.deferring (id int primary key, parent int references public.deferring deferrable initially deferred);
+      create function public.deferred_write() returns trigger language plpgsql as $$
+        begin update public.quotas set used = used + 1 where org_id = 'org-acme'; return null; end $$;
+      create constraint trigger late after insert on public.deferring deferrable initially deferred
+        for each row execute function public.deferred_write()`);
+    try {
+      const found = await command(['explain', 'insert into public.deferring values (1)', '--json']);
+      expect(found.json()).toMatchObject({ targets: [{ target: 'quota:org-acme:*', kind: 'group' }] });
+      const { code, errors } = await command(['explain', 'insert into public.deferring values (1, 2)']);
+      expect(code).toBe(64);
+      expect(errors).toContain('It would fail at its commit');
+    } finally {
+      await rig.sql.query('drop table public.deferring; drop function public.deferred_write()');
+    }
+  });
+
   it.each([
+    '',
+    ' ; ',
+    '/* nothing */ -- at all',
+    '; commit',
+    '; copy (select 1) to stdout',
     'update quotas set used = 1; delete from quotas',
     'commit',
     '  /* x */ rollback',
@@ -204,8 +227,41 @@ describe('invalidate, status, retry, audit', () => {
       '--json',
     ]);
     expect(code).toBe(0);
-    expect(json()).toMatchObject({ applied: true });
+    expect(json()).toMatchObject({
+      applied: true,
+      targets: [
+        { target: 'session:by-hand:state', state: 'invalidated' },
+        { target: 'quota:by-hand:*', state: 'invalidated' },
+      ],
+    });
     await rig.fences.deleted(['fence:session:by-hand', 'session:by-hand:state', 'fence:quota:by-hand']);
+  });
+
+  it('never says invalidated of what was handed to the queue, or refused', async () => {
+    const worker = startWorkerProcess(rig.environment());
+    await asleep(worker);
+    const admin = createClient({ url: rig.redis.url });
+    await admin.connect();
+    // Redis lets nobody look for keys, and nobody delete those of one type.
+    const rules = ['-scan', 'resetkeys', '~quota:*', '~fence:quota*', '~fencepost:*'];
+    await admin.sendCommand(['ACL', 'SETUSER', 'default', ...rules]);
+    try {
+      const sweep = await command(['invalidate', 'quota:*:openai:*', 'quota:by-hand:*']);
+      expect(sweep.code).toBe(75);
+      expect(sweep.text).toMatch(/queued {2}quota:\*:openai:\*: .* handed to the queue for a sweep/);
+      expect(sweep.text).toMatch(/invalidated {2}quota:by-hand:\*/);
+      const refused = await command(['invalidate', 'cost:openai:gpt-5', '--json']);
+      expect(refused.code).toBe(77);
+      expect(refused.json()).toMatchObject({
+        applied: false,
+        targets: [{ target: 'cost:openai:gpt-5', state: 'refused', reason: expect.stringContaining('ACL') }],
+      });
+    } finally {
+      await admin.sendCommand(['ACL', 'SETUSER', 'default', '+@all', '~*']);
+      await admin.close();
+      // Nothing of this is left for the next test.
+      await rig.sql.query('delete from cache_invalidation_queue.job');
+    }
   });
 
   it('says so when no worker is there, and keeps it', { timeout: 60_000 }, async () => {
@@ -275,6 +331,24 @@ describe('invalidate, status, retry, audit', () => {
     const { code, json } = await command(['audit', '--json']);
     expect(json()).toMatchObject({ stale: ['quota:stale:openai:m'] });
     expect(code).toBe(1);
+
+    // A key that no row can have says nothing of the others.
+    for (const key of ['usage:org-acme:2026-13-45:x', 'user:100%:prefs'])
+      await cache.getOrSet(key, async () => ({ requests: 1 }));
+    const odd = await command(['audit', '--json']);
+    expect(odd.errors).toBe('');
+    expect(odd.json()).toMatchObject({
+      stale: ['quota:stale:openai:m'],
+      skipped: { 'usage:org-acme:2026-13-45:x': expect.stringContaining('no such value') },
+    });
+  });
+
+  it('a reader that has had enough of the output is no failure', async () => {
+    const process = startWorkerProcess(rig.environment(), ['status']);
+    // As `head` does: the pipe is closed before anything was written to it.
+    process.child.stdout?.destroy();
+    expect(await process.exited).toBe(0);
+    expect(process.stderr()).toBe('');
   });
 
   it.each([

@@ -8,6 +8,11 @@ import packageJson from '../package.json' with { type: 'json' };
 import { asWorkerError } from './errors.ts';
 import { ExitCode } from './exit-codes.ts';
 
+// Whoever read the output may have had enough of it, as `head` has; what was to be done is done all the same.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+});
+
 // Variables that are set win over the file's.
 loadDotenv({ quiet: true });
 

@@ -56,6 +56,7 @@ describe('readConfiguration', () => {
     ],
     ['UPSTASH_REDIS_REST_URL', 'rediss://default:hunter2@x.upstash.io:6379', 'use the REST address'],
     ['UPSTASH_REDIS_REST_URL', 'x.upstash.io', 'is not an address'],
+    ['UPSTASH_REDIS_REST_URL', 'https://default:hunter2@x.upstash.io', 'holds a user or a password'],
     ['UPSTASH_REDIS_REST_TOKEN', 'hunter2 hunter2', 'holds characters that no token has'],
     ['QUEUE_REDIS_URL', 'http://redis', 'is not a Redis address'],
     ['PORT', '65536', 'must be a whole number from 0 to 65535'],

@@ -80,6 +80,11 @@ const upstashUrl = z
       problem(context, 'is a redis:// address: use the REST address, which begins with https://');
     } else if (url === null || !['https:', 'http:'].includes(url.protocol)) {
       problem(context, 'is not an address: expected https://<name>.upstash.io');
+    } else if (url.username !== '' || url.password !== '') {
+      problem(
+        context,
+        'holds a user or a password, which no request can carry: leave them out; the token goes into UPSTASH_REDIS_REST_TOKEN',
+      );
     }
   });
 

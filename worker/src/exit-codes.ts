@@ -13,7 +13,7 @@ export const ExitCode = {
   unavailable: 69,
   /** A defect of Fencepost itself. */
   internal: 70,
-  /** Stopped before the batch in hand was confirmed; its rows stay in the outbox for the next worker. */
+  /** Not confirmed yet, and nothing is lost: rows stay in the outbox for the next worker, or the queue has the target. */
   abandoned: 75,
   /** Credentials or rights are refused. */
   denied: 77,

@@ -22,7 +22,7 @@ export interface AuditResult {
   /** Entries that are hits and were compared. */
   readonly compared: number;
   readonly stale: readonly string[];
-  /** Key types that could not be checked, with the reason. */
+  /** Key types, and single keys, that could not be checked, with the reason. */
   readonly skipped: Readonly<Record<string, string>>;
 }
 
@@ -37,6 +37,8 @@ export const AUDIT_KEY = 'fencepost:audit';
 const KEPT_SECONDS = 7 * 86_400;
 const RECHECK_MS = 1_000;
 const PAGES_MOST = 50;
+const KEYS_NAMED_MOST = 20;
+const NO_SUCH_VALUE = 'the database knows no such value';
 
 /**
  * @param sample entries to look at, at most
@@ -95,7 +97,13 @@ async function compare(
   if (type === undefined || source === undefined || skipped[type.name] !== undefined) return null;
   const cached = await hit(parts, key);
   if (cached === null) return null;
-  const current = await currentValue(parts, source.sql, variableSegments(key, type.segments));
+  const values = variableSegments(key, type.segments);
+  const current = values === null ? NO_SUCH_VALUE : await currentValue(parts, source.sql, values);
+  if (current === NO_SUCH_VALUE) {
+    // The key's own fault, not its type's.
+    if (Object.keys(skipped).length < KEYS_NAMED_MOST) skipped[key] = NO_SUCH_VALUE;
+    return null;
+  }
   if (typeof current === 'string') {
     skipped[type.name] = current;
     return null;
@@ -127,6 +135,8 @@ async function currentValue(
     return { value: result.rows[0]?.value ?? null };
   } catch (error) {
     const code = errorCode(error);
+    // A data exception: a segment that is no date, no number, or not of its length.
+    if (code.startsWith('22')) return NO_SUCH_VALUE;
     if (code === '42501') return 'the role may not read it';
     if (code === '42883' || code === '42P01' || code === '42703')
       return 'its tables or functions do not exist here';
@@ -134,9 +144,14 @@ async function currentValue(
   }
 }
 
-function variableSegments(key: string, segments: readonly object[]): string[] {
+/** Null: not a key that a builder makes. */
+function variableSegments(key: string, segments: readonly object[]): string[] | null {
   const parts = key.split(':');
-  return segments.flatMap((segment, index) =>
-    'name' in segment ? [decodeURIComponent(parts[index] ?? '')] : [],
-  );
+  try {
+    return segments.flatMap((segment, index) =>
+      'name' in segment ? [decodeURIComponent(parts[index] ?? '')] : [],
+    );
+  } catch {
+    return null;
+  }
 }

@@ -1,6 +1,6 @@
 /**
  * `fencepost explain "UPDATE …"`: which keys a statement would invalidate. It runs the statement in a transaction,
- * reads what its triggers wrote into the outbox, and rolls back. The extended protocol takes exactly one statement, so
+ * reads what its triggers, the deferred ones too, wrote into the outbox, and rolls back. The extended protocol takes exactly one statement, so
  * nothing can follow it; limits on locks and time keep it from standing in an application's way.
  */
 import type pg from 'pg';
@@ -16,9 +16,9 @@ const STATEMENT_TIMEOUT = '10s';
 /** Pages of a thousand keys that are looked at to count entries. */
 const PAGES_MOST = 20;
 
-/** Statements that would end the transaction, or do what no rollback undoes. */
+/** Nothing at all, and statements that would end the transaction, or do what no rollback undoes. */
 const NOT_ALLOWED =
-  /^\s*(?:--[^\n]*\n|\/\*[\s\S]*?\*\/|\s)*(begin|start|commit|end|rollback|abort|savepoint|release|prepare|set|reset|discard|listen|unlisten|notify|vacuum|copy)\b/i;
+  /^(?:--[^\n]*(?:\n|$)|\/\*[\s\S]*?\*\/|[\s;])*(?:$|(?:begin|start|commit|end|rollback|abort|savepoint|release|prepare|set|reset|discard|listen|unlisten|notify|vacuum|copy)\b)/i;
 
 interface Effect {
   readonly target: string;
@@ -67,6 +67,12 @@ async function rehearse(
       rows = (await client.query({ text: statement, queryMode: 'extended' } as pg.QueryConfig)).rowCount;
     } catch (error) {
       throw invalid(`Postgres refused it: ${describe(error)}.`, error);
+    }
+    try {
+      // What is deferred to the commit, which never comes: triggers that write watched tables, and constraints.
+      await client.query('set constraints all immediate');
+    } catch (error) {
+      throw invalid(`It would fail at its commit: ${describe(error)}.`, error);
     }
     const effects = await client.query<Effect>(
       `select o.target, coalesce(w.rel::text, '-') as "table", count(*)::int as writes, min(w.min_interval)::text as "minInterval"

@@ -1,7 +1,17 @@
 /**
  * `fencepost invalidate KEY|PATTERN…`: by hand, the way a write does it: a row in the outbox, durable at once and
- * applied by the worker. The command waits until Redis has confirmed, or says that no worker did it in time.
+ * applied by the worker. The command waits for the worker, and then asks Redis itself, since a row leaves the outbox also
+ * when its target was set aside:
+ *
+ *     invalidated   the row is gone, and Redis has confirmed a DEL of the same keys, or the epoch is a new one
+ *     queued        the row is gone; the pattern is covered by no fence, so the queue sweeps through the keys
+ *     refused       Redis refuses to delete these keys; the queue tries again and keeps it as a dead letter
+ *     waiting       the row is still there: no worker applied it in time
  */
+import { deletionsFor } from '../../../supabase/functions/_shared/fences.ts';
+import { splitKeys } from '../apply/split.ts';
+import type { CacheServer } from '../apply/upstash.ts';
+import { UpstashFailure } from '../apply/upstash-errors.ts';
 import { Outbox } from '../drain/outbox.ts';
 import { WorkerError } from '../errors.ts';
 import { ExitCode } from '../exit-codes.ts';
@@ -11,12 +21,19 @@ import { duration, paint, print, printJson } from './output.ts';
 const WAIT_MS = 10_000;
 const LOOK_MS = 25;
 
+export interface Invalidation {
+  readonly target: string;
+  readonly state: 'invalidated' | 'queued' | 'refused' | 'waiting';
+  /** Of a refusal: one sentence with its remedy. */
+  readonly reason?: string;
+}
+
 export function invalidate(
   variables: NodeJS.ProcessEnv,
   targets: readonly string[],
   json: boolean,
 ): Promise<ExitCode> {
-  return withContext(variables, async ({ pool }) => {
+  return withContext(variables, async ({ pool, cache, configuration }) => {
     const bad = targets.find((target) => target === '' || Buffer.byteLength(target) > 8_192);
     if (bad !== undefined) {
       throw new WorkerError(
@@ -29,19 +46,73 @@ export function invalidate(
     }
     const outbox = new Outbox(pool);
     const startedAt = performance.now();
-    const ids: string[] = [];
-    for (const target of targets) ids.push(await outbox.invalidate(target));
-    const applied = await untilGone(ids, () => outbox.remaining(ids));
-    const ms = performance.now() - startedAt;
-    if (json) printJson({ targets, applied, ms: Math.round(ms) });
-    else if (applied) print(`${paint('ok', 'invalidated')}  ${targets.join('  ')}  (${duration(ms)})`);
-    else {
-      print(
-        `${paint('warn', 'waiting')}  ${targets.join('  ')}: kept in the outbox; no worker applied it within ${duration(WAIT_MS)}. Start one with "fencepost run", or see "fencepost doctor".`,
+    const rows: { target: string; id: string }[] = [];
+    for (const target of targets) rows.push({ target, id: await outbox.invalidate(target) });
+    const ids = rows.map(({ id }) => id);
+    const allGone = await untilGone(ids, () => outbox.remaining(ids));
+    const invalidations: Invalidation[] = [];
+    for (const { target, id } of rows) {
+      const waits = !allGone && (await outbox.remaining([id])) > 0;
+      invalidations.push(
+        waits ? { target, state: 'waiting' } : await confirmed(cache, configuration.cachePrefix, target),
       );
     }
-    return applied ? ExitCode.ok : ExitCode.unavailable;
+    const ms = performance.now() - startedAt;
+    const applied = invalidations.every(({ state }) => state === 'invalidated');
+    if (json) printJson({ applied, ms: Math.round(ms), targets: invalidations });
+    else show(invalidations, ms);
+    return exitCodeOf(invalidations);
   });
+}
+
+/**
+ * What has become of a target whose row is gone.
+ *
+ * @throws UpstashFailure when Redis does not answer
+ */
+async function confirmed(cache: CacheServer, prefix: string, target: string): Promise<Invalidation> {
+  const { keys, sweep } = deletionsFor(target);
+  if (sweep !== null) return { target, state: 'queued' };
+  try {
+    for (const group of splitKeys(keys.map((key) => prefix + key))) await cache.del(group);
+    return { target, state: 'invalidated' };
+  } catch (error) {
+    if (error instanceof UpstashFailure && error.course === 'isolate')
+      return { target, state: 'refused', reason: error.message };
+    throw error;
+  }
+}
+
+function show(invalidations: readonly Invalidation[], ms: number): void {
+  const named = (state: Invalidation['state']) =>
+    invalidations
+      .filter((invalidation) => invalidation.state === state)
+      .map(({ target }) => target)
+      .join('  ');
+  const done = named('invalidated');
+  if (done !== '') print(`${paint('ok', 'invalidated')}  ${done}  (${duration(ms)})`);
+  const queued = named('queued');
+  if (queued !== '') {
+    print(
+      `${paint('warn', 'queued')}  ${queued}: no fence covers this, so it was handed to the queue for a sweep; "fencepost status" shows when the queue is empty.`,
+    );
+  }
+  for (const { target, state, reason } of invalidations)
+    if (state === 'refused') print(`${paint('fail', 'refused')}  ${target}: ${reason}`);
+  const waiting = named('waiting');
+  if (waiting !== '') {
+    print(
+      `${paint('warn', 'waiting')}  ${waiting}: kept in the outbox; no worker applied it within ${duration(WAIT_MS)}. Start one with "fencepost run", or see "fencepost doctor".`,
+    );
+  }
+}
+
+/** The worst of them. */
+function exitCodeOf(invalidations: readonly Invalidation[]): ExitCode {
+  const states = new Set(invalidations.map(({ state }) => state));
+  if (states.has('refused')) return ExitCode.denied;
+  if (states.has('waiting')) return ExitCode.unavailable;
+  return states.has('queued') ? ExitCode.abandoned : ExitCode.ok;
 }
 
 async function untilGone(ids: readonly string[], remaining: () => Promise<number>): Promise<boolean> {
