@@ -35,7 +35,7 @@ end
 $$;
 
 -- Invalidates one target by hand: an exact key, a pattern, or `*` for everything.
--- Takes the target as keys are written (segments encoded); gives the row's id.
+-- Takes the target as keys are written (segments encoded, at most 32); gives the row's id.
 create function cache_invalidation.invalidate(target text) returns bigint
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -45,6 +45,11 @@ declare
 begin
   if target is null or target = '' or pg_catalog.octet_length(target) > 8192 then
     raise exception 'a target is a key or a pattern of at most 8192 bytes'
+      using errcode = 'invalid_parameter_value', hint = 'For example quota:org-1:* or session:42:state.';
+  end if;
+  -- each prefix of a key has a fence: see supabase/functions/_shared/fences.ts
+  if pg_catalog.regexp_count(target, ':') >= 32 then
+    raise exception 'a target has at most 32 segments'
       using errcode = 'invalid_parameter_value', hint = 'For example quota:org-1:* or session:42:state.';
   end if;
   insert into cache_invalidation.outbox as o (target) values (invalidate.target) returning o.id into new_id;

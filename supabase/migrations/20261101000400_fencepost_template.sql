@@ -43,6 +43,10 @@ begin
     end if;
     return next;
     exit when remainder = '';
+    if place = 32 then
+      raise exception 'the target has more than 32 segments'
+        using errcode = 'invalid_parameter_value', hint = remedy;
+    end if;
     remainder := pg_catalog.substr(remainder, 2);
   end loop;
 end

@@ -59,7 +59,16 @@ describe('deletionsFor', () => {
     return [...new Set([`fence:${prefix(1)}`, ...groups, `fence:${prefix(entity)}`])];
   };
 
-  const segments = fc.array(fc.constantFrom('a', 'b', 'c', ''), { minLength: 1, maxLength: 6 });
+  it('names few fences for a target of thousands of segments, its type among them', () => {
+    for (const target of [`a${':'.repeat(8_000)}`, `a${':b'.repeat(4_000)}`, `a${':b'.repeat(4_000)}:*`]) {
+      const { keys, sweep } = deletionsFor(target);
+      expect(keys).toContain('fence:a');
+      expect(keys.length).toBeLessThanOrEqual(2);
+      expect(sweep).toBe(null);
+    }
+  });
+
+  const segments = fc.array(fc.constantFrom('a', 'b', 'c', ''), { minLength: 1, maxLength: 40, size: 'max' });
   const depth = fc.integer({ min: 2, max: 6 });
 
   it('always deletes a fence of every key it names, whatever the depth of the reader', () => {

@@ -15,8 +15,12 @@
  *   *                             everything: a new epoch
  *   any other glob                a sweep (scope-sweep.ts)
  *
+ * With more than 32 segments, which no catalogue has, the type's fence stands for those of all prefixes: their text would
+ * grow with the square of their number.
+ *
  * Invariant: every target deletes at least one fence of every key that it names, for every d >= 2.
  *   exact     the entity fence: min(d, n) is between 2 and n.
+ *   s1:…      of more than 32 segments: the type's fence, which is every key's.
  *   s1:…:sp:* a key under it has n > p segments. If d <= p its entity fence is among the first list; if d > p then
  *             p < min(d, n), so the group fence at p is one of its fences.
  * So a worker needs no catalogue, and a reader deployed with a deeper or a new type before the worker is still right.
@@ -31,6 +35,9 @@ import { RESERVED_FIRST_SEGMENTS, typeOf } from './catalogue.ts';
 const DEFAULT_ENTITY_DEPTH = 2;
 
 const FENCE_PREFIX = 'fence:';
+
+/** watch() and invalidate() accept no more (…_fencepost_template.sql, …_fencepost_doorbell.sql). */
+const MOST_SEGMENTS = 32;
 
 /** A read names a key up to four times, hundreds of keys at once; the request has to stay below Upstash's 10 MB. */
 const LONGEST_KEY = 4_096;
@@ -120,16 +127,20 @@ export function deletionsFor(target: string): Deletions {
   if (group === '' || /[*?[\\]/.test(group)) return { keys: [], newEpoch: false, sweep: target };
   const segments = group.split(':');
   const keys =
-    segments.length === 1 ? [fenceKey(group)] : [...prefixFences(segments), fenceKey(`${group}:*`)];
+    segments.length === 1 || segments.length > MOST_SEGMENTS
+      ? prefixFences(segments)
+      : [...prefixFences(segments), fenceKey(`${group}:*`)];
   return { keys, newEpoch: false, sweep: null };
 }
 
 /** What makes one exact key unreadable: its entry and the fences of all its prefixes from the second segment on. */
 export function deletionsForKey(key: string): string[] {
   const segments = key.split(':');
-  return [key, ...(segments.length === 1 ? [fenceKey(key)] : prefixFences(segments))];
+  return [key, ...prefixFences(segments)];
 }
 
+/** Of the prefixes from the second segment on; of the type where there are none, or too many. */
 function prefixFences(segments: readonly string[]): string[] {
+  if (segments.length === 1 || segments.length > MOST_SEGMENTS) return [fenceKey(segments[0] ?? '')];
   return segments.slice(1).map((_, index) => fenceKey(segments.slice(0, index + 2).join(':')));
 }

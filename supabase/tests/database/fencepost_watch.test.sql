@@ -68,6 +68,7 @@ select matches(pg_temp.answer($$select cache_invalidation.watch('things', 'x:{t}
 select matches(pg_temp.answer($$select cache_invalidation.watch('things', 'x:{t}', min_interval => '0')$$), '^22023 min_interval must be positive', 'min_interval of zero');
 select matches(pg_temp.answer($$select cache_invalidation.watch('things', null)$$), '^22023 .*no segment after its type', 'a null target');
 select matches(pg_temp.answer($$select cache_invalidation.watch(null, 'x:{t}')$$), '^22004 watch\(\) needs a table', 'a null table');
+select matches(pg_temp.answer(format('select cache_invalidation.watch(%L, %L)', 'things', 'x' || repeat(':{t}', 32))), '^22023 the target has more than 32 segments', 'a target of 33 segments');
 select matches(pg_temp.answer($$select cache_invalidation.watch('things', '*')$$), '^22023 .*would empty the whole cache', 'a target of everything');
 select matches(pg_temp.answer(format('select cache_invalidation.watch(%L, %L)', 'things', bad)), '^22023 .*A target is type:segment', 'a bad template: ' || bad)
 from unnest(array['x', '', 'x:', ':x', 'x::y', '{t}:x', 'x:{t', 'x:a{t}', 'x:{t}{v}', 'x:*:y', 'x:a*', 'x:ä', 'x:a b', 'x:{}', 'x:%41', '~x:y', E'x:a\n']) as bad;
