@@ -72,16 +72,16 @@ with (
   vacuum_truncate = false
 );
 
--- Targets with a min_interval: when the target ran last (due_at - min_interval) and whether it has to run again.
---   resting  waiting = false, running = false   an event before due_at makes it waiting; after due_at it runs at once
---   waiting  waiting = true                     runs when due
---   running  running = true                     handed to the worker, not yet confirmed (waiting may be true as well)
+-- Targets with a min_interval: when the target ran last (due_at - min_interval) and whether it has to run again. The
+-- states, and why the last event is never lost, stand above rest() in _drain.
 create table cache_invalidation.deferred (
   target text collate "C" primary key,
   watch_id integer,
   due_at timestamptz not null,
+  -- an event came that no run has seen
   waiting boolean not null default false,
-  running boolean not null default false,
+  -- the call of due() that handed the target to a worker and is not confirmed yet
+  run uuid,
   -- when the oldest event that waits was written
   since timestamptz
 )

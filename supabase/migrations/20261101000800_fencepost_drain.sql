@@ -107,7 +107,7 @@ create function cache_invalidation.resume() returns void
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
-  update cache_invalidation.deferred as d set waiting = true, running = false where d.running
+  update cache_invalidation.deferred as d set waiting = true, run = null where d.run is not null
 $$;
 
 -- Removes rows of the outbox, gives how many. The rows are looked up one by one through the index, whatever the
@@ -132,9 +132,35 @@ begin
 end
 $$;
 
+-- A target with a min_interval, in cache_invalidation.deferred:
+--
+--   (no row)   its next event runs at once
+--   resting    waiting = false, run is null   it ran less than min_interval ago (due_at says until when it rests)
+--   waiting    waiting = true,  run is null   an event came meanwhile: due() hands it out when due_at has come
+--   running    waiting = false, run = r       handed to the worker that called due() and got r, not confirmed yet
+--   running +  waiting = true,  run = r       and an event came that this run may not have seen
+--
+--   (no row)  → resting    acknowledge(): the first event has run
+--   resting   → waiting    rest(): an event; its row leaves the outbox in the same transaction
+--   running   → running +  the same
+--   resting   → (no row)   forget_rested(): due_at has passed
+--   waiting   → running    due(): with a run r of its own
+--   running   → resting    settle(r): confirmed.         running + → waiting in the same way
+--   running   → waiting    resume(): a worker begins anew; the run it interrupts has no name any more
+--
+-- Invariant: an event whose row left the outbox by rest() is followed by a confirmed DEL, or its target is waiting or running.
+--
+-- - rest() removes only rows of targets whose row in deferred it has locked, and whose state it has read under that lock:
+--   what forget_rested() deletes meanwhile is not counted on, and its event runs at once. Where the state was
+--   `waiting`, or turned from it to `running` after rest() began, the DEL of the run is sent after that, hence after
+--   the event's commit.
+-- - Only due() ends `waiting`, and its run's DEL is sent after it.
+-- - Only the settle() that names the run ends `running`, and it names a run whose DEL is confirmed. A worker that was stopped
+--   between its DEL and its settle(), and wakes up when its successor runs the same target again, names another run.
+--   So does one whose run was interrupted by resume(): the target is run once more.
+
 -- Takes claimed rows; moves those whose target ran less than min_interval ago (or waits, or is being run right now) into
 -- deferred, atomically, and gives their ids; all others are to be run now. The first event of a target runs at once.
--- The targets' rows in deferred are locked first: one that an acknowledgement forgets meanwhile must not be counted on.
 create function cache_invalidation.rest(xids xid8[], ids bigint[]) returns bigint[]
 language plpgsql
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
@@ -153,7 +179,7 @@ begin
   ), resting as materialized (
     select d.target from cache_invalidation.deferred as d
     where d.target = any (array(select distinct c.target from claimed as c))
-      and (d.due_at > clock_timestamp() or d.waiting or d.running)
+      and (d.due_at > clock_timestamp() or d.waiting or d.run is not null)
     order by d.target
     for update
   ), moved as materialized (
@@ -173,13 +199,18 @@ begin
 end
 $$;
 
--- Targets that have rested enough and had no event meanwhile need no memory: their next event runs at once.
+-- Targets that have rested enough and had no event meanwhile need no memory: their next event runs at once. A row that
+-- somebody else is at is left for the next time: nobody waits for tidying up.
 create function cache_invalidation.forget_rested() returns void
 language sql
 set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
-  delete from cache_invalidation.deferred as d
-    where d.due_at <= pg_catalog.clock_timestamp() and not d.waiting and not d.running
+  with rested as materialized (
+    select d.target from cache_invalidation.deferred as d
+    where d.due_at <= pg_catalog.clock_timestamp() and not d.waiting and d.run is null
+    for update skip locked
+  )
+  delete from cache_invalidation.deferred as d using rested as r where d.target = r.target
 $$;
 
 -- Removes rows whose targets Redis has confirmed as deleted. Takes the rows' xid and id, pairwise; gives how many rows
@@ -208,37 +239,42 @@ begin
 end
 $$;
 
--- Deferred targets that are due; they are marked as running until settle().
+-- Deferred targets that are due; they are marked as running until settle(). All rows of one call carry the same run.
 create function cache_invalidation.due(max_rows integer default 1000)
-returns table (target text, watch_id integer, since timestamptz)
+returns table (target text, watch_id integer, since timestamptz, run uuid)
 language plpgsql
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
+declare
+  this_run constant uuid := gen_random_uuid();
 begin
   perform cache_invalidation.forget_rested();
   return query
-    update cache_invalidation.deferred as d set running = true, waiting = false
-    where d.target = any (array(
-        select ready.target from cache_invalidation.deferred as ready
-        where ready.waiting and not ready.running and ready.due_at <= clock_timestamp()
-        order by ready.due_at
-        limit max_rows
-      ))
-    returning d.target, d.watch_id, d.since;
+    with ready as materialized (
+      select w.target from cache_invalidation.deferred as w
+      where w.waiting and w.run is null and w.due_at <= clock_timestamp()
+      order by w.due_at
+      limit max_rows
+      for update skip locked
+    )
+    update cache_invalidation.deferred as d set run = this_run, waiting = false
+    from ready as r
+    where d.target = r.target
+    returning d.target, d.watch_id, d.since, d.run;
 end
 $$;
 
--- Redis has confirmed these deferred targets: they rest again. Takes what due() gave.
-create function cache_invalidation.settle(targets text[]) returns void
+-- Redis has confirmed these deferred targets: they rest again. Takes what due() gave, targets and run.
+create function cache_invalidation.settle(targets text[], run uuid) returns void
 language sql
 set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
   update cache_invalidation.deferred as d
-    set running = false,
+    set run = null,
       due_at = pg_catalog.clock_timestamp()
         + coalesce((select w.min_interval from cache_invalidation.watches as w where w.id = d.watch_id), interval '0')
-    where d.target = any (targets) and d.running
+    where d.target = any (targets) and d.run = settle.run
 $$;
 
 -- When due() should be called next; null: not at all until a claim defers something.
@@ -246,5 +282,5 @@ create function cache_invalidation.next_due() returns timestamptz
 language sql stable
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set plan_cache_mode = force_generic_plan
 as $$
-  select min(d.due_at) from cache_invalidation.deferred as d where d.waiting and not d.running
+  select min(d.due_at) from cache_invalidation.deferred as d where d.waiting and d.run is null
 $$;

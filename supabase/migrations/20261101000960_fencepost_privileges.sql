@@ -36,7 +36,7 @@ grant execute on function
   cache_invalidation.forget_rested(),
   cache_invalidation.acknowledge(xid8[], bigint[], boolean),
   cache_invalidation.due(integer),
-  cache_invalidation.settle(text[]),
+  cache_invalidation.settle(text[], uuid),
   cache_invalidation.next_due(),
   cache_invalidation.new_epoch(),
   cache_invalidation.discard(pg_snapshot, integer),

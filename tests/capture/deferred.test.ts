@@ -41,10 +41,19 @@ const event = (org: string) => client.query('insert into public.meter values ($1
 const anHourPasses = () =>
   client.query(`update cache_invalidation.deferred set due_at = due_at - interval '1 hour'`);
 
+/** The run of the last call of due() that gave a target. */
+let run = '';
+
 async function due(): Promise<string[]> {
-  const { rows } = await client.query<{ target: string }>('select * from cache_invalidation.due(100)');
+  const { rows } = await client.query<{ target: string; run: string }>(
+    'select * from cache_invalidation.due(100)',
+  );
+  run = rows[0]?.run ?? run;
   return rows.map((row) => row.target).sort();
 }
+
+const settle = (of: string) =>
+  client.query(`select cache_invalidation.settle('{meter:a:*}', $1::uuid)`, [of]);
 
 async function count(table: string): Promise<number> {
   const { rows } = await client.query<{ count: string }>(`select count(*) from cache_invalidation.${table}`);
@@ -65,7 +74,7 @@ test('at once, then after the interval, the last event included', async () => {
   expect(await due()).toEqual([]);
   await anHourPasses();
   expect(await due()).toEqual(['meter:a:*']);
-  await client.query(`select cache_invalidation.settle('{meter:a:*}')`);
+  await settle(run);
   await event('a');
   expect(targets(await next())).toEqual(['plain:a']);
 });
@@ -79,7 +88,7 @@ test('an event while a due target is being run makes it run again', async () => 
   expect(await due()).toEqual(['meter:a:*']);
   await event('a');
   expect(targets(await next())).toEqual(['plain:a']);
-  await client.query(`select cache_invalidation.settle('{meter:a:*}')`);
+  await settle(run);
   expect(await due()).toEqual([]);
   await anHourPasses();
   expect(await due()).toEqual(['meter:a:*']);
@@ -119,7 +128,7 @@ test('a thousand events in an interval cost one row, and a rested target is forg
   expect(rows[0]?.at?.getTime()).toBeGreaterThan(Date.now() + 3_500_000);
   await anHourPasses();
   expect(await due()).toEqual(['meter:a:*']);
-  await client.query(`select cache_invalidation.settle('{meter:a:*}')`);
+  await settle(run);
   await anHourPasses();
   expect(await due()).toEqual([]);
   expect(await count('deferred')).toBe(0);
@@ -134,4 +143,43 @@ test('collapsed statements rest like any other target', async () => {
   await acknowledge(client, first.rows);
   await bulk();
   expect(targets(await next())).toEqual(['plain:*']);
+});
+
+test('a worker that was stopped before it settled takes nothing from the run of its successor', async () => {
+  await event('a');
+  await acknowledge(client, (await next()).rows);
+  await event('a');
+  await next();
+  await anHourPasses();
+  // A runs it, has its confirmation, and is stopped. B takes over, runs it again and settles.
+  expect(await due()).toEqual(['meter:a:*']);
+  const runOfA = run;
+  position = null;
+  await next();
+  expect(await due()).toEqual(['meter:a:*']);
+  await settle(run);
+  // Another event; B begins to run it. A wakes up and settles.
+  await event('a');
+  await next();
+  await anHourPasses();
+  expect(await due()).toEqual(['meter:a:*']);
+  await settle(runOfA);
+  // B dies before Redis has confirmed.
+  position = null;
+  await next();
+  await anHourPasses();
+  expect(await due()).toEqual(['meter:a:*']);
+});
+
+test('a row that somebody is at is not forgotten, and nobody waits for it', async () => {
+  await event('a');
+  await acknowledge(client, (await next()).rows);
+  await anHourPasses();
+  const other = new pg.Client({ connectionString: database.url });
+  await other.connect();
+  await other.query(`begin; select from cache_invalidation.deferred for update`);
+  await client.query('select cache_invalidation.forget_rested()');
+  expect(await count('deferred')).toBe(1);
+  await other.query('rollback');
+  await other.end();
 });

@@ -74,7 +74,7 @@ select is((select count(*) from pg_proc as p where p.pronamespace = 'cache_inval
 -- the worker
 select is(pg_temp.as_role('fencepost_worker', statement), 'ok', 'fencepost_worker can: ' || statement)
 from unnest(array[
-  'select * from cache_invalidation.claim()', 'select cache_invalidation.acknowledge(''{1}''::xid8[], ''{1}'')', 'select * from cache_invalidation.due()', 'select cache_invalidation.settle(''{x}'')',
+  'select * from cache_invalidation.claim()', 'select cache_invalidation.acknowledge(''{1}''::xid8[], ''{1}'')', 'select * from cache_invalidation.due()', 'select cache_invalidation.settle(''{x}'', gen_random_uuid())',
   'select cache_invalidation.next_due()', 'select cache_invalidation.new_epoch()', 'select cache_invalidation.discard(pg_current_snapshot())', 'select cache_invalidation.compact()',
   'select cache_invalidation.invalidate(''quota:*'')', 'select * from cache_invalidation.watches', 'select count(*) from cache_invalidation.outbox', 'select * from cache_invalidation.problems()'
 ]) as statement;
@@ -84,6 +84,8 @@ from unnest(array[
   'select cache_invalidation.watch(''public.open_table'', ''x:{org_id}'')', 'select cache_invalidation.refresh()', 'select * from public.open_table', 'drop table cache_invalidation.outbox', 'create table cache_invalidation.mine (a integer)'
 ]) as statement;
 select is(pg_temp.as_role('fencepost_worker', 'select cache_invalidation.invalidate('''')'), '22023', 'an empty target is refused');
+select is(pg_temp.as_role('fencepost_worker', 'select cache_invalidation.invalidate(repeat('':'', 32))'), '22023', 'a target of more than 32 segments is refused');
+select is(pg_temp.as_role('fencepost_worker', 'select cache_invalidation.invalidate(''a'' || repeat('':b'', 31))'), 'ok', 'one of 32 is not');
 
 select * from finish();
 rollback;

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { apply } from './apply.ts';
+import { Allowance } from './allowance.ts';
+import { apply, PROBE_KEY } from './apply.ts';
 import { REQUEST_BYTES_MOST, REQUEST_KEYS_MOST, splitKeys } from './split.ts';
 import type { CacheServer } from './upstash.ts';
 import { UpstashFailure } from './upstash-errors.ts';
@@ -23,7 +24,12 @@ function refusing(bad: (key: string) => boolean): {
   return { cache, deleted, requests: () => requests };
 }
 
-const parts = (cache: CacheServer) => ({ cache, prefix: 'app:', startEpoch: async () => undefined });
+const parts = (cache: CacheServer, isolating = new Allowance()) => ({
+  cache,
+  prefix: 'app:',
+  isolating,
+  startEpoch: async () => undefined,
+});
 
 describe('apply', () => {
   it('deletes entry and fences of all targets in one request, each key once, under the prefix', async () => {
@@ -77,6 +83,41 @@ describe('apply', () => {
     const targets = Array.from({ length: 5_000 }, (_, index) => `session:s${index}:state`);
     await expect(apply(parts(redis.cache), targets)).rejects.toMatchObject({ course: 'wait' });
     expect(redis.requests()).toBeLessThan(300);
+  });
+
+  it('confirms the others when more are refused than can be told apart at once, and leaves the rest undecided', async () => {
+    const good = Array.from({ length: 1_000 }, (_, index) => `quota:org-${index}:*`);
+    const bad = Array.from({ length: 1_000 }, (_, index) => `cost:openai:m${index}`);
+    const redis = refusing((key) => key.includes('cost:'));
+    // As they come from the outbox: one among the other.
+    const mixed = good.flatMap((target, index) => [target, bad[index] ?? '']);
+    const clock = { ms: 0 };
+    const allowance = new Allowance(100, 10, () => clock.ms);
+    const result = await apply(parts(redis.cache, allowance), mixed);
+    expect(redis.requests()).toBeLessThanOrEqual(103);
+    const left = new Set([...result.refused.keys(), ...result.undecided]);
+    // What is told apart first are the large parts; a few neighbours of the refused may have to wait.
+    expect(good.filter((target) => left.has(target)).length).toBeLessThan(40);
+    for (const target of good.filter((name) => !left.has(name)))
+      expect(redis.deleted).toContain(`app:fence:${target.slice(0, -2)}`);
+    // Nothing is left of the allowance: the next page takes one request, the probe, and none to tell apart.
+    const before = redis.requests();
+    const next = await apply(parts(redis.cache, allowance), mixed);
+    expect(redis.requests() - before).toBe(2);
+    expect(next.undecided.length).toBe(mixed.length);
+    // A second later ten more.
+    clock.ms += 1_000;
+    const later = redis.requests();
+    await apply(parts(redis.cache, allowance), mixed);
+    expect(redis.requests() - later).toBe(12);
+  });
+
+  it('refuses nothing when the server stopped being willing meanwhile', async () => {
+    let probes = 0;
+    const redis = refusing((key) => (key === `app:${PROBE_KEY}` ? ++probes > 1 : key.endsWith('s1:state')));
+    await expect(apply(parts(redis.cache), ['session:s1:state', 'session:s2:state'])).rejects.toMatchObject({
+      course: 'wait',
+    });
   });
 
   it('answers * with a new epoch and nothing else', async () => {

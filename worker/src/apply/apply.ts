@@ -1,18 +1,31 @@
 /**
  * Applies targets to Redis: what each must delete, coalesced over the batch, in as few DELs as Upstash's limits allow.
  *
- * Promises: when `apply` resolves, Redis has confirmed every key of every target that is not in `refused`. When it
- * rejects, nothing may be assumed, and applying the same targets again is right. Deleting is idempotent, so a target
- * applied twice, late, or by two workers at once costs a miss and nothing else.
+ * Promises: when `apply` resolves, Redis has confirmed every key of every target that is neither in `refused` nor in
+ * `undecided`. When it rejects, nothing may be assumed, and applying the same targets again is right. Deleting is
+ * idempotent, so a target applied twice, late, or by two workers at once costs a miss and nothing else.
+ *
+ * ## When Redis refuses a DEL
+ *
+ *     refused as a whole ── the probe is taken: the server is willing ──▶ halved, the larger parts first ──▶ taken | refused alone
+ *
+ * A refusal counts only from a server that proves willing, before the first half is sent and again after the last: a
+ * proxy whose Redis is away says `ERR …` as well. Halving is paid from an allowance of requests (allowance.ts). When
+ * that is used up, what has not been taken yet is `undecided`, and for the queue to go on with: the page ends, and the
+ * next ones with it. The targets are sorted first, so that what lies under one refused name lies together, and the
+ * larger parts come first, so that the others are taken with the first few requests.
  */
 import { deletionsFor } from '../../../supabase/functions/_shared/fences.ts';
+import type { Allowance } from './allowance.ts';
 import { splitKeys } from './split.ts';
 import type { CacheServer } from './upstash.ts';
 import { classify, UpstashFailure } from './upstash-errors.ts';
 
 export interface Applied {
-  /** Targets that Redis refuses for their own sake, found by bisection; all others are confirmed. */
+  /** Targets that Redis refuses for their own sake, found by halving. */
   readonly refused: ReadonlyMap<string, UpstashFailure>;
+  /** Targets of which some are refused, when the allowance did not suffice to say which; never of a single target. */
+  readonly undecided: readonly string[];
   /** Targets that name keys by a pattern which no fence covers; they are for the sweeper. */
   readonly sweeps: readonly string[];
   /** Keys deleted (or already absent), after coalescing. */
@@ -22,15 +35,14 @@ export interface Applied {
 export interface ApplyParts {
   readonly cache: CacheServer;
   readonly prefix: string;
+  /** Requests that may be spent on telling refused targets from the others. */
+  readonly isolating: Allowance;
   /** Starts a new epoch and resolves when Redis has it: the whole cache, invalidated. */
   startEpoch(): Promise<void>;
 }
 
 /** Never exists: deleting it is the one command that only a server in trouble refuses. */
 export const PROBE_KEY = 'fencepost:probe';
-
-/** More refusals than this in one batch are no matter of single targets: Redis is then as good as away. */
-const REFUSED_MOST = 64;
 
 /**
  * @param targets distinct
@@ -41,11 +53,16 @@ export async function apply(parts: ApplyParts, targets: readonly string[]): Prom
   // A new epoch makes every entry unreadable, so the rest of the batch is applied by it as well.
   if (plan.newEpoch) {
     await parts.startEpoch();
-    return { refused: new Map(), sweeps: [], keys: 0 };
+    return { refused: new Map(), undecided: [], sweeps: [], keys: 0 };
   }
-  const refused = new Map<string, UpstashFailure>();
-  const keys = await deleteKeys(parts, targets, plan.keys, refused);
-  return { refused, sweeps: plan.sweeps, keys };
+  try {
+    const keys = await deleteAll(parts, plan.keys);
+    return { refused: new Map(), undecided: [], sweeps: plan.sweeps, keys };
+  } catch (error) {
+    const refusal = classify(error);
+    if (refusal.course === 'wait') throw refusal;
+    return { ...(await isolate(parts, targets, refusal)), sweeps: plan.sweeps };
+  }
 }
 
 interface Plan {
@@ -77,45 +94,36 @@ function planOf(targets: readonly string[]): Plan {
   return { keys, sweeps, newEpoch };
 }
 
-async function deleteKeys(
+/** Applies targets of which at least one is refused. @throws UpstashFailure of course `wait` */
+async function isolate(
   parts: ApplyParts,
   targets: readonly string[],
-  keys: readonly string[],
-  refused: Map<string, UpstashFailure>,
-): Promise<number> {
-  try {
-    return await deleteAll(parts, keys);
-  } catch (error) {
-    const failure = classify(error);
-    if (failure.course === 'wait') throw failure;
-    await proveWilling(parts, failure);
-    if (refused.size >= REFUSED_MOST) throw asAway(failure);
-    // Half by half until the one that Redis refuses stands alone: 4·log2(n) requests for one culprit.
-    const middle = targets.length >> 1;
-    if (middle === 0) return await deleteOrRefuse(parts, targets, keys, refused);
-    let deleted = 0;
-    for (const half of [targets.slice(0, middle), targets.slice(middle)]) {
-      deleted += await deleteKeys(parts, half, planOf(half).keys, refused);
+  refusal: UpstashFailure,
+): Promise<Omit<Applied, 'sweeps'>> {
+  await proveWilling(parts, refusal);
+  const refused = new Map<string, UpstashFailure>();
+  // Refused once, a single target has its last chance with the server that has just proved willing.
+  const groups = targets.length === 1 ? [targets] : halves(targets.toSorted());
+  let keys = 0;
+  while (groups.length > 0 && (targets.length === 1 || parts.isolating.take())) {
+    const group = groups.shift() ?? [];
+    try {
+      keys += await deleteAll(parts, planOf(group).keys);
+    } catch (error) {
+      const failure = classify(error);
+      if (failure.course === 'wait') throw failure;
+      const [target] = group;
+      if (group.length > 1) groups.push(...halves(group));
+      else if (target !== undefined) refused.set(target, failure);
     }
-    return deleted;
   }
+  if (refused.size > 0) await proveWilling(parts, refusal);
+  return { refused, undecided: groups.flat(), keys };
 }
 
-/** The last word on a single target: refused again by a server that has just proved willing, it is set aside. */
-async function deleteOrRefuse(
-  parts: ApplyParts,
-  targets: readonly string[],
-  keys: readonly string[],
-  refused: Map<string, UpstashFailure>,
-): Promise<number> {
-  try {
-    return await deleteAll(parts, keys);
-  } catch (error) {
-    const failure = classify(error);
-    if (failure.course === 'wait') throw failure;
-    for (const target of targets) refused.set(target, failure);
-    return 0;
-  }
+function halves(targets: readonly string[]): (readonly string[])[] {
+  const middle = targets.length >> 1;
+  return [targets.slice(0, middle), targets.slice(middle)];
 }
 
 async function deleteAll(parts: ApplyParts, keys: readonly string[]): Promise<number> {

@@ -102,6 +102,7 @@ export function createBell(context: Context, draining: Draining, queue: QueueLif
     },
   });
 
+  draining.onMore(() => leadership.disturb());
   return {
     get role() {
       return role;

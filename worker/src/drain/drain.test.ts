@@ -3,6 +3,7 @@
  * are right is tested with the real parts (tests/capture/drain.test.ts, tests/worker).
  */
 import { describe, expect, it, vi } from 'vitest';
+import { Allowance } from '../apply/allowance.ts';
 import type { CacheServer } from '../apply/upstash.ts';
 import { UpstashFailure } from '../apply/upstash-errors.ts';
 import { Drain } from './drain.ts';
@@ -11,7 +12,7 @@ import type { Page } from './outbox.ts';
 import { PageRows } from './page.ts';
 
 /** Page n is one row, number n; `pages` of them are there. */
-function stand(pages: number) {
+function stand(pages: number, rests = false) {
   const steps: string[] = [];
   const waiting = new Map<string, { resolve(): void; reject(error: Error): void }>();
   const step = (name: string): Promise<void> => {
@@ -41,7 +42,7 @@ function stand(pages: number) {
       waitedUs: '{5}',
       errors: null,
     });
-    return { rows, rests: false, position: String(page + 1), drained: last };
+    return { rows, rests, position: String(page + 1), drained: last };
   };
   const drain = new Drain({
     cache: {
@@ -57,9 +58,17 @@ function stand(pages: number) {
         return null;
       },
       nextDue: async () => null,
-      due: async () => [],
+      due: async () => ({ run: '', targets: [] }),
       settle: async () => undefined,
+      rest: async (rows) => {
+        await step(`rest ${rows.ids}`);
+        return rows;
+      },
+      invalidateAll: async () => undefined,
     },
+    handOver: { take: () => undefined, room: async () => undefined, forget: () => undefined },
+    replicaLagMs: 0,
+    isolating: new Allowance(),
     prefix: '',
     flow: new Flow(),
     databaseUrl: 'postgres://unused',
@@ -67,9 +76,7 @@ function stand(pages: number) {
     onConfirmed: () => undefined,
     onWidened: () => undefined,
     onTrouble: () => undefined,
-    confirmedOnce: async () => undefined,
-    setAside: async () => undefined,
-    sweep: async () => undefined,
+    onSetAside: () => undefined,
   });
   return { drain, steps, happen };
 }
@@ -115,6 +122,16 @@ describe('Drain', () => {
     steps.length = 0;
     void drain.untilEmpty();
     expect(steps).toEqual(['claim 0']);
+  });
+
+  it('asks what must rest of a page only when the page before is acknowledged', async () => {
+    const { drain, steps, happen } = stand(2, true);
+    const outcome = drain.untilEmpty();
+    for (const name of ['claim 0', 'rest {0}', 'claim 1', 'del 0', 'acknowledge {0}', 'rest {1}', 'del 1'])
+      await happen(name);
+    await happen('acknowledge {1}');
+    expect((await outcome).rows).toBe(2);
+    expect(steps.indexOf('rest {1}')).toBeGreaterThan(steps.indexOf('acknowledge {0}'));
   });
 
   it('when abandoned begins no page, and counts the one that was claimed ahead as never handed out', async () => {

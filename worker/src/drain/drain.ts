@@ -27,12 +27,22 @@
  * the second time nothing is there. If any step fails, the pages in hand are waited for, what was claimed beyond
  * them is dropped, and the position is forgotten: every row of theirs that is not acknowledged comes again. `untilEmpty`
  * says "empty" only after all pages in hand are acknowledged, by a claim that began after the flag was cleared.
+ *
+ * Pages that name targets with a min_interval take their turn one by one: an acknowledgement is what makes a target rest,
+ * and only then may the next page be asked which of its targets must rest. Otherwise a burst that fills several pages
+ * would be run once for each of them, instead of once at once and once after the interval. (Where loaders lag behind on
+ * replicas the acknowledgement comes with the second delete, and a burst may be run once for each page.)
+ *
+ * What needs the queue (sweeps, refused targets, second deletes) is handed over beside the drain (queue/hand-over.ts),
+ * whose rows stay in the outbox, remembered, until the queue has taken them. The drain never waits for the queue.
+ * A deferred target has no row to stay, so it becomes one again, written by hand, before it is settled.
  */
-import { type ApplyParts, apply } from '../apply/apply.ts';
-import type { UpstashFailure } from '../apply/upstash-errors.ts';
+import { type Applied, type ApplyParts, apply } from '../apply/apply.ts';
 import { explainDatabaseError } from '../database/database-errors.ts';
 import type { DrainOutcome } from '../doorbell/doorbell.ts';
 import { WorkerError } from '../errors.ts';
+import type { HandOver } from '../queue/hand-over.ts';
+import type { Errand } from '../queue/jobs.ts';
 import type { Flow } from './flow.ts';
 import type { DueTarget, Outbox, Page } from './outbox.ts';
 import type { ClaimedRow, PageRows, Rows } from './page.ts';
@@ -62,19 +72,21 @@ export interface ConfirmedBatch {
 }
 
 export interface DrainParts extends ApplyParts {
-  readonly outbox: Pick<Outbox, 'claim' | 'acknowledge' | 'nextDue' | 'due' | 'settle'>;
+  readonly outbox: Pick<
+    Outbox,
+    'claim' | 'rest' | 'acknowledge' | 'nextDue' | 'due' | 'settle' | 'invalidateAll'
+  >;
+  readonly handOver: Pick<HandOver, 'take' | 'room' | 'forget'>;
+  /** Milliseconds by which loaders on replicas lag: each delete is repeated after them. 0: none does. */
+  readonly replicaLagMs: number;
   readonly flow: Flow;
   readonly databaseUrl: string;
   onConfirmed(batch: ConfirmedBatch): void;
   /** Rows whose target was widened because a value could not be rendered. */
   onWidened(row: ClaimedRow): void;
   onTrouble(error: WorkerError): void;
-  /** Takes over targets that Redis has confirmed but that must be deleted once more; resolves when that is durable. */
-  confirmedOnce(targets: readonly string[]): Promise<void>;
-  /** Takes over a target that Redis refuses, durably; its rows are acknowledged when this resolves. */
-  setAside(target: string, failure: UpstashFailure): Promise<void>;
-  /** Takes over a pattern that no fence covers, durably. */
-  sweep(target: string): Promise<void>;
+  /** Targets that the queue goes on with; said to people, nothing more. */
+  onSetAside(applied: Applied): void;
 }
 
 export class Drain {
@@ -98,6 +110,7 @@ export class Drain {
     this.#position = null;
     this.#doubts++;
     this.#dueAt = 0;
+    this.#parts.handOver.forget();
   }
 
   /** No further page is begun; `untilEmpty` returns after the one in hand. */
@@ -120,12 +133,14 @@ export class Drain {
         // On its way while this page is applied.
         next = drained ? null : handled(this.#claim());
         if (page === null) continue;
+        if (page.rests) while (working.length > 0) await working.shift();
+        const rows = page.rests ? await this.#parts.outbox.rest(page.rows) : page.rows;
         // The last page's acknowledgement, after the last claim, says when a deferred target is due.
-        told = page.rows.length > 0;
-        if (!told) continue;
+        told = rows.length > 0 && this.#parts.replicaLagMs === 0;
+        if (rows.length === 0) continue;
         if (working.length >= PAGES_IN_HAND) await working.shift();
-        progress.rows += page.rows.length;
-        working.push(handled(this.#applyAndAcknowledge(page, working.at(-1))));
+        progress.rows += rows.length;
+        working.push(handled(this.#applyAndAcknowledge(rows, page.rests, working.at(-1))));
       }
       while (working.length > 0) await working.shift();
       // Abandoned with a page that nobody applies: it counts as never handed out.
@@ -154,13 +169,10 @@ export class Drain {
   }
 
   /** @param before the work on the page before: acknowledged in turn, one claims and one deletes, on two connections */
-  async #applyAndAcknowledge({ rows, rests }: Page, before?: Promise<void>): Promise<void> {
-    const { outbox, onWidened, setAside, sweep } = this.#parts;
-    const { refused, sweeps, unconfirmed } = await this.#applyRows(
-      rows,
-      distinctTargets(rows),
-      rows.oldestMs,
-    );
+  async #applyAndAcknowledge(rows: PageRows, rests: boolean, before?: Promise<void>): Promise<void> {
+    const { outbox, handOver, replicaLagMs, onWidened } = this.#parts;
+    const targets = distinctTargets(rows);
+    const { applied, unconfirmed } = await this.#applyRows(rows, targets, rows.oldestMs);
     if (rows.hasErrors) {
       for (let index = 0; index < rows.length; index++) {
         const row = rows.at(index);
@@ -170,31 +182,35 @@ export class Drain {
     await before;
     const isWhole = unconfirmed.size === 0;
     const confirmed = isWhole ? rows : rows.filter((row) => !unconfirmed.has(row.target));
-    this.#due(await outbox.acknowledge(confirmed, rests));
-    if (isWhole) return;
-
-    // These come last, so that they never hold up what Redis has taken.
-    for (const [target, failure] of refused) await setAside(target, failure);
-    for (const target of sweeps) await sweep(target);
-    const others = rows.filter((row) => unconfirmed.has(row.target));
-    this.#due(await outbox.acknowledge(others, rests));
+    if (replicaLagMs === 0) this.#due(await outbox.acknowledge(confirmed, rests));
+    else handOver.take(piece(confirmed, rests, [secondDelete(targets, unconfirmed, replicaLagMs)]));
+    if (!isWhole) {
+      const others = rows.filter((row) => unconfirmed.has(row.target));
+      handOver.take(piece(others, rests, errandsOf(applied)));
+    }
+    await handOver.room();
   }
 
-  /** Applies the rows' targets and tells what Redis confirmed; `unconfirmed` are those it did not: refused, or for a sweep. */
+  /** Applies the rows' targets and tells what Redis confirmed; `unconfirmed` are those it did not: for the queue. */
   async #applyRows(rows: Rows<ConfirmedRow>, targets: readonly string[], oldestMs: number) {
-    const { flow, onConfirmed, confirmedOnce } = this.#parts;
+    const { flow, onConfirmed, onSetAside } = this.#parts;
     const claimedAt = performance.now();
-    const { refused, sweeps, keys } = await apply(this.#parts, targets);
+    const applied = await apply(this.#parts, targets);
     const applyMs = performance.now() - claimedAt;
-    const unconfirmed = new Set([...refused.keys(), ...sweeps]);
+    const unconfirmed = new Set([...applied.refused.keys(), ...applied.undecided, ...applied.sweeps]);
     const isWhole = unconfirmed.size === 0;
     const confirmed = isWhole ? rows : rows.filter((row) => !unconfirmed.has(row.target));
     if (confirmed.length > 0) {
       flow.confirmed(oldestMs + applyMs);
-      onConfirmed({ rows: confirmed, targets: targets.length - unconfirmed.size, keys, applyMs });
-      await confirmedOnce(isWhole ? targets : targets.filter((target) => !unconfirmed.has(target)));
+      onConfirmed({
+        rows: confirmed,
+        targets: targets.length - unconfirmed.size,
+        keys: applied.keys,
+        applyMs,
+      });
     }
-    return { refused, sweeps, unconfirmed };
+    if (!isWhole) onSetAside(applied);
+    return { applied, unconfirmed };
   }
 
   /**
@@ -203,19 +219,18 @@ export class Drain {
    * @param told whether `#dueAt` is from after the last claim, which may have set targets aside without a word
    */
   async #runDue(told: boolean): Promise<number> {
-    const { outbox, setAside, sweep } = this.#parts;
+    const { outbox, replicaLagMs } = this.#parts;
     let count = 0;
     if (!told) this.#due(await outbox.nextDue());
     while (!this.#abandoned && this.#dueAt !== null && this.#dueAt <= performance.now()) {
-      const due = await outbox.due(DUE_TARGETS);
+      const { run, targets: due } = await outbox.due(DUE_TARGETS);
       this.#due(await outbox.nextDue());
       if (due.length === 0) break;
       const targets = due.map((row) => row.target);
       const oldestMs = due.reduce((most, row) => Math.max(most, row.ageMs), 0);
-      const { refused, sweeps } = await this.#applyRows(due.map(asUpdate), targets, oldestMs);
-      for (const [target, failure] of refused) await setAside(target, failure);
-      for (const target of sweeps) await sweep(target);
-      await outbox.settle(targets);
+      const { unconfirmed } = await this.#applyRows(due.map(asUpdate), targets, oldestMs);
+      await outbox.invalidateAll(replicaLagMs === 0 ? [...unconfirmed] : targets);
+      await outbox.settle(targets, run);
       count += due.length;
     }
     return count;
@@ -244,6 +259,22 @@ export class Drain {
 
 function asUpdate(due: DueTarget): ConfirmedRow {
   return { target: due.target, watchId: due.watchId, op: 'u', ageMs: due.ageMs };
+}
+
+function piece(rows: PageRows, rests: boolean, errands: readonly Errand[]) {
+  return { xids: rows.xids, ids: rows.ids, rows: rows.length, rests, errands };
+}
+
+function secondDelete(targets: readonly string[], unconfirmed: ReadonlySet<string>, delayMs: number): Errand {
+  const confirmed = unconfirmed.size === 0 ? targets : targets.filter((target) => !unconfirmed.has(target));
+  return { kind: 'second-delete', targets: confirmed, delayMs };
+}
+
+function errandsOf({ refused, undecided, sweeps }: Applied): Errand[] {
+  const errands: Errand[] = sweeps.map((pattern) => ({ kind: 'sweep', pattern }));
+  for (const [target, { code }] of refused) errands.push({ kind: 'retry', target, code });
+  if (undecided.length > 0) errands.push({ kind: 'isolate', targets: undecided });
+  return errands;
 }
 
 /** A failure that is handled when the promise is awaited; until then it must not count as unhandled. */

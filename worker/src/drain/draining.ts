@@ -2,9 +2,13 @@
  * The drain with what surrounds it: the heartbeat that beats while it flows, the backlog that is settled when it is too
  * large, the report for people, the vacuum after many deletions.
  */
+import { Allowance } from '../apply/allowance.ts';
 import type { Context } from '../context.ts';
+import { explainDatabaseError } from '../database/database-errors.ts';
 import type { DrainOutcome } from '../doorbell/doorbell.ts';
+import type { WorkerError } from '../errors.ts';
 import { Heartbeat } from '../heartbeat/heartbeat.ts';
+import { HandOver } from '../queue/hand-over.ts';
 import type { QueueLife } from '../queue/queue-life.ts';
 import { settleBacklog } from './backlog.ts';
 import { Drain } from './drain.ts';
@@ -19,7 +23,16 @@ export interface Draining {
   beginTerm(): void;
   /** No further page is begun. */
   abandon(): void;
+  /** Nothing is handed to the queue any more; what waits for it stays in the outbox. */
+  close(): void;
+  /** @param call called when a drain would find rows that nobody rings for */
+  onMore(call: () => void): void;
+  /** What waits though invalidations flow, one sentence each. */
+  readonly warnings: readonly string[];
 }
+
+/** Targets of one page that are named in the log. */
+const LINES_A_PAGE = 20;
 
 export function createHeartbeat(context: Context): Heartbeat {
   const { configuration, cache, outbox, flow, log, metrics, onTrouble } = context;
@@ -38,12 +51,31 @@ export function createHeartbeat(context: Context): Heartbeat {
 }
 
 export function createDraining(context: Context, heartbeat: Heartbeat, queue: QueueLife): Draining {
-  const { configuration, log, metrics, trouble, pool, outbox } = context;
+  const { configuration, log, metrics, trouble, pool, outbox, onTrouble } = context;
+  let wake: () => void = () => undefined;
   const tidy = new Tidy(pool);
   const report = new Report(log, configuration.logFormat === 'pretty', () => outbox.watchedTables());
   const widened = new Set<number | null>();
-  const drain = new Drain({
+  const handOver = new HandOver({
+    add: (errands) => queue.use((jobs) => jobs.add(errands)),
+    acknowledge: async (rows, rests) => {
+      try {
+        await outbox.acknowledge(rows, rests);
+      } catch (error) {
+        throw explainDatabaseError(error, configuration.databaseUrl);
+      }
+    },
+    onMissed: () => {
+      drain.forget();
+      wake();
+    },
+    onTrouble,
+  });
+  const drain: Drain = new Drain({
     ...context,
+    handOver,
+    replicaLagMs: configuration.replicaLagMs,
+    isolating: new Allowance(),
     prefix: configuration.cachePrefix,
     databaseUrl: configuration.databaseUrl,
     startEpoch: () => heartbeat.startEpoch('asked for by the target *'),
@@ -63,24 +95,29 @@ export function createDraining(context: Context, heartbeat: Heartbeat, queue: Qu
         `Writes to a watched table invalidate the whole of ${target} (${error}): select * from cache_invalidation.problems() says why and what to do.`,
       );
     },
-    confirmedOnce: async (targets) => {
-      if (configuration.replicaLagMs === 0) return;
-      await queue.use((jobs) => jobs.addSecondDelete(targets, configuration.replicaLagMs));
-    },
-    setAside: async (target, failure) => {
-      metrics.refused.inc();
-      log.warn(
-        { target, code: failure.code },
-        `Redis refuses ${target}; it is retried apart. ${failure.message}`,
-      );
-      await queue.use((jobs) => jobs.addRetry(target, failure.code));
-    },
-    sweep: async (target) => {
-      await queue.use((jobs) => jobs.addSweep(target));
-      log.info(
-        { target },
-        `Sweeping ${target}: no fence covers this pattern, so the queue goes through the keys.`,
-      );
+    onSetAside: ({ refused, undecided, sweeps }) => {
+      metrics.refused.inc(refused.size);
+      for (const [target, failure] of [...refused].slice(0, LINES_A_PAGE)) {
+        log.warn(
+          { target, code: failure.code },
+          `Redis refuses ${target}; it is retried apart. ${failure.message}`,
+        );
+      }
+      const unsaid = Math.max(0, refused.size - LINES_A_PAGE);
+      if (unsaid > 0)
+        log.warn({ targets: unsaid }, `Redis refuses ${unsaid} more targets; they are retried apart.`);
+      if (undecided.length > 0) {
+        log.warn(
+          { targets: undecided.length },
+          `Redis refuses some of ${undecided.length} targets; which ones is found out apart, a few requests a second.`,
+        );
+      }
+      for (const target of sweeps.slice(0, LINES_A_PAGE)) {
+        log.info(
+          { target },
+          `Sweeping ${target}: no fence covers this pattern, so the queue goes through the keys.`,
+        );
+      }
     },
   });
   // A new connection may lead to another server, where the drain's position means nothing.
@@ -94,6 +131,7 @@ export function createDraining(context: Context, heartbeat: Heartbeat, queue: Qu
       outbox,
       rowsMost: configuration.backlogRows,
       ageMostMs: configuration.backlogAgeMs,
+      replicaLagMs: configuration.replicaLagMs,
       startEpoch: (reason) => heartbeat.startEpoch(reason),
     });
     backlogChecked = true;
@@ -122,5 +160,25 @@ export function createDraining(context: Context, heartbeat: Heartbeat, queue: Qu
       void report.refresh();
     },
     abandon: () => drain.abandon(),
+    close: () => handOver.stop(),
+    onMore: (call) => {
+      wake = call;
+    },
+    get warnings() {
+      return waitingForQueue(handOver, queue.failure);
+    },
   };
+}
+
+/** A queue in trouble holds up only what needs it; readiness says what that is. */
+function waitingForQueue(
+  { rows, missed, failing }: Pick<HandOver, 'rows' | 'missed' | 'failing'>,
+  failure: WorkerError | null,
+): string[] {
+  if (failure === null && !failing) return [];
+  const waiting =
+    rows === 0
+      ? ''
+      : ` ${missed ? 'More than ' : ''}${rows} rows wait for it in the outbox (sweeps, refused targets, second deletes); all others flow.`;
+  return [`${failure?.message ?? 'The queue takes nothing over; trying again.'}${waiting}`];
 }

@@ -7,7 +7,7 @@ import { PageRows } from './page.ts';
 
 export interface Page {
   readonly rows: PageRows;
-  /** Some of them are of watches with a min_interval; `acknowledge` is to be told. */
+  /** Some of them are of watches with a min_interval: `rest` has to see them before they are run; `acknowledge` is to be told. */
   readonly rests: boolean;
   /** What the next claim is to be given. */
   readonly position: string;
@@ -55,7 +55,7 @@ const DUE_IN =
 const ACKNOWLEDGE = `select cache_invalidation.acknowledge($1::xid8[], $2::bigint[], $3) as removed, ${DUE_IN}`;
 
 const DUE = `
-  select target, watch_id, 1000 * date_part('epoch', clock_timestamp() - since) as age_ms
+  select target, watch_id, 1000 * date_part('epoch', clock_timestamp() - since) as age_ms, run::text as run
     from cache_invalidation.due($1)`;
 
 const BACKLOG = `
@@ -72,8 +72,7 @@ export class Outbox {
   }
 
   /**
-   * Hands out committed rows that were not handed out before `position`, and moves those of targets that must rest
-   * (`min_interval`) aside.
+   * Hands out committed rows that were not handed out before `position`. A page that `rests` is for `rest` next.
    *
    * @param position of the page before; null hands out everything that is not acknowledged
    */
@@ -91,18 +90,17 @@ export class Outbox {
     if (raw === undefined) throw new Error('claim() gave no row.');
     const [next, drained, rests, xids, ids, targets, watchIds, ops, waitedUs, errors] = raw;
     const page = new PageRows(xids === null ? null : { xids, ids, targets, watchIds, ops, waitedUs, errors });
-    const rows = rests === 't' ? page.without(await this.#rest(page)) : page;
-    return { rows, rests: rests === 't', position: next, drained: drained === 't' };
+    return { rows: page, rests: rests === 't', position: next, drained: drained === 't' };
   }
 
-  /** Moves rows whose targets must rest aside. @returns their ids */
-  async #rest(rows: PageRows): Promise<string[]> {
+  /** Moves rows whose targets must rest (`min_interval`) aside. @returns the others, to be run now */
+  async rest(rows: PageRows): Promise<PageRows> {
     const result = await this.#pool.query<{ moved: string[] }>({
       name: 'fencepost-rest',
       text: 'select cache_invalidation.rest($1::xid8[], $2::bigint[])::text[] as moved',
       values: [rows.xids, rows.ids],
     });
-    return result.rows[0]?.moved ?? [];
+    return rows.without(result.rows[0]?.moved ?? []);
   }
 
   /**
@@ -111,7 +109,7 @@ export class Outbox {
    * @param rests of the rows' page; true is always right, and slower
    * @returns milliseconds until the next deferred target is due; null when none waits
    */
-  async acknowledge(rows: PageRows, rests: boolean): Promise<number | null> {
+  async acknowledge(rows: Pick<PageRows, 'xids' | 'ids'>, rests: boolean): Promise<number | null> {
     const result = await this.#pool.query<{ due_in_ms: number | null }>({
       name: 'fencepost-acknowledge',
       text: ACKNOWLEDGE,
@@ -126,18 +124,27 @@ export class Outbox {
     return result.rows[0]?.due_in_ms ?? null;
   }
 
-  /** Deferred targets that are due; they count as running until `settle`. */
-  async due(limit: number): Promise<DueTarget[]> {
-    const result = await this.#pool.query<{ target: string; watch_id: number | null; age_ms: number | null }>(
-      DUE,
-      [limit],
-    );
-    return result.rows.map((row) => ({ target: row.target, watchId: row.watch_id, ageMs: row.age_ms ?? 0 }));
+  /** Deferred targets that are due; they count as running until `settle` is told the same run. */
+  async due(limit: number): Promise<{ run: string; targets: DueTarget[] }> {
+    const result = await this.#pool.query<{
+      target: string;
+      watch_id: number | null;
+      age_ms: number | null;
+      run: string;
+    }>(DUE, [limit]);
+    return {
+      run: result.rows[0]?.run ?? '',
+      targets: result.rows.map((row) => ({
+        target: row.target,
+        watchId: row.watch_id,
+        ageMs: row.age_ms ?? 0,
+      })),
+    };
   }
 
-  /** Redis has confirmed these deferred targets: they rest again. */
-  async settle(targets: readonly string[]): Promise<void> {
-    await this.#pool.query('select cache_invalidation.settle($1::text[])', [targets]);
+  /** Redis has confirmed these deferred targets: they rest again, unless somebody else has begun to run them meanwhile. */
+  async settle(targets: readonly string[], run: string): Promise<void> {
+    await this.#pool.query('select cache_invalidation.settle($1::text[], $2::uuid)', [targets, run]);
   }
 
   /** Starts a new epoch in the database and gives it. */
@@ -182,6 +189,15 @@ export class Outbox {
       target,
     ]);
     return result.rows[0]?.id ?? '';
+  }
+
+  /** The same for many. */
+  async invalidateAll(targets: readonly string[]): Promise<void> {
+    if (targets.length === 0) return;
+    await this.#pool.query(
+      'select count(cache_invalidation.invalidate(target)) from unnest($1::text[]) as target',
+      [targets],
+    );
   }
 
   /** How many of these rows are still in the outbox. */

@@ -21,6 +21,8 @@ import { QUEUE_SCHEMA } from '../database/names.ts';
 export interface Backend {
   readonly kind: 'postgres' | 'redis';
   readonly factory: BackendFactory<IQueueBackend, ConnectionOptions>;
+  /** Resolves when a call may be made; rejects while its server is known to be away, instead of keeping calls for later. */
+  ready(): Promise<void>;
   /** After every queue and worker on it is closed. */
   close(): Promise<void>;
 }
@@ -58,22 +60,44 @@ function postgresBackend(url: string, onError: (error: Error) => void): Backend 
         withBlockingConnection ? name : undefined,
       );
     },
+    // The pool connects when it is used, and says at once when it cannot.
+    ready: async () => undefined,
     close: () => pool.end(),
   };
 }
 
 function redisBackend(url: string, onError: (error: Error) => void): Backend {
-  // One connection for queue and worker; BullMQ makes a second, blocking one of it. It reconnects by itself.
+  // One connection for queue and worker; BullMQ makes a second, blocking one of it. It reconnects by itself, and keeps
+  // commands for when it has: BullMQ's own loops are made for that, a caller who waits for an answer is not.
   const client = redisClient(url);
-  client.on('error', onError);
-  const connecting = client.connect().catch(onError);
+  let failure: Error | null = null;
+  let refuse: (error: Error) => void = () => undefined;
+  const failed = new Promise<never>((_, reject) => {
+    refuse = reject;
+  });
+  failed.catch(() => undefined);
+  client.on('ready', () => {
+    failure = null;
+  });
+  client.on('error', (error: Error) => {
+    failure = error;
+    refuse(error);
+    onError(error);
+  });
+  const connecting = client.connect();
+  connecting.catch(onError);
   return {
     kind: 'redis',
     factory: (name, options, parts) =>
       createRedisBackend(name, { ...options, connection: client as unknown as ConnectionOptions }, parts),
+    ready: async () => {
+      if (client.isReady) return;
+      if (failure !== null) throw failure;
+      await Promise.race([connecting, failed]);
+    },
     close: async () => {
       if (client.isOpen) client.destroy();
-      await connecting;
+      await Promise.allSettled([connecting]);
     },
   };
 }

@@ -1,41 +1,79 @@
 /**
  * What each kind of job does. All are idempotent: a job that was interrupted anywhere may run again.
+ *
+ * With loaders on replicas only the second deletion counts (rule 9 of the fences): a sweep and a retry that Redis has
+ * confirmed ask for theirs, `replicaLag` later, before they count as done.
  */
 import { type ApplyParts, apply } from '../apply/apply.ts';
 import type { CacheServer } from '../apply/upstash.ts';
 import { WorkerError } from '../errors.ts';
-import type { AuditJob } from './jobs.ts';
+import { type AuditJob, type Errand, ISOLATE_PAUSE_MS } from './jobs.ts';
 import { sweep } from './sweep.ts';
-import type { Processors } from './work-queue.ts';
+import { type Processors, Unfinished } from './work-queue.ts';
 
 export interface ProcessorParts extends ApplyParts {
   readonly cache: CacheServer;
+  /** Milliseconds by which loaders on replicas lag; 0: none does. */
+  readonly replicaLagMs: number;
   audit(job: AuditJob): Promise<unknown>;
   prune(): Promise<number>;
-  /** A pattern that turned up where an exact target was expected. */
-  addSweep(pattern: string): Promise<void>;
+  /** Durable when it resolves. */
+  add(errands: readonly Errand[]): Promise<void>;
 }
 
 export function createProcessors(parts: ProcessorParts): Processors {
+  const { replicaLagMs: delayMs } = parts;
+  const secondDelete = (targets: readonly string[]): Errand[] =>
+    delayMs === 0 || targets.length === 0 ? [] : [{ kind: 'second-delete', targets, delayMs }];
+
   return {
-    sweep: (job, progress) => sweep({ cache: parts.cache, prefix: parts.prefix }, job, progress),
+    sweep: async (job, progress) => {
+      const deleted = await sweep({ cache: parts.cache, prefix: parts.prefix }, job, progress);
+      if (delayMs > 0 && job.second !== true)
+        await parts.add([{ kind: 'second-sweep', pattern: job.pattern, delayMs }]);
+      return deleted;
+    },
 
     retry: async ({ target }) => {
+      // A single target is always decided.
       const { refused, sweeps } = await apply(parts, [target]);
       const failure = refused.get(target);
       // The reason is the classified one; Redis's own text never gets here.
       if (failure !== undefined) throw new WorkerError(failure.code, failure.message);
-      for (const pattern of sweeps) await parts.addSweep(pattern);
+      await parts.add([...sweeps.map(asSweep), ...secondDelete(sweeps.length === 0 ? [target] : [])]);
+    },
+
+    isolate: async ({ targets }, progress) => {
+      const { refused, undecided, sweeps } = await apply(parts, targets);
+      const others = new Set([...refused.keys(), ...undecided, ...sweeps]);
+      await parts.add([
+        ...[...refused].map(asRetry),
+        ...sweeps.map(asSweep),
+        ...secondDelete(targets.filter((target) => !others.has(target))),
+      ]);
+      if (undecided.length === 0) return;
+      await progress.save({ targets: undecided }, { left: undecided.length });
+      throw new Unfinished(ISOLATE_PAUSE_MS);
     },
 
     'second-delete': async ({ targets }) => {
-      const { refused, sweeps } = await apply(parts, targets);
-      for (const pattern of sweeps) await parts.addSweep(pattern);
-      const failure = [...refused.values()][0];
-      if (failure !== undefined) throw new WorkerError(failure.code, failure.message);
+      const { refused, undecided, sweeps } = await apply(parts, targets);
+      await parts.add([
+        ...[...refused].map(asRetry),
+        ...sweeps.map(asSweep),
+        ...(undecided.length === 0 ? [] : [{ kind: 'isolate', targets: undecided } as const]),
+      ]);
     },
 
     audit: (job) => parts.audit(job),
     prune: () => parts.prune(),
   };
+}
+
+function asSweep(pattern: string): Errand {
+  return { kind: 'sweep', pattern };
+}
+
+function asRetry([target, failure]: [string, { readonly code: string }]): Errand {
+  return { kind: 'retry', target, code: failure.code };
 }

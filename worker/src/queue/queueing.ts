@@ -1,4 +1,5 @@
 /** The queue of one worker: where its jobs are kept, what each kind does, and what runs by the clock. */
+import { Allowance } from '../apply/allowance.ts';
 import { type AuditParts, audit } from '../audit/audit.ts';
 import type { Context } from '../context.ts';
 import { describe } from '../errors.ts';
@@ -15,6 +16,7 @@ const AUDIT_SAMPLE = 200;
 export function createQueue(context: Context, heartbeat: Heartbeat): QueueLife {
   const { configuration, cache, pool, log, trouble, onTrouble } = context;
   const prefix = configuration.cachePrefix;
+  const isolating = new Allowance();
   // BullMQ reports every hiccup of a connection that it mends by itself; what it cannot mend fails a call.
   const hiccup = (error: Error) => log.debug({ error: describe(error) }, 'queue');
   const queue = new QueueLife({
@@ -23,10 +25,12 @@ export function createQueue(context: Context, heartbeat: Heartbeat): QueueLife {
       createProcessors({
         cache,
         prefix,
+        replicaLagMs: configuration.replicaLagMs,
+        isolating,
         startEpoch: () => heartbeat.startEpoch('asked for by the target *'),
         audit: (job) => scheduledAudit({ cache, pool, prefix }, log, job.sample),
         prune: () => queue.use((jobs) => jobs.prune()),
-        addSweep: (pattern) => queue.use((jobs) => jobs.addSweep(pattern)),
+        add: (errands) => queue.use((jobs) => jobs.add(errands)),
       }),
     schedule: (jobs) => jobs.schedule(configuration.auditIntervalMs, AUDIT_SAMPLE),
     onTrouble,

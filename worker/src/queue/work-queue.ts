@@ -1,7 +1,9 @@
 /**
  * The queue: adds jobs, works on them while this worker leads, and keeps what failed for good as dead letters.
  *
- * Adding is durable when it resolves; the drain acknowledges an outbox row only then.
+ * Adding is durable when it resolves; an outbox row is acknowledged only then (hand-over.ts). Every call ends: with an
+ * answer, with the queue's closing, or after a few seconds, whatever its database or its Redis does. A call that was given
+ * up may still be carried out, so a job may be added twice; all are idempotent.
  *
  * ## Duplicates
  *
@@ -16,29 +18,15 @@
  * another runs. BullMQ's own modes do not say this: the plain one drops what arrives during a run, and `keepLastIfActive`
  * drops what arrives between two attempts.
  */
-import {
-  type ConnectionOptions,
-  DelayedError,
-  type IQueueBackend,
-  type Job,
-  type JobProgress,
-  type JobsOptions,
-  type Processor,
-  Queue,
-  Worker,
-} from 'bullmq';
+import { DelayedError, type Job } from 'bullmq';
 import { UpstashFailure } from '../apply/upstash-errors.ts';
+import { answerWithin, endsWithin } from '../deadline.ts';
 import { asWorkerError, WorkerError } from '../errors.ts';
 import { ExitCode } from '../exit-codes.ts';
 import type { Backend } from './backend.ts';
-import {
-  DEAD_LETTER_MAX_AGE_MS,
-  type JobName,
-  type Jobs,
-  QUEUE_NAME,
-  RETRY_ATTEMPTS,
-  RETRY_FIRST_MS,
-} from './jobs.ts';
+import { createJobQueue, createJobWorker, type JobQueue, type JobWorker } from './bullmq.ts';
+import { jobsOf } from './errands.ts';
+import { DEAD_LETTER_MAX_AGE_MS, type Errand, type JobName, type Jobs } from './jobs.ts';
 
 /** What each kind of job does. A rejection counts as an attempt, unless Redis is merely away. */
 export type Processors = {
@@ -48,6 +36,17 @@ export type Processors = {
 export interface Progress<Name extends JobName> {
   /** Keeps where the job is, so that another attempt goes on from there. */
   save(data: Jobs[Name], shown: object): Promise<void>;
+}
+
+/** Thrown by a process that has done its share for now: the rest is done later, and no attempt is lost. */
+export class Unfinished extends Error {
+  readonly againInMs: number;
+
+  constructor(againInMs: number) {
+    super('unfinished');
+    this.name = 'Unfinished';
+    this.againInMs = againInMs;
+  }
 }
 
 export interface QueueCounts {
@@ -69,60 +68,33 @@ export interface DeadLetter {
 /** While Redis is away a job waits this long and does not lose an attempt. */
 const AWAY_MS = 5_000;
 
-const OPTIONS = {
-  // Finished jobs leave nothing; failed ones stay until they are retried or pruned.
-  removeOnComplete: true,
-  removeOnFail: false,
-  attempts: RETRY_ATTEMPTS,
-  backoff: { type: 'exponential', delay: RETRY_FIRST_MS, jitter: 0.25 },
-} as const satisfies JobsOptions;
-
-// The connection is the backend's affair; BullMQ's options want one all the same.
-function createQueue(backend: Backend) {
-  return new Queue<unknown, unknown, string, unknown, unknown, string, IQueueBackend, ConnectionOptions>(
-    QUEUE_NAME,
-    { connection: {}, defaultJobOptions: OPTIONS },
-    backend.factory,
-  );
-}
-
-function createWorker(backend: Backend, perform: Processor<unknown, unknown, string>) {
-  return new Worker<unknown, unknown, string, IQueueBackend, JobProgress, ConnectionOptions>(
-    QUEUE_NAME,
-    perform,
-    { connection: {}, concurrency: 4, maxStalledCount: RETRY_ATTEMPTS, name: 'worker' },
-    backend.factory,
-  );
-}
+/** A call that takes longer has failed; what looks through many jobs may take longer. */
+const ANSWER_WITHIN_MS = 5_000;
+const LOOK_THROUGH_WITHIN_MS = 30_000;
+/** BullMQ's own closing talks to a server that may not answer. */
+const CLOSE_WITHIN_MS = 1_000;
+const JOBS_END_WITHIN_MS = 30_000;
 
 export class WorkQueue {
   readonly #backend: Backend;
-  readonly #queue: ReturnType<typeof createQueue>;
+  readonly #queue: JobQueue;
   readonly #onError: (error: Error) => void;
-  #worker: ReturnType<typeof createWorker> | null = null;
+  #worker: JobWorker | null = null;
+  /** Aborted when the queue is closed: nobody waits for an answer after that. */
+  readonly #closed = new AbortController();
+  #closing: Promise<void> | null = null;
 
   constructor(backend: Backend, onError: (error: Error) => void) {
     this.#backend = backend;
     this.#onError = onError;
-    this.#queue = createQueue(backend);
+    this.#queue = createJobQueue(backend);
     this.#queue.on('error', onError);
   }
 
-  addSweep(pattern: string): Promise<void> {
-    return this.#add('sweep', { pattern }, { deduplication: { id: `sweep:${pattern}` } });
-  }
-
-  addRetry(target: string, code: string): Promise<void> {
-    return this.#add(
-      'retry',
-      { target, code },
-      { delay: RETRY_FIRST_MS, deduplication: { id: `retry:${target}` } },
-    );
-  }
-
-  /** @param delayMs from now on; by then the replicas have replayed what was committed before */
-  addSecondDelete(targets: readonly string[], delayMs: number): Promise<void> {
-    return this.#add('second-delete', { targets }, { delay: delayMs });
+  /** Takes over all of these, in one call; durable when it resolves. @throws WorkerError QUEUE_UNAVAILABLE */
+  async add(errands: readonly Errand[]): Promise<void> {
+    const jobs = jobsOf(errands);
+    if (jobs.length > 0) await this.#guard(() => this.#queue.addBulk(jobs));
   }
 
   /** The schedules of what runs by the clock; they are kept by the queue, once for all workers. */
@@ -146,7 +118,9 @@ export class WorkQueue {
     return this.#guard(async () => {
       if (this.#worker !== null) return;
       await this.#queue.waitUntilReady();
-      const worker = createWorker(this.#backend, (job, token) => this.#perform(processors, job, token));
+      // Closed, or begun by another call, while the connection was being made.
+      if (this.#closing !== null || this.#worker !== null) return;
+      const worker = createJobWorker(this.#backend, (job, token) => this.#perform(processors, job, token));
       worker.on('error', this.#onError);
       this.#worker = worker;
       await worker.waitUntilReady();
@@ -184,20 +158,34 @@ export class WorkQueue {
       const { failed = 0 } = await this.#queue.getJobCounts('failed');
       if (failed > 0) await this.#queue.retryJobs({ state: 'failed', count: 1_000 });
       return failed;
-    });
+    }, LOOK_THROUGH_WITHIN_MS);
   }
 
   /** Removes old dead letters. */
   prune(): Promise<number> {
     return this.#guard(
       async () => (await this.#queue.clean(DEAD_LETTER_MAX_AGE_MS, 10_000, 'failed')).length,
+      LOOK_THROUGH_WITHIN_MS,
     );
   }
 
-  /** @param force true: do not wait for jobs in hand; they are taken up again elsewhere */
-  async close(force: boolean): Promise<void> {
-    await Promise.allSettled([this.#worker?.close(force), this.#queue.close()]);
-    await this.#backend.close();
+  /**
+   * Ends in seconds, whatever the server does, and after half a minute when jobs in hand are waited for.
+   *
+   * @param force true: do not wait for jobs in hand; they are taken up again elsewhere
+   */
+  close(force: boolean): Promise<void> {
+    this.#closing ??= this.#close(force);
+    return this.#closing;
+  }
+
+  async #close(force: boolean): Promise<void> {
+    // A job in hand may need the queue once more before it ends.
+    if (!force && this.#worker !== null) await endsWithin(JOBS_END_WITHIN_MS, this.#worker.close(false));
+    this.#closed.abort(new Error('the queue is closed'));
+    const ends = Promise.allSettled([this.#worker?.close(true), this.#queue.close()]);
+    await endsWithin(CLOSE_WITHIN_MS, ends);
+    await endsWithin(CLOSE_WITHIN_MS, this.#backend.close());
   }
 
   async #perform(processors: Processors, job: Job, token: string | undefined): Promise<unknown> {
@@ -212,27 +200,29 @@ export class WorkQueue {
         },
       });
     } catch (error) {
-      const away = error instanceof UpstashFailure && error.course === 'wait';
-      if (!away) throw asWorkerError(error);
-      // Redis is away: that says nothing about this job.
-      await job.moveToDelayed(Date.now() + AWAY_MS, token);
+      const later = this.#laterMs(error);
+      if (later === null) throw asWorkerError(error);
+      await job.moveToDelayed(Date.now() + later, token);
       throw new DelayedError();
     }
   }
 
-  async #add<Name extends JobName>(name: Name, data: Jobs[Name], options: JobsOptions): Promise<void> {
-    await this.#guard(() => this.#queue.add(name, data, options));
+  /** When to run a job again that has not failed; null when it has. */
+  #laterMs(error: unknown): number | null {
+    if (error instanceof Unfinished) return error.againInMs;
+    // Redis is away: that says nothing about this job.
+    return error instanceof UpstashFailure && error.course === 'wait' ? AWAY_MS : null;
   }
 
-  async #guard<T>(work: () => Promise<T>): Promise<T> {
+  async #guard<T>(work: () => Promise<T>, withinMs = ANSWER_WITHIN_MS): Promise<T> {
     try {
-      return await work();
+      return await answerWithin(withinMs, this.#backend.ready().then(work), this.#closed.signal);
     } catch (error) {
       throw new WorkerError(
         'QUEUE_UNAVAILABLE',
         this.#backend.kind === 'redis'
-          ? 'The queue in QUEUE_REDIS_URL does not answer: check the address; trying again.'
-          : 'The queue in the database does not answer: check that all migrations are applied; trying again.',
+          ? 'The queue in QUEUE_REDIS_URL does not answer: check the address and that its Redis is up; trying again.'
+          : 'The queue in the database does not answer: check that all migrations are applied and that the role may use schema cache_invalidation_queue; trying again.',
         { exitCode: ExitCode.unavailable, cause: error },
       );
     }

@@ -1,0 +1,64 @@
+/** Targets that Redis refuses, many of them: an access list that leaves out a whole type. */
+import { createClient } from 'redis';
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { type GatewayPart, startGateway } from '../../local/gateway/gateway.ts';
+import { fenceOf, type Rig, startRig, TOKEN } from './rig/rig.ts';
+import { asleep, killAllWorkers, startWorkerProcess } from './rig/worker-process.ts';
+
+let rig: Rig;
+let gateway: GatewayPart;
+let admin: ReturnType<typeof createClient>;
+beforeAll(async () => {
+  rig = await startRig();
+  admin = createClient({ url: rig.redis.url });
+  admin.on('error', () => undefined);
+  await admin.connect();
+  await allow('~*');
+  const narrow = new URL(rig.redis.url);
+  narrow.username = 'narrow';
+  narrow.password = 'pw';
+  gateway = await startGateway({ redisUrl: narrow.href, token: TOKEN });
+});
+afterEach((test) => killAllWorkers(test));
+afterAll(async () => {
+  await gateway.stop();
+  await admin.close();
+  await rig.close();
+});
+
+const allow = (...keys: string[]) =>
+  admin.sendCommand(['ACL', 'SETUSER', 'narrow', 'on', '>pw', '+@all', 'resetkeys', ...keys]);
+
+it('more than can be told apart at once hold up nobody, and are applied when Redis takes them', async () => {
+  const worker = startWorkerProcess(rig.environment({ UPSTASH_REDIS_REST_URL: gateway.url }));
+  await asleep(worker);
+  await allow('~fencepost:*', '~quota:*', '~fence:quota:*');
+  const refused = Array.from({ length: 600 }, (_, index) => `fence:cost:openai:m${index}`);
+  await rig.fences.arm(refused);
+  const good = await rig.organisations(200);
+  // One transaction, one among the other, so that they share their pages.
+  const client = await rig.sql.connect();
+  await client.query('begin');
+  for (let index = 0; index < refused.length; index++) {
+    await client.query('select cache_invalidation.invalidate($1)', [`cost:openai:m${index}`]);
+    const organisation = good[index / 3];
+    if (organisation !== undefined)
+      await client.query('update public.quotas set used = used + 1 where org_id = $1', [organisation]);
+  }
+  await client.query('commit');
+  client.release();
+  await rig.fences.deleted(good.map(fenceOf));
+  // All of them are the queue's, none the outbox's, and the reason is not that every command is refused.
+  await expect
+    .poll(async () => (await rig.sql.query('select from cache_invalidation.outbox')).rowCount, {
+      timeout: 60_000,
+    })
+    .toBe(0);
+  expect(worker.lines.filter((line) => line.msg.includes('every command'))).toEqual([]);
+  const [later = ''] = await rig.organisations(1);
+  await rig.write([later]);
+  await rig.fences.deleted([fenceOf(later)]);
+  expect(await (await fetch(`${await worker.url()}/readyz`)).json()).toMatchObject({ ready: true });
+  await allow('~*');
+  await rig.fences.deleted(refused);
+});
