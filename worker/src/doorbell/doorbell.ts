@@ -48,7 +48,9 @@
  *   until then the fallback poll over a third connection finds the rows (rule 8).
  *
  * "Empty" is a claim from the outbox's beginning that returned nothing, not a highest id seen nor SKIP LOCKED (rule 4);
- * a drain that failed is not empty. A drain while nobody listens is welcome, but it never counts towards sleep.
+ * a drain that failed is not empty. Rows that wait for the queue were handed out and are remembered, with a retry timer of
+ * their own (queue/hand-over.ts); when there was no room to remember some, the flag is set once there is. A drain while
+ * nobody listens is welcome, but it never counts towards sleep.
  */
 import type { Listener } from './listener.ts';
 import type { LockSession } from './locks.ts';
@@ -58,7 +60,7 @@ export type DoorbellState = 'awake' | 'settling' | 'asleep';
 
 /** What one drain found. */
 export interface DrainOutcome {
-  /** Rows applied and acknowledged. */
+  /** Rows applied, and acknowledged or remembered until the queue has them (queue/hand-over.ts). */
   readonly rows: number;
   /** Set when the drain gave up because rows could not be applied now: try again after this many milliseconds. */
   readonly retryInMs: number | null;
