@@ -1,0 +1,71 @@
+/** What the metrics count, where counting too much would mislead whoever watches them. */
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { fenceOf, type Rig, startRig } from './rig/rig.ts';
+import { startTcpProxy } from './rig/tcp-proxy.ts';
+import { asleep, killAllWorkers, startWorkerProcess, type WorkerProcess } from './rig/worker-process.ts';
+
+let rig: Rig;
+beforeAll(async () => {
+  rig = await startRig();
+});
+afterEach((test) => killAllWorkers(test));
+afterAll(async () => {
+  await rig.close();
+});
+
+const WITHIN = { timeout: 60_000 };
+
+async function metrics(worker: WorkerProcess): Promise<string> {
+  return await (await fetch(`${await worker.url()}/metrics`)).text();
+}
+
+async function metric(worker: WorkerProcess, name: string): Promise<number> {
+  const line = (await metrics(worker)).split('\n').find((text) => text.startsWith(`fencepost_${name} `));
+  return Number(line?.split(' ').at(-1) ?? Number.NaN);
+}
+
+it('reconnects are sessions that were lost, not attempts to have them again', async () => {
+  const proxy = await startTcpProxy(rig.databaseUrl);
+  try {
+    const worker = startWorkerProcess(rig.environment({ DATABASE_URL: proxy.through(rig.databaseUrl) }));
+    await asleep(worker);
+    expect(await metric(worker, 'reconnects_total')).toBe(0);
+    proxy.set('refuse');
+    // Many attempts later …
+    await expect
+      .poll(() => metric(worker, 'troubles_total{code="DATABASE_UNREACHABLE"}'), WITHIN)
+      .toBeGreaterThan(8);
+    const from = worker.lines.length;
+    proxy.set('pass');
+    await asleep(worker, from);
+    // … the one that listens and the one with the locks.
+    expect(await metric(worker, 'reconnects_total')).toBe(2);
+  } finally {
+    await proxy.close();
+  }
+});
+
+it('rings are those of writers', async () => {
+  // Before anybody sleeps: setting it up rings as well.
+  const [organisation = ''] = await rig.organisations(1);
+  const worker = startWorkerProcess(rig.environment());
+  await asleep(worker);
+  await rig.sql.query("select pg_notify('cache_invalidation', 'somebody')");
+  await rig.write([organisation]);
+  await rig.fences.deleted([fenceOf(organisation)]);
+  await expect.poll(() => metric(worker, 'doorbell_rings_total'), WITHIN).toBe(1);
+});
+
+it('answers while the database says nothing', { timeout: 60_000 }, async () => {
+  const proxy = await startTcpProxy(rig.databaseUrl);
+  try {
+    const worker = startWorkerProcess(rig.environment({ DATABASE_URL: proxy.through(rig.databaseUrl) }));
+    await asleep(worker);
+    proxy.set('blackhole');
+    // Prometheus gives up a scrape after ten seconds.
+    const answer = await fetch(`${await worker.url()}/metrics`, { signal: AbortSignal.timeout(10_000) });
+    expect(await answer.text()).toContain('fencepost_ready');
+  } finally {
+    await proxy.close();
+  }
+});
