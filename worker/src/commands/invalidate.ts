@@ -6,7 +6,7 @@
  *     invalidated   the row is gone, and Redis has confirmed a DEL of the same keys, or the epoch is a new one
  *     queued        the row is gone; the pattern is covered by no fence, so the queue sweeps through the keys
  *     refused       Redis refuses to delete these keys; the queue tries again and keeps it as a dead letter
- *     waiting       the row is still there: no worker applied it in time
+ *     waiting       the row is still there: no worker applied it in time, or the queue that must take it does not answer
  */
 import { deletionsFor } from '../../../supabase/functions/_shared/fences.ts';
 import { splitKeys } from '../apply/split.ts';
@@ -102,7 +102,7 @@ function show(invalidations: readonly Invalidation[], ms: number): void {
   const waiting = named('waiting');
   if (waiting !== '') {
     print(
-      `${paint('warn', 'waiting')}  ${waiting}: kept in the outbox; no worker applied it within ${duration(WAIT_MS)}. Start one with "fencepost run", or see "fencepost doctor".`,
+      `${paint('warn', 'waiting')}  ${waiting}: kept in the outbox, and not applied within ${duration(WAIT_MS)}. Start a worker with "fencepost run"; if one runs, its /readyz and "fencepost doctor" say what is in the way.`,
     );
   }
 }
