@@ -31,6 +31,8 @@ create table cache_invalidation.watches (
   columns text[],
   min_interval interval check (min_interval > interval '0'),
   join_clause text,
+  -- the tables of the join, so that DDL and watches of other tables need not read its text
+  join_rels regclass[] not null default '{}',
   -- true: row triggers (partitioned tables, inheritance children, tables fed by logical replication)
   row_level boolean not null default false,
   -- name and number of each column of rel that the declaration names, to follow renames

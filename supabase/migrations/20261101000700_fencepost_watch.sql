@@ -213,14 +213,15 @@ begin
   perform cache_invalidation.check_watch(declared);
   declared.row_level := cache_invalidation.needs_row_triggers(watch.rel);
   declared.column_numbers := cache_invalidation.number_columns(declared);
+  declared.join_rels := array(select j.rel from cache_invalidation.join_tables(declared.join_clause) as j);
 
   insert into cache_invalidation.watches as w
-    (rel, target, columns, min_interval, join_clause, row_level, column_numbers, declared_as, declared_oid, declared_columns)
-  values (declared.rel, declared.target, declared.columns, declared.min_interval, declared.join_clause, declared.row_level,
+    (rel, target, columns, min_interval, join_clause, join_rels, row_level, column_numbers, declared_as, declared_oid, declared_columns)
+  values (declared.rel, declared.target, declared.columns, declared.min_interval, declared.join_clause, declared.join_rels, declared.row_level,
     declared.column_numbers, declared.rel::text, declared.rel::oid, declared.column_numbers)
   on conflict (rel, target) do update
     set columns = excluded.columns, min_interval = excluded.min_interval, join_clause = excluded.join_clause,
-      row_level = excluded.row_level, column_numbers = excluded.column_numbers, declared_as = excluded.declared_as,
+      join_rels = excluded.join_rels, row_level = excluded.row_level, column_numbers = excluded.column_numbers, declared_as = excluded.declared_as,
       declared_oid = excluded.declared_oid, declared_columns = excluded.declared_columns
   returning w.* into existing;
   perform cache_invalidation.apply_watch(existing);
@@ -271,12 +272,10 @@ declare
 begin
   for w in
     select dependent.* from cache_invalidation.watches as dependent
-    where dependent.id <> changed.id and dependent.join_clause is not null
+    where dependent.id <> changed.id and changed.rel = any (dependent.join_rels)
   loop
     begin
-      if exists (select from cache_invalidation.join_tables(w.join_clause) as j where j.rel = changed.rel) then
-        perform cache_invalidation.apply_watch(w);
-      end if;
+      perform cache_invalidation.apply_watch(w);
     exception
       -- a join that is out of step already is problems()'s business, not this watch's
       when undefined_table or undefined_column then null;

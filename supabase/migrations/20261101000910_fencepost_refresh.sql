@@ -34,10 +34,21 @@ begin
   end if;
   perform cache_invalidation.check_watch(followed);
   followed.row_level := cache_invalidation.needs_row_triggers(followed.rel);
+  followed.join_rels := array(select j.rel from cache_invalidation.join_tables(followed.join_clause) as j);
   if followed is distinct from w then
+    if exists (
+      select from cache_invalidation.watches as other
+      where other.rel = followed.rel and other.target = followed.target and other.id <> followed.id)
+    then
+      raise exception 'the watch of % for % follows a rename to %, which is watched already', w.rel,
+        pg_catalog.quote_literal(w.target), pg_catalog.quote_literal(followed.target)
+        using errcode = 'unique_violation',
+          hint = pg_catalog.format('First: select cache_invalidation.unwatch(%L, %L); then: select cache_invalidation.refresh();',
+            w.rel, followed.target);
+    end if;
     update cache_invalidation.watches as kept
-      set target = followed.target, columns = followed.columns, join_clause = followed.join_clause, row_level = followed.row_level,
-        column_numbers = followed.column_numbers, declared_oid = followed.declared_oid, declared_columns = followed.declared_columns
+      set target = followed.target, columns = followed.columns, join_clause = followed.join_clause, join_rels = followed.join_rels,
+        row_level = followed.row_level, column_numbers = followed.column_numbers, declared_oid = followed.declared_oid, declared_columns = followed.declared_columns
       where kept.id = w.id;
   end if;
   perform cache_invalidation.apply_watch(followed, within_ddl);
@@ -55,14 +66,17 @@ language plpgsql
 set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
 as $$
 declare
+  declared constant cache_invalidation.watches[] := array(select every_watch from cache_invalidation.watches as every_watch order by every_watch.id);
   w cache_invalidation.watches;
-  refreshed integer := 0;
 begin
-  for w in select found.* from cache_invalidation.watches as found order by found.id loop
+  -- Columns that changed names with each other may change the targets of two watches with each other, and a table has one
+  -- watch for each target: all that change give up the old one before any takes the new one.
+  update cache_invalidation.watches as moving set target = moving.id::text
+    where (cache_invalidation.follow_renames(moving)).target <> moving.target;
+  foreach w in array declared loop
     perform cache_invalidation.refresh_watch(w);
-    refreshed := refreshed + 1;
   end loop;
-  return refreshed;
+  return pg_catalog.cardinality(declared);
 end
 $$;
 

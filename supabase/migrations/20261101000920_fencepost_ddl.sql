@@ -10,22 +10,43 @@
 -- Creating event triggers needs a superuser, or on Supabase the role postgres. Where it is not allowed the rest works
 -- without: see _refresh.
 
--- The watches that a DDL command can concern: of the table itself, of its ancestors, of a partition, and all with a join (their
--- text names other tables and columns).
-create function cache_invalidation.concerned_watches(relations oid[]) returns setof cache_invalidation.watches
+-- A database may have hundreds of watches and its migrations thousands of statements: on_ddl and on_drop first find the few
+-- watches that a statement can concern, by one scan of watches, and cost the others nothing.
+
+-- These tables, the partitions and children below them (which follow their columns, or have just been attached), and the
+-- tables above them.
+create function cache_invalidation.related_tables(tables oid[]) returns regclass[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  with recursive below(rel) as (
+    select pg_catalog.unnest(tables)
+    union
+    select i.inhrelid from below join pg_catalog.pg_inherits as i on i.inhparent = below.rel
+  ), above(rel) as (
+    select pg_catalog.unnest(tables)
+    union
+    select i.inhparent from above join pg_catalog.pg_inherits as i on i.inhrelid = above.rel
+  )
+  select array(select rel from below union select rel from above)::regclass[]
+$$;
+
+-- The watches that read one of these tables, themselves or by their join; every_join adds all that have one, because its text may
+-- also name types, functions and schemas.
+create function cache_invalidation.concerned_watches(tables regclass[], every_join boolean) returns setof cache_invalidation.watches
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
   select w.* from cache_invalidation.watches as w
-  where w.join_clause is not null
-    or w.rel = any (relations)
-    -- it was attached to, or detached from, a parent that nobody watches
-    or w.row_level <> cache_invalidation.needs_row_triggers(w.rel)
-    or exists (
-      select from pg_catalog.unnest(relations) as changed(rel), pg_catalog.pg_partition_ancestors(changed.rel) as ancestor(rel)
-      where ancestor.rel = w.rel)
-    or exists (select from pg_catalog.pg_attribute as a where a.attrelid = w.rel and a.atttypid = any (
-      select t.oid from pg_catalog.pg_type as t where t.oid = any (relations)))
+  where w.rel = any (tables)
+    or w.join_rels && tables
+    or (every_join and w.join_clause is not null)
+    -- It has just been detached from a parent that nobody watches: the command names the parent alone. (This is
+    -- needs_row_triggers() again, because calling it for each watch costs more than all the rest.)
+    or (w.row_level
+      and not exists (select from pg_catalog.pg_inherits as i where i.inhrelid = w.rel)
+      and not exists (select from pg_catalog.pg_class as c where c.oid = w.rel and c.relkind = 'p')
+      and not exists (select from pg_catalog.pg_subscription_rel as s where s.srrelid = w.rel))
   order by w.id
 $$;
 
@@ -41,7 +62,7 @@ declare
 begin
   perform cache_invalidation.refresh_watch(w, within_ddl => true);
 exception
-  when insufficient_privilege or lock_not_available then
+  when insufficient_privilege or lock_not_available or unique_violation then
     raise warning 'the watch of % for % was not brought in line: %', w.rel, w.target, sqlerrm
       using hint = 'As the owner of both: select cache_invalidation.refresh();';
   when object_not_in_prerequisite_state then
@@ -62,7 +83,9 @@ as $$
 declare
   w cache_invalidation.watches;
   swap record;
-  changed oid[];
+  every_join constant boolean := tg_tag in ('ALTER TYPE', 'ALTER DOMAIN', 'ALTER SCHEMA');
+  touched oid[];
+  related regclass[];
 begin
   -- our own CREATE TRIGGER and ALTER TABLE … ENABLE ALWAYS TRIGGER
   if pg_catalog.current_setting('cache_invalidation.refreshing', true) = 'on'
@@ -70,18 +93,35 @@ begin
   then
     return;
   end if;
-  select pg_catalog.array_agg(c.objid) into changed
-    from pg_catalog.pg_event_trigger_ddl_commands() as c
-    where c.schema_name is distinct from 'cache_invalidation' and c.schema_name is distinct from 'pg_temp';
-  if changed is null then
+  with commands as materialized (
+    select c.classid, c.objid from pg_catalog.pg_event_trigger_ddl_commands() as c
+    where c.schema_name is distinct from 'cache_invalidation' and c.schema_name is distinct from 'pg_temp'
+  )
+  select pg_catalog.array_agg(found.rel) into touched
+    from (
+      select c.objid as rel from commands as c where c.classid = 'pg_class'::regclass
+      union
+      -- the tables that have a column of a changed type
+      select d.objid from commands as c
+        join pg_catalog.pg_depend as d on d.refclassid = c.classid and d.refobjid = c.objid and d.classid = 'pg_class'::regclass
+        where c.classid = 'pg_type'::regclass
+      union
+      -- the tables of a changed schema
+      select t.oid from commands as c
+        join pg_catalog.pg_class as t on t.relnamespace = c.objid and t.relkind in ('r', 'p')
+        where c.classid = 'pg_namespace'::regclass
+    ) as found;
+  if touched is null and not every_join then
     return;
   end if;
-  for w in select found.* from cache_invalidation.concerned_watches(changed) as found loop
+  related := cache_invalidation.related_tables(touched);
+  for w in select found.* from cache_invalidation.concerned_watches(related, every_join) as found loop
     perform cache_invalidation.refresh_within_ddl(w);
   end loop;
   for w in
     select found.* from cache_invalidation.watches as found
-    where found.rel = any (changed) or pg_catalog.to_regclass(found.declared_as) = any (changed)
+    where found.rel = any (related)
+      or found.declared_as = any (array(select t.rel::regclass::text from pg_catalog.unnest(touched) as t(rel)))
     order by found.id
   loop
     for swap in select s.* from cache_invalidation.swapped(w) as s loop
@@ -91,40 +131,23 @@ begin
 end
 $$;
 
+-- (Columns are dropped by ALTER TABLE, which is on_ddl's.)
 create function cache_invalidation.on_drop() returns event_trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
 as $$
 declare
   w cache_invalidation.watches;
+  dropped constant regclass[] := array(
+    select d.objid from pg_catalog.pg_event_trigger_dropped_objects() as d where d.classid = 'pg_class'::regclass)::regclass[];
 begin
   if pg_catalog.current_setting('cache_invalidation.refreshing', true) = 'on' then
     return;
   end if;
-  for w in
-    select found.* from cache_invalidation.watches as found
-    where found.join_clause is not null
-      or exists (select from pg_catalog.pg_event_trigger_dropped_objects() as d where d.objid = found.rel)
-  loop
+  for w in select found.* from cache_invalidation.concerned_watches(dropped, tg_tag <> 'DROP TABLE') as found loop
     -- removes the watch of a dropped table
     perform cache_invalidation.refresh_within_ddl(w);
   end loop;
-end
-$$;
-
--- Whether a watch reads a table (or the partitioned table it belongs to), itself or by its join.
-create function cache_invalidation.reads_table(w cache_invalidation.watches, rel regclass) returns boolean
-language plpgsql stable
-set search_path = pg_catalog, pg_temp set standard_conforming_strings = on
-as $$
-declare
-  related constant regclass[] := array(select a.relid from pg_catalog.pg_partition_ancestors(reads_table.rel) as a) || reads_table.rel;
-begin
-  return w.rel = any (related)
-    or exists (select from cache_invalidation.join_tables(w.join_clause) as j where j.rel = any (related));
-exception
-  -- the join is out of step with its tables
-  when others then return true;
 end
 $$;
 
@@ -134,12 +157,14 @@ create function cache_invalidation.on_rewrite() returns event_trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  related constant regclass[] := cache_invalidation.related_tables(array[pg_catalog.pg_event_trigger_table_rewrite_oid()]);
 begin
   perform cache_invalidation.invalidate(types.target)
     from (
       select distinct cache_invalidation.type_wildcard(w.target) as target
       from cache_invalidation.watches as w
-      where cache_invalidation.reads_table(w, pg_catalog.pg_event_trigger_table_rewrite_oid())
+      where w.rel = any (related) or w.join_rels && related
     ) as types;
 end
 $$;
@@ -150,7 +175,7 @@ begin
     when tag in ('ALTER TABLE', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER SCHEMA')
     execute function cache_invalidation.on_ddl();
   create event trigger fencepost_drop on sql_drop
-    when tag in ('ALTER TABLE', 'DROP TABLE', 'DROP SCHEMA', 'DROP TYPE', 'DROP DOMAIN', 'DROP OWNED', 'DROP EXTENSION')
+    when tag in ('DROP TABLE', 'DROP SCHEMA', 'DROP TYPE', 'DROP DOMAIN', 'DROP OWNED', 'DROP EXTENSION')
     execute function cache_invalidation.on_drop();
   create event trigger fencepost_rewrite on table_rewrite execute function cache_invalidation.on_rewrite();
 exception

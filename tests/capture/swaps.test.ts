@@ -120,3 +120,15 @@ test('a swapped table that is dropped takes its watch along, with a warning', as
     },
   ]);
 });
+
+test('schemas that change names', async () => {
+  await client.query(`create schema live; create schema next;
+    create table live.prices (code text); create table next.prices (code text);
+    select cache_invalidation.watch('live.prices', 'price:{code}')`);
+  await client.query('alter schema live rename to former');
+  expect(warnings()).toEqual([]);
+  await client.query('alter schema next rename to live');
+  expect(warnings().map(({ message }) => message)).toEqual([
+    `the watch of former.prices for 'price:{code}' was declared when that was called live.prices, which is another table now`,
+  ]);
+});

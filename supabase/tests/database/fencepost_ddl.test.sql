@@ -85,6 +85,56 @@ create table public.unrelated (id integer);
 select is(pg_temp.by_hand('alter table public.unrelated alter column id type bigint'), '{}', 'nor does one of another table');
 select cache_invalidation.unwatch('public.reader'), cache_invalidation.unwatch('public.rewritten');
 
+-- a statement looks only at the watches that it can concern
+set local track_functions = 'all';
+create function pg_temp.looked_at(statement text) returns integer language plpgsql as $$
+declare
+  before bigint;
+begin
+  before := coalesce(pg_stat_get_xact_function_calls('cache_invalidation.refresh_within_ddl'::regproc), 0);
+  execute statement;
+  return coalesce(pg_stat_get_xact_function_calls('cache_invalidation.refresh_within_ddl'::regproc), 0) - before;
+end
+$$;
+create type public.mood as enum ('good', 'bad');
+create type public.other_mood as enum ('good', 'bad');
+create schema apart;
+create table apart.things (id integer primary key, org_id text, mood public.mood);
+create table public.wholes (id integer, org_id text) partition by list (id);
+create table public.wholes_1 partition of public.wholes for values in (1);
+create table public.wholes_2 (organisation text, id integer);
+create table public.parents (id integer primary key, user_id text);
+create table public.children (id integer primary key, parent_id integer);
+select cache_invalidation.watch('apart.things', 'thing:{org_id}');
+select cache_invalidation.watch('public.wholes_1', 'one:{org_id}');
+select cache_invalidation.watch('public.wholes_2', 'two:{organisation}');
+select cache_invalidation.watch('public.children', 'user:{p.user_id}:list', join => 'public.parents p on p.id = row.parent_id');
+select is(pg_temp.looked_at(statement), times, statement)
+from (values
+  ('alter table public.unrelated add column note text', 0),
+  ('alter table public.unrelated rename column note to remark', 0),
+  ('alter table public.unrelated drop column remark', 0),
+  ('create table public.new (id integer primary key, mood public.mood)', 0),
+  ('create temporary table new_too as select 1 as id', 0),
+  ('drop table public.new', 0),
+  ('alter table apart.things add column note text', 1),
+  ('alter table apart.things rename to renamed', 1),
+  ('alter table public.parents add column note text', 1),
+  ('alter table public.children drop column id', 1),
+  -- the type's, and all with a join
+  ('alter type public.mood add value ''fair''', 2),
+  ('alter type public.other_mood add value ''fair''', 1),
+  ('alter schema apart rename to aside', 2),
+  -- the partitions follow
+  ('alter table public.wholes rename column org_id to organisation', 1),
+  ('alter table public.wholes attach partition public.wholes_2 for values in (2)', 2),
+  ('alter table public.wholes detach partition public.wholes_2', 2),
+  ('drop table public.parents, public.children', 1),
+  ('drop table public.wholes', 1)
+) as s(statement, times);
+select is((select count(*) from cache_invalidation.problems() where watch_id is not null), 0::bigint, 'and all are in line');
+select cache_invalidation.unwatch('aside.renamed'), cache_invalidation.unwatch('public.wholes_2');
+
 -- after a restore: the tables have other oids, columns may have other numbers, transactions begin anew
 create table public.restored (id integer, org_id text);
 select cache_invalidation.watch('public.restored', 'restored:{org_id}:*');

@@ -62,9 +62,7 @@ select is(pg_temp.captured(pg_temp.inserted(name, '{1}')), pg_temp.expected('i',
 from unnest(array[E'T ''%1$s'' \\ $$ \n "x"', '%s']) as name;
 select is((select count(*) from cache_invalidation.problems() where watch_id is not null), 0::bigint, 'problems() has nothing against any of these names');
 
-drop schema "S %s ""q"" $body$" cascade;
-
--- a watched table and its columns renamed to each of these names
+-- a watched table and its columns renamed to each of these names, beside two hundred watches of other tables
 create table public.plain (id integer primary key, org_id text, used integer, extra text);
 create table public.parents (id text primary key, user_id text);
 insert into public.parents values ('a', 'u');
@@ -94,6 +92,9 @@ end
 $$;
 select is(pg_temp.rename_table(n.name), 'oku plain:a:*,u user:u:listok', 'a watched table can be renamed to ' || to_json(n.name))
 from names as n order by n.place;
+
+-- (problems() looks at every watch, renames did not)
+drop schema "S %s ""q"" $body$" cascade;
 
 -- several names at once
 select is(cache_invalidation.rename_in_target('x:{a}:{b}:{o.a}:{row.a}:a', '{"a": "b", "b": "c"}'), 'x:{b}:{c}:{o.a}:{b}:a', 'names in a target change all at once');
@@ -141,6 +142,26 @@ select matches((select string_agg(problem, '; ') from cache_invalidation.problem
 select cache_invalidation.refresh();
 select is(pg_temp.captured($$insert into public.moved values ('1', '2', '3')$$), array['i moved:1:2:3'], 'columns that changed places are followed by number');
 select matches((select string_agg(problem, '; ') from cache_invalidation.problems() where watch_id is not null), 'follows the column c, which was called b and b, which was called c; another', 'and problems() names them');
+
+-- without event triggers: columns that change places, and with them the targets of two watches
+create table public.crossed (a text, b text, c text);
+select cache_invalidation.watch('public.crossed', 'crossed:{a}', columns => array['a']);
+select cache_invalidation.watch('public.crossed', 'crossed:{b}', columns => array['b'], min_interval => '1 minute');
+alter table public.crossed rename column a to kept;
+alter table public.crossed rename column b to a;
+alter table public.crossed rename column kept to b;
+select is(pg_temp.answer('select cache_invalidation.refresh()'), 'ok', 'refresh() when two watches change targets with each other');
+select results_eq($$select target, columns, min_interval from cache_invalidation.watches where rel = 'public.crossed'::regclass order by id$$,
+  $$values ('crossed:{b}', array['b'], null::interval), ('crossed:{a}', array['a'], interval '1 minute')$$, 'each follows its own column');
+alter table public.crossed drop column a;
+alter table public.crossed rename column b to a;
+select matches(pg_temp.answer('select cache_invalidation.refresh()'),
+  '^23505 the watch of public.crossed for ''crossed:\{b\}'' follows a rename to ''crossed:\{a\}'', which is watched already \| First: select cache_invalidation.unwatch\(''public.crossed'', ''crossed:\{a\}''\)', 'two watches that would become one');
+select results_eq($$select target from cache_invalidation.watches where rel = 'public.crossed'::regclass order by id$$, $$values ('crossed:{b}'), ('crossed:{a}')$$, 'nothing has moved then');
+select cache_invalidation.unwatch('public.crossed', 'crossed:{a}');
+select is(pg_temp.answer('select cache_invalidation.refresh()'), 'ok', 'the hint settles it');
+select results_eq($$select target from cache_invalidation.watches where rel = 'public.crossed'::regclass$$, $$values ('crossed:{a}')$$, 'one is left');
+select cache_invalidation.unwatch('public.crossed');
 
 -- a restored dump: the table has another oid, and its columns other numbers
 update cache_invalidation.watches set declared_oid = 1, column_numbers = '{"b": 1, "c": 3, "d": 2}' where rel = 'public.moved'::regclass;
