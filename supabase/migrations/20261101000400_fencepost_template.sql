@@ -75,7 +75,8 @@ return split_part(target, ':', 1) || ':*';
 
 -- The SQL expression of a template over the row named "row" and the joined aliases. `||` gives NULL for a NULL
 -- segment, so coalesce falls back to the next wider group: 'cost:' || a || ':' || b, 'cost:' || a || ':*', 'cost:*'.
-create function cache_invalidation.target_expression(target text) returns text
+-- With segments, which has the expression of each column's segment, never NULL, it is made of those and needs no fallback.
+create function cache_invalidation.target_expression(target text, segments jsonb default null) returns text
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -94,8 +95,8 @@ begin
     else
       prefix := prefix || case when prefix = '' then '' else ' || ' end || pg_catalog.quote_literal(pending);
       alternatives := pg_catalog.regexp_replace(prefix, '''$', '*''') || alternatives;
-      prefix := prefix || pg_catalog.format(' || cache_invalidation.segment(%s.%I)',
-        coalesce(pg_catalog.quote_ident(part.alias), '"row"'), part.col);
+      prefix := prefix || ' || ' || coalesce(segments ->> part.col, pg_catalog.format('cache_invalidation.segment(%s.%I)',
+        coalesce(pg_catalog.quote_ident(part.alias), '"row"'), part.col));
       pending := '';
     end if;
   end loop;
@@ -104,6 +105,9 @@ begin
   end if;
   if pending <> '' then
     prefix := prefix || ' || ' || pg_catalog.quote_literal(pending);
+  end if;
+  if segments is not null then
+    return prefix;
   end if;
   return pg_catalog.format('coalesce(%s)', pg_catalog.array_to_string(prefix || alternatives, ', '));
 end

@@ -1,5 +1,5 @@
--- Fencepost 5/9, part 2: capture. Each watch has a trigger function of its own, cache_invalidation.capture_<id>(), written by
--- the functions below and replaced whenever the watch or its table changes. It runs in the writer's transaction:
+-- Fencepost 5/9, part 2: capture. Each watch has trigger functions of its own, cache_invalidation.capture_<id>_insert() and
+-- so on, written by the functions below and replaced whenever the watch or its table changes. They run in the writer's transaction:
 --
 --   1. read   the distinct targets of the old and new rows, from the statement's transition tables
 --   2. write  one outbox row for each; more than 1 000 become the type's wildcard
@@ -38,77 +38,153 @@ as $$
   end
 $$;
 
--- The text of capture_<id>().
-create function cache_invalidation.capture_body(w cache_invalidation.watches) returns text
+-- The update of one row that keeps its key, which is what most statements are, written for speed: the key columns are read into
+-- variables, and their segments are encoded in the INSERT's own expression. NULL where the watch is not as simple
+-- as that: a join, named columns, row triggers, or no column in the target. What the query does not give (several rows, a
+-- moved one, a NULL in the key, an error) the general way deals with.
+--
+-- Measured as instructions of the whole update, disk aside: none 87 000, empty trigger 105 000, a plain outbox without any
+-- protection 188 000, this 202 000, the general way 217 000.
+create function cache_invalidation.keyed_update(
+  w cache_invalidation.watches, out declarations text, out query text, out target text
+)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  -- a text collate "C" takes no other type silently but those that segment() takes as well
+  select pg_catalog.string_agg(pg_catalog.format('%s text collate "C";', k.variable), ' ' order by k.place),
+    -- Not a join by the key: of many rows, two of the pairs are enough to know that they are many.
+    pg_catalog.format('select into strict %s case when %s then %s end%s from old_rows as "before", new_rows as "row"',
+      pg_catalog.string_agg(k.variable, ', ' order by k.place),
+      pg_catalog.string_agg(pg_catalog.format('"before".%1$I = "row".%1$I', k.name), ' and ' order by k.place),
+      pg_catalog.min(k.reading) filter (where k.place = 1),
+      pg_catalog.string_agg(', ' || k.reading, '' order by k.place) filter (where k.place > 1)),
+    cache_invalidation.target_expression(w.target, pg_catalog.jsonb_object_agg(k.name, k.segment))
+  from (
+    select place, name, variable,
+      case when plain then pg_catalog.format('"row".%I collate "C"', name)
+        else pg_catalog.format('cache_invalidation.segment("row".%I)', name) end as reading,
+      case when plain then pg_catalog.format(
+          'case when %1$s ~ ''[^A-Za-z0-9_.!''''()-]'' or octet_length(%1$s) > 200 then cache_invalidation.segment(%1$s) else %1$s end',
+          variable)
+        else variable end as segment
+    from (
+      select n.place, n.name, 'key_' || n.place as variable,
+        a.atttypid in ('text'::regtype, 'varchar'::regtype) as plain
+      from pg_catalog.unnest(cache_invalidation.named_columns(w.target, null, null)) with ordinality as n(name, place)
+      join pg_catalog.pg_attribute as a on a.attrelid = w.rel and a.attname = n.name
+    ) as columns
+  ) as k
+  where w.join_clause is null and w.columns is null and not w.row_level
+  having pg_catalog.count(*) > 0
+$$;
+
+-- The text of capture_<id>_<operation>(); operation is insert, update, delete or truncate.
+create function cache_invalidation.capture_body(w cache_invalidation.watches, operation text) returns text
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
   maximum constant integer := cache_invalidation.target_limit();
+  wildcard constant text := pg_catalog.quote_literal(cache_invalidation.type_wildcard(w.target));
+  op constant text := pg_catalog.quote_literal(pg_catalog.left(operation, 1));
+  rows constant text := case when operation = 'delete' then 'old_rows' else 'new_rows' end;
+  -- where a missing parent drops the row, the other of old and new may still have one
+  nothing_found text := case when cache_invalidation.parent_covers(w) then 'null' else 'return null' end;
+  -- a line break in a name must not end the comment
+  title constant text := pg_catalog.regexp_replace(pg_catalog.format('%s: %s', w.rel, w.target), '\s', ' ', 'g');
   queries record;
   sample record;
+  keyed record;
+  declarations text := 'only_target text;';
+  one text;
+  many text;
+  failed text := pg_catalog.format(E'failure := sqlstate;\n      only_target := %s', wildcard);
+  only_one text := 'only_target is not null';
+  target text := 'only_target';
+  unchanged text := '';
 begin
-  sample := cache_invalidation.capture_queries(w, '(select * from old_rows limit 10000)', '(select * from new_rows limit 10000)');
+  if operation = 'truncate' then
+    return pg_catalog.format(
+$body$
+-- %1$s
+begin
+  insert into cache_invalidation.outbox (watch_id, op, target) values (%2$s, 't', %3$s);
+  if not pg_try_advisory_xact_lock_shared(cache_invalidation.doorbell_lock()) then
+    perform cache_invalidation.ring();
+  end if;
+  return null;
+end
+$body$, title, w.id, wildcard);
+  end if;
+
   queries := cache_invalidation.capture_queries(w,
     case when w.row_level then '(select old.*)' else 'old_rows' end,
     case when w.row_level then '(select new.*)' else 'new_rows' end);
+  sample := cache_invalidation.capture_queries(w, '(select * from old_rows limit 10000)', '(select * from new_rows limit 10000)');
+  -- INTO stands in front of the select list, whose end would be hard to find
+  one := pg_catalog.regexp_replace(
+    case operation when 'insert' then queries.one_insert when 'update' then queries.one_update else queries.one_delete end,
+    '^select', 'select into strict only_target');
+  many := case operation
+    when 'insert' then cache_invalidation.many_step(w, rows, queries.many_insert, sample.many_insert)
+    when 'delete' then cache_invalidation.many_step(w, rows, queries.many_delete, sample.many_delete)
+    else case when w.columns is null then cache_invalidation.many_step(w, rows, queries.many_update, sample.many_update)
+      else pg_catalog.format('targets := array(%s);', queries.many_update) end
+    end;
+  if operation = 'update' then
+    select k.* into keyed from cache_invalidation.keyed_update(w) as k;
+    if keyed.query is not null then
+      declarations := keyed.declarations;
+      one := keyed.query;
+      failed := 'null';
+      only_one := 'key_1 is not null';
+      target := keyed.target;
+    elsif w.columns is not null then
+      declarations := declarations || E'\n  changed boolean := true;';
+      one := pg_catalog.regexp_replace(one, '^select into strict only_target', 'select into strict only_target, changed');
+      unchanged := E'elsif not changed then\n    return null;\n  ';
+    end if;
+  end if;
+
   return pg_catalog.format(
 $body$
--- %1$s: %2$s
+-- %1$s
 #variable_conflict use_column
 declare
-  only_target text;
-  changed boolean := true;
+  %2$s
   targets text[];
   failure text;
 begin
   begin
-    if tg_op = 'UPDATE' then
-      %3$s;
-    elsif tg_op = 'INSERT' then
-      %4$s;
-    elsif tg_op = 'DELETE' then
-      %5$s;
-    else
-      only_target := %9$s;
-    end if;
+    %3$s;
   exception
     when no_data_found then
-      %12$s;
+      %4$s;
     when too_many_rows then
       null;
     when others then
-      failure := sqlstate;
-      only_target := %9$s;
+      %5$s;
   end;
-  if only_target is null then
+  if %6$s then
+    insert into cache_invalidation.outbox (watch_id, op, error, target)
+    values (%7$s, %8$s, failure, %9$s);
+  %10$selse
     -- several rows, or one that moved
-    if not changed then
-      return null;
-    end if;
     begin
-      if tg_op = 'UPDATE' then
-        %6$s
-      elsif tg_op = 'INSERT' then
-        %7$s
-      else
-        %8$s
-      end if;
+      %11$s
       if cardinality(targets) = 0 then
         return null;
-      elsif cardinality(targets) = %10$s then
-        targets := array[%9$s];
+      elsif cardinality(targets) = %12$s then
+        targets := array[%13$s];
       end if;
     exception
       when others then
         failure := sqlstate;
-        targets := array[%9$s];
+        targets := array[%13$s];
     end;
     insert into cache_invalidation.outbox (watch_id, op, error, target)
-    select %11$s, translate(left(tg_op, 1), 'IUDT', 'iudt')::"char", failure, t.target from unnest(targets) as t(target);
-  else
-    insert into cache_invalidation.outbox (watch_id, op, error, target)
-    values (%11$s, translate(left(tg_op, 1), 'IUDT', 'iudt')::"char", failure, only_target);
+    select %7$s, %8$s, failure, t.target from unnest(targets) as t(target);
   end if;
   if not pg_try_advisory_xact_lock_shared(cache_invalidation.doorbell_lock()) then
     perform cache_invalidation.ring();
@@ -116,19 +192,7 @@ begin
   return null;
 end
 $body$,
-    -- a line break in a name must not end the comment
-    pg_catalog.regexp_replace(w.rel::text, '\s', ' ', 'g'), pg_catalog.regexp_replace(w.target, '\s', ' ', 'g'),
-    -- INTO goes behind the select list, which ends at the first "from" outside of it: put it in front
-    pg_catalog.regexp_replace(queries.one_update, '^select', case when w.columns is null then 'select into strict only_target' else 'select into strict only_target, changed' end),
-    pg_catalog.regexp_replace(queries.one_insert, '^select', 'select into strict only_target'),
-    pg_catalog.regexp_replace(queries.one_delete, '^select', 'select into strict only_target'),
-    case when w.columns is null then cache_invalidation.many_step(w, 'new_rows', queries.many_update, sample.many_update)
-      else pg_catalog.format('targets := array(%s);', queries.many_update) end,
-    cache_invalidation.many_step(w, 'new_rows', queries.many_insert, sample.many_insert),
-    cache_invalidation.many_step(w, 'old_rows', queries.many_delete, sample.many_delete),
-    pg_catalog.quote_literal(cache_invalidation.type_wildcard(w.target)), maximum + 1, w.id,
-    -- where a missing parent drops the row, the other of old and new may still have one
-    case when cache_invalidation.parent_covers(w) then 'null' else 'return null' end);
+    title, declarations, one, nothing_found, failed, only_one, w.id, op, target, unchanged, many, maximum + 1, wildcard);
 end
 $$;
 

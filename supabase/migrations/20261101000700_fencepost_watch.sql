@@ -18,21 +18,23 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
   select w.rel, pg_catalog.format('fencepost_%s_%s', w.id, kind.name),
-    pg_catalog.format('%s_%s', kind.function_prefix, w.id), kind.definition
+    pg_catalog.format(kind.function_name, w.id), kind.definition
   from pg_catalog.pg_class as c,
     (values
-      (false, false, 'insert', 'capture', 'after insert on %s referencing new table as new_rows for each statement'),
-      (false, false, 'update', 'capture', 'after update on %s referencing old table as old_rows new table as new_rows for each statement'),
-      (false, false, 'delete', 'capture', 'after delete on %s referencing old table as old_rows for each statement'),
-      (true, false, 'row', 'capture', 'after insert or update or delete on %s for each row'),
-      (true, true, 'reduce_insert', 'reduce', 'after insert on %s referencing new table as new_rows for each statement'),
-      (true, true, 'reduce_update', 'reduce', 'after update on %s referencing new table as new_rows for each statement'),
-      (true, true, 'reduce_delete', 'reduce', 'after delete on %s referencing old table as old_rows for each statement')
-    ) as kind(row_level, partitioned, name, function_prefix, definition)
+      (false, false, 'insert', 'capture_%s_insert', 'after insert on %s referencing new table as new_rows for each statement'),
+      (false, false, 'update', 'capture_%s_update', 'after update on %s referencing old table as old_rows new table as new_rows for each statement'),
+      (false, false, 'delete', 'capture_%s_delete', 'after delete on %s referencing old table as old_rows for each statement'),
+      (true, false, 'row_insert', 'capture_%s_insert', 'after insert on %s for each row'),
+      (true, false, 'row_update', 'capture_%s_update', 'after update on %s for each row'),
+      (true, false, 'row_delete', 'capture_%s_delete', 'after delete on %s for each row'),
+      (true, true, 'reduce_insert', 'reduce_%s', 'after insert on %s referencing new table as new_rows for each statement'),
+      (true, true, 'reduce_update', 'reduce_%s', 'after update on %s referencing new table as new_rows for each statement'),
+      (true, true, 'reduce_delete', 'reduce_%s', 'after delete on %s referencing old table as old_rows for each statement')
+    ) as kind(row_level, partitioned, name, function_name, definition)
   where c.oid = w.rel and kind.row_level = w.row_level and (c.relkind = 'p' or not kind.partitioned)
   union all
   -- TRUNCATE triggers are not inherited: one for the table and one for each of its partitions
-  select tree.relid, pg_catalog.format('fencepost_%s_truncate', w.id), pg_catalog.format('capture_%s', w.id),
+  select tree.relid, pg_catalog.format('fencepost_%s_truncate', w.id), pg_catalog.format('capture_%s_truncate', w.id),
     'after truncate on %s for each statement'
   from (
     select t.relid from pg_catalog.pg_partition_tree(w.rel) as t
@@ -52,7 +54,7 @@ as $$
   from pg_catalog.pg_trigger as t
   join pg_catalog.pg_proc as p on p.oid = t.tgfoid
   where p.pronamespace = 'cache_invalidation'::regnamespace
-    and p.proname in ('capture_' || w.id, 'reduce_' || w.id)
+    and p.proname ~ pg_catalog.format('^(capture_%1$s_(insert|update|delete|truncate)|reduce_%1$s)$', w.id)
     and t.tgparentid = 0
 $$;
 
@@ -110,13 +112,15 @@ declare
 begin
   -- our own DDL needs no event trigger
   perform pg_catalog.set_config('cache_invalidation.refreshing', 'on', true);
-  perform cache_invalidation.write_function('capture_' || w.id, cache_invalidation.capture_body(w),
+  perform cache_invalidation.write_function(
+    pg_catalog.format('capture_%s_%s', w.id, o.operation), cache_invalidation.capture_body(w, o.operation),
     pg_catalog.concat_ws(' ',
       -- the text of a projection must tell different values apart whatever the writer's session has set
       case when w.columns is not null then
         'set extra_float_digits = 1 set intervalstyle = postgres set bytea_output = hex set datestyle = ''ISO, YMD'' set timezone = ''UTC''' end,
       -- a joined row that a policy hides must be an error, which widens, and not a missing parent
-      case when w.join_clause is not null then 'set row_security = off' end));
+      case when w.join_clause is not null then 'set row_security = off' end))
+    from pg_catalog.unnest('{insert,update,delete,truncate}'::text[]) as o(operation);
   if w.row_level then
     perform cache_invalidation.write_function('reduce_' || w.id, cache_invalidation.reduce_body(w), 'set enable_seqscan = off');
   end if;
@@ -173,7 +177,8 @@ begin
   for present in select p.* from cache_invalidation.present_triggers(w) as p loop
     execute pg_catalog.format('drop trigger %I on %s', present.name, present.rel);
   end loop;
-  perform cache_invalidation.drop_function('capture_' || w.id);
+  perform cache_invalidation.drop_function(pg_catalog.format('capture_%s_%s', w.id, o.operation))
+    from pg_catalog.unnest('{insert,update,delete,truncate}'::text[]) as o(operation);
   perform cache_invalidation.drop_function('reduce_' || w.id);
   delete from cache_invalidation.watches as gone where gone.id = w.id;
 end

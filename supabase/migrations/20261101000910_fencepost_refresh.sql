@@ -101,12 +101,15 @@ begin
     end if;
     begin
       perform cache_invalidation.check_watch(w);
-      if not exists (
-        select from pg_catalog.pg_proc as p
-        where p.pronamespace = 'cache_invalidation'::regnamespace and p.proname = 'capture_' || w.id
-          and p.prosrc = cache_invalidation.capture_body(w)
+      if exists (
+        select from pg_catalog.unnest('{insert,update,delete,truncate}'::text[]) as o(operation)
+        where not exists (
+          select from pg_catalog.pg_proc as p
+          where p.pronamespace = 'cache_invalidation'::regnamespace
+            and p.proname = pg_catalog.format('capture_%s_%s', w.id, o.operation)
+            and p.prosrc = cache_invalidation.capture_body(w, o.operation))
       ) then
-        problem := pg_catalog.format('the capture function of %s for %s is out of date', w.rel, w.target);
+        problem := pg_catalog.format('the capture functions of %s for %s are out of date', w.rel, w.target);
         remedy := refresh_remedy;
         return next;
       end if;

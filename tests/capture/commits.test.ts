@@ -1,6 +1,7 @@
 /** Changes that show only across transactions and sessions: COPY, bulk loads, PREPARE TRANSACTION, deferred constraints, replication. */
 import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { startPostgres } from '../../local/parts/postgres.ts';
 import { type ClonedDatabase, cloneDatabase } from '../setup/database.ts';
 
 let database: ClonedDatabase;
@@ -90,7 +91,8 @@ test('concurrent writers of one row and of one organisation do not wait for each
 });
 
 test('what logical replication applies fires the row triggers of a subscriber', async () => {
-  const publisher = await cloneDatabase();
+  // A server of its own: a new slot waits for every transaction of its server, and other tests keep long ones open.
+  const publisher = await startPostgres();
   const source = await connect(publisher.url);
   try {
     await source.query(`create table public.copied (id integer primary key, org_id text);
@@ -119,6 +121,6 @@ test('what logical replication applies fires the row triggers of a subscriber', 
   } finally {
     await client.query('drop subscription if exists s');
     await source.end();
-    await publisher.drop();
+    await publisher.stop();
   }
 }, 60_000);

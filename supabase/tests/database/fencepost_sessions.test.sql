@@ -64,7 +64,7 @@ create function pg_temp.declare_owned() returns text[] language sql as $$
   select cache_invalidation.watch('public.owned', 'own:{o.user_id}:{"note"}:*', join => 'public.owners o on o.id = row.owner_id');
   select cache_invalidation.watch('public.owned', 'owner:{o.user_id}', join => 'public.owners o on o.id = row.owner_id');
   select array_agg(regexp_replace(prosrc, '[0-9]+', '', 'g') order by proname)
-  from pg_proc where proname in (select 'capture_' || id from cache_invalidation.watches where rel = 'public.owned'::regclass)
+  from pg_proc where proname in (select 'capture_' || id || '_' || o from cache_invalidation.watches, unnest('{insert,update,delete}'::text[]) as o where rel = 'public.owned'::regclass)
 $$;
 select cache_invalidation.watch('public.owners', 'owner:{user_id}');
 create temporary table usual as select pg_temp.declare_owned() as bodies;

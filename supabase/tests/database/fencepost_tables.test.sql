@@ -147,7 +147,7 @@ select is(pg_temp.captured($$insert into shop_items values (7, 1)$$), array['i t
 do $$
 begin
   execute format('alter function cache_invalidation.%I() owner to fencepost_test_owner', (
-    select 'capture_' || id from cache_invalidation.watches where rel = 'public.shop_items'::regclass and target like 'user:%'));
+    select 'capture_' || id || '_insert' from cache_invalidation.watches where rel = 'public.shop_items'::regclass and target like 'user:%'));
 end
 $$;
 alter table shop_orders enable row level security;
