@@ -1,20 +1,24 @@
 /**
  * What capture costs writers: single-row updates by primary key, with
  *
- *   none     no trigger
- *   empty    an empty statement trigger with transition tables, the floor of any such capture
- *   notify   a row trigger with pg_notify, the plain way, and somebody who listens
- *   fence    Fencepost, with a worker draining
- *   joined   the same with a target that is looked up in a parent table (not by default)
+ *   none      no trigger
+ *   empty     an empty statement trigger with transition tables, the floor of any such capture
+ *   notify    a row trigger with pg_notify, the plain way, and somebody who listens
+ *   outbox    a statement trigger that writes the distinct keys into a plain outbox, which nobody drains: no rights, no
+ *             encoding, no protection of the write, no bell
+ *   unserved  Fencepost without a worker: what the trigger alone costs
+ *   fence     Fencepost, with the worker, the gateway and Redis at work on the same processors
+ *   joined    the same with a target that is looked up in a parent table
  *
- *     npx tsx bench/capture/throughput.ts [--seconds 10] [--rounds 5] [--clients 1,16,64] [--variants none,fence,joined]
+ *     npx tsx bench/capture/throughput.ts [--seconds 10] [--rounds 5] [--clients 1,16,64] [--variants none,fence]
  *
  * The variants are interleaved, so that what else the machine does falls on all of them; the median of the rounds
- * counts. The worker runs on the same cores as Postgres and pgbench.
+ * counts.
  */
 import { parseArgs } from 'node:util';
 import pg from 'pg';
-import { pgbench, type Stand, startDrainProcess, startStand } from './stand.ts';
+import { type Serving, startServing } from './served.ts';
+import { pgbench, type Stand, startStand } from './stand.ts';
 import { median } from './statistics.ts';
 
 const { values: options } = parseArgs({
@@ -22,7 +26,7 @@ const { values: options } = parseArgs({
     seconds: { type: 'string', default: '10' },
     rounds: { type: 'string', default: '5' },
     clients: { type: 'string', default: '1,16,64' },
-    variants: { type: 'string', default: 'none,empty,notify,fence' },
+    variants: { type: 'string', default: 'none,empty,notify,outbox,unserved,fence,joined' },
   },
 });
 
@@ -48,6 +52,17 @@ async function prepare(stand: Stand): Promise<void> {
     await stand.query(`create trigger notify after update on public.notify
       for each row execute function public.notify_trigger()`);
   }
+  if (variants.includes('outbox')) {
+    await stand.query(`create table public.plain_outbox (id bigint generated always as identity primary key, target text, at timestamptz default now());
+      create function public.outbox_trigger() returns trigger language plpgsql as $$
+      begin
+        insert into public.plain_outbox (target)
+          select distinct 'quota:' || u.org_id || ':*' from (select org_id from o union select org_id from n) as u;
+        return null;
+      end $$;
+      create trigger outbox after update on public.outbox referencing old table as o new table as n
+      for each statement execute function public.outbox_trigger()`);
+  }
   if (variants.includes('joined')) {
     await stand.query(`create table public.parents (id integer primary key, org_id text);
       insert into public.parents select i, 'org-' || i from generate_series(0, 999) as i;
@@ -56,38 +71,41 @@ async function prepare(stand: Stand): Promise<void> {
       select cache_invalidation.watch('public.joined', 'quota:{p.org_id}:*', join => 'public.parents p on p.id = row.parent_id')`);
     await stand.query('vacuum full analyze public.joined');
   }
-  if (variants.includes('fence')) {
-    await stand.query(`select cache_invalidation.watch('public.fence', 'quota:{org_id}:*')`);
+  for (const variant of variants) {
+    if (variant !== 'fence' && variant !== 'unserved') continue;
+    await stand.query(`select cache_invalidation.watch('public.${variant}', 'quota:{org_id}:*')`);
   }
 }
 
-async function measure(stand: Stand, variant: string, clients: number): Promise<number> {
+async function measure(stand: Stand, serving: Serving, variant: string, clients: number): Promise<number> {
   const script = `\\set id random(1, ${rows})\nupdate public.${variant} set used = used + 1 where id = :id;\n`;
   const listener = variant === 'notify' ? new pg.Client({ connectionString: stand.url }) : undefined;
   await listener?.connect();
   await listener?.query('listen plain');
-  const drain = variant === 'fence' || variant === 'joined' ? await startDrainProcess(stand.url) : undefined;
+  const worker = variant === 'fence' || variant === 'joined' ? await serving.startWorker(stand) : undefined;
   try {
     const result = await pgbench(stand.url, script, { clients, seconds: Number(options.seconds) });
     if (result.failed > 0) throw new Error(`${result.failed} transactions failed.`);
     return result.tps;
   } finally {
     await listener?.end();
-    const report = await drain?.stop();
-    if (report !== undefined) console.error(`  worker: ${JSON.stringify(report)}`);
+    await worker?.stop();
+    await stand.query('truncate cache_invalidation.outbox');
+    if (variants.includes('outbox')) await stand.query('truncate public.plain_outbox');
     await stand.query(`vacuum public.${variant}`);
   }
 }
 
 async function main(): Promise<void> {
   const stand = await startStand();
+  const serving = await startServing();
   try {
     await prepare(stand);
     for (const clients of options.clients.split(',').map(Number)) {
       const samples = new Map(variants.map((variant) => [variant, [] as number[]]));
       for (let round = 0; round < Number(options.rounds); round += 1) {
         for (const variant of variants) {
-          const tps = await measure(stand, variant, clients);
+          const tps = await measure(stand, serving, variant, clients);
           samples.get(variant)?.push(tps);
           console.error(`  ${clients} clients, round ${round + 1}, ${variant}: ${Math.round(tps)} tps`);
         }
@@ -96,11 +114,12 @@ async function main(): Promise<void> {
       for (const [variant, tps] of samples) {
         const sorted = tps.map(Math.round).sort((a, b) => a - b);
         console.log(
-          `${String(clients).padStart(3)} clients  ${variant.padEnd(7)} ${String(Math.round(median(tps))).padStart(7)} tps  ${(median(tps) / base).toFixed(2)}   [${sorted.join(', ')}]`,
+          `${String(clients).padStart(3)} clients  ${variant.padEnd(8)} ${String(Math.round(median(tps))).padStart(7)} tps  ${(median(tps) / base).toFixed(2)}   [${sorted.join(', ')}]`,
         );
       }
     }
   } finally {
+    await serving.stop();
     await stand.stop();
   }
 }
