@@ -84,7 +84,7 @@ describe.each(['refuse', 'blackhole'] as const)('the Redis of QUEUE_REDIS_URL: %
     await expect.poll(rowsLeft, PATIENCE).toBe(1);
     expect(await readyz(worker)).toMatchObject({
       ready: true,
-      warnings: [expect.stringContaining('1 rows wait for it')],
+      warnings: [expect.stringContaining('1 row waits for it')],
     });
     expect((await fetch(`${await worker.url()}/metrics`)).status).toBe(200);
     // It sleeps: a row that waits for the queue keeps nobody awake.

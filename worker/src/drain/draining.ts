@@ -176,9 +176,10 @@ function waitingForQueue(
   failure: WorkerError | null,
 ): string[] {
   if (failure === null && !failing) return [];
-  const waiting =
-    rows === 0
-      ? ''
-      : ` ${missed ? 'More than ' : ''}${rows} rows wait for it in the outbox (sweeps, refused targets, second deletes); all others flow.`;
-  return [`${failure?.message ?? 'The queue takes nothing over; trying again.'}${waiting}`];
+  const said = failure?.message ?? 'The queue takes nothing over; trying again.';
+  if (rows === 0) return [said];
+  const count = `${missed ? 'More than ' : ''}${rows} ${rows === 1 ? 'row waits' : 'rows wait'}`;
+  return [
+    `${said} ${count} for it in the outbox (sweeps, refused targets, second deletes); all others flow.`,
+  ];
 }
