@@ -103,6 +103,28 @@ begin
 end
 $$;
 
+-- A joined table of which the capture functions, which run as the schema's owner whoever calls watch(), may not see every row. (What
+-- row_security_active() says of the current user. The watched table's own rows come from the trigger, past all policies.)
+create function cache_invalidation.check_visible(joined regclass) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  reader text;
+begin
+  select r.rolname into reader
+    from pg_catalog.pg_class as c, pg_catalog.pg_roles as r
+    where c.oid = joined and c.relrowsecurity and not r.rolsuper and not r.rolbypassrls
+      and r.oid = (select n.nspowner from pg_catalog.pg_namespace as n where n.nspname = 'cache_invalidation')
+      and (c.relforcerowsecurity or not pg_catalog.pg_has_role(r.oid, c.relowner, 'usage'));
+  if found then
+    raise exception 'row level security hides rows of % from %, which owns the capture functions', joined, pg_catalog.quote_ident(reader)
+      using errcode = 'insufficient_privilege',
+        hint = pg_catalog.format('As a superuser: alter role %1$I bypassrls; or let %1$I own %2$s, without FORCE ROW LEVEL SECURITY.', reader, joined);
+  end if;
+end
+$$;
+
 -- Everything about one declaration. The last step plans the capturing query itself, as the trigger will run it.
 create function cache_invalidation.check_watch(w cache_invalidation.watches) returns void
 language plpgsql
@@ -119,11 +141,7 @@ begin
       using errcode = 'invalid_parameter_value', hint = 'Name a type, for example quota:*.';
   end if;
   for joined in select j.* from cache_invalidation.join_tables(w.join_clause) as j loop
-    if pg_catalog.row_security_active(joined.rel) then
-      raise exception 'row level security hides rows of % from %', joined.rel, current_user
-        using errcode = 'insufficient_privilege',
-          hint = 'Run watch() as the owner of the joined table or as a role with BYPASSRLS.';
-    end if;
+    perform cache_invalidation.check_visible(joined.rel);
   end loop;
   -- reads the template to its end, and raises for a bad one
   for part in select s.* from cache_invalidation.template_segments(w.target) as s where s.col is not null loop

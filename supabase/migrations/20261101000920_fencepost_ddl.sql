@@ -51,7 +51,8 @@ as $$
 $$;
 
 -- Refreshes one watch within somebody's DDL statement: refuses the statement when the watch can no longer be served, and only
--- warns when it is we who lack a right, a lock, or (after a restore) the knowledge which column is which.
+-- warns when it is we who lack a right, a lock, (after a restore) the knowledge which column is which, or (while an extension's
+-- script runs, which must not replace functions that are not its own) the permission to rewrite a function.
 create function cache_invalidation.refresh_within_ddl(w cache_invalidation.watches) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -67,7 +68,8 @@ exception
       using hint = 'As the owner of both: select cache_invalidation.refresh();';
   when object_not_in_prerequisite_state then
     get stacked diagnostics reason = message_text, remedy = pg_exception_hint;
-    raise warning 'the watch of % for % invalidates the whole type now: %', w.rel, w.target, reason using hint = remedy;
+    raise warning 'the watch of % for % invalidates the whole type now: %', w.rel, w.target, reason
+      using hint = coalesce(nullif(remedy, ''), 'As the owner of both: select cache_invalidation.refresh();');
   when others then
     reason := sqlerrm;
     raise exception 'the watch of % for % needs what this statement takes away: %', w.rel, pg_catalog.quote_literal(w.target), reason

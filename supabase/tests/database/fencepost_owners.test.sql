@@ -1,0 +1,95 @@
+-- Who owns what: capture functions whose owner row level security binds, and tables that belong to an extension.
+begin;
+create extension if not exists pgtap with schema extensions;
+set local search_path = public, extensions;
+select no_plan();
+
+create function pg_temp.captured(statement text, who text default 'postgres') returns text[] language plpgsql as $$
+begin
+  delete from cache_invalidation.outbox;
+  execute format('set local role %I', who);
+  execute statement;
+  reset role;
+  return array(select o.op::text || ' ' || o.target || coalesce(' ' || o.error, '') from cache_invalidation.outbox as o order by o.target, o.op);
+end
+$$;
+create function pg_temp.answer(statement text) returns text language plpgsql as $$
+declare
+  hint text;
+begin
+  execute statement;
+  return 'ok';
+exception
+  when others then
+    get stacked diagnostics hint = pg_exception_hint;
+    return sqlstate || ' ' || sqlerrm || ' | ' || hint;
+end
+$$;
+create function pg_temp.problems() returns text language sql as $$
+  select string_agg(problem || ' | ' || remedy, '; ') from cache_invalidation.problems() where watch_id is not null
+$$;
+
+-- a project whose owner is no superuser and does not bypass row level security
+create role fencepost_test_owner;
+alter schema cache_invalidation owner to fencepost_test_owner;
+grant all on all tables in schema cache_invalidation to fencepost_test_owner;
+grant execute on all functions in schema cache_invalidation to fencepost_test_owner;
+
+-- FORCE ROW LEVEL SECURITY on the watched table: with statement triggers, and with row triggers
+create table public.forced (id integer, org_id text);
+create table public.forced_parts (id integer, org_id text) partition by list (id);
+create table public.forced_rest partition of public.forced_parts default;
+do $$
+declare
+  name text;
+begin
+  foreach name in array array['forced', 'forced_parts'] loop
+    execute format('alter table public.%I owner to fencepost_test_owner', name);
+    execute format('alter table public.%I enable row level security', name);
+    execute format('alter table public.%I force row level security', name);
+    execute format('create policy visible on public.%I using (org_id = ''a'') with check (true)', name);
+  end loop;
+end
+$$;
+select cache_invalidation.watch('public.forced', 'forced:{org_id}', columns => array['id']), cache_invalidation.watch('public.forced_parts', 'forced:{org_id}');
+select is(pg_temp.captured(format($$insert into public.%I values (1, 'a'), (2, 'b')$$, name), 'fencepost_test_owner'), array['i forced:a', 'i forced:b'], name || ': rows that their writer cannot see') as inserted,
+  is(pg_temp.captured(format($$update public.%I set org_id = 'c'$$, name), 'fencepost_test_owner'), array['u forced:a', 'u forced:c'], name || ': a row that vanishes from its writer''s sight') as updated,
+  is(pg_temp.captured(format($$delete from public.%I$$, name)), array['d forced:b', 'd forced:c'], name || ': DELETE by a superuser') as deleted
+from unnest(array['forced', 'forced_parts']) as name;
+
+-- row level security on a join's parent
+create table public.forced_owners (id integer primary key, user_id text);
+create table public.forced_items (id integer, owner_id integer);
+alter table public.forced_owners owner to fencepost_test_owner;
+alter table public.forced_owners enable row level security;
+insert into public.forced_owners values (1, 'u');
+select is(pg_temp.answer($$select cache_invalidation.watch('public.forced_items', 'user:{p.user_id}', join => 'public.forced_owners p on p.id = row.owner_id')$$), 'ok', 'row level security does not bind the parent''s owner');
+select is(pg_temp.captured('insert into public.forced_items values (1, 1)'), array['i user:u'], 'who sees the parent');
+select is(pg_temp.answer('alter table public.forced_owners force row level security'), 'ok', 'FORCE ROW LEVEL SECURITY is not refused');
+select is(pg_temp.captured('insert into public.forced_items values (2, 1)'), array['i user:* 42501'], 'and the hidden parent widens');
+select matches(pg_temp.problems(), '^writes to public.forced_items invalidate the whole type of user:\{p.user_id\}: row level security hides rows of public.forced_owners from fencepost_test_owner', 'which problems() names');
+select matches(pg_temp.answer($$select cache_invalidation.watch('public.forced_items', 'other:{p.user_id}', join => 'public.forced_owners p on p.id = row.owner_id')$$),
+  '^42501 row level security hides rows of public.forced_owners .*\| As a superuser: alter role fencepost_test_owner bypassrls;', 'a superuser''s watch() is refused: the function would not run as a superuser');
+alter role fencepost_test_owner bypassrls;
+select is(pg_temp.captured('insert into public.forced_items values (3, 1)'), array['i user:u'], 'the hint settles it');
+select is(pg_temp.problems(), null, 'for problems() too');
+alter role fencepost_test_owner nobypassrls;
+alter table public.forced_owners owner to current_user;
+alter table public.forced_owners no force row level security;
+grant select on public.forced_owners to fencepost_test_owner;
+select matches(pg_temp.problems(), 'row level security hides rows of public.forced_owners from fencepost_test_owner', 'a parent of another owner is hidden without FORCE');
+drop table public.forced_items, public.forced_owners;
+
+-- a table that belongs to an extension
+create extension if not exists hstore with schema extensions;
+create table public.member (id integer, org_id text);
+alter extension hstore add table public.member;
+select is(pg_temp.answer($$select cache_invalidation.watch('public.member', 'member:{org_id}')$$), 'ok', 'an extension''s table can be watched');
+select is(pg_temp.answer('alter table public.member rename column org_id to organisation'), 'ok', 'and be changed');
+select is(pg_temp.captured($$insert into public.member values (1, 'a')$$), array['i member:a'], 'and is followed');
+select is(pg_temp.problems(), null, 'no problem is reported');
+select is(pg_temp.answer('drop extension hstore'), 'ok', 'the extension can be dropped');
+select is((select count(*) from cache_invalidation.watches where target like 'member%'), 0::bigint, 'the watch with it');
+
+select * from finish();
+rollback;
