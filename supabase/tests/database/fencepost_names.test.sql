@@ -164,8 +164,11 @@ select results_eq($$select target from cache_invalidation.watches where rel = 'p
 select cache_invalidation.unwatch('public.crossed');
 
 -- a restored dump: the table has another oid, and its columns other numbers
-update cache_invalidation.watches set declared_oid = 1, column_numbers = '{"b": 1, "c": 3, "d": 2}' where rel = 'public.moved'::regclass;
+update cache_invalidation.watches
+  set declared_oid = 1, column_numbers = '{"b": 1, "c": 3, "d": 2}', declared_columns = '{"b": 1, "c": 3, "d": 2}'
+  where rel = 'public.moved'::regclass;
 select matches((select string_agg(problem, '; ') from cache_invalidation.problems() where watch_id is not null), 'columns of public.moved were renamed, or restored', 'problems() after a restore');
+select doesnt_match((select string_agg(problem, '; ') from cache_invalidation.problems() where watch_id is not null), 'another column is called that now', 'which takes no column for another');
 select cache_invalidation.refresh();
 select results_eq($$select target, column_numbers from cache_invalidation.watches where rel = 'public.moved'::regclass$$,
   $$values ('moved:{d}:{c}:{b}', '{"d": 1, "c": 2, "b": 3}'::jsonb)$$, 'after a restore names count, and numbers are read anew');

@@ -160,7 +160,9 @@ select cache_invalidation.watch('public.many', 'many:{org_id}:*');
 insert into many select i, 'o' || i % 3 from generate_series(1, 3) as i;
 create function public.reported() returns trigger language plpgsql as $$
 begin
-  if new.target = 'many:o1:*' then
+  -- once, and so not for the row that the reducing writes
+  if new.target = 'many:o1:*' and current_setting('fencepost_test.reported', true) is distinct from 'yes' then
+    perform set_config('fencepost_test.reported', 'yes', true);
     new.error := '22000';
   end if;
   return new;
@@ -168,6 +170,7 @@ end
 $$;
 create trigger reported before insert on cache_invalidation.outbox for each row when (new.error is null and new.op = 'i') execute function public.reported();
 select is(pg_temp.captured($$insert into many select i, 'o' || i % 3 from generate_series(1, 3000) as i$$), array['i many:o0:*', 'i many:o1:* 22000', 'i many:o2:*'], 'reducing keeps each target''s error');
+set local fencepost_test.reported = 'no';
 select is(pg_temp.captured($$insert into many select i, 'o' || i from generate_series(1, 3000) as i$$), array['i many:* 22000'], 'the wildcard keeps an error');
 drop trigger reported on cache_invalidation.outbox;
 create function public.refused() returns trigger language plpgsql as $$begin raise exception 'no deletion here'; end$$;
