@@ -264,6 +264,15 @@ describe('invalidate, status, retry, audit', () => {
     }
   });
 
+  it.each(['', 'x'.repeat(8_193), 'a:'.repeat(32)])(
+    'takes no target that is none, nor one of 33 segments',
+    async (target) => {
+      const { code, errors } = await command(['invalidate', target]);
+      expect(code).toBe(64);
+      expect(errors).toContain('at most 8192 bytes and 32 segments');
+    },
+  );
+
   it('says so when no worker is there, and keeps it', { timeout: 60_000 }, async () => {
     const { code, text } = await command(['invalidate', 'quota:patient:*']);
     expect(code).toBe(69);

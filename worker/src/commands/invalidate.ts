@@ -34,11 +34,13 @@ export function invalidate(
   json: boolean,
 ): Promise<ExitCode> {
   return withContext(variables, async ({ pool, cache, configuration }) => {
-    const bad = targets.find((target) => target === '' || Buffer.byteLength(target) > 8_192);
+    const bad = targets.find(
+      (target) => target === '' || Buffer.byteLength(target) > 8_192 || target.split(':').length > 32,
+    );
     if (bad !== undefined) {
       throw new WorkerError(
         'INVALID_TARGET',
-        'A target is a key or a pattern of at most 8192 bytes, such as quota:org-1:*.',
+        'A target is a key or a pattern of at most 8192 bytes and 32 segments, such as quota:org-1:*.',
         {
           exitCode: ExitCode.usage,
         },

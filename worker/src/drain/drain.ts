@@ -42,10 +42,10 @@ import { explainDatabaseError } from '../database/database-errors.ts';
 import type { DrainOutcome } from '../doorbell/doorbell.ts';
 import { WorkerError } from '../errors.ts';
 import type { HandOver } from '../queue/hand-over.ts';
-import type { Errand } from '../queue/jobs.ts';
 import type { Flow } from './flow.ts';
 import type { DueTarget, Outbox, Page } from './outbox.ts';
 import type { ClaimedRow, PageRows, Rows } from './page.ts';
+import { errandsOf, piece, secondDelete } from './pieces.ts';
 
 /** Rows in one claim. Enough to keep the round trips' share small, few enough for one DEL of two or three keys each. */
 export const CLAIM_ROWS = 2_000;
@@ -259,22 +259,6 @@ export class Drain {
 
 function asUpdate(due: DueTarget): ConfirmedRow {
   return { target: due.target, watchId: due.watchId, op: 'u', ageMs: due.ageMs };
-}
-
-function piece(rows: PageRows, rests: boolean, errands: readonly Errand[]) {
-  return { xids: rows.xids, ids: rows.ids, rows: rows.length, rests, errands };
-}
-
-function secondDelete(targets: readonly string[], unconfirmed: ReadonlySet<string>, delayMs: number): Errand {
-  const confirmed = unconfirmed.size === 0 ? targets : targets.filter((target) => !unconfirmed.has(target));
-  return { kind: 'second-delete', targets: confirmed, delayMs };
-}
-
-function errandsOf({ refused, undecided, sweeps }: Applied): Errand[] {
-  const errands: Errand[] = sweeps.map((pattern) => ({ kind: 'sweep', pattern }));
-  for (const [target, { code }] of refused) errands.push({ kind: 'retry', target, code });
-  if (undecided.length > 0) errands.push({ kind: 'isolate', targets: undecided });
-  return errands;
 }
 
 /** A failure that is handled when the promise is awaited; until then it must not count as unhandled. */
