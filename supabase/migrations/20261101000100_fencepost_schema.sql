@@ -47,7 +47,8 @@ create table cache_invalidation.watches (
 
 -- The only truth about what must still be invalidated: one row for each target and statement.
 -- (xid, id) is the order of claiming: see the protocol above claim(). The key's first column also finds the rows of
--- one transaction. There is no foreign key to watches: its lock on the watch's row would be shared by all writers.
+-- one transaction. The id tells these apart and says nothing across transactions (all rows of one become visible at
+-- once), so it may start again, as it does after a restore; only that it is positive counts. There is no foreign key to watches: its lock on the watch's row would be shared by all writers.
 create table cache_invalidation.outbox (
   xid xid8 not null default pg_catalog.pg_current_xact_id(),
   id bigint generated always as identity (cache 32),
