@@ -1,0 +1,64 @@
+/**
+ * A table that belongs to an extension, changed by a script of the extension: while one runs, Postgres lets nobody replace a function
+ * that is not the extension's own. The script succeeds, the watch widens and says so, and refresh() makes it exact.
+ *
+ * On Postgres 18, the first that finds extensions in a folder which a test can write.
+ */
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import pg from 'pg';
+import { describe, expect, test } from 'vitest';
+import { cloneFrom, startTemplate } from '../setup/template.ts';
+import { ensureVersions, versionsUnderTest } from './postgres-versions.ts';
+
+const table = 'create table public.member (id integer, org_id text);';
+const update = 'alter table public.member rename column org_id to organisation;';
+
+describe.skipIf(!versionsUnderTest().includes(18))('Postgres 18', () => {
+  test('a script that renames a watched column succeeds, with a warning', async () => {
+    await ensureVersions();
+    const folder = await mkdtemp(join(tmpdir(), 'fencepost-extension-'));
+    const server = await startTemplate({ version: 18 });
+    const database = await cloneFrom(server.url);
+    const client = new pg.Client({ connectionString: database.url });
+    try {
+      await mkdir(join(folder, 'extension'));
+      // The server may run as another user.
+      await chmod(folder, 0o755);
+      await writeFile(join(folder, 'extension/members.control'), `default_version = '1.0'\n`);
+      await writeFile(join(folder, 'extension/members--1.0.sql'), table);
+      await writeFile(join(folder, 'extension/members--1.0--1.1.sql'), update);
+      await client.connect();
+      await client.query(`set extension_control_path = '${folder}:$system'`);
+      await client.query('create extension members');
+      await client.query(`select cache_invalidation.watch('public.member', 'member:{org_id}')`);
+      await client.query('delete from cache_invalidation.outbox');
+      const warnings: { message: string | undefined; hint: string | undefined }[] = [];
+      client.on('notice', ({ severity, message, hint }) => {
+        if (severity === 'WARNING') warnings.push({ message, hint });
+      });
+
+      await client.query(`alter extension members update to '1.1'`);
+      expect(warnings).toEqual([
+        {
+          message: expect.stringContaining('invalidates the whole type now: '),
+          hint: 'As the owner of both: select cache_invalidation.refresh();',
+        },
+      ]);
+      await client.query(`insert into public.member values (1, 'a')`);
+      await client.query('select cache_invalidation.refresh()');
+      await client.query(`insert into public.member values (2, 'b')`);
+      const { rows } = await client.query('select target, error from cache_invalidation.outbox order by id');
+      expect(rows).toEqual([
+        { target: 'member:*', error: '42703' },
+        { target: 'member:b', error: null },
+      ]);
+    } finally {
+      await client.end();
+      await database.drop();
+      await server.stop();
+      await rm(folder, { recursive: true });
+    }
+  }, 60_000);
+});
