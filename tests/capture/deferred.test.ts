@@ -183,3 +183,21 @@ test('a row that somebody is at is not forgotten, and nobody waits for it', asyn
   await other.query('rollback');
   await other.end();
 });
+
+test('a target too long to be remembered runs at each event, and is acknowledged', async () => {
+  const columns = Array.from({ length: 10 }, (_, index) => `part_${index}`);
+  await client.query(`create table public.long_keys (${columns.map((name) => `${name} text`).join(', ')});
+    select cache_invalidation.watch('public.long_keys', 'long:${columns.map((name) => `{${name}}`).join(':')}', min_interval => '1 hour')`);
+  for (let round = 0; round < 2; round++) {
+    // Random bytes, which no compression makes fit.
+    await client.query(
+      `insert into long_keys select ${columns.map((name) => `string_agg(chr(192 + (random() * 60)::int), '') as ${name}`).join(', ')}
+        from generate_series(1, 90)`,
+    );
+    const page = await next();
+    expect(page.rows).toHaveLength(1);
+    expect(page.rows[0]?.target.length).toBeGreaterThan(5_000);
+    expect(await acknowledge(client, page.rows)).toBe(1);
+  }
+  expect(await count('deferred')).toBe(0);
+});
