@@ -84,14 +84,16 @@ select results_eq($$select target, columns, join_clause from cache_invalidation.
   $$values ('plain:{org_id}:*', array['used'], null), ('user:{p.user_id}:list', null, 'public.parents p on p.id = row.org_id and ''row.org_id'' <> row.extra')$$,
   'the declaration is as it was, strings in the join included');
 create function pg_temp.rename_table(new_name text) returns text language plpgsql as $$
+declare
+  now_called text := (select c.relname from cache_invalidation.watches as w join pg_class as c on c.oid = w.rel where w.target = 'plain:{org_id}:*');
 begin
-  return pg_temp.answer(format('alter table public.plain rename to %I', new_name))
-    || array_to_string(pg_temp.captured(format('update public.%I set used = used + 1', new_name)), ',')
-    || pg_temp.answer(format('alter table public.%I rename to plain', new_name));
+  return pg_temp.answer(format('alter table public.%I rename to %I', now_called, new_name))
+    || ' ' || array_to_string(pg_temp.captured(format('update public.%I set used = used + 1', new_name)), ',');
 end
 $$;
-select is(pg_temp.rename_table(n.name), 'oku plain:a:*,u user:u:listok', 'a watched table can be renamed to ' || to_json(n.name))
+select is(pg_temp.rename_table(n.name), 'ok u plain:a:*,u user:u:list', 'a watched table can be renamed to ' || to_json(n.name))
 from names as n order by n.place;
+select is(pg_temp.rename_table('plain'), 'ok u plain:a:*,u user:u:list', 'and back');
 
 -- (problems() looks at every watch, renames did not)
 drop schema "S %s ""q"" $body$" cascade;

@@ -87,6 +87,7 @@ alter extension hstore add table public.member;
 select is(pg_temp.answer($$select cache_invalidation.watch('public.member', 'member:{org_id}')$$), 'ok', 'an extension''s table can be watched');
 select is(pg_temp.answer('alter table public.member rename column org_id to organisation'), 'ok', 'and be changed');
 select is(pg_temp.captured($$insert into public.member values (1, 'a')$$), array['i member:a'], 'and is followed');
+select is((select count(*) from cache_invalidation.watches where target = 'member:{organisation}'), 1::bigint, 'under its new name');
 select is(pg_temp.problems(), null, 'no problem is reported');
 select is(pg_temp.answer('drop extension hstore'), 'ok', 'the extension can be dropped');
 select is((select count(*) from cache_invalidation.watches where target = 'member:{organisation}'), 0::bigint, 'the watch with it');
