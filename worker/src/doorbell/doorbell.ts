@@ -85,11 +85,11 @@ export interface DoorbellParts {
 const POLL_FIRST_MS = 2;
 /**
  * Awake, rows coming: the pause is so many times as long as the drain took. The database that serves the writers also
- * serves the claims; a quarter of the time is the most that one worker keeps it busy, however slow it is.
+ * serves the claims; a fifth of the time is the most that one worker keeps it busy, however slow it is.
  */
-const PAUSE_PER_DRAIN = 3;
+const PAUSE_PER_DRAIN = 4;
 /** … but no longer than this, which is what it may add to the age of an invalidation under load. */
-const PAUSE_MOST_MS = 20;
+const PAUSE_MOST_MS = 50;
 /** Awake and K refused for long (a writer keeps its transaction open): a poll is one look at an empty index. */
 const POLL_MOST_MS = 50;
 /** Awake and without rows for this long: time to sleep. */
