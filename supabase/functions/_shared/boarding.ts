@@ -4,7 +4,7 @@
  */
 import { Crew, type Flight, newFlight } from './flights.ts';
 import { type Lease, prepare, releaseLeases } from './lease.ts';
-import type { Core, Driven, LoadMany } from './loading.ts';
+import type { Core, LoadMany } from './loading.ts';
 import type { GetOrSetOptions, Lifetimes, Outcome, Plan } from './settings.ts';
 import { judge, type KeyState, readStates, standing } from './snapshot.ts';
 import { longestMs } from './store.ts';
@@ -46,7 +46,7 @@ export class Boarding {
   /** Flights of other callers, whose values are theirs too. */
   readonly joined: Flight[] = [];
   /** Flights that this call has to drive. */
-  readonly own: Driven[] = [];
+  readonly own: Flight[] = [];
 
   /** @param refreshing behind a stale answer: nothing but a fresh entry will do, and nobody is told of misses */
   constructor(core: Core, call: Call, refreshing = false) {
@@ -57,7 +57,7 @@ export class Boarding {
 
   /** All flights that this caller waits for. */
   get flights(): readonly Flight[] {
-    return [...this.joined, ...this.own.map(({ flight }) => flight)];
+    return [...this.joined, ...this.own];
   }
 
   /** This caller has its answers. */
@@ -74,7 +74,7 @@ export class Boarding {
 
   /** Ends flights that will not be driven. */
   abandon(error: unknown): void {
-    for (const { flight } of this.own) {
+    for (const flight of this.own) {
       flight.settle({ ok: false, error });
       this.#core.flights.depart(flight);
     }
@@ -195,9 +195,11 @@ export class Boarding {
     this.#report(plan, 'miss', 0);
     const stamp = { fences: state.fences, epoch: state.epoch, loadedAt: runtime.now() };
     const renew = before.fences.slice(1, -1).some((fence) => fence !== null);
-    const flight = this.#newFlight(plan, lifetimes, { stamp, renew, leasedUntil });
+    const waits = !won && lifetimes.leaseMs > 0;
+    const waitsUntil = waits ? runtime.monotonic() + lifetimes.waitMs : null;
+    const flight = this.#newFlight(plan, lifetimes, { stamp, renew, leasedUntil, waitsUntil });
     flights.register(flight);
-    this.own.push({ flight, waits: !won && lifetimes.leaseMs > 0 });
+    this.own.push(flight);
   }
 
   #join(flight: Flight, outcome: Outcome = 'miss'): void {
@@ -218,9 +220,10 @@ export class Boarding {
       this.#join(gathering, outcome);
       return;
     }
-    const flight = this.#newFlight(plan, lifetimes, { stamp: null, renew: false, leasedUntil });
+    const state = { stamp: null, renew: false, leasedUntil, waitsUntil: null };
+    const flight = this.#newFlight(plan, lifetimes, state);
     if (shared) flights.gather(flight);
-    this.own.push({ flight, waits: false });
+    this.own.push(flight);
     this.#report(plan, outcome, 0);
   }
 
@@ -228,7 +231,7 @@ export class Boarding {
   #newFlight(
     plan: Plan,
     lifetimes: Lifetimes,
-    state: Pick<Flight, 'stamp' | 'renew' | 'leasedUntil'>,
+    state: Pick<Flight, 'stamp' | 'renew' | 'leasedUntil' | 'waitsUntil'>,
   ): Flight {
     this.#crew ??= new Crew();
     this.#enlist(this.#crew);

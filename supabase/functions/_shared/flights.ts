@@ -12,7 +12,8 @@
  *
  * Further conditions: the load was not given up by all who waited for it, nor is it overdue; the same identity (a refusal is
  * one caller's, not the next one's); and, while no heartbeat bounds staleness, a load whose tolerance of old entries is no
- * larger than the caller's.
+ * larger than the caller's. Nor does a caller join a flight that leaves the load to another isolate for longer than
+ * the caller's own `timeout` allows: the flight may be waiting for somebody who died.
  */
 import type { Stamp } from './envelope.ts';
 import type { Runtime } from './runtime.ts';
@@ -68,6 +69,8 @@ export interface Flight {
   renew: boolean;
   /** Until when the key's lease is ours to give back (see lease.ts); null when it is not ours. */
   leasedUntil: number | null;
+  /** By the monotonic clock: until when the load is left to another isolate; null: not, or no longer. */
+  waitsUntil: number | null;
   readonly settled: Promise<Settled>;
   readonly settle: (outcome: Settled) => void;
 }
@@ -135,6 +138,7 @@ export class Flights {
           flight.stamp !== null &&
           this.#isLive(flight) &&
           flight.identity === identity &&
+          (flight.waitsUntil ?? 0) <= this.#runtime.monotonic() + lifetimes.waitMs &&
           flight.stamp.epoch === epoch &&
           sameTexts(flight.stamp.fences, fences) &&
           (epoch !== null ||

@@ -4,9 +4,10 @@
  *   WAITING ── entry is there now ──────────────▶ settled with it
  *      │ ├──── lease is free ──▶ prepared again ── won ──▶ LOADING
  *      │ └──── still held ──▶ pause, read again           (lost: WAITING)
- *      └────── waited as long as a lease lives, or Redis is away ──▶ LOADING without a lease
+ *      └────── waited long enough, or Redis is away ──▶ LOADING without a lease
  *
- *   Rule 7  Losers of a lease repeat the whole read and the attempt, for a bounded time, and then load themselves.
+ *   Rule 7  Losers of a lease repeat the whole read and the attempt, for a bounded time, and then load themselves: for as long
+ *           as a lease lives, but for no more than half of the call's `timeout`, so that a dead leader is no LOAD_TIMEOUT.
  *
  * Every flight settles exactly once, whatever happens, unless its loader never ends; how long anybody waits for that is
  * patience.ts. A leader that dies delays the others by what is left of its lease. What a loader gives after everybody gave
@@ -54,16 +55,10 @@ export type LoadMany = (
   context: LoadContext,
 ) => Promise<ReadonlyMap<string, unknown> | Readonly<Record<string, unknown>>>;
 
-/** A flight that its starter has to bring to an end; `waits` for the load of whoever holds the lease. */
-export interface Driven {
-  readonly flight: Flight;
-  readonly waits: boolean;
-}
-
 /** Brings every flight to its end. Never rejects. */
-export async function drive(core: Core, driven: readonly Driven[], load: LoadMany): Promise<void> {
-  const ready = driven.filter(({ waits }) => !waits).map(({ flight }) => flight);
-  const waiting = driven.filter(({ waits }) => waits).map(({ flight }) => flight);
+export async function drive(core: Core, flights: readonly Flight[], load: LoadMany): Promise<void> {
+  const ready = flights.filter(({ waitsUntil }) => waitsUntil === null);
+  const waiting = flights.filter(({ waitsUntil }) => waitsUntil !== null);
   const loads = ready.length > 0 ? [loadInto(core, ready, load)] : [];
   if (waiting.length > 0) loads.push(waitFor(core, waiting, load));
   await Promise.all(loads);
@@ -71,11 +66,11 @@ export async function drive(core: Core, driven: readonly Driven[], load: LoadMan
 
 async function waitFor(core: Core, flights: readonly Flight[], load: LoadMany): Promise<void> {
   const { access, runtime } = core;
-  const deadline = runtime.now() + Math.max(...flights.map(({ lifetimes }) => lifetimes.leaseMs));
+  const deadline = Math.max(...flights.map(({ waitsUntil }) => waitsUntil ?? 0));
   const loads: Promise<void>[] = [];
   let waiting = flights;
   for (let pause = FIRST_PAUSE_MS; waiting.length > 0; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
-    const left = deadline - runtime.now();
+    const left = deadline - runtime.monotonic();
     if (left <= 0) break;
     const { signal } = crewOf(waiting);
     await runtime.sleep(Math.min(left, pause * (0.75 + 0.5 * runtime.random())), signal);
@@ -145,7 +140,10 @@ async function loadInto(core: Core, flights: readonly Flight[], load: LoadMany):
   const { access, runtime, settings, statistics } = core;
   // Who asks in this very moment still joins a flight without fences: its load begins after that.
   if (flights.some(({ stamp }) => stamp === null)) await Promise.resolve();
-  for (const flight of flights) core.flights.depart(flight);
+  for (const flight of flights) {
+    core.flights.depart(flight);
+    flight.waitsUntil = null;
+  }
   const startedAt = runtime.now();
   const counted = (failed: boolean): void => {
     const milliseconds = runtime.now() - startedAt;

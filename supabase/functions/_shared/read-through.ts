@@ -127,7 +127,7 @@ async function refresh(core: Core, pending: readonly Pending[], call: Call): Pro
     patience = startPatience(core.runtime, { timeout }, (reason) => boarding.leave(reason));
     // A flight that lost its lease is driven too, since others may have joined it; it ends with the owner's answer.
     core.runtime.background(drive(core, boarding.own, call.load));
-    for (const { flight } of boarding.own) await patience.settled(flight);
+    for (const flight of boarding.own) await patience.settled(flight);
     boarding.finish();
   } catch (error) {
     boarding.abandon(error);

@@ -134,6 +134,8 @@ export interface Lifetimes {
   readonly errorMs: number;
   /** For how long others leave the load to whoever has the lease. */
   readonly leaseMs: number;
+  /** For how long this call waits for another isolate's load; then there is still time for one of its own. */
+  readonly waitMs: number;
 }
 
 /**
@@ -154,6 +156,7 @@ export function lifetimesOf(
     staleWhileRevalidate === undefined ? 0 : secondsAsMs('staleWhileRevalidate', staleWhileRevalidate);
   const errorMs = staleIfError === undefined ? 0 : secondsAsMs('staleIfError', staleIfError);
   if (timeout !== undefined) milliseconds('timeout', timeout, LONGEST_TIMER_MS);
+  const leaseMs = lease === undefined ? settings.leaseMs : milliseconds('lease', lease, LONGEST_LEASE_MS);
   // What grants access is neither served by a dead worker's leave nor past its time.
   const neverLate = plan.type?.degraded === false;
   return {
@@ -162,7 +165,8 @@ export function lifetimesOf(
     degradedMs: neverLate ? 0 : degradedMs,
     revalidateMs: neverLate ? 0 : revalidateMs,
     errorMs: neverLate ? 0 : errorMs,
-    leaseMs: lease === undefined ? settings.leaseMs : milliseconds('lease', lease, LONGEST_LEASE_MS),
+    leaseMs,
+    waitMs: timeout === undefined ? leaseMs : Math.min(leaseMs, timeout / 2),
   };
 }
 

@@ -6,6 +6,7 @@ import { mistakes } from './mistakes.ts';
 import { patience } from './patience.ts';
 import { reading } from './reading.ts';
 import { staleness } from './staleness.ts';
+import { waiting } from './waiting.ts';
 import type { Check } from './workbench.ts';
 
 export const checks: readonly Check[] = [
@@ -16,4 +17,5 @@ export const checks: readonly Check[] = [
   ...patience,
   ...staleness,
   ...mistakes,
+  ...waiting,
 ];

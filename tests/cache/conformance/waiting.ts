@@ -1,0 +1,56 @@
+/** Waiting for somebody else's load: only as long as it can help, and never for one that is known to bring nothing. */
+import assert from 'node:assert/strict';
+import type { Runtime } from '../../../supabase/functions/_shared/runtime.ts';
+import { systemRuntime } from '../../../supabase/functions/_shared/runtime.ts';
+import { type Check, eventually, QUOTA, type Workbench } from './workbench.ts';
+
+const LEASE = `fencepost:lease:${QUOTA}`;
+
+/** The pauses between two looks at another isolate's load are at most this long. */
+const LONGEST_PAUSE_MS = 250;
+
+/** A clock on which pauses pass at once, and on which no timeout ever comes. */
+function hurried(bench: Workbench): Runtime {
+  return {
+    ...systemRuntime,
+    now: () => Date.now() + bench.ahead,
+    monotonic: () => bench.lasting,
+    sleep: async (milliseconds, signal) => {
+      if (milliseconds > LONGEST_PAUSE_MS) {
+        return new Promise((resolve) => signal?.addEventListener('abort', () => resolve()));
+      }
+      bench.lasting += milliseconds;
+    },
+  };
+}
+
+export const waiting: Check[] = [
+  {
+    name: 'a call with a timeout waits half of it for a dead leader, then loads; it does not join a more patient wait',
+    run: async (bench) => {
+      const lease = 60_000;
+      await bench.heartbeat('epoch-1');
+      await bench.redis('SET', bench.key(LEASE), 'somebody who died', 'PX', lease);
+      const cache = bench.isolate({ lease });
+      const patient = cache.getOrSet(QUOTA, () => 'patient');
+      await eventually(async () => cache.stats().commands > 4, 'somebody waits for the leader');
+      const hasty = bench.isolate({ lease, runtime: hurried(bench) });
+      let waited = 0;
+      const load = () => {
+        waited = bench.lasting;
+        return 'hasty';
+      };
+      assert.equal(await hasty.getOrSet(QUOTA, load, 60, { timeout: 1_000 }), 'hasty');
+      assert.ok(waited >= 499 && waited <= 501, `it waited ${waited} ms`);
+      assert.equal(await patient, 'hasty');
+      // In the isolate of the patient one too.
+      await bench.redis('DEL', bench.key(QUOTA));
+      await bench.redis('SET', bench.key(LEASE), 'somebody who died', 'PX', lease);
+      const asked = cache.stats().commands;
+      const again = cache.getOrSet(QUOTA, () => 'patient');
+      await eventually(async () => cache.stats().commands > asked + 4, 'somebody waits once more');
+      assert.equal(await cache.getOrSet(QUOTA, () => 'own', 60, { timeout: 100 }), 'own');
+      assert.equal(await again, 'own');
+    },
+  },
+];
