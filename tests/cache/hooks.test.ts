@@ -1,5 +1,5 @@
 /** An application's own hooks may fail; no reader notices. */
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { startGateway } from '../../local/gateway/gateway.ts';
 import { startRedis } from '../../local/parts/redis.ts';
 import { createCache } from '../../supabase/functions/_shared/cache.ts';
@@ -30,4 +30,47 @@ it('answers though the log throws', async () => {
   expect(await createCache({ url: 'no address', token: 'hooks', log: fail }).getOrSet('a:1', () => 1)).toBe(
     1,
   );
+});
+
+it('survives hooks and a log that reject', async () => {
+  const unhandled: unknown[] = [];
+  const hear = (reason: unknown) => unhandled.push(reason);
+  process.on('unhandledRejection', hear);
+  onTestFinished(() => {
+    process.off('unhandledRejection', hear);
+  });
+  const told: string[] = [];
+  const reject = (name: string) => async () => {
+    told.push(name);
+    throw new Error(`the telemetry of ${name} is down`);
+  };
+  const connection = {
+    read: async (names: readonly string[]) => {
+      if (names.includes('away:1')) throw new Error('connection reset');
+      // Only fences and the epoch stand; `hit:1` has an entry under them.
+      const entry = '{"v":1,"f":["r","r","r"],"e":"r","t":0,"d":1}';
+      return names.map((name) => (name.startsWith('fence') ? 'r' : name === 'hit:1' ? entry : null));
+    },
+    write: async () => [],
+    writeThenRead: async (_: unknown, names: readonly string[]) => ({
+      replies: [],
+      values: names.map((name) => (name.startsWith('fence') ? 'r' : null)),
+    }),
+    scan: async () => ({ cursor: '0', keys: [] }),
+    health: async () => ({ keyCount: 0, heartbeat: null }),
+  };
+  const cache = createCache({
+    connection,
+    onHit: reject('onHit'),
+    onMiss: reject('onMiss'),
+    onError: reject('onError'),
+    log: reject('log'),
+  });
+  expect(await cache.getOrSet('hit:1', () => 2)).toBe(1);
+  expect(await cache.getOrSet('miss:1', () => 2, 60, { onOutcome: reject('onOutcome') })).toBe(2);
+  expect(await cache.get('away:1')).toBeNull();
+  // Rejections that nobody handles are told of when the microtasks are done.
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(new Set(told)).toEqual(new Set(['onHit', 'onMiss', 'onOutcome', 'onError', 'log']));
+  expect(unhandled).toEqual([]);
 });

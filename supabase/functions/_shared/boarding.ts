@@ -3,6 +3,7 @@
  * The states that a key passes through are drawn in read-through.ts.
  */
 import { Crew, type Flight, newFlight } from './flights.ts';
+import { tell } from './hooks.ts';
 import { type Lease, prepare, releaseLeases } from './lease.ts';
 import type { Core, LoadMany } from './loading.ts';
 import type { GetOrSetOptions, Lifetimes, Outcome, Plan } from './settings.ts';
@@ -249,10 +250,6 @@ export class Boarding {
   #report(plan: Plan, outcome: Outcome, milliseconds: number): void {
     if (this.#refreshing) return;
     this.#core.observe(plan, outcome, milliseconds);
-    try {
-      this.#call.options.onOutcome?.(plan.key, outcome);
-    } catch {
-      // The caller's telemetry; were it to throw here, flights would be left that nobody drives.
-    }
+    tell(this.#call.options.onOutcome, plan.key, outcome);
   }
 }

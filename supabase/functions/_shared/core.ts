@@ -4,6 +4,7 @@
 import { CacheError } from './cache-error.ts';
 import { type Connection, connectUpstash } from './connection.ts';
 import { Flights, OVERDUE_MS } from './flights.ts';
+import { tell } from './hooks.ts';
 import type { Core } from './loading.ts';
 import { RedisAccess } from './redis-access.ts';
 import { environmentVariable, systemRuntime } from './runtime.ts';
@@ -81,12 +82,4 @@ function connectionFor(
 
 function namesOf(plans: readonly Plan[]): string {
   return [...new Set(plans.map(typeName))].join(', ');
-}
-
-function tell<Event>(hook: ((event: Event) => void) | undefined, event: Event): void {
-  try {
-    hook?.(event);
-  } catch {
-    // A hook is the application's telemetry; its failure is none of the reader's business.
-  }
 }

@@ -78,6 +78,32 @@ describe('refused values', () => {
     ['a symbol', Symbol('x'), /a symbol/],
     ['a cycle', cycle, /a cycle/],
     ['too deep', deep, /too deeply/],
+    [
+      'an array with more than its elements',
+      { m: /a/.exec('a') },
+      /\$\.m is an array with properties of its own/,
+    ],
+    [
+      'a getter that throws',
+      {
+        get lazy() {
+          throw new RangeError('not loaded');
+        },
+      },
+      /throws when it is looked at/,
+    ],
+    [
+      'a Proxy that refuses',
+      new Proxy(
+        {},
+        {
+          ownKeys() {
+            throw new RangeError('no');
+          },
+        },
+      ),
+      /throws when it is looked at/,
+    ],
   ])('%s', (_, value, message) => {
     const error = unsupportedIn(value);
     expect(error?.code).toBe('UNSUPPORTED_VALUE');

@@ -3,7 +3,8 @@
  * only cycles and bigints; a Map, a Response, an Error or a promise would silently come back as `{}`, NaN as null.
  *
  * What passes: null, booleans, strings, finite numbers, arrays, and objects whose prototype is Object.prototype or null.
- * A property that is undefined disappears, which reads the same; a hole of an array would turn into null, so it does not pass.
+ * A property that is undefined disappears, which reads the same; a hole of an array would turn into null, so it does not pass,
+ * nor does an array with properties of its own beside its elements, nor a value that throws when it is looked at.
  *
  * A value is walked twice only when something is wrong with it: the first walk answers yes or no and builds nothing, so that
  * it costs a fraction of JSON.stringify; the second finds the words.
@@ -15,8 +16,18 @@ const DEEPEST = 1_000;
 
 /** Null for a value that the cache keeps; else the error that names the place (`$.resets_at`) and the remedy, never the value. */
 export function unsupportedIn(value: unknown): CacheError | null {
-  if (value === undefined || isKept(value, 0)) return null;
-  const { path, kind } = findUnsupported(value, '$', []) ?? { path: '$', kind: 'something' };
+  let found: Found;
+  try {
+    if (value === undefined || isKept(value, 0)) return null;
+    found = findUnsupported(value, '$', []) ?? { path: '$', kind: 'something' };
+  } catch (cause) {
+    return new CacheError(
+      'UNSUPPORTED_VALUE',
+      'The value throws when it is looked at (a getter, a Proxy). Give a plain copy of it in the loader.',
+      { cause },
+    );
+  }
+  const { path, kind } = found;
   return new CacheError(
     'UNSUPPORTED_VALUE',
     `The value at ${path} is ${kind}, which JSON would change. Convert it in the loader (a Date with toISOString(), ` +
@@ -40,7 +51,8 @@ function isKept(value: unknown, depth: number): boolean {
   if (value === null) return true;
   if (depth === DEEPEST) return false;
   if (Array.isArray(value)) {
-    if (!isPlainArray(value)) return false;
+    // A property beside the elements (`index` of a match, `count` of a result) would be gone after a hit.
+    if (!isPlainArray(value) || Object.keys(value).length !== value.length) return false;
     for (let index = 0; index < value.length; index++) {
       if (!isKept(value[index], depth + 1)) return false;
     }
@@ -85,6 +97,9 @@ function findUnsupported(value: unknown, path: string, above: readonly object[])
     if (above.length === DEEPEST) return { path: '$', kind: 'nested too deeply' };
     if (Array.isArray(value) ? !isPlainArray(value) : !isPlainObject(value)) {
       return { path, kind: `a ${nameOf(value)}` };
+    }
+    if (Array.isArray(value) && Object.keys(value).some((name) => !/^[0-9]+$/.test(name))) {
+      return { path, kind: 'an array with properties of its own' };
     }
     for (const [name, child] of Array.isArray(value) ? value.entries() : Object.entries(value)) {
       if (child === undefined && !Array.isArray(value)) continue;

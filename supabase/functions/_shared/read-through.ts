@@ -102,13 +102,22 @@ async function collect(
       else if (outcome.ok) {
         if (!joined.includes(flight)) answers.set(plan.key, outcome.value);
         // Callers of one load must not see each other's changes to its value; what cannot be copied, each loads for itself.
-        else if (outcome.sharable) answers.set(plan.key, structuredClone(outcome.value));
-        else unsharable.push(plan);
+        else if (!outcome.sharable || !copyInto(answers, plan.key, outcome.value)) unsharable.push(plan);
       } else if (fallbacks.has(plan.key)) answers.set(plan.key, fallbacks.get(plan.key));
       else throw outcome.error;
     }),
   );
   return { overdue, unsharable };
+}
+
+/** Whether the value could be copied: structuredClone refuses a Proxy, which JSON would take. */
+function copyInto(answers: Map<string, unknown>, key: string, value: unknown): boolean {
+  try {
+    answers.set(key, structuredClone(value));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /**

@@ -50,7 +50,7 @@ export async function store(
   const renewed = new Map<string, Write & { op: 'renew' }>();
   for (const item of loaded) {
     const { plan, stamp, lifetimes } = item;
-    const entry = entryFor(item, runtime);
+    const entry = entryFor(item, access, runtime);
     if (entry === null || stamp === null) continue;
     if (exceedsBytes(entry.value, settings.maxValueBytes)) {
       access.warn(
@@ -98,6 +98,7 @@ async function send(access: RedisAccess, writes: readonly Write[]): Promise<(Rep
 
 function entryFor(
   { plan, stamp, value, lifetimes }: Loaded,
+  access: RedisAccess,
   runtime: Runtime,
 ): (Write & { op: 'put' }) | null {
   const ttlMs = value === null || value === undefined ? lifetimes.negativeTtlMs : lifetimes.ttlMs;
@@ -107,7 +108,14 @@ function entryFor(
   // Without a heartbeat an entry is usable for degradedMs only, and under no epoch ever after.
   if (stamp.epoch === null && lifetimes.degradedMs === 0) return null;
   const staleAt = windowMs > 0 ? runtime.now() + freshMs : null;
-  const text = writeEnvelope(stamp, value, staleAt);
+  let text: string;
+  try {
+    text = writeEnvelope(stamp, value, staleAt);
+  } catch {
+    // A Proxy or a hidden toJSON may still refuse what `unsupportedIn` could read.
+    access.warn('value', `a value of type ${typeName(plan)} cannot be written as JSON; not cached.`);
+    return null;
+  }
   return { op: 'put', key: plan.key, value: text, milliseconds: freshMs + windowMs };
 }
 

@@ -1,7 +1,7 @@
 /** What is refused, what is counted, and what counting costs. */
 import assert from 'node:assert/strict';
 import type { CacheError } from '../../../supabase/functions/_shared/cache.ts';
-import { type Check, eventually, QUOTA } from './workbench.ts';
+import { type Check, eventually, gate, QUOTA } from './workbench.ts';
 
 const OTHER = 'quota:org-1:openai:gpt-4';
 
@@ -53,6 +53,31 @@ export const limits: Check[] = [
       });
       assert.deepEqual(new Set(await Promise.all(readers)).size, 5);
       assert.equal(loads, 5);
+    },
+  },
+  {
+    name: 'a value that throws when it is looked at, copied or written is given to every caller, and not cached',
+    run: async (bench) => {
+      const hidden = Object.defineProperty({}, 'toJSON', { value: () => assert.fail('written') });
+      const values: (() => object)[] = [
+        () => new Proxy({ a: 1 }, {}),
+        () => Object.assign([1], { refetch: () => 1 }),
+        () => Object.defineProperty({}, 'lazy', { enumerable: true, get: () => assert.fail('looked at') }),
+        () => hidden,
+      ];
+      const cache = await bench.withWorker();
+      for (const [index, make] of values.entries()) {
+        const row = gate();
+        const load = async () => {
+          await row.opened;
+          return make();
+        };
+        const readers = [1, 2].map(() => cache.getOrSet(`strange:${index}`, load));
+        row.open();
+        for (const reader of readers) assert.equal(typeof (await reader), 'object');
+      }
+      assert.deepEqual(await cache.lookup('strange:0'), { hit: true, value: { a: 1 } });
+      assert.equal((await cache.getMany(['strange:1', 'strange:2', 'strange:3'])).size, 0);
     },
   },
   {
