@@ -11,14 +11,15 @@
  * flight gathers callers for the moment before its load begins, and nobody after that.
  *
  * Further conditions: the load was not given up by all who waited for it, nor is it overdue; the same identity (a refusal is
- * one caller's, not the next one's); and, while no heartbeat bounds staleness, a load whose tolerance of old entries is no
- * larger than the caller's. Nor does a caller join a flight that leaves the load to another isolate for longer than
- * the caller's own `timeout` allows: the flight may be waiting for somebody who died.
+ * one caller's, not the next one's); and, while no heartbeat bounds staleness, a load that began no longer ago than the
+ * caller accepts of an entry, and whose own tolerance of old entries is no larger than the caller's. Nor does a caller join
+ * a flight that leaves the load to another isolate for longer than the caller's own `timeout` allows: it may be waiting for
+ * somebody who died.
  */
 import type { Stamp } from './envelope.ts';
 import type { Runtime } from './runtime.ts';
 import type { Lifetimes, Plan } from './settings.ts';
-import { type KeyState, sameTexts } from './snapshot.ts';
+import { type KeyState, sameTexts, timely } from './snapshot.ts';
 
 /**
  * A load that takes longer than this may never end, so nobody joins it any more, and who has joined it starts over.
@@ -63,7 +64,7 @@ export interface Flight {
   readonly crew: Crew;
   /** By the monotonic clock. */
   readonly startedAt: number;
-  /** Fences, epoch and time taken before the load; null: nothing may be stored. */
+  /** Fences and epoch taken before the load, and when it began (before that: no later than it will); null: nothing may be stored. */
   stamp: Stamp | null;
   /** Whether the fences were found rather than made. */
   renew: boolean;
@@ -141,8 +142,8 @@ export class Flights {
           (flight.waitsUntil ?? 0) <= this.#runtime.monotonic() + lifetimes.waitMs &&
           flight.stamp.epoch === epoch &&
           sameTexts(flight.stamp.fences, fences) &&
-          (epoch !== null ||
-            (lifetimes.degradedMs > 0 && flight.lifetimes.degradedMs <= lifetimes.degradedMs)),
+          timely(flight.stamp, epoch, lifetimes.degradedMs, this.#runtime.now()) &&
+          (epoch !== null || flight.lifetimes.degradedMs <= lifetimes.degradedMs),
       );
   }
 

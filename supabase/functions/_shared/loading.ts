@@ -140,11 +140,12 @@ async function loadInto(core: Core, flights: readonly Flight[], load: LoadMany):
   const { access, runtime, settings, statistics } = core;
   // Who asks in this very moment still joins a flight without fences: its load begins after that.
   if (flights.some(({ stamp }) => stamp === null)) await Promise.resolve();
+  const startedAt = runtime.now();
   for (const flight of flights) {
     core.flights.depart(flight);
     flight.waitsUntil = null;
+    if (flight.stamp !== null) flight.stamp = { ...flight.stamp, loadedAt: startedAt };
   }
-  const startedAt = runtime.now();
   const counted = (failed: boolean): void => {
     const milliseconds = runtime.now() - startedAt;
     for (const { plan } of flights) statistics.load(typeName(plan), failed, milliseconds);
@@ -171,8 +172,7 @@ async function loadInto(core: Core, flights: readonly Flight[], load: LoadMany):
       runtime,
       settings,
       values.map(({ flight: { plan, stamp, lifetimes, leasedUntil, renew }, value, sharable }) => {
-        const storable = stamp === null || !sharable ? null : { ...stamp, loadedAt: startedAt };
-        return { plan, stamp: storable, value, lifetimes, leasedUntil, renew };
+        return { plan, stamp: sharable ? stamp : null, value, lifetimes, leasedUntil, renew };
       }),
     );
     for (const { flight, value, sharable } of values) flight.settle({ ok: true, value, sharable });

@@ -12,7 +12,7 @@
  *
  * While no worker vouches for the epoch nobody is known to be deleting fences, so the age of an entry bounds its staleness.
  */
-import { type Envelope, readEnvelope } from './envelope.ts';
+import { readEnvelope, type Stamp } from './envelope.ts';
 import { EPOCH_KEY, HEARTBEAT_KEY } from './heartbeat.ts';
 import type { RedisAccess } from './redis-access.ts';
 import type { Lifetimes, Plan } from './settings.ts';
@@ -121,9 +121,10 @@ export function judge(state: KeyState, lifetimes: Lifetimes, now: number): Hit |
   return { value: envelope.value, staleFor: late < 0 ? null : late };
 }
 
-function timely(envelope: Envelope, epoch: string | null, degradedMs: number, now: number): boolean {
-  if (epoch !== null) return envelope.epoch === epoch;
-  const age = now - envelope.loadedAt;
+/** Whether what was, or is being, loaded under a stamp with standing fences may be used now. */
+export function timely(stamp: Stamp, epoch: string | null, degradedMs: number, now: number): boolean {
+  if (epoch !== null) return stamp.epoch === epoch;
+  const age = now - stamp.loadedAt;
   return degradedMs > 0 && age >= -CLOCK_TOLERANCE_MS && age <= degradedMs;
 }
 

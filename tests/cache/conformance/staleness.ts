@@ -84,6 +84,35 @@ export const staleness: Check[] = [
     },
   },
   {
+    name: 'without a heartbeat nobody joins a load that began longer ago than an entry may be old',
+    run: async (bench) => {
+      const cache = bench.isolate({ lease: 0 });
+      const row = gate<string>();
+      const started = gate();
+      const options = { degradedMaxAge: 5 };
+      const load = () => {
+        started.open();
+        return row.opened;
+      };
+      const first = cache.getOrSet(QUOTA, load, 300, options);
+      await started.opened;
+      bench.ahead += 4_000;
+      let joined = false;
+      const onOutcome = () => {
+        joined = true;
+      };
+      const young = cache.getOrSet(QUOTA, () => assert.fail('loaded'), 300, { ...options, onOutcome });
+      await eventually(async () => joined, 'a caller joins the load while it is young');
+      bench.ahead += 2_000;
+      assert.equal(await cache.getOrSet(QUOTA, () => 'new', 300, options), 'new');
+      const many = await cache.getOrSetMany([QUOTA], async () => assert.fail('loaded'), 300, options);
+      assert.equal(many.get(QUOTA), 'new');
+      row.open('old');
+      assert.deepEqual(await Promise.all([first, young]), ['old', 'old']);
+      assert.equal(await cache.getOrSet(QUOTA, () => 'newest', 300, options), 'newest');
+    },
+  },
+  {
     name: 'what was stored without a heartbeat is no hit once there is one',
     run: async (bench) => {
       const cache = bench.isolate();
