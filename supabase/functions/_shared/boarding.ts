@@ -131,7 +131,7 @@ export class Boarding {
       runtime,
       missing.map(({ plan, lifetimes, state: { fences } }) => {
         // A lease that is wanted while something is in flight here would only be in its own way.
-        const leaseMs = flights.has(plan.key) ? 0 : lifetimes.leaseMs;
+        const leaseMs = flights.has(plan.key) || flights.unkept.has(plan.key) ? 0 : lifetimes.leaseMs;
         return { plan, fences, longestMs: longestMs(lifetimes), leaseMs };
       }),
     );
@@ -196,7 +196,7 @@ export class Boarding {
     this.#report(plan, 'miss', 0);
     const stamp = { fences: state.fences, epoch: state.epoch, loadedAt: runtime.now() };
     const renew = before.fences.slice(1, -1).some((fence) => fence !== null);
-    const waits = !won && lifetimes.leaseMs > 0;
+    const waits = !won && lifetimes.leaseMs > 0 && !flights.unkept.has(plan.key);
     const waitsUntil = waits ? runtime.monotonic() + lifetimes.waitMs : null;
     const flight = this.#newFlight(plan, lifetimes, { stamp, renew, leasedUntil, waitsUntil });
     flights.register(flight);

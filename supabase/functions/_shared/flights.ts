@@ -20,6 +20,7 @@ import type { Stamp } from './envelope.ts';
 import type { Runtime } from './runtime.ts';
 import type { Lifetimes, Plan } from './settings.ts';
 import { type KeyState, sameTexts, timely } from './snapshot.ts';
+import { UnkeptKeys } from './unkept.ts';
 
 /**
  * A load that takes longer than this may never end, so nobody joins it any more, and who has joined it starts over.
@@ -83,12 +84,15 @@ export function newFlight(fields: Omit<Flight, 'settled' | 'settle'>): Flight {
 
 export class Flights {
   readonly #runtime: Runtime;
+  /** Keys whose loads need not wait for each other. */
+  readonly unkept: UnkeptKeys;
   readonly #byKey = new Map<string, Flight[]>();
   readonly #gathering = new Map<string, Flight>();
   readonly #preparing = new Map<string, Promise<unknown>>();
 
   constructor(runtime: Runtime) {
     this.#runtime = runtime;
+    this.unkept = new UnkeptKeys(runtime);
   }
 
   /** How many flights and preparations there are; 0 when nobody waits for anything. */

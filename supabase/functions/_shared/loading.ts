@@ -167,7 +167,7 @@ async function loadInto(core: Core, flights: readonly Flight[], load: LoadMany):
       if (unsupported !== null) core.unsupported(flight.plan, unsupported);
       return { flight, value, sharable: unsupported === null };
     });
-    await store(
+    const { stored, unkept } = await store(
       access,
       runtime,
       settings,
@@ -175,7 +175,12 @@ async function loadInto(core: Core, flights: readonly Flight[], load: LoadMany):
         return { plan, stamp: sharable ? stamp : null, value, lifetimes, leasedUntil, renew };
       }),
     );
-    for (const { flight, value, sharable } of values) flight.settle({ ok: true, value, sharable });
+    for (const { flight, value, sharable } of values) {
+      const { key } = flight.plan;
+      if (!sharable || unkept.has(key)) core.flights.unkept.note(key, false);
+      else if (stored.has(key)) core.flights.unkept.note(key, true);
+      flight.settle({ ok: true, value, sharable });
+    }
   } catch (error) {
     for (const flight of flights) flight.settle({ ok: false, error });
     // The lease is given back, so that the next one who wants to try need not wait for its end.

@@ -75,7 +75,7 @@ export class PlainAccess {
     const remembered = token === undefined ? this.#memory.oldest(key) : token.stamp;
     const lifetimes = lifetimesOf(plan, settings, ttl);
     const stamp = remembered === undefined ? await this.#currentStamp(plan, ttl) : remembered;
-    const stored = await store(access, runtime, settings, [
+    const { stored } = await store(access, runtime, settings, [
       { plan, stamp, value, lifetimes, leasedUntil: null, renew: true },
     ]);
     return stored.has(key);

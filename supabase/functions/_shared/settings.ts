@@ -156,12 +156,15 @@ export function lifetimesOf(
     staleWhileRevalidate === undefined ? 0 : secondsAsMs('staleWhileRevalidate', staleWhileRevalidate);
   const errorMs = staleIfError === undefined ? 0 : secondsAsMs('staleIfError', staleIfError);
   if (timeout !== undefined) milliseconds('timeout', timeout, LONGEST_TIMER_MS);
-  const leaseMs = lease === undefined ? settings.leaseMs : milliseconds('lease', lease, LONGEST_LEASE_MS);
+  const negativeTtlMs = negativeTtl === undefined ? ttlMs : secondsAsMs('negativeTtl', negativeTtl);
+  const asked = lease === undefined ? settings.leaseMs : milliseconds('lease', lease, LONGEST_LEASE_MS);
+  // Loads of which nothing is kept have nothing to wait for.
+  const leaseMs = Math.max(ttlMs, negativeTtlMs) === 0 ? 0 : asked;
   // What grants access is neither served by a dead worker's leave nor past its time.
   const neverLate = plan.type?.degraded === false;
   return {
     ttlMs,
-    negativeTtlMs: negativeTtl === undefined ? ttlMs : secondsAsMs('negativeTtl', negativeTtl),
+    negativeTtlMs,
     degradedMs: neverLate ? 0 : degradedMs,
     revalidateMs: neverLate ? 0 : revalidateMs,
     errorMs: neverLate ? 0 : errorMs,

@@ -37,26 +37,37 @@ export function longestMs({ ttlMs, negativeTtlMs, revalidateMs, errorMs }: Lifet
   return Math.max(ttlMs, negativeTtlMs) + Math.max(revalidateMs, errorMs);
 }
 
-/**
- * Stores what can be stored. Resolves to the keys that are in Redis now.
- */
+export interface Stored {
+  /** The keys that are in Redis now. */
+  readonly stored: ReadonlySet<string>;
+  /** The keys whose fences stood, but whose values cannot be kept. */
+  readonly unkept: ReadonlySet<string>;
+}
+
+/** Stores what can be stored. */
 export async function store(
   access: RedisAccess,
   runtime: Runtime,
   settings: Settings,
   loaded: readonly Loaded[],
-): Promise<Set<string>> {
+): Promise<Stored> {
+  const unkept = new Set<string>();
   const puts: (Write & { op: 'put' })[] = [];
   const renewed = new Map<string, Write & { op: 'renew' }>();
   for (const item of loaded) {
     const { plan, stamp, lifetimes } = item;
     const entry = entryFor(item, access, runtime);
-    if (entry === null || stamp === null) continue;
+    if (stamp === null) continue;
+    if (entry === null) {
+      unkept.add(plan.key);
+      continue;
+    }
     if (exceedsBytes(entry.value, settings.maxValueBytes)) {
       access.warn(
         'size',
         `a value of type ${typeName(plan)} is larger than ${settings.maxValueBytes} bytes; not cached.`,
       );
+      unkept.add(plan.key);
       continue;
     }
     puts.push(entry);
@@ -72,7 +83,8 @@ export async function store(
   const ended = returnable(leases, runtime);
   const release: Write[] = ended.length === 0 ? [] : [{ op: 'delete', keys: ended }];
   const replies = await send(access, [...puts, ...renewed.values(), ...release]);
-  return new Set(puts.filter((_, index) => replies[index] === 'OK').map(({ key }) => key));
+  const stored = new Set(puts.filter((_, index) => replies[index] === 'OK').map(({ key }) => key));
+  return { stored, unkept };
 }
 
 /** The writes in as few requests as they fit; null for each that Redis did not answer. */

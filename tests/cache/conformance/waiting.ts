@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import type { Runtime } from '../../../supabase/functions/_shared/runtime.ts';
 import { systemRuntime } from '../../../supabase/functions/_shared/runtime.ts';
-import { type Check, eventually, QUOTA, type Workbench } from './workbench.ts';
+import { type Check, eventually, gate, QUOTA, type Workbench } from './workbench.ts';
 
 const LEASE = `fencepost:lease:${QUOTA}`;
 
@@ -23,6 +23,14 @@ function hurried(bench: Workbench): Runtime {
     },
   };
 }
+
+/** What is not kept, and the TTL and options that it is asked for with. */
+const unkept: [what: string, value: () => unknown, ttl: number, options: { negativeTtl?: number }][] = [
+  ['JSON would change it', () => ({ at: new Date(0) }), 300, {}],
+  ['it is too large', () => 'x'.repeat(2_000), 300, {}],
+  ['absence, with a negativeTtl of 0', () => null, 300, { negativeTtl: 0 }],
+  ['a TTL of 0', () => 1, 0, {}],
+];
 
 export const waiting: Check[] = [
   {
@@ -51,6 +59,42 @@ export const waiting: Check[] = [
       await eventually(async () => cache.stats().commands > asked + 4, 'somebody waits once more');
       assert.equal(await cache.getOrSet(QUOTA, () => 'own', 60, { timeout: 100 }), 'own');
       assert.equal(await again, 'own');
+    },
+  },
+  ...unkept.map(
+    ([what, value, ttl, options]): Check => ({
+      name: `loads of which nothing is kept do not wait for each other: ${what}`,
+      run: async (bench) => {
+        const settings = { lease: 60_000, maxValueBytes: 1_000 };
+        const isolates = [await bench.withWorker(settings), bench.isolate(settings)] as const;
+        // Each learns it from a load of its own, unless the options say it.
+        for (const cache of isolates) {
+          if (ttl > 0) await cache.getOrSet<unknown>(QUOTA, value, ttl, options);
+        }
+        const started = [gate(), gate()] as const;
+        const row = gate<unknown>();
+        const [one, other] = isolates.map((cache, index) => {
+          const load = () => {
+            started[index]?.open();
+            return row.opened;
+          };
+          return cache.getOrSet(QUOTA, load, ttl, options);
+        });
+        await Promise.all(started.map(({ opened }) => opened));
+        row.open(value());
+        assert.deepEqual(await Promise.all([one, other]), [value(), value()]);
+      },
+    }),
+  ),
+  {
+    name: 'once a value is kept again, so is the lease',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const leased = async () => Number(await bench.redis('EXISTS', bench.key(LEASE)));
+      assert.equal(await cache.getOrSet<unknown>(QUOTA, () => 5n), 5n);
+      assert.equal(await cache.getOrSet(QUOTA, leased), 0);
+      await cache.del(QUOTA);
+      assert.equal(await cache.getOrSet(QUOTA, leased), 1);
     },
   },
 ];
