@@ -10,7 +10,7 @@ export type CacheErrorCode =
   | 'UNSUPPORTED_VALUE'
   /** `set(key, value, ttl, token)` with a token that `begin` gave out for another key. */
   | 'TOKEN_MISMATCH'
-  /** A batch loader gave neither a Map nor an object. */
+  /** A loader that is no function, or a batch loader's answer in which no key could be looked up. */
   | 'INVALID_LOAD'
   /** A loader took longer than the call's `timeout`. */
   | 'LOAD_TIMEOUT'

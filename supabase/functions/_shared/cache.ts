@@ -10,6 +10,7 @@
  *
  * @module
  */
+import { CacheError } from './cache-error.ts';
 import { createCore } from './core.ts';
 import { deleteKeys, deletePattern } from './invalidation.ts';
 import { encodeSegment, keys } from './keys.ts';
@@ -62,11 +63,11 @@ export interface Cache {
    * @param load one call serves all callers of this isolate that may share it; its error is theirs, and is not cached
    * @param ttl seconds; default: the type's, else 300
    * A value that JSON would change (a Date, a Map, a Response) is given, but not cached; a warning and `onError` say so.
-   * @throws what `load` throws; CacheError LOAD_TIMEOUT, INVALID_KEY, INVALID_CONFIGURATION
+   * @throws what `load` throws; CacheError LOAD_TIMEOUT, INVALID_KEY, INVALID_CONFIGURATION, INVALID_LOAD for no function
    */
   getOrSet<T>(
     key: string,
-    load: (context: LoadContext) => T | Promise<T>,
+    load: (context: LoadContext) => T | PromiseLike<T>,
     ttl?: number,
     options?: GetOrSetOptions,
   ): Promise<T>;
@@ -74,11 +75,11 @@ export interface Cache {
   /**
    * As getOrSet for many keys, of several types if need be: one MGET, and one call of the loader for all that are missing.
    * @returns a map with every key; undefined for those the loader left out
-   * @throws as getOrSet; CacheError INVALID_LOAD when the loader gives neither a Map nor an object
+   * @throws as getOrSet; CacheError INVALID_LOAD when the loader gives neither a map nor a plain object with keys
    */
   getOrSetMany<T>(
     wanted: readonly string[],
-    loadMany: (missing: readonly string[], context: LoadContext) => Promise<Loaded<T>>,
+    loadMany: (missing: readonly string[], context: LoadContext) => Loaded<T> | PromiseLike<Loaded<T>>,
     ttl?: number,
     options?: GetOrSetOptions,
   ): Promise<Map<string, T | undefined>>;
@@ -139,19 +140,21 @@ export function createCache(options: CacheOptions = {}): Cache {
     set: async (key, value, ttl, token) => plain.set(key, value, ttl, token),
     async getOrSet<T>(
       key: string,
-      load: (context: LoadContext) => T | Promise<T>,
+      load: (context: LoadContext) => T | PromiseLike<T>,
       ttl?: number,
       call?: GetOrSetOptions,
     ) {
+      checkLoader(load);
       const loadOne: LoadMany = async (_, context) => new Map([[key, await load(context)]]);
       return (await readThrough([planFor(key)], loadOne, ttl, call)).get(key) as T;
     },
     async getOrSetMany<T>(
       wanted: readonly string[],
-      loadMany: (missing: readonly string[], context: LoadContext) => Promise<Loaded<T>>,
+      loadMany: (missing: readonly string[], context: LoadContext) => Loaded<T> | PromiseLike<Loaded<T>>,
       ttl?: number,
       call?: GetOrSetOptions,
     ) {
+      checkLoader(loadMany);
       const plans = distinctPlans(wanted);
       const answers = await readThrough(plans, async (...args) => loadMany(...args), ttl, call);
       return new Map(plans.map(({ key }) => [key, answers.get(key) as T | undefined]));
@@ -163,6 +166,14 @@ export function createCache(options: CacheOptions = {}): Cache {
     stats: () => statistics.snapshot(access.commands),
     ping: () => access.ping(),
   };
+}
+
+function checkLoader(load: unknown): void {
+  if (typeof load === 'function') return;
+  throw new CacheError(
+    'INVALID_LOAD',
+    `The loader is ${load === null ? 'null' : typeof load}; give a function.`,
+  );
 }
 
 function distinctPlans(wanted: readonly string[]): Plan[] {

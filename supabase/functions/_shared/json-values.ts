@@ -67,7 +67,7 @@ function isKept(value: unknown, depth: number): boolean {
 }
 
 /** Also of another realm, such as a test runner's: its Object.prototype is the one that has no prototype itself. */
-function isPlainObject(value: object): boolean {
+export function isPlainObject(value: object): boolean {
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === Object.prototype || prototype === null || isRoot(prototype);
 }

@@ -13,10 +13,11 @@
  * patience.ts. A leader that dies delays the others by what is left of its lease. What a loader gives after everybody gave
  * up is still stored: its stamp is as true as ever, and the next caller finds it.
  */
-import { CacheError } from './cache-error.ts';
+import type { CacheError } from './cache-error.ts';
 import type { Flight, Flights } from './flights.ts';
 import { unsupportedIn } from './json-values.ts';
 import { type Lease, prepare, releaseLeases } from './lease.ts';
+import { valuesOf } from './loaded-values.ts';
 import type { RedisAccess } from './redis-access.ts';
 import type { Runtime } from './runtime.ts';
 import { type Outcome, type Plan, type Settings, typeName } from './settings.ts';
@@ -87,6 +88,7 @@ async function waitFor(core: Core, flights: readonly Flight[], load: LoadMany): 
     waiting.forEach((flight, index) => {
       const state = states[index];
       if (state === undefined || settleFrom(state, flight, now)) return;
+      flight.seen = state;
       if (state.leased) held.push(flight);
       else free.push({ flight, state });
     });
@@ -125,6 +127,7 @@ async function claim(
       if (leasedUntil !== null) unneeded.push({ key: flight.plan.key, leasedUntil });
       return;
     }
+    flight.seen = state ?? flight.seen;
     // Its fences may be newer than those it started with: who joins from now on has to have seen these.
     const confirmed = state !== undefined && standing(state.fences);
     flight.stamp = confirmed ? { fences: state.fences, epoch: state.epoch, loadedAt: now } : null;
@@ -155,7 +158,7 @@ async function loadInto(core: Core, flights: readonly Flight[], load: LoadMany):
     signal.throwIfAborted();
     const wanted = flights.map(({ plan }) => plan.key);
     const loaded = await load(wanted, { signal })
-      .then(valuesOf)
+      .then((given) => valuesOf(given, wanted))
       .catch((error: unknown) => {
         counted(true);
         throw error;
@@ -194,21 +197,4 @@ async function loadInto(core: Core, flights: readonly Flight[], load: LoadMany):
 /** All flights of one loader call are of one crew. */
 function crewOf(flights: readonly Flight[]): { readonly signal: AbortSignal } {
   return flights[0]?.crew ?? { signal: new AbortController().signal };
-}
-
-/** How to look a key up in what a loader gave. @throws CacheError INVALID_LOAD when it is neither a map nor an object */
-function valuesOf(loaded: unknown): (key: string) => unknown {
-  if (loaded instanceof Map) return (key) => loaded.get(key);
-  if (typeof loaded !== 'object' || loaded === null || Array.isArray(loaded)) {
-    throw new CacheError(
-      'INVALID_LOAD',
-      `The batch loader gave ${kindOf(loaded)}. Give a Map from key to value, or an object whose properties are the keys.`,
-    );
-  }
-  return (key) => (Object.hasOwn(loaded, key) ? (loaded as Record<string, unknown>)[key] : undefined);
-}
-
-function kindOf(loaded: unknown): string {
-  if (Array.isArray(loaded)) return 'an array, which does not say what belongs to which key';
-  return loaded === null ? 'null' : typeof loaded;
 }

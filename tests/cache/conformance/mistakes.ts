@@ -109,7 +109,13 @@ export const mistakes: Check[] = [
     name: 'a batch loader that gives no map is INVALID_LOAD for everybody who shares the load, and leaves nothing behind',
     run: async (bench) => {
       const cache = await bench.withWorker({ lease: 30_000 });
-      for (const answer of [null, undefined, 5, 'x', [], [1, 2], () => {}]) {
+      const shapes = [
+        new Set([1]),
+        new (class Result {})(),
+        { rows: [], rowCount: 0 },
+        { data: null, error: null },
+      ];
+      for (const answer of [null, undefined, 5, 'x', [], [1, 2], () => {}, ...shapes]) {
         const load = async () => answer as unknown as Record<string, number>;
         const both = [cache.getOrSetMany([QUOTA, OTHER], load), cache.getOrSetMany([OTHER], load)];
         for (const reader of both) {
@@ -123,6 +129,29 @@ export const mistakes: Check[] = [
       // No lease, no flight and no absence were left.
       const good = await cache.getOrSetMany([QUOTA, OTHER], async () => ({ [QUOTA]: 1, [OTHER]: 2 }));
       assert.deepEqual([...good.values()], [1, 2]);
+    },
+  },
+  {
+    name: 'a loader may be synchronous, thenable, and give any map; what is no function is INVALID_LOAD',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const rows = new Map([[QUOTA, 1]]);
+      const readonlyMap = {
+        get: (key: string) => rows.get(key),
+        has: (key: string) => rows.has(key),
+      } as unknown as ReadonlyMap<string, number>;
+      for (const answer of [readonlyMap, rows, { [QUOTA]: 1, 'quota:of:somebody:else': 2 }]) {
+        await cache.del(QUOTA);
+        assert.equal((await cache.getOrSetMany([QUOTA], () => answer)).get(QUOTA), 1);
+        assert.equal(await cache.get(QUOTA), 1);
+      }
+      // biome-ignore lint/suspicious/noThenProperty: so are the builders of supabase-js
+      const thenable: PromiseLike<string> = { then: (...then) => Promise.resolve('row').then(...then) };
+      const row: string = await cache.getOrSet(OTHER, () => thenable);
+      assert.equal(row, 'row');
+      const none = undefined as unknown as () => Map<string, number>;
+      await assert.rejects(cache.getOrSet(QUOTA, none), { code: 'INVALID_LOAD' });
+      await assert.rejects(cache.getOrSetMany([QUOTA], none), { code: 'INVALID_LOAD' });
     },
   },
   {
