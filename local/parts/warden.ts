@@ -7,7 +7,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtempSync } from 'node:fs';
+import { readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -78,9 +79,12 @@ export async function removeFile(path: string, holding: string): Promise<void> {
  * A new, empty, private folder that goes away with this process at the latest.
  * @param purpose a word for its name, e.g. `postgres`
  * @param parent where to put it; by default the system's temporary folder
+ * @throws Error when this process is ending
  */
 export async function temporaryFolder(purpose: string, parent = tmpdir()): Promise<string> {
-  const folder = await mkdtemp(join(parent, `fencepost-${purpose}-`));
+  if (sealed) throw new Error('No folder is made any more: this process is ending.');
+  // At once, so that the process cannot end between the folder's beginning and the warden's knowing of it.
+  const folder = mkdtempSync(join(parent, `fencepost-${purpose}-`));
   guardPath(folder);
   return folder;
 }

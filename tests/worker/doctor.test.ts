@@ -85,9 +85,12 @@ describe('a role with the least rights', () => {
       await rig.sql.query(
         `do $$ begin for n in 1..100001 loop begin insert into public.consumed values (n); exception when others then null; end; end loop; end $$`,
       );
-      expect(await doctor('old snapshots', asLeast)).toMatchObject([
-        { verdict: 'warn', detail: expect.stringMatching(/of postgres, for \d{6,} transactions/) },
-      ]);
+      const { rows } = await holder.query<{ pid: number }>('select pg_backend_pid() as pid');
+      const detail = new RegExp(`process ${rows[0]?.pid} of postgres, for \\d{6,} transactions`);
+      // Others on the server may hold rows back as well.
+      expect(await doctor('old snapshots', asLeast)).toContainEqual(
+        expect.objectContaining({ verdict: 'warn', detail: expect.stringMatching(detail) }),
+      );
     } finally {
       await holder.end();
       await rig.sql.query('drop table if exists public.consumed');
