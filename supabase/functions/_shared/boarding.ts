@@ -4,10 +4,10 @@
  */
 import { Crew, type Flight, newFlight } from './flights.ts';
 import { tell } from './hooks.ts';
-import { type Lease, prepare, releaseLeases } from './lease.ts';
+import { type Lease, prepare, releaseLeases, renewable } from './lease.ts';
 import type { Core, LoadMany } from './loading.ts';
 import type { GetOrSetOptions, Lifetimes, Outcome, Plan } from './settings.ts';
-import { judge, type KeyState, readStates, standing } from './snapshot.ts';
+import { type Hit, judge, type KeyState, readStates, standing } from './snapshot.ts';
 import { longestMs } from './store.ts';
 
 /** How often a call looks again because somebody in this isolate is just preparing the same key. */
@@ -19,6 +19,8 @@ export interface Call {
   /** Seconds; undefined: each key's own. */
   readonly ttl: number | undefined;
   readonly options: GetOrSetOptions;
+  /** What a first attempt has kept for the case that the loader fails. */
+  readonly fallbacks?: ReadonlyMap<string, Pending>;
 }
 
 /** A key and how long its answers may be used. */
@@ -40,8 +42,8 @@ export class Boarding {
   /** The crews in which this caller counts. */
   readonly #crews = new Set<Crew>();
   readonly answers = new Map<string, unknown>();
-  /** Stale answers to give if the loader fails. */
-  readonly fallbacks = new Map<string, unknown>();
+  /** Stale entries that may answer if the loader fails. */
+  readonly fallbacks: Map<string, Pending>;
   /** Stale answers that were given, to be loaded anew in the background. */
   readonly refreshes: Pending[] = [];
   /** Flights of other callers, whose values are theirs too. */
@@ -54,11 +56,22 @@ export class Boarding {
     this.#core = core;
     this.#call = call;
     this.#refreshing = refreshing;
+    this.fallbacks = new Map(call.fallbacks);
   }
 
   /** All flights that this caller waits for. */
   get flights(): readonly Flight[] {
     return [...this.joined, ...this.own];
+  }
+
+  /** The stale answer to give when this flight fails: judged anew, since time has passed, and fences may have gone. */
+  fallbackFor({ plan, seen }: Flight): Hit | null {
+    const kept = this.fallbacks.get(plan.key);
+    if (kept === undefined) return null;
+    const { state, lifetimes } = kept;
+    const latest = seen === null ? state : { ...state, fences: seen.fences, epoch: seen.epoch };
+    const hit = judge(latest, lifetimes, this.#core.runtime.now());
+    return hit !== null && (hit.staleFor ?? 0) < lifetimes.errorMs ? hit : null;
   }
 
   /** This caller has its answers. */
@@ -162,6 +175,8 @@ export class Boarding {
     const { plan, lifetimes, state } = pending;
     const now = this.#core.runtime.now();
     const hit = judge(state, lifetimes, now);
+    // What an earlier look has kept may have been invalidated since.
+    this.fallbacks.delete(plan.key);
     if (hit === null) return false;
     const late = hit.staleFor;
     if (this.#refreshing && late !== null) return false;
@@ -171,7 +186,7 @@ export class Boarding {
       if (late !== null) this.refreshes.push(pending);
       return true;
     }
-    if (late < lifetimes.errorMs) this.fallbacks.set(plan.key, hit.value);
+    if (late < lifetimes.errorMs) this.fallbacks.set(plan.key, pending);
     return false;
   }
 
@@ -195,10 +210,10 @@ export class Boarding {
     }
     this.#report(plan, 'miss', 0);
     const stamp = { fences: state.fences, epoch: state.epoch, loadedAt: runtime.now() };
-    const renew = before.fences.slice(1, -1).some((fence) => fence !== null);
+    const renew = renewable(plan, before.fences);
     const waits = !won && lifetimes.leaseMs > 0 && !flights.unkept.has(plan.key);
     const waitsUntil = waits ? runtime.monotonic() + lifetimes.waitMs : null;
-    const flight = this.#newFlight(plan, lifetimes, { stamp, renew, leasedUntil, waitsUntil });
+    const flight = this.#newFlight(plan, lifetimes, { stamp, seen: state, renew, leasedUntil, waitsUntil });
     flights.register(flight);
     this.own.push(flight);
   }
@@ -221,7 +236,7 @@ export class Boarding {
       this.#join(gathering, outcome);
       return;
     }
-    const state = { stamp: null, renew: false, leasedUntil, waitsUntil: null };
+    const state = { stamp: null, seen: null, renew: [], leasedUntil, waitsUntil: null };
     const flight = this.#newFlight(plan, lifetimes, state);
     if (shared) flights.gather(flight);
     this.own.push(flight);
@@ -232,7 +247,7 @@ export class Boarding {
   #newFlight(
     plan: Plan,
     lifetimes: Lifetimes,
-    state: Pick<Flight, 'stamp' | 'renew' | 'leasedUntil' | 'waitsUntil'>,
+    state: Pick<Flight, 'stamp' | 'seen' | 'renew' | 'leasedUntil' | 'waitsUntil'>,
   ): Flight {
     this.#crew ??= new Crew();
     this.#enlist(this.#crew);

@@ -67,8 +67,10 @@ export interface Flight {
   readonly startedAt: number;
   /** Fences and epoch taken before the load, and when it began (before that: no later than it will); null: nothing may be stored. */
   stamp: Stamp | null;
-  /** Whether the fences were found rather than made. */
-  renew: boolean;
+  /** What its driver's last MGET showed; null: it made none. Newer than the stamp while another isolate's load is waited for. */
+  seen: Pick<KeyState, 'fences' | 'epoch'> | null;
+  /** The fences that were found rather than made, and so have to be kept alive. */
+  renew: readonly string[];
   /** Until when the key's lease is ours to give back (see lease.ts); null when it is not ours. */
   leasedUntil: number | null;
   /** By the monotonic clock: until when the load is left to another isolate; null: not, or no longer. */

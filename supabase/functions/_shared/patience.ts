@@ -51,7 +51,7 @@ export function startPatience(
     else signal?.addEventListener('abort', abort, { once: true, signal: ended.signal });
     if (timeout === undefined) return;
     after(timeout, () => {
-      const error = new CacheError('LOAD_TIMEOUT', `The loader took longer than ${timeout} ms.`);
+      const error = new CacheError('LOAD_TIMEOUT', 'The loader took longer than the timeout of this call.');
       giveUp(error);
       resolve({ ok: false, error });
     });

@@ -25,7 +25,7 @@ import { Boarding, type Call, type Pending } from './boarding.ts';
 import { OVERDUE_MS } from './flights.ts';
 import { type Core, drive } from './loading.ts';
 import { OVERDUE, type Patience, startPatience } from './patience.ts';
-import { type GetOrSetOptions, lifetimesOf, type Plan } from './settings.ts';
+import { lifetimesOf, type Plan } from './settings.ts';
 
 /** The answers to distinct keys; rejects with the loader's own error. */
 export async function resolve(core: Core, plans: readonly Plan[], call: Call): Promise<Map<string, unknown>> {
@@ -51,6 +51,7 @@ export async function resolve(core: Core, plans: readonly Plan[], call: Call): P
 /** Waits for the flights of a call, and adds what they bring to its answers. */
 async function land(core: Core, boarding: Boarding, call: Call): Promise<void> {
   const { own, joined } = boarding;
+  const beganAt = core.runtime.monotonic();
   const overdueIn = Math.min(...joined.map((flight) => core.flights.patienceFor(flight)));
   const patience = startPatience(
     core.runtime,
@@ -63,8 +64,8 @@ async function land(core: Core, boarding: Boarding, call: Call): Promise<void> {
     const { overdue, unsharable } = await collect(boarding, patience);
     if (overdue.length === 0) boarding.finish();
     else boarding.leave(core.overdue(overdue));
-    await askAgain(core, boarding, call, overdue, {});
-    await askAgain(core, boarding, call, unsharable, { bypass: true });
+    await askAgain(core, boarding, call, overdue, { beganAt });
+    await askAgain(core, boarding, call, unsharable, { beganAt, bypass: true });
   } catch (error) {
     boarding.leave(error);
     throw error;
@@ -73,24 +74,28 @@ async function land(core: Core, boarding: Boarding, call: Call): Promise<void> {
   }
 }
 
-/** Answers some keys of a call in a second attempt, which nobody is told of. */
+/** Answers some keys of a call in a second attempt, which nobody is told of, and which has what is left of the call's time. */
 async function askAgain(
   core: Core,
-  { answers }: Boarding,
+  { answers, fallbacks }: Boarding,
   call: Call,
   plans: readonly Plan[],
-  changed: GetOrSetOptions,
+  { beganAt, bypass = false }: { beganAt: number; bypass?: boolean },
 ): Promise<void> {
   if (plans.length === 0) return;
-  const options = { ...call.options, onOutcome: undefined, ...changed };
-  for (const [key, value] of await resolve(core, plans, { ...call, options })) answers.set(key, value);
+  const { timeout } = call.options;
+  const left = timeout === undefined ? undefined : Math.max(0, beganAt + timeout - core.runtime.monotonic());
+  const options = { ...call.options, onOutcome: undefined, timeout: left, bypass };
+  const again = await resolve(core, plans, { ...call, options, fallbacks });
+  for (const [key, value] of again) answers.set(key, value);
 }
 
 /** The outcome of every flight; gives the keys that have to be asked for again. */
 async function collect(
-  { flights, joined, answers, fallbacks }: Boarding,
+  boarding: Boarding,
   patience: Patience,
 ): Promise<{ overdue: Plan[]; unsharable: Plan[] }> {
+  const { flights, joined, answers } = boarding;
   const overdue: Plan[] = [];
   const unsharable: Plan[] = [];
   // All at once, so that the first to fail ends the call.
@@ -103,8 +108,11 @@ async function collect(
         if (!joined.includes(flight)) answers.set(plan.key, outcome.value);
         // Callers of one load must not see each other's changes to its value; what cannot be copied, each loads for itself.
         else if (!outcome.sharable || !copyInto(answers, plan.key, outcome.value)) unsharable.push(plan);
-      } else if (fallbacks.has(plan.key)) answers.set(plan.key, fallbacks.get(plan.key));
-      else throw outcome.error;
+      } else {
+        const fallback = boarding.fallbackFor(flight);
+        if (fallback === null) throw outcome.error;
+        answers.set(plan.key, fallback.value);
+      }
     }),
   );
   return { overdue, unsharable };

@@ -63,6 +63,57 @@ export const staleness: Check[] = [
     },
   },
   {
+    name: 'staleIfError does not answer with what this call itself has seen invalidated',
+    run: async (bench) => {
+      const lease = 60_000;
+      const cache = await bench.withWorker({ lease });
+      const options = { staleIfError: 600 };
+      const broken = () => Promise.reject(new Error('database is down'));
+      const reset = async () => {
+        await cache.getOrSet(QUOTA, () => 'old', 10, options);
+        bench.ahead += 11_000;
+      };
+      await reset();
+      // Its first read shows the entry, its second one that the fence has gone.
+      const connection = bench.connection();
+      const between = bench.isolate({
+        lease,
+        connection: {
+          ...connection,
+          writeThenRead: async (...request) => {
+            await cache.del(QUOTA);
+            return connection.writeThenRead(...request);
+          },
+        },
+      });
+      await assert.rejects(between.getOrSet(QUOTA, broken, 10, options), /database is down/);
+      // Both show it, and only the wait for another isolate's load that it has gone.
+      await reset();
+      const held = bench.key(`fencepost:lease:${QUOTA}`);
+      await bench.redis('SET', held, 'somebody');
+      const reader = bench.isolate({ lease });
+      const failing = assert.rejects(reader.getOrSet(QUOTA, broken, 10, options), /database is down/);
+      await eventually(async () => reader.stats().commands > 3, 'it waits for the lease');
+      await cache.delPattern('quota:org-1:*');
+      await bench.redis('DEL', held);
+      await failing;
+    },
+  },
+  {
+    name: 'staleIfError does not answer with what has become too old while the loader tried',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const options = { staleIfError: 60 };
+      await cache.getOrSet(QUOTA, () => 'old', 10, options);
+      bench.ahead += 11_000;
+      const slow = () => {
+        bench.ahead += 60_000;
+        throw new Error('database is down');
+      };
+      await assert.rejects(cache.getOrSet(QUOTA, slow, 10, options), /database is down/);
+    },
+  },
+  {
     name: 'without a heartbeat only young entries serve, and none where access depends on it',
     run: async (bench) => {
       const cache = await bench.withWorker();

@@ -3,6 +3,7 @@
  * and the gateway's count of commands. Runs in Node and in Deno alike, so it uses nothing of either.
  */
 import { type Cache, type CacheOptions, createCache } from '../../../supabase/functions/_shared/cache.ts';
+import { type Connection, connectUpstash } from '../../../supabase/functions/_shared/connection.ts';
 import { systemRuntime } from '../../../supabase/functions/_shared/runtime.ts';
 
 /** Where the real parts are. */
@@ -62,6 +63,12 @@ export class Workbench {
       log: (line) => this.#logged.push(line),
       ...options,
     });
+  }
+
+  /** The connection of an isolate, for checks that have something happen between two of its requests. */
+  connection(): Connection {
+    const { url, token } = this.#rig;
+    return connectUpstash({ url, token, prefix: this.prefix, timeout: 5_000 });
   }
 
   /** An isolate in a database with a living worker. */
