@@ -97,4 +97,44 @@ export const waiting: Check[] = [
       assert.equal(await cache.getOrSet(QUOTA, leased), 1);
     },
   },
+  ...[true, false].map(
+    (kept): Check => ({
+      name: `who has to load again has what is left of its timeout, and its stale answer (kept: ${kept})`,
+      run: async (bench) => {
+        const timeout = 20_000;
+        const waits = gate();
+        const runtime: Runtime = {
+          ...systemRuntime,
+          now: () => Date.now() + bench.ahead,
+          monotonic: () => performance.now() + bench.lasting,
+          sleep: (milliseconds, signal) => {
+            if (milliseconds === timeout) waits.open();
+            return systemRuntime.sleep(milliseconds, signal);
+          },
+        };
+        const cache = await bench.withWorker({ runtime });
+        const options = kept ? { staleIfError: 600 } : {};
+        await cache.getOrSet<unknown>(QUOTA, () => 'old', 10, options);
+        bench.ahead += 11_000;
+        if (!kept) await cache.del(QUOTA);
+        const row = gate<unknown>();
+        const started = gate();
+        const load = () => {
+          started.open();
+          return row.opened;
+        };
+        const first = cache.getOrSet(QUOTA, load, 10, options);
+        await started.opened;
+        const never = () => new Promise<unknown>(() => {});
+        const second = cache.getOrSet(QUOTA, never, 10, { ...options, timeout });
+        await waits.opened;
+        bench.lasting += timeout - 20;
+        // It cannot be copied, so the second caller has to load for itself.
+        row.open(5n);
+        if (kept) assert.equal(await second, 'old');
+        else await assert.rejects(second, { code: 'LOAD_TIMEOUT' });
+        assert.equal(await first, 5n);
+      },
+    }),
+  ),
 ];
