@@ -202,8 +202,7 @@ export class Boarding {
       return;
     }
     // Who holds the lease loads: a flight in the same isolate may be waiting for this very lease.
-    const won = leasedUntil !== null;
-    const joinable = won ? undefined : flights.joinable(state, lifetimes, identity);
+    const joinable = leasedUntil === null ? flights.joinable(state, lifetimes, identity) : undefined;
     if (joinable !== undefined) {
       this.#join(joinable);
       return;
@@ -211,9 +210,16 @@ export class Boarding {
     this.#report(plan, 'miss', 0);
     const stamp = { fences: state.fences, epoch: state.epoch, loadedAt: runtime.now() };
     const renew = renewable(plan, before.fences);
-    const waits = !won && lifetimes.leaseMs > 0 && !flights.unkept.has(plan.key);
+    const lease = leasedUntil ?? flights.takeLease(state, lifetimes);
+    const waits = lease === null && lifetimes.leaseMs > 0 && !flights.unkept.has(plan.key);
     const waitsUntil = waits ? runtime.monotonic() + lifetimes.waitMs : null;
-    const flight = this.#newFlight(plan, lifetimes, { stamp, seen: state, renew, leasedUntil, waitsUntil });
+    const flight = this.#newFlight(plan, lifetimes, {
+      stamp,
+      seen: state,
+      renew,
+      leasedUntil: lease,
+      waitsUntil,
+    });
     flights.register(flight);
     this.own.push(flight);
   }

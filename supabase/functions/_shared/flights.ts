@@ -153,6 +153,23 @@ export class Flights {
       );
   }
 
+  /**
+   * Takes the lease of a load here whose answer this caller could not use, since its fences have gone or it began too long
+   * ago. What that load stores helps nobody, so the lease is better with the caller's own. Null: there is none to take.
+   */
+  takeLease({ plan, fences, epoch }: KeyState, { degradedMs }: Lifetimes): number | null {
+    const now = this.#runtime.now();
+    for (const flight of this.#byKey.get(plan.key) ?? []) {
+      const { stamp, leasedUntil } = flight;
+      if (leasedUntil === null) continue;
+      if (stamp !== null && sameTexts(stamp.fences, fences) && timely(stamp, epoch, degradedMs, now))
+        continue;
+      flight.leasedUntil = null;
+      return leasedUntil;
+    }
+    return null;
+  }
+
   /** Remembers for each key that its fences are being made, until they are. The promise must not reject. */
   async prepare<T>(keys: readonly string[], preparation: Promise<T>): Promise<T> {
     for (const key of keys) this.#preparing.set(key, preparation);

@@ -174,7 +174,10 @@ async function loadInto(core: Core, flights: readonly Flight[], load: LoadMany):
       access,
       runtime,
       settings,
-      values.map(({ flight: { plan, stamp, lifetimes, leasedUntil, renew }, value, sharable }) => {
+      values.map(({ flight, value, sharable }) => {
+        const { plan, stamp, lifetimes, leasedUntil, renew } = flight;
+        // Given back by the store; from now on nobody may take it over.
+        flight.leasedUntil = null;
         return { plan, stamp: sharable ? stamp : null, value, lifetimes, leasedUntil, renew };
       }),
     );

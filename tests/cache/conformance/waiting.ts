@@ -137,4 +137,35 @@ export const waiting: Check[] = [
       },
     }),
   ),
+  {
+    name: 'nobody waits here for a load whose fences have gone: its lease goes to the next load, whose answer others wait for',
+    run: async (bench) => {
+      const settings = { lease: 60_000 };
+      const [cache, other] = [await bench.withWorker(settings), bench.isolate(settings)];
+      const [old, row] = [gate<string>(), gate<string>()];
+      const [dead, started] = [gate(), gate()];
+      const before = cache.getOrSet(QUOTA, () => {
+        dead.open();
+        return old.opened;
+      });
+      await dead.opened;
+      await other.del(QUOTA);
+      const after = cache.getOrSet(QUOTA, () => {
+        started.open();
+        return row.opened;
+      });
+      await started.opened;
+      const asked = other.stats().commands;
+      const waiter = other.getOrSet(QUOTA, () => assert.fail('loaded'));
+      await eventually(async () => other.stats().commands > asked + 3, 'the other isolate waits');
+      row.open('new');
+      assert.deepEqual(await Promise.all([after, waiter]), ['new', 'new']);
+      assert.equal(await bench.redis('EXISTS', bench.key(LEASE)), 0);
+      // The dead load has no lease any more to give back.
+      await bench.redis('SET', bench.key(LEASE), 'somebody else');
+      old.open('old');
+      assert.equal(await before, 'old');
+      assert.equal(await bench.redis('GET', bench.key(LEASE)), 'somebody else');
+    },
+  },
 ];
