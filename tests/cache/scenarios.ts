@@ -5,8 +5,11 @@
 import * as fc from 'fast-check';
 import type { Fault } from './scheduled-redis.ts';
 
-/** Two keys of one entity, one of another entity of the same type, one of a type whose entity is the whole key. */
-export const KEYS = ['quota:org-1:a:x', 'quota:org-1:a:y', 'quota:org-2:a:x', 'cost:a:x'] as const;
+/**
+ * Two keys of one entity, one of another entity of the same type, one of a type whose entity is the whole key, and one of a
+ * type outside the catalogue, whose type fence expires.
+ */
+export const KEYS = ['quota:org-1:a:x', 'quota:org-1:a:y', 'quota:org-2:a:x', 'cost:a:x', 'own:a'] as const;
 export type Key = (typeof KEYS)[number];
 
 // Most of what goes wrong needs several actors at one key of one isolate, so one of each is chosen more often.

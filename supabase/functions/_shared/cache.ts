@@ -12,13 +12,14 @@
  */
 import { CacheError } from './cache-error.ts';
 import { createCore } from './core.ts';
+import { checkPattern } from './fences.ts';
 import { deleteKeys, deletePattern } from './invalidation.ts';
 import { encodeSegment, keys } from './keys.ts';
 import type { LoadContext, LoadMany } from './loading.ts';
 import { type LoadToken, PlainAccess } from './plain-access.ts';
 import { resolve } from './read-through.ts';
 import type { Health } from './redis-access.ts';
-import { type CacheOptions, checkPattern, type GetOrSetOptions, type Plan, planFor } from './settings.ts';
+import { type CacheOptions, type GetOrSetOptions, type Plan, planFor } from './settings.ts';
 import type { CacheStatistics } from './statistics.ts';
 
 export { CacheError, type CacheErrorCode } from './cache-error.ts';
@@ -52,7 +53,8 @@ export interface Cache {
    * that was invalidated since then is not readable. With neither, the value is taken as true now: use that only for values
    * whose truth is the cache itself.
    * @param ttl seconds; default: the type's, else 300
-   * @returns whether Redis has it; false when Redis is away, the value is too large, or the token was taken without Redis
+   * @returns whether Redis has it; false when Redis is away, the value is too large, the token was taken or the `get` made
+   * without Redis, or so many keys were missed within 30 s (10 000) that it is not known whether this one was
    * @throws CacheError UNSUPPORTED_VALUE, INVALID_KEY, INVALID_CONFIGURATION, TOKEN_MISMATCH: mistakes of the program
    */
   set(key: string, value: unknown, ttl?: number, token?: LoadToken): Promise<boolean>;
@@ -160,7 +162,10 @@ export function createCache(options: CacheOptions = {}): Cache {
       return new Map(plans.map(({ key }) => [key, answers.get(key) as T | undefined]));
     },
     del: async (...wanted) => deleteKeys(access, wanted),
-    delPattern: async (glob) => deletePattern(access, checkPattern(glob)),
+    delPattern: async (glob) => {
+      checkPattern(glob);
+      return deletePattern(access, glob);
+    },
     invalidateSession: async (id) => deleteKeys(access, [keys.session(id)]),
     invalidateOrganizationQuotas: async (org) => deletePattern(access, `quota:${encodeSegment(org)}:*`),
     stats: () => statistics.snapshot(access.commands),

@@ -120,6 +120,11 @@ export function catalogueTypes(): readonly CompiledType[] {
   return compiled;
 }
 
+/** Whether the catalogue names a first segment; there are only so many of those, and of others as many as callers think of. */
+export function isCatalogued(firstSegment: string): boolean {
+  return byFirstSegment.has(firstSegment);
+}
+
 /** The type whose template a key follows, or undefined for a key outside the catalogue. */
 export function typeOf(key: string): CompiledType | undefined {
   const separator = key.indexOf(':');

@@ -19,7 +19,15 @@ describe('scopesOf', () => {
     ['a', 'a', 'a', ['fence:a']],
     ['quota:', 'quota', 'quota:', ['fence:quota', 'fence:quota:']],
   ])('%s', (key, type, entity, fences) => {
-    expect(scopesOf(key)).toEqual({ type, entity, fences });
+    expect(scopesOf(key)).toMatchObject({ type, entity, fences });
+  });
+
+  it("keeps only the catalogue's type fences for ever", () => {
+    expect(scopesOf('cost:a:b').mortal).toEqual(['fence:cost:a:*', 'fence:cost:a:b']);
+    // Not of that type, but under its fence.
+    expect(scopesOf('cost:a').mortal).toEqual(['fence:cost:a']);
+    expect(scopesOf('4f1c:profile').mortal).toEqual(['fence:4f1c', 'fence:4f1c:profile']);
+    expect(scopesOf('solo').mortal).toEqual(['fence:solo']);
   });
 
   it.each(['', 'fence:quota', 'fencepost:heartbeat', 'fence'])('refuses %j', (key) => {

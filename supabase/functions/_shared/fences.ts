@@ -29,7 +29,7 @@
  */
 
 import { CacheError } from './cache-error.ts';
-import { RESERVED_FIRST_SEGMENTS, typeOf } from './catalogue.ts';
+import { isCatalogued, RESERVED_FIRST_SEGMENTS, typeOf } from './catalogue.ts';
 
 /** The entity of keys outside the catalogue: their first two segments. */
 const DEFAULT_ENTITY_DEPTH = 2;
@@ -45,11 +45,16 @@ const LONGEST_KEY = 4_096;
 /** NUL, or half of a surrogate pair: with the flag u a whole pair is one character and no member of the class. */
 const UNREPRESENTABLE = /[\0\ud800-\udfff]/u;
 
+/** What means something in a glob. */
+const GLOB = /[*?[\]\\]/;
+
 /** What a key's readability depends on; `fences` holds the fences' keys in the order in which they are read. */
 export interface Scopes {
   readonly type: string;
   readonly entity: string;
   readonly fences: readonly string[];
+  /** Those of the fences that expire: all but the type's, and that too when the catalogue does not name the type. */
+  readonly mortal: readonly string[];
 }
 
 /** What must be done in Redis for one target; keys are logical, without the cache's prefix. */
@@ -77,17 +82,28 @@ export function scopesOf(key: string): Scopes {
   }
   const entity = segments.slice(0, depth).join(':');
   if (depth > 1) fences.push(fenceKey(entity));
-  return { type, entity, fences };
+  return { type, entity, fences, mortal: isCatalogued(type) ? fences.slice(1) : fences };
 }
 
 /**
- * What every entry point asks of a key or a pattern before it means anything.
- * @throws CacheError INVALID_KEY for the empty key, for one of more than 4096 characters, for what no Postgres text can hold
- * (NUL, half of a surrogate pair), and for the machinery's own names, which start with `fence:` or `fencepost:`
+ * What every entry point asks of a key before it means anything. A key holds no glob's characters: what is built has none, and
+ * a sweep could not tell the fence of a key `flags:*` from that of the group of that name.
+ * @throws CacheError INVALID_KEY as checkPattern does, and for `*`, `?`, `[`, `]` and `\\`
  */
 export function checkKey(key: string): void {
-  const problem = problemOf(key);
+  const problem =
+    problemOf(key) ?? (GLOB.test(key) ? 'holds none of * ? [ ] \\; encodeSegment() encodes them' : null);
   if (problem !== null) throw new CacheError('INVALID_KEY', `A cache key ${problem}.`);
+}
+
+/**
+ * What is asked of a pattern.
+ * @throws CacheError INVALID_KEY for the empty one, for one of more than 4096 characters, for what no Postgres text can hold
+ * (NUL, half of a surrogate pair), and for the machinery's own names, which start with `fence:` or `fencepost:`
+ */
+export function checkPattern(glob: string): void {
+  const problem = problemOf(glob);
+  if (problem !== null) throw new CacheError('INVALID_KEY', `A pattern of cache keys ${problem}.`);
 }
 
 function problemOf(key: unknown): string | null {

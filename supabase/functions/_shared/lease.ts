@@ -20,12 +20,12 @@
  * released. Without looking again every late-comer of a herd would load once more. It also spares SET its GET, which
  * servers before Redis 7 refuse together with NX.
  *
- * Type fences live for ever, and so does the epoch, the fence of everything. The others live as long as the longest-lived
- * entry of the call plus jitter; EXPIRE GT renews those that a miss found (store.ts), so a fence outlives what was stored
- * under it unless it is evicted, and then its entries are merely misses.
+ * The catalogue's type fences live for ever, and so does the epoch, the fence of everything. The others live as long as the
+ * longest-lived entry of the call plus jitter; EXPIRE GT renews those that a miss found (store.ts), so a fence outlives what
+ * was stored under it unless it is evicted, and then its entries are merely misses. That includes the fences of types outside
+ * the catalogue: keys such as `{uuid}:profile` have as many types as rows, and would otherwise fill Redis for good.
  */
 import type { Write } from './connection.ts';
-import { EPOCH_KEY } from './heartbeat.ts';
 import type { RedisAccess } from './redis-access.ts';
 import type { Runtime } from './runtime.ts';
 import type { Plan } from './settings.ts';
@@ -91,7 +91,7 @@ async function prepareSome(
   for (const { plan, fences, longestMs } of wanted) {
     guardsOf(plan).forEach((key, index) => {
       if (fences[index] !== null) return;
-      const seconds = index === 0 || key === EPOCH_KEY ? null : fenceSeconds(longestMs, runtime);
+      const seconds = plan.scopes.mortal.includes(key) ? fenceSeconds(longestMs, runtime) : null;
       const before = creations.get(key);
       // Keys of one entity may live for different times; their fence outlives them all.
       if (before === undefined || (before.seconds ?? Infinity) < (seconds ?? Infinity)) {
@@ -123,11 +123,14 @@ function fenceSeconds(longestMs: number, runtime: Runtime): number {
   return Math.max(1, Math.ceil((longestMs / 1_000) * (1 + FENCE_JITTER * runtime.random())) + 1);
 }
 
-/** Writes that keep the fences of an entity alive; the type's has no end. */
+/** The fences of a key that were found standing, and so may be near their end. @param seen in the order of guardsOf(plan) */
+export function renewable({ scopes }: Plan, seen: readonly (string | null)[]): string[] {
+  return scopes.fences.filter((key, index) => seen[index] !== null && scopes.mortal.includes(key));
+}
+
+/** Writes that keep fences alive. */
 export function renewals(fenceKeys: readonly string[], longestMs: number, runtime: Runtime) {
-  return fenceKeys
-    .slice(1)
-    .map((key) => ({ op: 'renew' as const, key, seconds: fenceSeconds(longestMs, runtime) }));
+  return fenceKeys.map((key) => ({ op: 'renew' as const, key, seconds: fenceSeconds(longestMs, runtime) }));
 }
 
 /** The leases that can be given back now. */

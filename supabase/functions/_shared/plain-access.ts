@@ -76,7 +76,7 @@ export class PlainAccess {
     const lifetimes = lifetimesOf(plan, settings, ttl);
     const stamp = remembered === undefined ? await this.#currentStamp(plan, ttl) : remembered;
     const { stored } = await store(access, runtime, settings, [
-      { plan, stamp, value, lifetimes, leasedUntil: null, renew: true },
+      { plan, stamp, value, lifetimes, leasedUntil: null, renew: plan.scopes.mortal },
     ]);
     return stored.has(key);
   }

@@ -6,7 +6,8 @@
  * The first pass deletes every entity fence under which a matching key may stand, whether such a key exists or is only
  * being loaded (rule 4: the fence is the invalidation). The second deletes the matching entries; that is hygiene, and
  * their number is what a sweep reports. A fence covers a whole entity, so keys of that entity that do not match become
- * misses too. Type fences, the epoch and the heartbeat are never touched, nor is any key that is not a string.
+ * misses too. A type's fence goes only if the glob matches the type's very name (`q*`, and a key could be called `quota`).
+ * The epoch and the heartbeat are never touched, nor is any key that is not a string.
  *
  * Invariant: a key that matches and was loaded before the sweep began is unreadable once FENCES is over. Its entity is a
  * prefix of the key at a `:` (or the key itself), so `couldMatchFrom` holds for it; SCAN returns every key that is there

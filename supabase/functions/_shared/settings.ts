@@ -4,7 +4,7 @@
 import { CacheError } from './cache-error.ts';
 import { type CompiledType, TTL, type TypeName, typeOf } from './catalogue.ts';
 import type { Connection } from './connection.ts';
-import { checkKey, type Scopes, scopesOf } from './fences.ts';
+import { type Scopes, scopesOf } from './fences.ts';
 import { DEGRADED_MAX_AGE_SECONDS } from './heartbeat.ts';
 import type { Runtime } from './runtime.ts';
 
@@ -108,12 +108,6 @@ export function planFor(key: string): Plan {
   if (plans.size >= REMEMBERED_PLANS) plans.clear();
   plans.set(key, plan);
   return plan;
-}
-
-/** A pattern, once it is known to be one that a key could match. @throws CacheError INVALID_KEY as checkKey does */
-export function checkPattern(glob: string): string {
-  checkKey(glob);
-  return glob;
 }
 
 /** Plans of recent keys: a hot key is read far more often than its plan changes, which is never. */

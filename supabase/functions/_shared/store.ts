@@ -28,8 +28,8 @@ export interface Loaded {
   readonly lifetimes: Lifetimes;
   /** Until when the lease is ours to give back; null when it is not ours. */
   readonly leasedUntil: number | null;
-  /** Whether the fences were found standing, and so may be near their end. */
-  readonly renew: boolean;
+  /** Fences that were found standing, and so may be near their end. */
+  readonly renew: readonly string[];
 }
 
 /** The longest an entry of this call can be in Redis, in milliseconds. */
@@ -71,8 +71,7 @@ export async function store(
       continue;
     }
     puts.push(entry);
-    if (!item.renew) continue;
-    for (const renewal of renewals(plan.scopes.fences, longestMs(lifetimes), runtime)) {
+    for (const renewal of renewals(item.renew, longestMs(lifetimes), runtime)) {
       const before = renewed.get(renewal.key);
       if (before === undefined || before.seconds < renewal.seconds) renewed.set(renewal.key, renewal);
     }

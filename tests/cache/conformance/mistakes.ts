@@ -1,6 +1,11 @@
 /** Mistakes of the program: keys, numbers and loaders' answers that cannot work are refused at once, the same way everywhere. */
 import assert from 'node:assert/strict';
-import type { Cache, CacheOptions, GetOrSetOptions } from '../../../supabase/functions/_shared/cache.ts';
+import {
+  type Cache,
+  type CacheOptions,
+  encodeSegment,
+  type GetOrSetOptions,
+} from '../../../supabase/functions/_shared/cache.ts';
 import { type Check, QUOTA } from './workbench.ts';
 
 const OTHER = 'quota:org-1:openai:gpt-4';
@@ -13,6 +18,9 @@ const badKeys = [
   'quota:a\0:x',
   'k'.repeat(4_097),
 ];
+
+/** Patterns, and no keys: a key `flags:*` would be read as its group, and no sweep would reach it. */
+const globs = ['flags:*', 'flags:?', 'flags:[a]', 'flags:]', 'flags:\\'];
 
 const entryPoints: Readonly<Record<string, (cache: Cache, key: string) => Promise<unknown>>> = {
   get: (cache, key) => cache.get(key),
@@ -34,7 +42,7 @@ export const mistakes: Check[] = [
       await cache.getOrSet(QUOTA, () => 1);
       const before = await bench.counted(async () => {
         for (const [name, use] of Object.entries(entryPoints)) {
-          for (const key of badKeys) {
+          for (const key of name === 'delPattern' ? badKeys : [...badKeys, ...globs]) {
             await assert.rejects(use(cache, key), { name: 'CacheError', code: 'INVALID_KEY' }, name);
           }
           // What TypeScript would not let through.
@@ -42,6 +50,8 @@ export const mistakes: Check[] = [
         }
       });
       assert.equal(before.commands, 0);
+      for (const glob of globs) assert.notEqual(await cache.delPattern(glob), null);
+      assert.equal(await cache.getOrSet(`flags:${encodeSegment('*?[]\\')}`, () => 1), 1);
       const names = ['fence:quota', 'fencepost:heartbeat'].map((name) => bench.key(name));
       assert.equal(await bench.redis('EXISTS', ...names), 2);
       assert.equal(await cache.get(QUOTA), 1);

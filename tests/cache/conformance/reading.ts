@@ -106,6 +106,34 @@ export const reading: Check[] = [
     },
   },
   {
+    name: 'nothing of a type outside the catalogue lives for ever, and misses renew its fence at no more commands',
+    run: async (bench) => {
+      const cache = await bench.withWorker();
+      const ttl = async (name: string) => Number(await bench.redis('TTL', bench.key(name)));
+      const cold = await bench.counted(() => cache.getOrSet('4f1c:profile', () => 1, 100));
+      assert.equal(cold.commands, 7);
+      await cache.set('solo', 1, 100);
+      for (const name of ['fence:4f1c', 'fence:4f1c:profile', 'fence:solo']) {
+        // Made for an entry of 100 s, or by a set for the default time of 300 s.
+        assert.ok((await ttl(name)) >= 99 && (await ttl(name)) <= 332, name);
+      }
+      const other = await bench.counted(() =>
+        cache.getOrSet('4f1c:settings', () => 1, 1_000, { staleIfError: 1_000 }),
+      );
+      assert.equal(other.commands, 7);
+      assert.ok((await ttl('fence:4f1c')) >= 1_999);
+      await bench.redis('DEL', bench.key('4f1c:profile'));
+      const again = await bench.counted(() => cache.getOrSet('4f1c:profile', () => 1, 3_000));
+      assert.equal(again.commands, 7);
+      assert.ok((await ttl('fence:4f1c')) >= 2_999 && (await ttl('fence:4f1c:profile')) >= 2_999);
+      // Its end is a miss and nothing else; what was stored under it stays dead.
+      await bench.redis('DEL', bench.key('fence:4f1c'));
+      assert.equal(await cache.get('4f1c:settings'), null);
+      assert.equal(await cache.getOrSet('4f1c:settings', () => 2), 2);
+      assert.equal(await cache.get('4f1c:profile'), null);
+    },
+  },
+  {
     name: 'the type of a key gives its TTL, and 0 stores nothing',
     run: async (bench) => {
       const cache = await bench.withWorker();
