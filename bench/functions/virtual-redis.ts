@@ -36,7 +36,8 @@ export class VirtualRedis implements Connection {
   }
 
   async health() {
-    return { keyCount: this.#values.size, heartbeat: this.#get(HEARTBEAT_KEY) };
+    const [heartbeat, epoch] = [this.#get(HEARTBEAT_KEY), this.#get(EPOCH_KEY)];
+    return { keyCount: this.#values.size, heartbeat, epoch };
   }
 
   #get(key: string): string | null {

@@ -42,7 +42,7 @@ function isolate(url = faults.url, token = TOKEN) {
     url,
     token,
     timeout: TIMEOUT_MS,
-    runtime: { ...systemRuntime, now: () => Date.now() + clock.ahead },
+    runtime: { ...systemRuntime, monotonic: () => performance.now() + clock.ahead },
     log: (line) => lines.push(line),
     onError: (error) => errors.push(error.code),
   });

@@ -57,7 +57,7 @@ it('survives hooks and a log that reject', async () => {
       values: names.map((name) => (name.startsWith('fence') ? 'r' : null)),
     }),
     scan: async () => ({ cursor: '0', keys: [] }),
-    health: async () => ({ keyCount: 0, heartbeat: null }),
+    health: async () => ({ keyCount: 0, heartbeat: null, epoch: null }),
   };
   const cache = createCache({
     connection,

@@ -60,7 +60,13 @@ export class ScheduledRedis {
           return { replies, values: this.#read(keys) };
         }),
       scan: async () => ({ cursor: '0', keys: [] }),
-      health: async () => ({ keyCount: this.#data.size, heartbeat: this.#get(HEARTBEAT_KEY) }),
+      health: async () => {
+        return {
+          keyCount: this.#data.size,
+          heartbeat: this.#get(HEARTBEAT_KEY),
+          epoch: this.#get(EPOCH_KEY),
+        };
+      },
     };
   }
 

@@ -6,9 +6,9 @@ import type { Runtime } from './runtime.ts';
 function rig() {
   const world = { now: 0, healthy: false, probes: 0, background: [] as Promise<void>[] };
   const runtime: Runtime = {
-    now: () => world.now,
+    now: () => 0,
     random: () => 0.5,
-    monotonic: () => 0,
+    monotonic: () => world.now,
     randomToken: () => 'token',
     sleep: () => Promise.resolve(),
     background: (work) => world.background.push(work),
@@ -25,13 +25,13 @@ describe('the circuit', () => {
   it('opens at the first failure, and only once for all calls that were under way', () => {
     const { circuit } = rig();
     expect(circuit.allows()).toBe(true);
-    expect([circuit.failed(), circuit.failed()]).toEqual([true, false]);
+    expect([circuit.failed('read'), circuit.failed('read')]).toEqual([true, false]);
     expect(circuit.allows()).toBe(false);
   });
 
   it('probes once when the pause is over, while callers still go without', async () => {
     const { world, circuit, probed } = rig();
-    circuit.failed();
+    circuit.failed('read');
     world.now = 999;
     expect([circuit.allows(), world.probes]).toEqual([false, 0]);
     world.now = 1_000;
@@ -43,7 +43,7 @@ describe('the circuit', () => {
 
   it('doubles its pause up to 30 s while probes fail, and starts anew after a real success', async () => {
     const { world, circuit, probed } = rig();
-    circuit.failed();
+    circuit.failed('read');
     for (const pause of [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]) {
       world.now += pause - 1;
       const before = world.probes;
@@ -58,8 +58,8 @@ describe('the circuit', () => {
     world.now += 30_000;
     circuit.allows();
     await probed();
-    circuit.succeeded();
-    circuit.failed();
+    circuit.succeeded('read');
+    circuit.failed('read');
     world.now += 1_000;
     circuit.allows();
     await probed();
@@ -68,8 +68,31 @@ describe('the circuit', () => {
 
   it('is not closed by a late success of a call from before', () => {
     const { circuit } = rig();
-    circuit.failed();
-    circuit.succeeded();
+    circuit.failed('read');
+    circuit.succeeded('read');
     expect(circuit.allows()).toBe(false);
+  });
+
+  it('pauses longer and longer while reads and probes succeed and writes do not', async () => {
+    const { world, circuit, probed } = rig();
+    world.healthy = true;
+    for (const pause of [1_000, 2_000, 4_000, 8_000]) {
+      circuit.failed('write');
+      world.now += pause - 1;
+      const before = world.probes;
+      circuit.allows();
+      expect(world.probes).toBe(before);
+      world.now += 1;
+      circuit.allows();
+      await probed();
+      expect(circuit.allows()).toBe(true);
+      circuit.succeeded('read');
+    }
+    circuit.succeeded('write');
+    circuit.failed('write');
+    world.now += 1_000;
+    circuit.allows();
+    await probed();
+    expect(circuit.allows()).toBe(true);
   });
 });

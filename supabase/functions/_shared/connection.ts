@@ -18,7 +18,7 @@ import { Redis } from '@upstash/redis';
 import { CacheError } from './cache-error.ts';
 import { startFairTimeout } from './fair-timeout.ts';
 import { escapeGlob } from './glob.ts';
-import { HEARTBEAT_KEY } from './heartbeat.ts';
+import { EPOCH_KEY, HEARTBEAT_KEY } from './heartbeat.ts';
 
 /** One write; several travel in one request, in order, each billed as one command. */
 export type Write =
@@ -54,8 +54,14 @@ export interface Connection {
   writeThenRead(writes: readonly Write[], keys: readonly string[]): Promise<Exchange>;
   /** One page of keys of type string that match a glob; cursor '0' starts and, returned, ends. */
   scan(cursor: string, glob: string, count: number): Promise<{ cursor: string; keys: string[] }>;
-  /** Number of keys in the whole database, and the heartbeat's value. */
-  health(): Promise<{ keyCount: number; heartbeat: string | null }>;
+  /** Number of keys in the whole database, and the values of the heartbeat and the epoch. */
+  health(): Promise<Vitals>;
+}
+
+export interface Vitals {
+  readonly keyCount: number;
+  readonly heartbeat: string | null;
+  readonly epoch: string | null;
 }
 
 export interface ConnectionSettings {
@@ -68,7 +74,8 @@ export interface ConnectionSettings {
 
 /**
  * A connection over Upstash's REST interface.
- * @throws CacheError INVALID_CONFIGURATION for a URL that the client refuses; the message does not repeat it
+ * @throws CacheError INVALID_CONFIGURATION for a URL that the client refuses, or where it may not read the environment, as it
+ * does while it is set up (Deno without --allow-env); the message does not repeat the URL
  */
 export function connectUpstash({ url, token, prefix, timeout }: ConnectionSettings): Connection {
   let signal = new AbortController().signal;
@@ -95,9 +102,19 @@ export function connectUpstash({ url, token, prefix, timeout }: ConnectionSettin
       enableTelemetry: false,
     });
   } catch (cause) {
-    throw new CacheError('INVALID_CONFIGURATION', 'UPSTASH_REDIS_REST_URL is no http(s) URL.', { cause });
+    throw new CacheError('INVALID_CONFIGURATION', refusal(cause), { cause });
   }
   return new UpstashConnection(redis, prefix, within);
+}
+
+/** Why the client could not be set up, in words of this file only: its own may repeat the URL. */
+function refusal(cause: unknown): string {
+  const name = cause instanceof Error ? cause.name : '';
+  if (name === 'UrlError') return 'UPSTASH_REDIS_REST_URL is no http(s) URL.';
+  if (name === 'NotCapable' || name === 'PermissionDenied') {
+    return '@upstash/redis may not read the environment; run Deno with --allow-env.';
+  }
+  return `@upstash/redis could not be set up (${/^[A-Za-z]{1,40}$/.test(name) ? name : 'an error'}).`;
 }
 
 /** Runs one call with a timeout of its own. */
@@ -183,14 +200,13 @@ class UpstashConnection implements Connection {
     return { cursor: String(reply[0]), keys: keys.map((key) => key.slice(this.#prefix.length)) };
   }
 
-  async health(): Promise<{ keyCount: number; heartbeat: string | null }> {
-    const pipeline = this.#redis
-      .pipeline()
-      .dbsize()
-      .get(this.#prefix + HEARTBEAT_KEY);
-    const [keyCount, heartbeat]: unknown[] = await this.#within(() => pipeline.exec());
-    if (typeof keyCount !== 'number' || !isStringOrNull(heartbeat)) throw unexpectedReply('DBSIZE');
-    return { keyCount, heartbeat };
+  async health(): Promise<Vitals> {
+    const names = [HEARTBEAT_KEY, EPOCH_KEY].map((key) => this.#prefix + key);
+    const pipeline = this.#redis.pipeline().dbsize().mget(names);
+    const [keyCount, values]: unknown[] = await this.#within(() => pipeline.exec());
+    if (typeof keyCount !== 'number') throw unexpectedReply('DBSIZE');
+    const [heartbeat = null, epoch = null] = checkedValues(values, names.length);
+    return { keyCount, heartbeat, epoch };
   }
 }
 

@@ -63,8 +63,9 @@ function connectionFor(
   log: (message: string) => void,
 ): Connection | null {
   if (options.connection !== undefined) return options.connection;
-  const url = options.url ?? environmentVariable('UPSTASH_REDIS_REST_URL');
-  const token = options.token ?? environmentVariable('UPSTASH_REDIS_REST_TOKEN');
+  // An empty option is what a missing variable often becomes on its way here.
+  const url = filled(options.url) ?? environmentVariable('UPSTASH_REDIS_REST_URL');
+  const token = filled(options.token) ?? environmentVariable('UPSTASH_REDIS_REST_TOKEN');
   if (url === undefined || token === undefined) {
     log(
       'cache: disabled; set UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN to enable it. Reads go to their loaders.',
@@ -74,10 +75,17 @@ function connectionFor(
   const prefix = options.prefix ?? environmentVariable('CACHE_PREFIX') ?? '';
   try {
     return connectUpstash({ url, token, prefix, timeout: timeoutMs });
-  } catch {
-    log('cache: disabled; UPSTASH_REDIS_REST_URL is no http(s) URL. Reads go to their loaders.');
+  } catch (error) {
+    // Thrown by connectUpstash alone, whose messages are safe to show.
+    const reason = error instanceof CacheError ? error.message : 'it could not be set up.';
+    log(`cache: disabled; ${reason} Reads go to their loaders.`);
     return null;
   }
+}
+
+function filled(option: string | undefined): string | undefined {
+  const trimmed = option?.trim();
+  return trimmed === '' ? undefined : trimmed;
 }
 
 function namesOf(plans: readonly Plan[]): string {

@@ -6,7 +6,7 @@ const stamp = (fence: string, epoch: string | null = 'e1') => ({ fences: [fence]
 
 function rig() {
   const world = { now: 0 };
-  return { world, memory: new MissMemory({ ...systemRuntime, now: () => world.now }) };
+  return { world, memory: new MissMemory({ ...systemRuntime, monotonic: () => world.now }) };
 }
 
 describe('the memory of misses', () => {
@@ -67,5 +67,17 @@ describe('the memory of misses', () => {
     expect(memory.oldest('never seen')).toBeNull();
     world.now = 30_001;
     expect(memory.oldest('never seen')).toBeUndefined();
+  });
+
+  it('drops what is over before anything else, and then still trusts itself', () => {
+    const { world, memory } = rig();
+    for (let key = 0; key < 10_000; key++) memory.remember(`k${key}`, stamp('f'));
+    world.now = 3_600_000;
+    memory.remember('late', stamp('f'));
+    expect(memory.oldest('late')).toEqual(stamp('f'));
+    expect(memory.oldest('never seen')).toBeUndefined();
+    // The old ones are gone for good: there is room for as many again.
+    for (let key = 1; key < 10_000; key++) memory.remember(`n${key}`, stamp('f'));
+    expect(memory.oldest('late')).toEqual(stamp('f'));
   });
 });

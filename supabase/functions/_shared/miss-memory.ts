@@ -37,7 +37,7 @@ export class MissMemory {
 
   /** A get of this key missed under these fences; null when they could not be confirmed. */
   remember(key: string, stamp: Stamp | null): void {
-    const now = this.#runtime.now();
+    const now = this.#runtime.monotonic();
     const remembered = this.#current(key, now);
     const same = remembered.find((one) => sameStamp(one.stamp, stamp));
     if (same === undefined) remembered.push({ stamp, lastAt: now });
@@ -55,7 +55,7 @@ export class MissMemory {
 
   /** The stamp for a set: a remembered one, null when the set must be skipped, undefined when nothing is remembered. */
   oldest(key: string): Stamp | null | undefined {
-    const now = this.#runtime.now();
+    const now = this.#runtime.monotonic();
     const remembered = this.#current(key, now);
     if (remembered.length === 0) this.#misses.delete(key);
     const [first] = remembered;
@@ -72,12 +72,13 @@ export class MissMemory {
     return (this.#misses.get(key) ?? []).filter(({ lastAt }) => now - lastAt <= REMEMBERED_MS);
   }
 
+  /** What is over goes first, being what missed longest ago; only if that is not enough, what is still wanted. */
   #dropOldest(now: number): void {
     for (const [key, remembered] of this.#misses) {
+      const over = remembered.every(({ lastAt }) => now - lastAt > REMEMBERED_MS);
+      if (!over && this.#misses.size <= MOST_KEYS) return;
       this.#misses.delete(key);
-      if (!remembered.some(({ lastAt }) => now - lastAt <= REMEMBERED_MS)) continue;
-      this.#droppedAt = now;
-      return;
+      if (!over) this.#droppedAt = now;
     }
   }
 }

@@ -3,7 +3,7 @@
  * waits while the circuit is open, or prints more of an error than its kind: the client's messages hold whole commands.
  */
 import { CacheError } from './cache-error.ts';
-import { Circuit } from './circuit.ts';
+import { Circuit, type Purpose } from './circuit.ts';
 import type { Connection, Exchange, Reply, Write } from './connection.ts';
 import { HEARTBEAT_KEY } from './heartbeat.ts';
 import { mergeReads } from './merged-reads.ts';
@@ -19,7 +19,7 @@ export interface Health {
   /** DBSIZE: all keys of the database, other applications' included. */
   readonly keyCount: number;
   readonly latencyMs: number | null;
-  /** Whether a worker keeps the heartbeat alive. */
+  /** Whether a worker vouches for the epoch, so that readers need not go by the age of entries (heartbeat.ts). */
   readonly workerAlive: boolean;
 }
 
@@ -80,15 +80,16 @@ export class RedisAccess {
     return this.#attempt('read', 1, (connection) => connection.scan(cursor, glob, count));
   }
 
-  /** DBSIZE and the heartbeat. Asks even while the circuit is open: a health check wants the truth. */
+  /** DBSIZE, the heartbeat and the epoch. Asks even while the circuit is open: a health check wants the truth. */
   async ping(): Promise<Health> {
     const startedAt = performance.now();
     try {
       const health = (await this.#connection?.health()) ?? null;
       if (health !== null) {
         const latencyMs = Math.round((performance.now() - startedAt) * 10) / 10;
-        const { keyCount, heartbeat } = health;
-        return { enabled: true, connected: true, keyCount, latencyMs, workerAlive: heartbeat !== null };
+        const { keyCount, heartbeat, epoch } = health;
+        const workerAlive = heartbeat !== null && heartbeat === epoch;
+        return { enabled: true, connected: true, keyCount, latencyMs, workerAlive };
       }
     } catch (error) {
       this.#reporter.failed(unreachable(error));
@@ -98,7 +99,7 @@ export class RedisAccess {
 
   /** Logs a line unless one of the same kind was logged within the last minute. */
   warn(kind: string, message: string): void {
-    const now = this.#runtime.now();
+    const now = this.#runtime.monotonic();
     const last = this.#warnedAt.get(kind);
     if (last !== undefined && now - last < WARNING_INTERVAL_MS) return;
     this.#warnedAt.set(kind, now);
@@ -114,7 +115,7 @@ export class RedisAccess {
   }
 
   async #attempt<T>(
-    purpose: 'read' | 'write',
+    purpose: Purpose,
     commands: number,
     call: (connection: Connection) => Promise<T>,
   ): Promise<T | null> {
@@ -122,13 +123,13 @@ export class RedisAccess {
     this.#commands += commands;
     try {
       const result = await call(this.#connection);
-      this.#circuit.succeeded();
+      this.#circuit.succeeded(purpose);
       return result;
     } catch (error) {
       this.#reporter.failed(unreachable(error));
       // A refused write may concern that write alone (too large, read-only token, full memory); reads go on then.
       const concernsAll = purpose === 'read' || !(error instanceof Error && error.name === 'UpstashError');
-      if (concernsAll) this.#circuit.failed();
+      if (concernsAll) this.#circuit.failed(purpose);
       const consequence = concernsAll
         ? 'reads go to their loaders until it answers'
         : 'the answer is served uncached';

@@ -17,7 +17,7 @@ function rig() {
     },
     writeThenRead: async () => ({ replies: [], values: [] }),
     scan: async () => ({ cursor: '0', keys: [] }),
-    health: async () => ({ keyCount: 0, heartbeat: null }),
+    health: async () => ({ keyCount: 0, heartbeat: null, epoch: null }),
   };
   const runtime = { ...systemRuntime, now: () => world.now };
   const access = new RedisAccess(connection, runtime, { log: () => {}, failed: () => {} });
