@@ -37,6 +37,8 @@ export type Settled =
 export class Crew {
   readonly #controller = new AbortController();
   #waiting = 0;
+  #unsettled = 0;
+  #reason: unknown;
 
   get signal(): AbortSignal {
     return this.#controller.signal;
@@ -46,14 +48,23 @@ export class Crew {
     this.#waiting++;
   }
 
-  /** One caller has all it waited for. */
+  /** One caller has all it waited for; what others of this crew's callers have given up may still be under way. */
   finish(): void {
-    this.#waiting--;
+    if (--this.#waiting === 0 && this.#unsettled > 0) this.#controller.abort(this.#reason);
   }
 
   /** One caller gives up. */
   leave(reason: unknown): void {
+    this.#reason = reason;
     if (--this.#waiting === 0) this.#controller.abort(reason);
+  }
+
+  /** One more flight is under way, until it has settled. */
+  add(settled: Promise<Settled>): void {
+    this.#unsettled++;
+    void settled.then(() => {
+      this.#unsettled--;
+    });
   }
 }
 
@@ -81,6 +92,8 @@ export interface Flight {
 
 export function newFlight(fields: Omit<Flight, 'settled' | 'settle'>): Flight {
   const { promise, resolve } = withResolvers<Settled>();
+  // Before anybody can wait for it: who finishes when it has settled finds it counted so.
+  fields.crew.add(promise);
   return { ...fields, settled: promise, settle: resolve };
 }
 

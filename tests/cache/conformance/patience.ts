@@ -104,6 +104,36 @@ export const patience: Check[] = [
     },
   },
   {
+    name: 'of a batch that was given up nothing is loaded once those who joined a part of it are answered',
+    run: async (bench) => {
+      const cache = await bench.withWorker({ lease: 60_000 });
+      // Somebody holds the lease of the other key, so the batch loads one and waits for the other.
+      await bench.redis('SET', bench.key(`fencepost:lease:${OTHER}`), 'somebody');
+      const controller = new AbortController();
+      const row = gate<string>();
+      const loading = gate<AbortSignal>();
+      const load = async (keys: readonly string[], { signal }: { signal: AbortSignal }) => {
+        loading.open(signal);
+        const value = await row.opened;
+        return new Map(keys.map((key) => [key, value]));
+      };
+      const batch = cache.getOrSetMany([QUOTA, OTHER], load, 60, { signal: controller.signal });
+      const signal = await loading.opened;
+      let joined = false;
+      const onOutcome = () => {
+        joined = true;
+      };
+      const part = cache.getOrSet(QUOTA, () => assert.fail('loaded'), 60, { onOutcome });
+      await eventually(async () => joined, 'somebody joins a part');
+      controller.abort(new Error('gone'));
+      await assert.rejects(batch, { message: 'gone' });
+      assert.equal(signal.aborted, false);
+      row.open('row');
+      assert.equal(await part, 'row');
+      assert.equal(signal.aborted, true);
+    },
+  },
+  {
     name: 'a batch that fails leaves the loads it has joined',
     run: async (bench) => {
       const cache = await bench.withWorker();
