@@ -20,6 +20,8 @@ export interface Limits {
   /** Milliseconds; then every flight that has not settled counts as LOAD_TIMEOUT, so that stale answers may still serve. */
   readonly timeout?: number | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** No caller waits, as behind a stale answer: then the time that is left keeps no process alive. */
+  readonly idle?: boolean | undefined;
   /** Flights of other callers, and the milliseconds until the first of them is overdue. */
   readonly joined?: { readonly flights: readonly Flight[]; readonly overdueIn: number } | undefined;
 }
@@ -27,7 +29,7 @@ export interface Limits {
 /** @param giveUp leaves all flights of this caller; called when its time is over, with the reason */
 export function startPatience(
   runtime: Runtime,
-  { timeout, signal, joined }: Limits,
+  { timeout, signal, joined, idle }: Limits,
   giveUp: (reason: unknown) => void,
 ): Patience {
   if (timeout === undefined && signal === undefined && joined === undefined) {
@@ -35,7 +37,7 @@ export function startPatience(
   }
   const ended = new AbortController();
   const after = (milliseconds: number, run: () => void): void => {
-    void runtime.sleep(milliseconds, ended.signal).then(() => {
+    void runtime.sleep(milliseconds, ended.signal, idle).then(() => {
       if (!ended.signal.aborted) run();
     });
   };

@@ -141,7 +141,7 @@ async function refresh(core: Core, pending: readonly Pending[], call: Call): Pro
   try {
     await boarding.board(idle);
     const timeout = call.options.timeout ?? OVERDUE_MS;
-    patience = startPatience(core.runtime, { timeout }, (reason) => boarding.leave(reason));
+    patience = startPatience(core.runtime, { timeout, idle: true }, (reason) => boarding.leave(reason));
     // A flight that lost its lease is driven too, since others may have joined it; it ends with the owner's answer.
     core.runtime.background(drive(core, boarding.own, call.load));
     for (const flight of boarding.own) await patience.settled(flight);

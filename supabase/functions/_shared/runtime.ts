@@ -12,14 +12,20 @@ export interface Runtime {
   randomToken(): string;
   /** A number from 0 to below 1, for jitter. */
   random(): number;
-  /** Resolves after so many milliseconds, or as soon as the signal aborts; then its timer is gone. */
-  sleep(milliseconds: number, signal?: AbortSignal): Promise<void>;
+  /**
+   * Resolves after so many milliseconds, or as soon as the signal aborts; then its timer is gone.
+   * @param idle nobody is kept waiting by it: it does not keep the process alive, where the platform knows such a thing
+   */
+  sleep(milliseconds: number, signal?: AbortSignal, idle?: boolean): Promise<void>;
   /** Lets work go on after the response was sent. The promise must not reject. */
   background(work: Promise<void>): void;
 }
 
 interface PlatformGlobals {
-  readonly Deno?: { readonly env: { get(name: string): string | undefined } };
+  readonly Deno?: {
+    readonly env: { get(name: string): string | undefined };
+    unrefTimer?(timer: number): void;
+  };
   readonly process?: { readonly env?: Readonly<Record<string, string | undefined>> };
   readonly EdgeRuntime?: { waitUntil?(work: Promise<unknown>): void };
 }
@@ -32,10 +38,11 @@ export const systemRuntime: Runtime = {
   monotonic: () => performance.now(),
   randomToken: () => base64url(crypto.getRandomValues(new Uint8Array(16))),
   random: () => Math.random(),
-  sleep: (milliseconds, signal) =>
+  sleep: (milliseconds, signal, idle = false) =>
     new Promise((resolve) => {
       if (signal?.aborted === true) return resolve();
       const timer = setTimeout(done, milliseconds);
+      if (idle) unref(timer);
       function done() {
         clearTimeout(timer);
         signal?.removeEventListener('abort', done);
@@ -48,6 +55,13 @@ export const systemRuntime: Runtime = {
     platform.EdgeRuntime?.waitUntil?.(work);
   },
 };
+
+function unref(timer: unknown): void {
+  if (typeof timer === 'number') platform.Deno?.unrefTimer?.(timer);
+  else if (typeof timer === 'object' && timer !== null && 'unref' in timer) {
+    if (typeof timer.unref === 'function') timer.unref();
+  }
+}
 
 /** One variable of the environment, or undefined when it is missing, empty or may not be read. */
 export function environmentVariable(name: string): string | undefined {
