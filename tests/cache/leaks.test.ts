@@ -58,6 +58,34 @@ async function nothingIsLeft(on: Core): Promise<void> {
 }
 
 const ones: LoadMany = async (keys) => new Map(keys.map((key) => [key, 1]));
+
+it('a batch of many keys is no leak to Node, and a crew that was given up lands all its flights', async () => {
+  const warnings: string[] = [];
+  const warn = (warning: Error) => warnings.push(warning.name);
+  process.on('warning', warn);
+  const on = core();
+  const many = Array.from({ length: 30 }, (_, index) => `quota:leak:many:${index}`);
+  await ask(on, many, ones);
+  const giveUp = new AbortController();
+  const asked = gate();
+  const given = ask(
+    on,
+    many.map((key) => `${key}-again`),
+    () => {
+      asked.open();
+      return new Promise(() => undefined);
+    },
+    { signal: giveUp.signal },
+  );
+  await asked.opened;
+  giveUp.abort(new Error('enough'));
+  await expect(given).rejects.toThrow('enough');
+  await nothingIsLeft(on);
+  // Warnings are told in the next turn.
+  await new Promise((done) => setImmediate(done));
+  process.off('warning', warn);
+  expect(warnings).toEqual([]);
+});
 const none: LoadMany = async () => null as unknown as Record<string, unknown>;
 const broken: LoadMany = async () => {
   throw new Error('no database');

@@ -39,6 +39,8 @@ export class Crew {
   #waiting = 0;
   #unsettled = 0;
   #reason: unknown;
+  /** Not listeners of the signal: a batch has many flights, and Node takes more than ten for a leak. */
+  readonly #landings: (() => void)[] = [];
 
   get signal(): AbortSignal {
     return this.#controller.signal;
@@ -50,13 +52,23 @@ export class Crew {
 
   /** One caller has all it waited for; what others of this crew's callers have given up may still be under way. */
   finish(): void {
-    if (--this.#waiting === 0 && this.#unsettled > 0) this.#controller.abort(this.#reason);
+    if (--this.#waiting === 0 && this.#unsettled > 0) this.#abort(this.#reason);
   }
 
   /** One caller gives up. */
   leave(reason: unknown): void {
     this.#reason = reason;
-    if (--this.#waiting === 0) this.#controller.abort(reason);
+    if (--this.#waiting === 0) this.#abort(reason);
+  }
+
+  /** Calls back when the load is given up. */
+  whenAborted(land: () => void): void {
+    this.#landings.push(land);
+  }
+
+  #abort(reason: unknown): void {
+    this.#controller.abort(reason);
+    for (const land of this.#landings.splice(0)) land();
   }
 
   /** One more flight is under way, until it has settled. */
@@ -125,7 +137,7 @@ export class Flights {
       else this.#byKey.delete(key);
     };
     void flight.settled.then(land);
-    flight.crew.signal.addEventListener('abort', land, { once: true });
+    flight.crew.whenAborted(land);
   }
 
   /** Makes a flight without fences joinable until its load begins. */
