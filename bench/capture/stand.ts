@@ -51,11 +51,11 @@ export async function startStand(settings: Record<string, string> = {}): Promise
   };
 }
 
-/** Transactions per second of one pgbench run with prepared statements. */
+/** Transactions per second of one pgbench run; `protocol` as pgbench names it, with prepared statements unless it is given. */
 export async function pgbench(
   url: string,
   script: string,
-  options: { clients: number; seconds: number },
+  options: { clients: number; seconds: number; protocol?: string },
 ): Promise<{ tps: number; transactions: number; failed: number }> {
   const program = await ensureCommand('pgbench', 'postgresql-contrib');
   const folder = await mkdtemp(join(tmpdir(), 'fencepost-pgbench-'));
@@ -66,7 +66,12 @@ export async function pgbench(
     const { stdout } = await execa(
       program,
       [
-        ...['--no-vacuum', '--protocol=prepared', `--client=${options.clients}`, '--jobs=2'],
+        ...[
+          '--no-vacuum',
+          `--protocol=${options.protocol ?? 'prepared'}`,
+          `--client=${options.clients}`,
+          '--jobs=2',
+        ],
         ...[`--time=${options.seconds}`, `--file=${file}`, at.pathname.slice(1)],
       ],
       {

@@ -4,14 +4,18 @@
  *   none      no trigger
  *   empty     an empty statement trigger with transition tables, the floor of any such capture
  *   notify    a row trigger with pg_notify, the plain way, and somebody who listens
+ *   bare      a row trigger with a single INSERT into a table without an index, the floor of anything durable: nobody could
+ *             drain it, and a bulk statement would write a row for each of its rows
  *   outbox    a statement trigger that writes the distinct keys into a plain outbox, which nobody drains: no rights, no
  *             encoding, no protection of the write, no bell
  *   unserved  Fencepost without a worker: what the trigger alone costs
  *   fence     Fencepost, with the worker, the gateway and Redis at work on the same processors
  *   joined    the same with a target that is looked up in a parent table
  *
- *     npx tsx bench/capture/throughput.ts [--seconds 10] [--rounds 5] [--clients 1,16,64] [--variants none,fence]
+ *     npx tsx bench/capture/throughput.ts [--seconds 10] [--rounds 5] [--clients 1,16,64] [--variants none,fence] [--protocol simple] [--request]
  *
+ * The protocol is pgbench's: `prepared`, where a transaction costs least and a trigger weighs most; `extended`; or `simple`. With
+ * --request each update comes as an API's does, here PostgREST's: a transaction of four statements, with the caller's role and settings.
  * The variants are interleaved, so that what else the machine does falls on all of them; the median of the rounds
  * counts.
  */
@@ -26,7 +30,9 @@ const { values: options } = parseArgs({
     seconds: { type: 'string', default: '10' },
     rounds: { type: 'string', default: '5' },
     clients: { type: 'string', default: '1,16,64' },
-    variants: { type: 'string', default: 'none,empty,notify,outbox,unserved,fence,joined' },
+    variants: { type: 'string', default: 'none,empty,notify,bare,outbox,unserved,fence,joined' },
+    protocol: { type: 'string', default: 'prepared' },
+    request: { type: 'boolean', default: false },
   },
 });
 
@@ -52,6 +58,15 @@ async function prepare(stand: Stand): Promise<void> {
     await stand.query(`create trigger notify after update on public.notify
       for each row execute function public.notify_trigger()`);
   }
+  if (variants.includes('bare')) {
+    await stand.query(`create table public.bare_outbox (target text, at timestamptz default now());
+      create function public.bare_trigger() returns trigger language plpgsql as $$
+      begin
+        insert into public.bare_outbox (target) values ('quota:' || new.org_id || ':*');
+        return null;
+      end $$;
+      create trigger bare after update on public.bare for each row execute function public.bare_trigger()`);
+  }
   if (variants.includes('outbox')) {
     await stand.query(`create table public.plain_outbox (id bigint generated always as identity primary key, target text, at timestamptz default now());
       create function public.outbox_trigger() returns trigger language plpgsql as $$
@@ -71,26 +86,50 @@ async function prepare(stand: Stand): Promise<void> {
       select cache_invalidation.watch('public.joined', 'quota:{p.org_id}:*', join => 'public.parents p on p.id = row.parent_id')`);
     await stand.query('vacuum full analyze public.joined');
   }
+  await stand.query('grant all on all tables in schema public to authenticated');
   for (const variant of variants) {
     if (variant !== 'fence' && variant !== 'unserved') continue;
     await stand.query(`select cache_invalidation.watch('public.${variant}', 'quota:{org_id}:*')`);
   }
 }
 
+/** What PostgREST sends for a PATCH that returns nothing. */
+function request(update: string): string {
+  return `begin isolation level read committed read write;
+    select set_config('search_path', '"public"', true), set_config('role', 'authenticated', true),
+      set_config('request.jwt.claims', '{"sub":"user-1","role":"authenticated","aud":"authenticated"}', true),
+      set_config('request.method', 'PATCH', true), set_config('request.path', '/quotas', true),
+      set_config('request.headers', '{"accept":"*/*","content-type":"application/json","host":"localhost"}', true),
+      set_config('request.cookies', '{}', true);
+    with pgrst_source as (${update} returning 1)
+      select '' as total_result_set, count(*) as page_total, array[]::text[] as header, ''::text as body,
+        nullif(current_setting('response.headers', true), '') as response_headers,
+        nullif(current_setting('response.status', true), '') as response_status
+      from pgrst_source;
+    commit;
+`;
+}
+
 async function measure(stand: Stand, serving: Serving, variant: string, clients: number): Promise<number> {
-  const script = `\\set id random(1, ${rows})\nupdate public.${variant} set used = used + 1 where id = :id;\n`;
+  const update = `update public.${variant} set used = used + 1 where id = :id`;
+  const script = `\\set id random(1, ${rows})\n${options.request ? request(update) : `${update};\n`}`;
   const listener = variant === 'notify' ? new pg.Client({ connectionString: stand.url }) : undefined;
   await listener?.connect();
   await listener?.query('listen plain');
   const worker = variant === 'fence' || variant === 'joined' ? await serving.startWorker(stand) : undefined;
   try {
-    const result = await pgbench(stand.url, script, { clients, seconds: Number(options.seconds) });
+    const result = await pgbench(stand.url, script, {
+      clients,
+      seconds: Number(options.seconds),
+      protocol: options.protocol,
+    });
     if (result.failed > 0) throw new Error(`${result.failed} transactions failed.`);
     return result.tps;
   } finally {
     await listener?.end();
     await worker?.stop();
     await stand.query('truncate cache_invalidation.outbox');
+    if (variants.includes('bare')) await stand.query('truncate public.bare_outbox');
     if (variants.includes('outbox')) await stand.query('truncate public.plain_outbox');
     await stand.query(`vacuum public.${variant}`);
   }
