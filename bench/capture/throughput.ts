@@ -93,7 +93,7 @@ async function prepare(stand: Stand): Promise<void> {
   }
 }
 
-/** What PostgREST sends for a PATCH that returns nothing. */
+/** What PostgREST sends for a PATCH that returns nothing, but for its unpacking of the body as JSON. */
 function request(update: string): string {
   return `begin isolation level read committed read write;
     select set_config('search_path', '"public"', true), set_config('role', 'authenticated', true),
