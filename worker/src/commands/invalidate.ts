@@ -8,15 +8,17 @@
  *     refused       Redis refuses to delete these keys; the queue tries again and keeps it as a dead letter
  *     waiting       the row is still there: no worker applied it in time, or the queue that must take it does not answer
  */
+
 import { deletionsFor } from '../../../supabase/functions/_shared/fences.ts';
 import { splitKeys } from '../apply/split.ts';
 import type { CacheServer } from '../apply/upstash.ts';
 import { UpstashFailure } from '../apply/upstash-errors.ts';
 import { Outbox } from '../drain/outbox.ts';
+import { duration } from '../duration.ts';
 import { WorkerError } from '../errors.ts';
 import { ExitCode } from '../exit-codes.ts';
 import { withContext } from './command-context.ts';
-import { duration, paint, print, printJson } from './output.ts';
+import { paint, print, printJson } from './output.ts';
 
 const WAIT_MS = 10_000;
 const LOOK_MS = 25;

@@ -3,11 +3,11 @@
  * watch-checks.ts, who else is there in session-checks.ts.
  */
 import type pg from 'pg';
-import { duration } from '../commands/output.ts';
 import type { Configuration } from '../configuration.ts';
 import { explainDatabaseError } from '../database/database-errors.ts';
 import { checkDatabase } from '../database/preconditions.ts';
 import { Outbox } from '../drain/outbox.ts';
+import { duration } from '../duration.ts';
 import { describe } from '../errors.ts';
 import { type Finding, fail, ok, warn } from './finding.ts';
 import { checkQueueTables } from './queue-checks.ts';

@@ -1,6 +1,5 @@
 /** Who else is in the database: the worker that drains, strangers on its locks, whoever pins old rows, and the room left. */
 import type pg from 'pg';
-import { duration } from '../commands/output.ts';
 import {
   ALIVE_MS,
   type Holder,
@@ -11,6 +10,7 @@ import {
   whoIs,
   workerSessions,
 } from '../doorbell/holders.ts';
+import { duration } from '../duration.ts';
 import { type Finding, fail, ok, warn } from './finding.ts';
 
 /** Between two looks at the locks, longer than the instant of a writer's commit. */
