@@ -9,7 +9,7 @@ export function describeAddresses(stack: StackAddresses): string {
   return [
     `  Edge functions  ${stack.functionsUrl}`,
     `  API             ${stack.apiUrl}`,
-    `  Worker          ${stack.workerUrl}  (/healthz /readyz /metrics)`,
+    `  Worker          ${stack.workerUrl}  (dashboard; /healthz /readyz /metrics)`,
     `  Postgres        ${stack.databaseUrl}`,
     `  Upstash REST    ${stack.upstashUrl}  token ${stack.upstashToken}`,
     '',

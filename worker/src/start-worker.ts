@@ -11,6 +11,7 @@ import { PROBE_KEY } from './apply/apply.ts';
 import { connectUpstash } from './apply/upstash.ts';
 import type { Configuration } from './configuration.ts';
 import type { Context } from './context.ts';
+import { createOverview } from './dashboard/overview.ts';
 import { drainPool } from './database/connections.ts';
 import { explainDatabaseError, isPermanent } from './database/database-errors.ts';
 import { checkDatabase } from './database/preconditions.ts';
@@ -32,7 +33,7 @@ import { createSelfChecks } from './self-checks/self-checks.ts';
 import { type Part, Trouble } from './trouble.ts';
 
 export interface RunningWorker {
-  /** Where /healthz, /readyz and /metrics are. */
+  /** Where the dashboard, /healthz, /readyz and /metrics are. */
   readonly url: string;
   readiness(): Promise<Readiness>;
   /**
@@ -98,6 +99,7 @@ export async function startWorker(
       await Promise.all([scrape(), currentReadiness()]);
       return metrics.text();
     },
+    overview: createOverview(context, queue, () => bell.role, currentReadiness),
   });
 
   const check = async (): Promise<void> => {

@@ -1,10 +1,13 @@
 /**
  * The worker's HTTP side: /healthz says that the process lives, /readyz whether invalidations flow, /metrics is for
- * Prometheus.
+ * Prometheus, / for people.
  */
 import type { AddressInfo } from 'node:net';
 import { type ServerType, serve } from '@hono/node-server';
 import { Hono } from 'hono';
+import type { Overview } from '../dashboard/overview.ts';
+import { dashboardPage } from '../dashboard/page.ts';
+import { PAGE_HEADERS } from '../dashboard/page-assets.ts';
 import { WorkerError } from '../errors.ts';
 import { ExitCode } from '../exit-codes.ts';
 import type { Readiness } from './readiness.ts';
@@ -14,6 +17,7 @@ export interface HttpParts {
   readonly port: number;
   readiness(): Promise<Readiness>;
   metrics(): Promise<{ contentType: string; text: string }>;
+  overview(): Promise<Overview>;
 }
 
 export interface HttpServer {
@@ -33,6 +37,7 @@ export async function startHttpServer(parts: HttpParts): Promise<HttpServer> {
     const { contentType, text } = await parts.metrics();
     return context.body(text, 200, { 'content-type': contentType });
   });
+  app.get('/', async (context) => context.html(dashboardPage(await parts.overview()), 200, PAGE_HEADERS));
   app.onError((_error, context) => context.json({ status: 'error' }, 500));
 
   const server = await listen(app, parts);

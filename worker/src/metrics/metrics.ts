@@ -3,6 +3,7 @@
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { ConfirmedBatch } from '../drain/drain.ts';
+import { RecentLatencies } from './recent-latency.ts';
 
 /** Commit to DEL is about a millisecond when all is well and hours after an outage. */
 const LATENCY_BUCKETS = [
@@ -28,6 +29,8 @@ export class Metrics {
     'commit_to_delete_seconds',
     'From the write of a row to the confirmed DEL.',
   );
+  /** For people who look now: the histograms hold everything since the start. */
+  readonly recent: RecentLatencies;
   readonly batchRows = new Histogram({
     name: 'fencepost_batch_rows',
     help: 'Rows in one batch.',
@@ -88,6 +91,7 @@ export class Metrics {
   /** @param now milliseconds of a monotonic clock */
   constructor(now: () => number = () => performance.now()) {
     this.#startedAt = now();
+    this.recent = new RecentLatencies(now);
     collectDefaultMetrics({ register: this.registry });
     const coalescing = this.#gauge('coalescing_ratio', 'Rows for each target applied, since the start.');
     const cost = this.#gauge(
@@ -117,6 +121,11 @@ export class Metrics {
   #targetCount = 0;
   readonly #beforeScrape: () => void;
 
+  /** Commands sent to Upstash since the start. */
+  get commandCount(): number {
+    return this.#commandCount;
+  }
+
   command(name: string): void {
     this.#commandCount++;
     this.commands.inc({ command: name });
@@ -136,6 +145,7 @@ export class Metrics {
       const age = rows.at(index)?.ageMs ?? 0;
       this.commitToClaim.observe(Math.max(0, age) / 1000);
       this.commitToDelete.observe(Math.max(0, age + applyMs) / 1000);
+      this.recent.observe(age + applyMs);
     }
   }
 

@@ -1,0 +1,155 @@
+/** The dashboard as a real browser shows it. */
+import { type Browser, chromium, type Page } from 'playwright-core';
+import { createClient } from 'redis';
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { ensureCommand } from '../../local/system-packages.ts';
+import { statisticsKey } from '../../supabase/functions/_shared/statistics.ts';
+import { fenceOf, type Rig, startRig } from './rig/rig.ts';
+import { startTcpProxy } from './rig/tcp-proxy.ts';
+import { startUpstashFaults } from './rig/upstash-faults.ts';
+import { asleep, killAllWorkers, startWorkerProcess, type WorkerProcess } from './rig/worker-process.ts';
+
+let rig: Rig;
+let browser: Browser;
+/** What the browser complained about: errors of scripts, and what the page's policy forbids. */
+let complaints: string[] = [];
+
+beforeAll(async () => {
+  const executablePath = await ensureCommand(['chromium', 'chromium-browser', 'google-chrome'], 'chromium');
+  // Chromium's own sandbox does not start as root, nor in many containers; the page is ours.
+  browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
+  rig = await startRig();
+}, 300_000);
+afterEach(async (test) => {
+  for (const context of browser.contexts()) await context.close();
+  await killAllWorkers(test);
+});
+afterAll(async () => {
+  await browser.close();
+  await rig.close();
+});
+
+/** For what the page shows when it renews itself. */
+const WITHIN = { timeout: 30_000 };
+
+async function open(worker: WorkerProcess): Promise<Page> {
+  complaints = [];
+  const page = await browser.newPage();
+  page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
+  page.on('pageerror', (error) => complaints.push(error.message));
+  await page.goto(await worker.url());
+  return page;
+}
+
+const heading = (page: Page) => page.locator('h1').textContent();
+const notices = async (page: Page) => (await page.locator('.notice').allTextContents()).join('\n');
+const tile = (page: Page, name: string) => page.locator('article', { hasText: name }).textContent();
+
+async function commands(worker: WorkerProcess): Promise<number> {
+  const text = await (await fetch(`${await worker.url()}/metrics`)).text();
+  const lines = text.split('\n').filter((line) => line.startsWith('fencepost_upstash_commands_total{'));
+  return lines.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
+}
+
+it('shows that invalidations flow, how fast, what waits and how well reads are served', async () => {
+  const redis = createClient({ url: rig.redis.url });
+  await redis.connect();
+  await redis.hSet(
+    statisticsKey(Date.now()),
+    'isolate',
+    '{"quota":{"hits":6,"misses":4},"session":{"hits":9,"misses":1}}',
+  );
+  await redis.close();
+  const worker = startWorkerProcess(rig.environment());
+  await asleep(worker);
+  const [organisation = ''] = await rig.organisations(1);
+  await rig.write([organisation]);
+  await rig.fences.deleted([fenceOf(organisation)]);
+
+  const page = await open(worker);
+  expect(await page.title()).toBe('flowing · Fencepost');
+  expect(await heading(page)).toBe('Invalidations flow');
+  expect(await page.locator('header p').textContent()).toBe('This worker drains, 1 running.');
+  expect(await notices(page)).toBe('');
+  expect(await tile(page, 'Write to confirmed DEL')).toMatch(/DEL[\d.]+ m?smedian of/);
+  expect(await tile(page, 'Outbox')).toContain('empty');
+  expect(await tile(page, 'Dead letters')).toContain('none');
+  const row = (type: string) => page.locator('tr', { hasText: type });
+  expect(await row('quota').locator('th, td').allTextContents()).toEqual([
+    'quota',
+    '10',
+    '60.0 %',
+    '60.0 %',
+    '80.0 %',
+  ]);
+  expect(await row('quota').getAttribute('class')).toBe('bad');
+  expect(await row('session').getAttribute('class')).toBe('plain');
+  // The style came through the page's own policy.
+  expect(await page.locator('.lost').isVisible()).toBe(false);
+  expect(await row('quota').locator('meter').getAttribute('value')).toBe('0.6');
+  expect(complaints).toEqual([]);
+});
+
+it('renews itself: what is in the way appears and disappears, and a worker that is gone is not taken for one that is well', {
+  timeout: 120_000,
+}, async () => {
+  const upstash = await startUpstashFaults(rig.gateway.url);
+  try {
+    const worker = startWorkerProcess(rig.environment({ UPSTASH_REDIS_REST_URL: upstash.url }));
+    await asleep(worker);
+    const page = await open(worker);
+    upstash.set({ kind: 'answer', status: 500, body: '{"error":"ERR out of order"}' });
+    const [organisation = ''] = await rig.organisations(1);
+    await rig.write([organisation]);
+    await expect.poll(() => heading(page), WITHIN).toBe('Invalidations do not flow');
+    expect(await page.title()).toBe('NOT FLOWING · Fencepost');
+    expect(await notices(page)).not.toBe('');
+    await expect.poll(() => tile(page, 'Outbox'), WITHIN).toMatch(/^Outbox1rows; the oldest is/);
+    upstash.set({ kind: 'none' });
+    await expect.poll(() => heading(page), WITHIN).toBe('Invalidations flow');
+    expect(complaints).toEqual([]);
+
+    await worker.kill();
+    await page.locator('.lost').waitFor({ state: 'visible', ...WITHIN });
+    expect(await page.title()).toBe('NO ANSWER · Fencepost');
+  } finally {
+    await upstash.close();
+  }
+});
+
+it('answers while the database says nothing, and says how old it is', { timeout: 60_000 }, async () => {
+  const proxy = await startTcpProxy(rig.databaseUrl);
+  try {
+    const worker = startWorkerProcess(rig.environment({ DATABASE_URL: proxy.through(rig.databaseUrl) }));
+    await asleep(worker);
+    const page = await open(worker);
+    expect(await tile(page, 'Outbox')).toContain('empty');
+    proxy.set('refuse');
+    await expect.poll(() => notices(page), WITHIN).toContain('The database did not answer the last look');
+    expect(await tile(page, 'Outbox')).toContain('empty');
+  } finally {
+    await proxy.close();
+  }
+});
+
+it('of a standby says that it stands by, and leaves the queue to the leader', async () => {
+  await asleep(startWorkerProcess(rig.environment()));
+  const standby = startWorkerProcess(rig.environment());
+  await standby.line(({ role }) => role === 'following');
+  const page = await open(standby);
+  expect(await page.locator('header p').textContent()).toBe('This worker stands by, 2 running.');
+  expect(await tile(page, 'Dead letters')).toContain("shown on the leader's dashboard");
+});
+
+it('costs 25 commands however many look, and none while nobody does', async () => {
+  const worker = startWorkerProcess(rig.environment());
+  await asleep(worker);
+  const url = await worker.url();
+  const before = await commands(worker);
+  const pages = await Promise.all(Array.from({ length: 20 }, async () => (await fetch(url)).text()));
+  expect(new Set(pages.map((page) => page.includes('Invalidations flow')))).toEqual(new Set([true]));
+  // A beat of the heart may fall in between.
+  const spent = (await commands(worker)) - before;
+  expect(spent).toBeGreaterThanOrEqual(25);
+  expect(spent).toBeLessThanOrEqual(26);
+});
