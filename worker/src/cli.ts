@@ -35,7 +35,7 @@ function parseSample(text: string): number {
 
 program
   .command('run')
-  .description('the worker: drain, queue, and HTTP for /healthz, /readyz and /metrics')
+  .description('the worker: drain, queue, and HTTP for /healthz, /readyz, /metrics and the dashboard')
   .action(() => perform(async () => (await import('./commands/run.ts')).run(process.env)));
 
 program
@@ -61,6 +61,15 @@ program
   .option('--json', 'one JSON document', false)
   .action((statement: string, { json }: { json: boolean }) =>
     perform(async () => (await import('./commands/explain.ts')).explain(process.env, statement, json)),
+  );
+
+program
+  .command('why')
+  .description('whether a key is answered from the cache now, and if not, why; what invalidates it')
+  .argument('<key>', 'a cache key, such as session:42:state')
+  .option('--json', 'one JSON document', false)
+  .action((key: string, { json }: { json: boolean }) =>
+    perform(async () => (await import('./commands/why.ts')).why(process.env, key, json)),
   );
 
 program

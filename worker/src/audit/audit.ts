@@ -9,11 +9,9 @@
  */
 import type pg from 'pg';
 import { typeOf } from '../../../supabase/functions/_shared/catalogue.ts';
-import { readEnvelope } from '../../../supabase/functions/_shared/envelope.ts';
-import { scopesOf } from '../../../supabase/functions/_shared/fences.ts';
-import { EPOCH_KEY, HEARTBEAT_KEY } from '../../../supabase/functions/_shared/heartbeat.ts';
 import type { CacheServer } from '../apply/upstash.ts';
 import { errorCode } from '../database/database-errors.ts';
+import { lookAt } from '../entry/look.ts';
 import { isSame } from './same.ts';
 import { AUDIT_SOURCES } from './sources.ts';
 
@@ -95,8 +93,9 @@ async function compare(
   const type = typeOf(key);
   const source = type === undefined ? undefined : AUDIT_SOURCES[type.name];
   if (type === undefined || source === undefined || skipped[type.name] !== undefined) return null;
-  const cached = await hit(parts, key);
-  if (cached === null) return null;
+  const { verdict, envelope } = await lookAt(parts.cache, parts.prefix, key);
+  // What is past its time has the same fences to answer for.
+  if ((verdict !== 'hit' && verdict !== 'stale') || envelope === null) return null;
   const values = variableSegments(key, type.segments);
   const current = values === null ? NO_SUCH_VALUE : await currentValue(parts, source.sql, values);
   if (current === NO_SUCH_VALUE) {
@@ -108,20 +107,7 @@ async function compare(
     skipped[type.name] = current;
     return null;
   }
-  return isSame(cached.value, current.value) ? 'same' : 'differs';
-}
-
-/** The entry's value if a reader would answer with it: rule 5, one MGET. */
-async function hit(parts: AuditParts, key: string): Promise<{ value: unknown } | null> {
-  const fences = [...scopesOf(key).fences, EPOCH_KEY];
-  const names = [key, ...fences, HEARTBEAT_KEY].map((name) => parts.prefix + name);
-  const [entry, ...rest] = await parts.cache.getMany(names);
-  const heartbeat = rest.at(-1) ?? null;
-  const envelope = typeof entry === 'string' ? readEnvelope(entry) : null;
-  if (envelope === null || heartbeat === null || envelope.epoch !== heartbeat) return null;
-  if (!fences.every((_, index) => rest[index] !== null && rest[index] === envelope.fences[index]))
-    return null;
-  return { value: envelope.value };
+  return isSame(envelope.value, current.value) ? 'same' : 'differs';
 }
 
 /** What the database says, or why it cannot be asked. */

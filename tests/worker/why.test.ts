@@ -1,0 +1,109 @@
+import { createClient } from 'redis';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { createCache } from '../../supabase/functions/_shared/cache.ts';
+import { HEARTBEAT_KEY } from '../../supabase/functions/_shared/heartbeat.ts';
+import type { Why } from '../../worker/src/commands/why.ts';
+import { fenceOf, type Rig, startRig, TOKEN } from './rig/rig.ts';
+import { asleep, killAllWorkers, startWorkerProcess } from './rig/worker-process.ts';
+
+let rig: Rig;
+beforeAll(async () => {
+  rig = await startRig();
+});
+afterEach(async (test) => {
+  await killAllWorkers(test);
+  await rig.sql.query('delete from cache_invalidation.outbox');
+});
+afterAll(async () => {
+  await rig.close();
+});
+
+async function command(parameters: readonly string[]) {
+  const process = startWorkerProcess(rig.environment(), parameters);
+  const code = await process.exited;
+  return { code, text: process.lines.map((line) => line.msg).join('\n'), errors: process.stderr() };
+}
+
+async function why(key: string): Promise<Why> {
+  const { text, errors } = await command(['why', key, '--json']);
+  expect(errors).toBe('');
+  return JSON.parse(text);
+}
+
+const cache = () => createCache({ url: rig.gateway.url, token: TOKEN });
+
+describe('why', () => {
+  it('tells a hit, and after a write what made it a miss; it shows no value', async () => {
+    const worker = startWorkerProcess(rig.environment());
+    await asleep(worker);
+    const [organisation = ''] = await rig.organisations(1);
+    const key = `quota:${organisation}:openai:gpt`;
+    await cache().getOrSet(key, async () => ({ secret: 'value' }));
+    const answered = await why(key);
+    expect(answered).toMatchObject({ key, type: 'quota', verdict: 'hit', pending: [] });
+    expect(answered.fences).toEqual(['fence:quota', fenceOf(organisation)]);
+    expect(answered.watches.map(({ table, target }) => [table, target])).toEqual([
+      ['quotas', 'quota:{org_id}:*'],
+    ]);
+    const people = await command(['why', key]);
+    expect(people.text).toMatch(/^now +hit: It was loaded .* ago/);
+    expect(people.text).not.toContain('secret');
+
+    await rig.fences.arm([fenceOf(organisation)]);
+    await rig.write([organisation]);
+    await rig.fences.deleted([fenceOf(organisation)]);
+    expect(await why(key)).toMatchObject({
+      verdict: 'miss',
+      why: expect.stringContaining(`${fenceOf(organisation)} is gone`),
+    });
+  });
+
+  it('tells what is on its way while no worker applies it, and that an entry is trusted only while it is young', async () => {
+    const [organisation = ''] = await rig.organisations(1);
+    const key = `quota:${organisation}:openai:gpt`;
+    // The heartbeat of a worker that is gone lasts for 90 s.
+    const redis = createClient({ url: rig.redis.url });
+    await redis.connect();
+    await redis.del(HEARTBEAT_KEY);
+    await redis.close();
+    await cache().getOrSet(key, async () => 1);
+    await rig.write([organisation]);
+    await rig.sql.query("select cache_invalidation.invalidate('session:unrelated:state')");
+    const { verdict, pending } = await why(key);
+    expect(verdict).toBe('young');
+    expect(pending).toEqual([
+      { target: `quota:${organisation}:*`, table: 'quotas', ageMs: expect.any(Number), dueInMs: null },
+    ]);
+  });
+
+  it('tells of a target that rests when it runs', async () => {
+    await rig.sql.query(
+      `insert into cache_invalidation.deferred (target, watch_id, due_at, waiting, since)
+       select 'usage:resting:*', w.id, now() + interval '40 s', true, now()
+         from cache_invalidation.watches as w where w.target = 'usage:{org_id}:*'`,
+    );
+    const { pending, watches } = await why('usage:resting:2026-01-01:2026-02-01');
+    expect(pending).toHaveLength(1);
+    expect(pending[0]?.dueInMs).toBeGreaterThan(30_000);
+    expect(watches).toMatchObject([{ table: 'usage_events', minInterval: '00:01:00' }]);
+    const { text } = await command(['why', 'usage:resting:2026-01-01:2026-02-01']);
+    expect(text).toMatch(
+      /on its way +usage:resting:\*, written .* ago by usage_events, rests, and runs in \d+\.\d s/,
+    );
+    expect(text).toContain('at most every 00:01:00');
+    await rig.sql.query('delete from cache_invalidation.deferred');
+  });
+
+  it('says that nothing invalidates a key of no watched table', async () => {
+    const { code, text } = await command(['why', 'forgotten:key']);
+    expect(code).toBe(0);
+    expect(text).toContain('Nothing is stored under it.');
+    expect(text).toContain('no watched table invalidates it');
+  });
+
+  it.each(['quota:acme:*', 'fence:quota', ''])('refuses %j, which is no key', async (key) => {
+    const { code, errors } = await command(['why', key]);
+    expect(code).toBe(64);
+    expect(errors).toMatch(/Name one key, such as session:42:state\./);
+  });
+});

@@ -1,0 +1,135 @@
+/**
+ * `fencepost why KEY`: whether a reader would be answered from the cache now, and if not, why not; which invalidations of the
+ * key are on their way; and which watched tables reach it at all. Shows no value.
+ */
+import type pg from 'pg';
+import { CacheError } from '../../../supabase/functions/_shared/cache-error.ts';
+import { typeOf } from '../../../supabase/functions/_shared/catalogue.ts';
+import { scopesOf } from '../../../supabase/functions/_shared/fences.ts';
+import { duration } from '../duration.ts';
+import { covers, targetFor } from '../entry/coverage.ts';
+import { lookAt, type Verdict } from '../entry/look.ts';
+import { WorkerError } from '../errors.ts';
+import { ExitCode } from '../exit-codes.ts';
+import { withContext } from './command-context.ts';
+import { paint, print, printJson, table } from './output.ts';
+
+/** Rows of the outbox that are looked at: it is empty when all is well. */
+const ROWS_MOST = 100_000;
+
+interface Pending {
+  readonly target: string;
+  /** Of the watched table; null when by hand. */
+  readonly table: string | null;
+  readonly ageMs: number;
+  /** Of a target with a min_interval: when it runs; null for the others, which run at once. */
+  readonly dueInMs: number | null;
+}
+
+interface Watch {
+  readonly table: string;
+  readonly target: string;
+  readonly columns: readonly string[] | null;
+  readonly minInterval: string | null;
+}
+
+export interface Why {
+  readonly key: string;
+  readonly type: string | null;
+  readonly fences: readonly string[];
+  readonly verdict: Verdict;
+  readonly why: string;
+  readonly loadedAt: string | null;
+  readonly pending: readonly Pending[];
+  readonly watches: readonly Watch[];
+}
+
+export function why(variables: NodeJS.ProcessEnv, key: string, json: boolean): Promise<ExitCode> {
+  return withContext(variables, async ({ pool, cache, configuration }) => {
+    const { fences } = scopesOfChecked(key);
+    // Before the entry: what is confirmed in between then shows as a miss, not as nothing at all.
+    const pending = [...(await outboxRows(pool)), ...(await deferredTargets(pool))];
+    const { verdict, why: reason, envelope } = await lookAt(cache, configuration.cachePrefix, key);
+    const result: Why = {
+      key,
+      type: typeOf(key)?.name ?? null,
+      fences,
+      verdict,
+      why: reason,
+      loadedAt: envelope === null ? null : new Date(envelope.loadedAt).toISOString(),
+      pending: pending.filter(({ target }) => covers(target, key)),
+      watches: (await watches(pool)).filter(({ target }) => covers(targetFor(target, key), key)),
+    };
+    if (json) printJson(result);
+    else show(result);
+    return ExitCode.ok;
+  });
+}
+
+/** @throws WorkerError INVALID_TARGET */
+function scopesOfChecked(key: string): ReturnType<typeof scopesOf> {
+  try {
+    return scopesOf(key);
+  } catch (error) {
+    if (!(error instanceof CacheError)) throw error;
+    throw new WorkerError('INVALID_TARGET', `${error.message} Name one key, such as session:42:state.`, {
+      exitCode: ExitCode.usage,
+      cause: error,
+    });
+  }
+}
+
+async function outboxRows(pool: pg.Pool): Promise<Pending[]> {
+  const { rows } = await pool.query<Pending>(
+    `select o.target, w.rel::text as "table", null as "dueInMs",
+            (1000 * extract(epoch from clock_timestamp() - o.written_at))::float8 as "ageMs"
+       from cache_invalidation.outbox as o left join cache_invalidation.watches as w on w.id = o.watch_id
+      order by o.xid, o.id limit $1`,
+    [ROWS_MOST],
+  );
+  return rows;
+}
+
+async function deferredTargets(pool: pg.Pool): Promise<Pending[]> {
+  const { rows } = await pool.query<Pending>(
+    `select d.target, w.rel::text as "table",
+            coalesce(1000 * extract(epoch from clock_timestamp() - d.since), 0)::float8 as "ageMs",
+            greatest(0, 1000 * extract(epoch from d.due_at - clock_timestamp()))::float8 as "dueInMs"
+       from cache_invalidation.deferred as d left join cache_invalidation.watches as w on w.id = d.watch_id
+      where d.waiting order by d.due_at limit $1`,
+    [ROWS_MOST],
+  );
+  return rows;
+}
+
+async function watches(pool: pg.Pool): Promise<Watch[]> {
+  const { rows } = await pool.query<Watch>(
+    `select w.rel::text as "table", w.target, w.columns, w.min_interval::text as "minInterval"
+       from cache_invalidation.watches as w order by w.id`,
+  );
+  return rows;
+}
+
+const TONES = { hit: 'ok', young: 'warn', stale: 'warn', miss: 'warn' } as const;
+
+function show(result: Why): void {
+  const rows: string[][] = [
+    ['now', `${paint(TONES[result.verdict], result.verdict)}: ${result.why}`],
+    ['behind', result.fences.join('  ')],
+  ];
+  for (const { target, table: from, ageMs, dueInMs } of result.pending) {
+    const written = `written ${duration(ageMs)} ago by ${from ?? 'hand'}`;
+    const runs = dueInMs === null ? 'not confirmed yet' : `rests, and runs in ${duration(dueInMs)}`;
+    rows.push(['on its way', `${target}, ${written}, ${runs}`]);
+  }
+  if (result.pending.length === 0) rows.push(['on its way', 'no invalidation of it waits']);
+  for (const watch of result.watches) {
+    const columns = watch.columns === null ? '' : `, when ${watch.columns.join(', ')} changes`;
+    const rest = watch.minInterval === null ? '' : `, at most every ${watch.minInterval}`;
+    rows.push(['watched', `${watch.table}  ${watch.target}${columns}${rest}`]);
+  }
+  if (result.watches.length === 0) {
+    rows.push(['watched', paint('fail', 'no watched table invalidates it: see cache_invalidation.watch()')]);
+  }
+  print(table(rows));
+}
