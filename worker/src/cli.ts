@@ -27,6 +27,19 @@ async function perform(work: () => Promise<ExitCode>): Promise<void> {
   process.exitCode = await work();
 }
 
+interface WatchOptions {
+  readonly columns?: string[];
+  readonly minInterval?: string;
+  readonly join?: string;
+  readonly json: boolean;
+}
+
+function parseNames(text: string): string[] {
+  const names = text.split(',').map((name) => name.trim());
+  if (names.every((name) => name !== '')) return names;
+  throw new InvalidArgumentError('It must be names of columns with commas in between.');
+}
+
 function parseSample(text: string): number {
   const value = Number(text);
   if (Number.isInteger(value) && value >= 1 && value <= 100_000) return value;
@@ -61,6 +74,27 @@ program
   .option('--json', 'one JSON document', false)
   .action((statement: string, { json }: { json: boolean }) =>
     perform(async () => (await import('./commands/explain.ts')).explain(process.env, statement, json)),
+  );
+
+program
+  .command('watch')
+  .description('declares that writes to a table invalidate a target; DATABASE_URL must be the owner’s')
+  .argument('<table>', 'a table, such as public.quotas')
+  .argument(
+    '<target>',
+    'a key with columns in braces, or with a last * for a group, such as "quota:{org_id}:*"',
+  )
+  .option('--columns <names>', 'updates count only when one of these changes: a,b', parseNames)
+  .option('--min-interval <interval>', 'at once, then at most so often, the last never lost: "1 minute"')
+  .option(
+    '--join <join>',
+    'a parent table that holds columns of the target: "public.orders o on o.id = row.order_id"',
+  )
+  .option('--json', 'one JSON document', false)
+  .action((table: string, target: string, { json, ...options }: WatchOptions) =>
+    perform(async () =>
+      (await import('./commands/watch.ts')).watch(process.env, { table, target, ...options }, json),
+    ),
   );
 
 program

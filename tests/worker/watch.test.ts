@@ -1,0 +1,107 @@
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { type Rig, startRig } from './rig/rig.ts';
+import { killAllWorkers, startWorkerProcess } from './rig/worker-process.ts';
+
+let rig: Rig;
+beforeAll(async () => {
+  rig = await startRig();
+  await rig.sql.query(`
+    create table public.parents (id integer primary key, owner text);
+    create table public.things (id integer primary key, parent_id integer, "strange'name" text, note text);
+    create view public.seen as select * from public.things`);
+});
+afterEach((test) => killAllWorkers(test));
+afterAll(async () => {
+  await rig.close();
+});
+
+async function watch(...parameters: string[]) {
+  return await as({}, ...parameters);
+}
+
+async function as(changes: Record<string, string>, ...parameters: string[]) {
+  const process = startWorkerProcess(rig.environment(changes), ['watch', ...parameters]);
+  const code = await process.exited;
+  return { code, text: process.lines.map((line) => line.msg).join('\n'), errors: process.stderr() };
+}
+
+const declared = async () =>
+  (
+    await rig.sql.query(
+      `select target, columns, min_interval::text, join_clause from cache_invalidation.watches
+        where rel = 'public.things'::regclass order by id`,
+    )
+  ).rows;
+
+it('declares a watch, whose writes count from then on, and prints what to keep', async () => {
+  const { code, text } = await watch('public.things', 'thing:{id}');
+  expect(code).toBe(0);
+  expect(text).toContain('watched  public.things  thing:{id}');
+  expect(text).toContain("select cache_invalidation.watch('public.things', 'thing:{id}');");
+  await rig.sql.query("insert into public.things values (7, 1, 'a', 'b')");
+  const { rows } = await rig.sql.query(
+    "select target from cache_invalidation.outbox where target like 'thing:%'",
+  );
+  expect(rows).toEqual([{ target: 'thing:7' }]);
+});
+
+it('prints a statement that declares the very same, whatever the names', async () => {
+  const parameters = [
+    'public.things',
+    'owner:{p.owner}:{"strange\'name"}',
+    '--join',
+    'public.parents p on p.id = row.parent_id',
+  ];
+  const { code, text } = await watch(
+    ...parameters,
+    '--columns',
+    "note, strange'name",
+    '--min-interval',
+    '1 minute',
+  );
+  expect(code).toBe(0);
+  const before = await declared();
+  expect(before).toContainEqual({
+    target: 'owner:{p.owner}:{"strange\'name"}',
+    columns: ['note', "strange'name"],
+    min_interval: '00:01:00',
+    join_clause: expect.stringContaining('public.parents'),
+  });
+  await rig.sql.query("select cache_invalidation.unwatch('public.things', $1)", [
+    'owner:{p.owner}:{"strange\'name"}',
+  ]);
+  await rig.sql.query(text.slice(text.indexOf('select cache_invalidation')));
+  expect(await declared()).toEqual(before);
+});
+
+it.each([
+  ['a view', ['public.seen', 'thing:{id}'], /seen/],
+  ['a table that is not there', ['public.nothing', 'thing:{id}'], /public\.nothing/],
+  ['a column that is not there', ['public.things', 'thing:{idd}'], /idd/],
+  ['a target without a column in braces', ['public.things', 'thing'], /For example quota:\{org_id\}:\*/],
+  ['an interval that is none', ['public.things', 'thing:{id}', '--min-interval', 'often'], /often/],
+  ['names that are none', ['public.things', 'thing:{id}', '--columns', 'a,,b'], /names of columns/],
+])('refuses %s, and says why', async (_, parameters, reason) => {
+  const before = await declared();
+  const { code, errors } = await watch(...parameters);
+  expect(errors).toMatch(reason);
+  expect(errors).not.toContain('lacks Fencepost');
+  expect(code).toBe(64);
+  expect(await declared()).toEqual(before);
+});
+
+it('says whose right it is', async () => {
+  await rig.sql.query(
+    "create role watch_stranger login password 's'; grant fencepost_worker to watch_stranger",
+  );
+  try {
+    const url = new URL(rig.databaseUrl);
+    url.username = 'watch_stranger';
+    url.password = 's';
+    const { code, errors } = await as({ DATABASE_URL: url.href }, 'public.things', 'thing:{id}');
+    expect(code).toBe(77);
+    expect(errors).toMatch(/owner/);
+  } finally {
+    await rig.sql.query('drop role watch_stranger');
+  }
+});
