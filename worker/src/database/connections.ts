@@ -12,6 +12,12 @@ const CONNECT_TIMEOUT_MS = 5_000;
 const STATEMENT_TIMEOUT_MS = 15_000;
 
 /**
+ * Whatever the database's or the role's default is. A serializable claim would read the outbox in a way that makes Postgres
+ * abort the application's own serializable transactions, which write it.
+ */
+const READ_COMMITTED = "set default_transaction_isolation = 'read committed'";
+
+/**
  * @param purpose shown in pg_stat_activity after `fencepost:`
  * @param answerWithinMs the connection counts as dead when a query has no answer after this many milliseconds
  */
@@ -63,7 +69,7 @@ function pool(options: pg.PoolConfig, onError: (error: Error) => void, setup: re
     ...options,
     // Runs before the pool hands a new connection to anybody, so no query can overtake it.
     onConnect: async (client: pg.ClientBase) => {
-      for (const statement of setup) await client.query(statement);
+      for (const statement of [READ_COMMITTED, ...setup]) await client.query(statement);
     },
   });
   // An idle connection that breaks is reported here; unheard, it would end the process.
