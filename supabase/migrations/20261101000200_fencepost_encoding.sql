@@ -45,12 +45,13 @@ begin
 end
 $$;
 
--- Takes any text, gives its segment. The plain case (no special byte, not long) costs one regular expression.
+-- Takes any text, gives its segment. The plain case (no special byte, not long) costs one regular expression. The length is
+-- looked at first: a regular expression over 256 MB fails. (OR promises no order; Postgres evaluates it from the left.)
 create function cache_invalidation.encode_segment(value text) returns text
 language plpgsql immutable strict parallel safe
 as $$
 begin
-  if value collate pg_catalog."C" ~ '[^A-Za-z0-9_.!''()-]' or pg_catalog.octet_length(value) > 200 then
+  if pg_catalog.octet_length(value) > 200 or value collate pg_catalog."C" ~ '[^A-Za-z0-9_.!''()-]' then
     return cache_invalidation.encode_special_segment(value);
   end if;
   return value;
@@ -62,7 +63,7 @@ create function cache_invalidation.segment(value text) returns text
 language plpgsql immutable strict parallel safe
 as $$
 begin
-  if value collate pg_catalog."C" ~ '[^A-Za-z0-9_.!''()-]' or pg_catalog.octet_length(value) > 200 then
+  if pg_catalog.octet_length(value) > 200 or value collate pg_catalog."C" ~ '[^A-Za-z0-9_.!''()-]' then
     return cache_invalidation.encode_special_segment(value);
   end if;
   return value;
@@ -105,7 +106,8 @@ return case
   else encode(value, 'hex')
 end;
 
--- the label (a polymorphic function cannot have an unquoted body)
+-- The label (a polymorphic function cannot have an unquoted body). Not value::text: the enum's owner may have made a cast to text
+-- of their own, which would run with the rights of the capture function.
 create function cache_invalidation.segment(value anyenum) returns text
 language sql stable parallel safe
-as $$ select cache_invalidation.segment(value::pg_catalog.text) $$;
+as $$ select cache_invalidation.segment(pg_catalog.textin(pg_catalog.enum_out(value))) $$;

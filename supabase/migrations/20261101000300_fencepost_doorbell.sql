@@ -22,13 +22,17 @@ create function cache_invalidation.leadership_lock() returns bigint
 language sql immutable parallel safe
 return 461870002::bigint;
 
--- What a writer does when its try_shared failed. Not in the hot path: the worker is asleep.
+-- What a writer does when its try_shared failed. Not in the hot path: the worker is asleep. A NOTIFY for which the server's
+-- queue has no room fails the whole transaction at its commit, and any session that listens and never ends its transaction fills it: with
+-- half of it in use the bell stays silent, and the worker finds the row at its next fallback poll.
 create function cache_invalidation.ring() returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if pg_catalog.current_setting('cache_invalidation.bell', true) is distinct from 'off' then
+  if pg_catalog.current_setting('cache_invalidation.bell', true) is distinct from 'off'
+    and pg_catalog.pg_notification_queue_usage() < 0.5
+  then
     perform pg_catalog.pg_notify('cache_invalidation', '');
   end if;
 end

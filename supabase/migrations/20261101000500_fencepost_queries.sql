@@ -57,14 +57,15 @@ $$;
 
 -- The queries of a capture function; old_rows and new_rows are FROM items.
 --
---   one_*    the target of the only row. one_update gives NULL when its key columns changed (then its old target counts too)
+--   one_*    the target of the only row; of many rows, any two. one_update gives NULL when its key columns changed (then its old target counts too)
 --            and, with `columns`, when nothing that the watch depends on changed, which it gives as a second value. Compared as images (*<>): equality is
 --            too weak (1.0 = 1.00, citext) and some types have none.
 --   many_*   the distinct targets of any number of rows, distinct key columns first: encoding costs more than hashing.
 --
 -- With `columns`, an update counts only for rows whose projection (key columns, named columns, primary key) differs
 -- between old and new. Transition tables do not pair an old row with its new one, so the two multisets of
--- projections are compared; as text, for the same reason; the function's settings keep that text exact.
+-- projections are compared; as text, for the same reason; the function's settings keep that text exact. Without a primary
+-- key two rows may exchange their values, and the multisets stay the same: then the whole row is the projection.
 create function cache_invalidation.capture_queries(
   w cache_invalidation.watches, old_rows text, new_rows text,
   out one_insert text, out one_update text, out one_delete text, out many_insert text, out many_update text, out many_delete text
@@ -76,8 +77,9 @@ declare
   expression constant text := cache_invalidation.target_expression(w.target);
   join_sql constant text := cache_invalidation.join_sql(w);
   key_columns constant text[] := cache_invalidation.named_columns(w.target, null, w.join_clause);
-  keys constant text := coalesce(cache_invalidation.column_list(key_columns), 'null as none');
-  projected constant text[] := cache_invalidation.named_columns(w.target, w.columns, w.join_clause);
+  keys_of_new constant text := coalesce(cache_invalidation.column_list(key_columns, 'n'), 'null as none');
+  keys_of_old constant text := coalesce(cache_invalidation.column_list(key_columns, 'o'), 'null as none');
+  projected text[] := cache_invalidation.named_columns(w.target, w.columns, w.join_clause);
   -- a name that no key column has
   projection_name constant text := (
     select pg_catalog.min(free.name)
@@ -85,19 +87,28 @@ declare
       select 'projection_' || i as name from pg_catalog.generate_series(0, pg_catalog.cardinality(key_columns)) as i
       except select k.name from pg_catalog.unnest(key_columns) as k(name)
     ) as free);
-  projection text;
+  projection_of_old text;
+  projection_of_new text;
+  has_primary_key constant boolean := exists (select from pg_catalog.pg_index as i where i.indrelid = w.rel and i.indisprimary);
   same_keys text;
   changed text;
-  -- Without a join, one more distinct key than the limit is as good as all of them. (A join may map many keys to one
-  -- target. Keys that a NULL widens to one group are counted apart: such a statement may collapse too early.)
+  -- One more distinct key than the limit is as good as all of them, as long as no two keys have the same target, or that target is
+  -- the wildcard. A join may map many keys to one target; so may a NULL, which hides the columns after it: with
+  -- one or two columns only the last of them, or all.
   at_most constant text := ' limit ' || cache_invalidation.target_limit() + 1;
-  enough constant text := case when w.join_clause is null then at_most else '' end;
+  enough constant text := case when w.join_clause is null and pg_catalog.cardinality(key_columns) <= 2 then at_most else '' end;
+  -- The plan is kept, and made for as many rows as the session's first statement changed: a million of them squared would
+  -- make every later plan for one row a bad one. With an inner join that finds nothing, all pairs of many rows would be visited.
+  any_two constant text := case when w.row_level then '%s' else '(select * from %s as r limit 2)' end;
+  one_old constant text := case when w.join_clause is null then old_rows else pg_catalog.format(any_two, old_rows) end;
+  one_new constant text := case when w.join_clause is null then new_rows else pg_catalog.format(any_two, new_rows) end;
+  at_most_two constant text := case when w.join_clause is null then ' limit 2' else '' end;
   -- With a join, the columns it uses may have an equality that is coarser than what they join to (citext, 1.0 = 1.00).
   one_each constant text := case when w.join_clause is null then 'distinct ' else '' end;
   combined constant text := case when w.join_clause is null then 'union' else 'union all' end;
 begin
-  one_insert := pg_catalog.format('select %s from %s as "row"%s', expression, new_rows, join_sql);
-  one_delete := pg_catalog.format('select %s from %s as "row"%s', expression, old_rows, join_sql);
+  one_insert := pg_catalog.format('select %s from %s as "row"%s%s', expression, one_new, join_sql, at_most_two);
+  one_delete := pg_catalog.format('select %s from %s as "row"%s%s', expression, one_old, join_sql, at_most_two);
   if key_columns <> '{}' then
     same_keys := case
       when w.join_clause is not null then pg_catalog.format('row(%s)::record *= row(%s)::record',
@@ -112,31 +123,34 @@ begin
     changed := pg_catalog.format('row(%s)::record *<> row(%s)::record',
       cache_invalidation.column_list(projected, '"before"'), cache_invalidation.column_list(projected, '"row"'));
   end if;
-  one_update := pg_catalog.format('select %s%s from %s as "before", %s as "row"%s',
+  one_update := pg_catalog.format('select %s%s from %s as "before", %s as "row"%s%s',
     case when coalesce(same_keys, changed) is null then expression
       else pg_catalog.format('case when %s then %s end', pg_catalog.concat_ws(' and ', same_keys, changed), expression) end,
-    ', ' || changed, old_rows, new_rows, join_sql);
+    ', ' || changed, one_old, one_new, join_sql, at_most_two);
 
-  many_insert := pg_catalog.format('select distinct %s from (select %s%s from %s as r%s) as "row"%s%s', expression, one_each, keys, new_rows, enough, join_sql, at_most);
-  many_delete := pg_catalog.format('select distinct %s from (select %s%s from %s as r%s) as "row"%s%s', expression, one_each, keys, old_rows, enough, join_sql, at_most);
+  many_insert := pg_catalog.format('select distinct %s from (select %s%s from %s as n%s) as "row"%s%s', expression, one_each, keys_of_new, new_rows, enough, join_sql, at_most);
+  many_delete := pg_catalog.format('select distinct %s from (select %s%s from %s as o%s) as "row"%s%s', expression, one_each, keys_of_old, old_rows, enough, join_sql, at_most);
   if w.columns is null then
-    many_update := pg_catalog.format('select distinct %1$s from (select %2$s from %3$s as o %8$s select %2$s from %4$s as n%5$s) as "row"%6$s%7$s',
-      expression, keys, old_rows, new_rows, enough, join_sql, at_most, combined);
+    many_update := pg_catalog.format('select distinct %s from (select %s from %s as o %s select %s from %s as n%s) as "row"%s%s',
+      expression, keys_of_old, old_rows, combined, keys_of_new, new_rows, enough, join_sql, at_most);
   else
-    select pg_catalog.format('%s, row(%s)::text as %I', keys, cache_invalidation.column_list(pg_catalog.array_agg(p.name)), projection_name)
-      into projection
-      from (
-        select pg_catalog.unnest(projected) as name
+    if has_primary_key then
+      projected := array(
+        select pg_catalog.unnest(projected)
         union
         select a.attname::text
         from pg_catalog.pg_index as i
         join pg_catalog.pg_attribute as a on a.attrelid = i.indrelid and a.attnum = any (i.indkey::smallint[])
-        where i.indrelid = w.rel and i.indisprimary
-      ) as p;
+        where i.indrelid = w.rel and i.indisprimary);
+    end if;
+    projection_of_old := pg_catalog.format('%s, %s::text as %I', keys_of_old,
+      case when has_primary_key then pg_catalog.format('row(%s)', cache_invalidation.column_list(projected, 'o')) else 'row(o.*)' end, projection_name);
+    projection_of_new := pg_catalog.format('%s, %s::text as %I', keys_of_new,
+      case when has_primary_key then pg_catalog.format('row(%s)', cache_invalidation.column_list(projected, 'n')) else 'row(n.*)' end, projection_name);
     many_update := pg_catalog.format('select distinct %1$s from ('
-      '(select %2$s from %3$s as o except all select %2$s from %4$s as n) union all '
-      '(select %2$s from %4$s as n except all select %2$s from %3$s as o)) as "row"%5$s%6$s',
-      expression, projection, old_rows, new_rows, join_sql, at_most);
+      '(select %2$s from %3$s as o except all select %4$s from %5$s as n) union all '
+      '(select %4$s from %5$s as n except all select %2$s from %3$s as o)) as "row"%6$s%7$s',
+      expression, projection_of_old, old_rows, projection_of_new, new_rows, join_sql, at_most);
   end if;
 end
 $$;

@@ -22,20 +22,39 @@
 -- reach them by ways that fire no statement trigger of theirs. The same text serves both: a row trigger reads
 -- (select new.*) where a statement trigger reads new_rows.
 
--- The assignment of targets for many rows. A very large statement is judged by its first rows when these alone exceed the
--- limit, so that a million different targets need not be sorted out. (Not with a join, where many keys may be one
--- target, nor with columns, where all rows have to be compared.)
-create function cache_invalidation.many_step(w cache_invalidation.watches, rows text, query text, sample_query text) returns text
+-- Up to so many rows are few.
+create function cache_invalidation.few_rows() returns integer
+language sql immutable parallel safe
+return 1000;
+
+-- The assignment of targets for many rows.
+--
+-- Plans are kept and made for as many rows as the session's first statement changed. So few rows and many have each a query of their
+-- own, and one bulk statement does not leave the session with hash joins and compiled code (JIT) for the small ones after it.
+--
+-- A very large statement is judged by its first rows when these alone exceed the limit, so that a million different targets need not
+-- be sorted out; without a sample_query it is not.
+create function cache_invalidation.many_step(rows text, few_query text, sample_query text, query text) returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  select case
-    when w.row_level or w.join_clause is not null then pg_catalog.format(E'targets := array(%s);', query)
-    else pg_catalog.format(
-      E'perform from %1$s offset 10000 limit 1;\n        if found then\n          targets := array(%2$s);\n        end if;\n'
-      '        if targets is null or cardinality(targets) < %4$s then\n          targets := array(%3$s);\n        end if;',
-      rows, sample_query, query, cache_invalidation.target_limit() + 1)
-  end
+  select pg_catalog.format(
+$step$perform from %s offset %s limit 1;
+      if not found then
+        targets := array(%s);
+      else
+        %stargets := array(%s);%s
+      end if;$step$,
+    rows, cache_invalidation.few_rows(), few_query,
+    case when sample_query is not null then pg_catalog.format(
+$sample$perform from %s offset 10000 limit 1;
+        if found then
+          targets := array(%s);
+        end if;
+        if targets is null or cardinality(targets) < %s then
+          $sample$, rows, sample_query, cache_invalidation.target_limit() + 1) end,
+    query,
+    case when sample_query is not null then E'\n        end if;' end)
 $$;
 
 -- The update of one row that keeps its key, which is what most statements are, written for speed: the key columns are read into
@@ -43,8 +62,8 @@ $$;
 -- as that: a join, named columns, row triggers, or no column in the target. What the query does not give (several rows, a
 -- moved one, a NULL in the key, an error) the general way deals with.
 --
--- Measured as instructions of the whole update, disk aside: none 87 000, empty trigger 105 000, a plain outbox without any
--- protection 188 000, this 202 000, the general way 217 000.
+-- Measured as instructions of the whole update (bench/capture/instructions.ts): no trigger 91 000, an empty one 109 000, the least
+-- that a statement trigger must do, without protection, comparison and encoding, 167 000, this 209 000.
 create function cache_invalidation.keyed_update(
   w cache_invalidation.watches, out declarations text, out query text, out target text
 )
@@ -53,8 +72,9 @@ set search_path = pg_catalog, pg_temp
 as $$
   -- a text collate "C" takes no other type silently but those that segment() takes as well
   select pg_catalog.string_agg(pg_catalog.format('%s text collate "C";', k.variable), ' ' order by k.place),
-    -- Not a join by the key: of many rows, two of the pairs are enough to know that they are many.
-    pg_catalog.format('select into strict %s case when %s then %s end%s from old_rows as "before", new_rows as "row"',
+    -- Not a join by the key: of many rows, two of the pairs are enough to know that they are many. LIMIT says so to the planner: for
+    -- the square of a large statement's rows it would have the plan compiled (JIT), which every later update would then pay.
+    pg_catalog.format('select into strict %s case when %s then %s end%s from old_rows as "before", new_rows as "row" limit 2',
       pg_catalog.string_agg(k.variable, ', ' order by k.place),
       pg_catalog.string_agg(pg_catalog.format('"before".%1$I = "row".%1$I', k.name), ' and ' order by k.place),
       pg_catalog.min(k.reading) filter (where k.place = 1),
@@ -65,7 +85,7 @@ as $$
       case when plain then pg_catalog.format('"row".%I collate "C"', name)
         else pg_catalog.format('cache_invalidation.segment("row".%I)', name) end as reading,
       case when plain then pg_catalog.format(
-          'case when %1$s ~ ''[^A-Za-z0-9_.!''''()-]'' or octet_length(%1$s) > 200 then cache_invalidation.segment(%1$s) else %1$s end',
+          'case when octet_length(%1$s) > 200 or %1$s ~ ''[^A-Za-z0-9_.!''''()-]'' then cache_invalidation.segment(%1$s) else %1$s end',
           variable)
         else variable end as segment
     from (
@@ -94,8 +114,11 @@ declare
   -- a line break in a name must not end the comment
   title constant text := pg_catalog.regexp_replace(pg_catalog.format('%s: %s', w.rel, w.target), '\s', ' ', 'g');
   queries record;
+  few record;
   sample record;
   keyed record;
+  -- not with a join, where many keys may be one target, nor where all rows have to be compared
+  sampled constant boolean := w.join_clause is null and (w.columns is null or operation <> 'update');
   declarations text := 'only_target text;';
   one text;
   many text;
@@ -121,16 +144,21 @@ $body$, title, w.id, wildcard);
   queries := cache_invalidation.capture_queries(w,
     case when w.row_level then '(select old.*)' else 'old_rows' end,
     case when w.row_level then '(select new.*)' else 'new_rows' end);
+  few := cache_invalidation.capture_queries(w,
+    pg_catalog.format('(select * from old_rows limit %s)', cache_invalidation.few_rows()),
+    pg_catalog.format('(select * from new_rows limit %s)', cache_invalidation.few_rows()));
   sample := cache_invalidation.capture_queries(w, '(select * from old_rows limit 10000)', '(select * from new_rows limit 10000)');
   -- INTO stands in front of the select list, whose end would be hard to find
   one := pg_catalog.regexp_replace(
     case operation when 'insert' then queries.one_insert when 'update' then queries.one_update else queries.one_delete end,
     '^select', 'select into strict only_target');
-  many := case operation
-    when 'insert' then cache_invalidation.many_step(w, rows, queries.many_insert, sample.many_insert)
-    when 'delete' then cache_invalidation.many_step(w, rows, queries.many_delete, sample.many_delete)
-    else case when w.columns is null then cache_invalidation.many_step(w, rows, queries.many_update, sample.many_update)
-      else pg_catalog.format('targets := array(%s);', queries.many_update) end
+  many := case
+    -- several rows are never in it: this is the one that moved
+    when w.row_level then pg_catalog.format('targets := array(%s);',
+      case operation when 'insert' then queries.many_insert when 'update' then queries.many_update else queries.many_delete end)
+    when operation = 'insert' then cache_invalidation.many_step(rows, few.many_insert, case when sampled then sample.many_insert end, queries.many_insert)
+    when operation = 'delete' then cache_invalidation.many_step(rows, few.many_delete, case when sampled then sample.many_delete end, queries.many_delete)
+    else cache_invalidation.many_step(rows, few.many_update, case when sampled then sample.many_update end, queries.many_update)
     end;
   if operation = 'update' then
     select k.* into keyed from cache_invalidation.keyed_update(w) as k;
