@@ -5,7 +5,7 @@
 --                                                        a target  worker sleeps
 --
 -- Read on in this order: _encoding (values to key segments), _doorbell (waking the worker), _template and _join (what watch()
--- accepts), _queries and _capture (the trigger function generated for each watch), _checks, _watch, _drain (the worker's
+-- accepts), _queries and _capture (the trigger function generated for each watch), _checks, _triggers, _watch, _drain (the worker's
 -- side), _epoch, _renames, _refresh, _ddl, _privileges.
 
 create schema cache_invalidation;

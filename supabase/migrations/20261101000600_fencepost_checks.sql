@@ -1,5 +1,33 @@
 -- Fencepost 6/9: what watch() refuses, each with the remedy. All checks raise; none changes anything.
 
+-- Waits for tables no longer than lock_timeout, which is 3 s where it was unset; gives the setting as it was, for the caller to put
+-- back (an error does so by itself). A table that one session waits for keeps its readers and writers waiting.
+create function cache_invalidation.limit_waiting() returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  previous constant text := pg_catalog.current_setting('lock_timeout');
+begin
+  if previous = '0' then
+    perform pg_catalog.set_config('lock_timeout', '3s', true);
+  end if;
+  return previous;
+end
+$$;
+
+create function cache_invalidation.refuse_busy(w cache_invalidation.watches) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'the table % is busy: no lock within %',
+    w.rel || case when w.join_clause is null then '' else ', or one that it joins,' end, pg_catalog.current_setting('lock_timeout')
+    using errcode = 'lock_not_available',
+      hint = 'Nothing was changed. Try again at a quieter moment, or set lock_timeout higher; until then readers and writers may wait.';
+end
+$$;
+
 -- A column whose value cannot be made into a key safely: its text must be canonical, and two values that compare equal
 -- must have the same text.
 create function cache_invalidation.check_renderable(rel regclass, col text) returns void
@@ -173,6 +201,8 @@ begin
   begin
     perform cache_invalidation.plan_capture(w);
   exception
+    when lock_not_available then
+      perform cache_invalidation.refuse_busy(w);
     when insufficient_privilege or undefined_column or undefined_table or undefined_function or syntax_error
       or invalid_column_reference or ambiguous_column or datatype_mismatch or undefined_object
     then

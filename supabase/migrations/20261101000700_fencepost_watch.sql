@@ -1,188 +1,7 @@
--- Fencepost 7/9: watch() and unwatch(), which bring functions and triggers in line with the declarations.
+-- Fencepost 7/9, part 2: watch() and unwatch(), which bring functions and triggers in line with the declarations.
 --
 -- What people and event triggers call (watch, unwatch, refresh, problems) sets what decides how SQL text is read and names are
 -- quoted, so that it writes the same functions in any session.
-
--- Writes in ways that fire no statement trigger of this table: through a partitioned table or an inheritance parent,
--- and from a publication.
-create function cache_invalidation.needs_row_triggers(rel regclass) returns boolean
-language sql stable
-return exists (select from pg_class as c where c.oid = rel and c.relkind = 'p')
-  or exists (select from pg_inherits as i where i.inhrelid = rel)
-  or exists (select from pg_subscription_rel as s where s.srrelid = rel);
-
--- The triggers that a watch must have: on which table, name, function, and the rest of CREATE TRIGGER.
-create function cache_invalidation.wanted_triggers(w cache_invalidation.watches)
-returns table (rel regclass, name text, function_name text, definition text)
-language sql stable
-set search_path = pg_catalog, pg_temp
-as $$
-  select w.rel, pg_catalog.format('fencepost_%s_%s', w.id, kind.name),
-    pg_catalog.format(kind.function_name, w.id), kind.definition
-  from pg_catalog.pg_class as c,
-    (values
-      (false, false, 'insert', 'capture_%s_insert', 'after insert on %s referencing new table as new_rows for each statement'),
-      (false, false, 'update', 'capture_%s_update', 'after update on %s referencing old table as old_rows new table as new_rows for each statement'),
-      (false, false, 'delete', 'capture_%s_delete', 'after delete on %s referencing old table as old_rows for each statement'),
-      (true, false, 'row_insert', 'capture_%s_insert', 'after insert on %s for each row'),
-      (true, false, 'row_update', 'capture_%s_update', 'after update on %s for each row'),
-      (true, false, 'row_delete', 'capture_%s_delete', 'after delete on %s for each row'),
-      (true, true, 'reduce_insert', 'reduce_%s', 'after insert on %s referencing new table as new_rows for each statement'),
-      (true, true, 'reduce_update', 'reduce_%s', 'after update on %s referencing new table as new_rows for each statement'),
-      (true, true, 'reduce_delete', 'reduce_%s', 'after delete on %s referencing old table as old_rows for each statement')
-    ) as kind(row_level, partitioned, name, function_name, definition)
-  where c.oid = w.rel and kind.row_level = w.row_level and (c.relkind = 'p' or not kind.partitioned)
-  union all
-  -- TRUNCATE triggers are not inherited: one for the table and one for each of its partitions
-  select tree.relid, pg_catalog.format('fencepost_%s_truncate', w.id), pg_catalog.format('capture_%s_truncate', w.id),
-    'after truncate on %s for each statement'
-  from (
-    select t.relid from pg_catalog.pg_partition_tree(w.rel) as t
-    union
-    select w.rel
-  ) as tree
-  join pg_catalog.pg_class as c on c.oid = tree.relid and c.relkind in ('r', 'p')
-$$;
-
--- The triggers that a watch has, and whether each fires always.
-create function cache_invalidation.present_triggers(w cache_invalidation.watches)
-returns table (rel regclass, name text, function_name text, always boolean)
-language sql stable
-set search_path = pg_catalog, pg_temp
-as $$
-  select t.tgrelid::regclass, t.tgname::text, p.proname::text, t.tgenabled = 'A'
-  from pg_catalog.pg_trigger as t
-  join pg_catalog.pg_proc as p on p.oid = t.tgfoid
-  where p.pronamespace = 'cache_invalidation'::regnamespace
-    and p.proname ~ pg_catalog.format('^(capture_%1$s_(insert|update|delete|truncate)|reduce_%1$s)$', w.id)
-    and t.tgparentid = 0
-$$;
-
--- Writes one generated trigger function if its text changed. Takes no lock on any table.
-create function cache_invalidation.write_function(name text, body text, settings text) returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
--- name, body and settings are generated: @plpgsql_check_options: security_warnings = false
-declare
-  owner regrole;
-begin
-  if exists (
-    select from pg_catalog.pg_proc as p
-    where p.pronamespace = 'cache_invalidation'::regnamespace and p.proname = name and p.prosrc = body
-  ) then
-    return;
-  end if;
-  execute pg_catalog.format(
-    'create or replace function cache_invalidation.%I() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp %s as %L',
-    name, settings, body);
-  execute pg_catalog.format('revoke all on function cache_invalidation.%I() from public', name);
-  -- whoever calls watch(), the function writes the outbox as the schema's owner
-  select n.nspowner::regrole into owner from pg_catalog.pg_namespace as n where n.nspname = 'cache_invalidation';
-  if owner <> current_user::regrole then
-    execute pg_catalog.format('alter function cache_invalidation.%I() owner to %s', name, owner);
-  end if;
-end
-$$;
-
--- Drops a generated trigger function, if it is there.
-create function cache_invalidation.drop_function(name text) returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  if pg_catalog.to_regprocedure(pg_catalog.format('cache_invalidation.%I()', name)) is not null then
-    execute pg_catalog.format('drop function cache_invalidation.%I()', name);
-  end if;
-end
-$$;
-
--- Brings one watch's functions and triggers in line. What is right already is left alone and takes no lock. A trigger
--- that somebody disabled is enabled again, except within_ddl: ALTER TABLE … DISABLE TRIGGER must not undo itself.
-create function cache_invalidation.apply_watch(w cache_invalidation.watches, within_ddl boolean default false) returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
--- definitions come from wanted_triggers(): @plpgsql_check_options: security_warnings = false
-declare
-  wanted record;
-  stale record;
-  previous_timeout constant text := pg_catalog.current_setting('lock_timeout');
-  previous_mark constant text := coalesce(pg_catalog.current_setting('cache_invalidation.refreshing', true), '');
-begin
-  -- our own DDL needs no event trigger
-  perform pg_catalog.set_config('cache_invalidation.refreshing', 'on', true);
-  perform cache_invalidation.write_function(
-    pg_catalog.format('capture_%s_%s', w.id, o.operation), cache_invalidation.capture_body(w, o.operation),
-    pg_catalog.concat_ws(' ',
-      -- the text of a projection must tell different values apart whatever the writer's session has set
-      case when w.columns is not null then
-        'set extra_float_digits = 1 set intervalstyle = postgres set bytea_output = hex set datestyle = ''ISO, YMD'' set timezone = ''UTC''' end,
-      -- a joined row that a policy hides must be an error, which widens, and not a missing parent
-      case when w.join_clause is not null then 'set row_security = off' end))
-    from pg_catalog.unnest('{insert,update,delete,truncate}'::text[]) as o(operation);
-  if w.row_level then
-    perform cache_invalidation.write_function('reduce_' || w.id, cache_invalidation.reduce_body(w), 'set enable_seqscan = off');
-  end if;
-  -- Creating a trigger waits for writers, and other writers wait behind it: not for long.
-  if previous_timeout = '0' then
-    perform pg_catalog.set_config('lock_timeout', '3s', true);
-  end if;
-  for stale in
-    select p.* from cache_invalidation.present_triggers(w) as p
-    where not exists (
-      select from cache_invalidation.wanted_triggers(w) as n
-      where n.rel = p.rel and n.name = p.name and n.function_name = p.function_name)
-  loop
-    execute pg_catalog.format('drop trigger %I on %s', stale.name, stale.rel);
-  end loop;
-  for wanted in
-    select n.*, p.name is null as missing
-    from cache_invalidation.wanted_triggers(w) as n
-    left join cache_invalidation.present_triggers(w) as p on p.rel = n.rel and p.name = n.name
-    where p.name is null or (p.always is not true and not within_ddl)
-  loop
-    if wanted.missing then
-      execute pg_catalog.format('create trigger %I %s execute function cache_invalidation.%I()',
-        wanted.name, pg_catalog.format(wanted.definition, wanted.rel), wanted.function_name);
-    end if;
-    -- also when session_replication_role is replica
-    execute pg_catalog.format('alter table %s enable always trigger %I', wanted.rel, wanted.name);
-  end loop;
-  if not w.row_level then
-    perform cache_invalidation.drop_function('reduce_' || w.id);
-  end if;
-  perform pg_catalog.set_config('lock_timeout', previous_timeout, true);
-  perform pg_catalog.set_config('cache_invalidation.refreshing', previous_mark, true);
-exception
-  when lock_not_available then
-    raise exception 'the table % is busy: no lock within %', w.rel, pg_catalog.current_setting('lock_timeout')
-      using errcode = 'lock_not_available',
-        hint = 'Nothing was changed. Try again at a quieter moment, or set lock_timeout higher; until then writers may wait.';
-  when object_in_use then
-    raise exception 'the table % has pending trigger events: this transaction has written to it', w.rel
-      using errcode = 'object_in_use',
-        hint = 'Call watch() before such writes or in another transaction, or first: set constraints all immediate;';
-end
-$$;
-
--- Removes a watch's triggers and functions; its table may be gone already.
-create function cache_invalidation.remove_watch(w cache_invalidation.watches) returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  present record;
-begin
-  for present in select p.* from cache_invalidation.present_triggers(w) as p loop
-    execute pg_catalog.format('drop trigger %I on %s', present.name, present.rel);
-  end loop;
-  perform cache_invalidation.drop_function(pg_catalog.format('capture_%s_%s', w.id, o.operation))
-    from pg_catalog.unnest('{insert,update,delete,truncate}'::text[]) as o(operation);
-  perform cache_invalidation.drop_function('reduce_' || w.id);
-  delete from cache_invalidation.watches as gone where gone.id = w.id;
-end
-$$;
 
 -- Declares that writes to rel invalidate target. Idempotent; another declaration for the same table and target
 -- replaces the old one. A table may be watched for several targets.
@@ -205,6 +24,7 @@ as $$
 declare
   declared cache_invalidation.watches;
   existing cache_invalidation.watches;
+  previous_timeout constant text := cache_invalidation.limit_waiting();
 begin
   declared.rel := watch.rel;
   declared.target := watch.target;
@@ -231,11 +51,12 @@ begin
   returning w.* into existing;
   perform cache_invalidation.apply_watch(existing);
   perform cache_invalidation.apply_dependents(existing);
+  perform pg_catalog.set_config('lock_timeout', previous_timeout, true);
   return existing.id;
 end
 $$;
 
--- Takes back one declaration, or all of a table. Gives how many there were.
+-- Takes back one declaration, or all of a table. Gives how many there were. Waits at most lock_timeout (3 s when unset).
 create function cache_invalidation.unwatch(rel regclass, target text default null) returns integer
 language plpgsql
 set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
@@ -243,6 +64,7 @@ as $$
 declare
   w cache_invalidation.watches;
   removed integer := 0;
+  previous_timeout constant text := cache_invalidation.limit_waiting();
 begin
   for w in
     select found.* from cache_invalidation.watches as found
@@ -252,6 +74,7 @@ begin
     perform cache_invalidation.apply_dependents(w);
     removed := removed + 1;
   end loop;
+  perform pg_catalog.set_config('lock_timeout', previous_timeout, true);
   return removed;
 end
 $$;

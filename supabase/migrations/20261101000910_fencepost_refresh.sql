@@ -5,8 +5,11 @@
 -- (_ddl), by hand otherwise; problems() says when it is needed.
 
 -- Brings one watch in line with its table as it is now: renamed columns, other types, new partitions, lost triggers.
--- Removes it when the table is gone. Raises what watch() would raise when it can no longer be served.
-create function cache_invalidation.refresh_watch(w cache_invalidation.watches, within_ddl boolean default false) returns void
+-- Removes it when the table is gone. Raises what watch() would raise when it can no longer be served. Without_locks it
+-- follows renames and rewrites the functions, and neither plans their queries nor touches triggers, which wait for tables.
+create function cache_invalidation.refresh_watch(
+  w cache_invalidation.watches, within_ddl boolean default false, without_locks boolean default false
+) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -32,7 +35,9 @@ begin
       using errcode = 'undefined_column',
         hint = pg_catalog.format('First: select cache_invalidation.unwatch(%L, %L);', w.rel, w.target);
   end if;
-  perform cache_invalidation.check_watch(followed);
+  if not without_locks then
+    perform cache_invalidation.check_watch(followed);
+  end if;
   followed.row_level := cache_invalidation.needs_row_triggers(followed.rel);
   followed.join_rels := array(select j.rel from cache_invalidation.join_tables(followed.join_clause) as j);
   if followed is distinct from w then
@@ -51,7 +56,11 @@ begin
         row_level = followed.row_level, column_numbers = followed.column_numbers, declared_oid = followed.declared_oid, declared_columns = followed.declared_columns
       where kept.id = w.id;
   end if;
-  perform cache_invalidation.apply_watch(followed, within_ddl);
+  if without_locks then
+    perform cache_invalidation.write_functions(followed);
+  else
+    perform cache_invalidation.apply_watch(followed, within_ddl);
+  end if;
   if row(followed.target, followed.columns, followed.join_clause) is distinct from row(w.target, w.columns, w.join_clause) then
     raise notice 'the watch of % for % follows a rename, it is now: %',
       w.rel, pg_catalog.quote_literal(w.target), cache_invalidation.declaration(followed, w.rel::text);
@@ -60,7 +69,8 @@ end
 $$;
 
 -- Brings all watches in line; gives how many there are. Harmless at any time, and takes no lock for those that are.
--- A migration that changes the engine ends with it, so that the generated functions are rewritten.
+-- A migration that changes the engine ends with it, so that the generated functions are rewritten. Waits for a table at most
+-- lock_timeout (3 s when unset).
 create function cache_invalidation.refresh() returns integer
 language plpgsql
 set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
@@ -68,6 +78,7 @@ as $$
 declare
   declared constant cache_invalidation.watches[] := array(select every_watch from cache_invalidation.watches as every_watch order by every_watch.id);
   w cache_invalidation.watches;
+  previous_timeout constant text := cache_invalidation.limit_waiting();
 begin
   -- Columns that changed names with each other may change the targets of two watches with each other, and a table has one
   -- watch for each target: all that change give up the old one before any takes the new one.
@@ -76,6 +87,7 @@ begin
   foreach w in array declared loop
     perform cache_invalidation.refresh_watch(w);
   end loop;
+  perform pg_catalog.set_config('lock_timeout', previous_timeout, true);
   return pg_catalog.cardinality(declared);
 end
 $$;
@@ -90,6 +102,7 @@ declare
   w cache_invalidation.watches;
   missing text;
   refresh_remedy constant text := 'select cache_invalidation.refresh();';
+  previous_timeout constant text := cache_invalidation.limit_waiting();
 begin
   for w in select found.* from cache_invalidation.watches as found order by found.id loop
     watch_id := w.id;
@@ -114,6 +127,11 @@ begin
         return next;
       end if;
     exception
+      when lock_not_available then
+        problem := pg_catalog.format('the watch of %s for %L was not checked: %s', w.rel, w.target, sqlerrm);
+        remedy := 'Ask again at a quieter moment.';
+        return next;
+        continue;
       when others then
         problem := pg_catalog.format('writes to %s invalidate the whole type of %s: %s', w.rel, w.target, sqlerrm);
         remedy := 'Rename or restore what is missing and call refresh(), or unwatch() and watch() again: ' || refresh_remedy;
@@ -170,5 +188,6 @@ begin
     remedy := 'After changing a watched table: ' || refresh_remedy;
     return next;
   end if;
+  perform pg_catalog.set_config('lock_timeout', previous_timeout, true);
 end
 $$;

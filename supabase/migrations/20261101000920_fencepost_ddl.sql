@@ -53,19 +53,28 @@ $$;
 -- Refreshes one watch within somebody's DDL statement: refuses the statement when the watch can no longer be served, and only
 -- warns when it is we who lack a right, a lock, (after a restore) the knowledge which column is which, or (while an extension's
 -- script runs, which must not replace functions that are not its own) the permission to rewrite a function.
-create function cache_invalidation.refresh_within_ddl(w cache_invalidation.watches) returns void
+--
+-- The statement holds its own locks while we wait for others (a joined table, a partition), so two migrations could wait for each
+-- other here: whoever does not get a lock goes on without, with functions that follow the renames and the rest left to refresh().
+create function cache_invalidation.refresh_within_ddl(w cache_invalidation.watches, without_locks boolean default false) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
   reason text;
   remedy text;
+  previous_timeout constant text := pg_catalog.current_setting('lock_timeout');
 begin
-  perform cache_invalidation.refresh_watch(w, within_ddl => true);
+  perform cache_invalidation.limit_waiting();
+  perform cache_invalidation.refresh_watch(w, within_ddl => true, without_locks => without_locks);
+  perform pg_catalog.set_config('lock_timeout', previous_timeout, true);
 exception
-  when insufficient_privilege or lock_not_available or unique_violation then
+  when lock_not_available or deadlock_detected or insufficient_privilege or unique_violation then
     raise warning 'the watch of % for % was not brought in line: %', w.rel, w.target, sqlerrm
       using hint = 'As the owner of both: select cache_invalidation.refresh();';
+    if not without_locks and sqlstate in ('55P03', '40P01') then
+      perform cache_invalidation.refresh_within_ddl(w, without_locks => true);
+    end if;
   when object_not_in_prerequisite_state then
     get stacked diagnostics reason = message_text, remedy = pg_exception_hint;
     raise warning 'the watch of % for % invalidates the whole type now: %', w.rel, w.target, reason
