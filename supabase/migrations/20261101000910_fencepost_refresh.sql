@@ -183,8 +183,18 @@ begin
     remedy := 'truncate cache_invalidation.outbox, cache_invalidation.deferred; select cache_invalidation.invalidate(''*'');';
     return next;
   end if;
-  if not exists (select from pg_catalog.pg_event_trigger as e where e.evtname = 'fencepost_ddl' and e.evtenabled <> 'D') then
-    problem := 'there are no event triggers, so a renamed or dropped column widens invalidations instead of being followed or refused';
+  select pg_catalog.string_agg(n.name, ', ') filter (where e.evtenabled is null),
+      pg_catalog.string_agg(n.name, ', ') filter (where e.evtenabled <> 'A'),
+      pg_catalog.string_agg(pg_catalog.format('alter event trigger %I enable always;', n.name), ' ') filter (where e.evtenabled <> 'A')
+    into missing, problem, remedy
+    from pg_catalog.unnest('{fencepost_ddl,fencepost_drop,fencepost_rewrite}'::text[]) as n(name)
+    left join pg_catalog.pg_event_trigger as e on e.evtname = n.name;
+  if problem is not null then
+    problem := pg_catalog.format('DDL is not seen always, because these event triggers are disabled, or are so under session_replication_role = replica: %s', problem);
+    return next;
+  end if;
+  if missing is not null then
+    problem := pg_catalog.format('there are no event triggers (%s), so a renamed or dropped column widens invalidations instead of being followed or refused', missing);
     remedy := 'After changing a watched table: ' || refresh_remedy;
     return next;
   end if;

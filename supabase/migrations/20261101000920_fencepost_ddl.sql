@@ -7,8 +7,8 @@
 --   DROP TABLE                   its watches are removed
 --   DROP COLUMN                  refused with a hint when a watch needs the column, also with CASCADE
 --
--- Creating event triggers needs a superuser, or on Supabase the role postgres. Where it is not allowed the rest works
--- without: see _refresh.
+-- They fire under session_replication_role = replica as well, as the triggers of the tables do. Creating event triggers needs a
+-- superuser, or on Supabase the role postgres. Where it is not allowed the rest works without: see _refresh.
 
 -- A database may have hundreds of watches and its migrations thousands of statements: on_ddl and on_drop first find the few
 -- watches that a statement can concern, by one scan of watches, and cost the others nothing.
@@ -194,5 +194,21 @@ exception
     raise notice 'Fencepost works without event triggers, which % may not create', current_user
       using detail = 'After a watched column is renamed or dropped, writes succeed but invalidate its whole type until refresh() is called.',
         hint = 'After changing a watched table: select cache_invalidation.refresh();';
+end
+$$;
+
+-- On its own, because a role that may create them but not this still has use of them; problems() names them until it is done.
+do $$
+begin
+  alter event trigger fencepost_ddl enable always;
+  alter event trigger fencepost_drop enable always;
+  alter event trigger fencepost_rewrite enable always;
+exception
+  when undefined_object then
+    -- they could not be created
+    null;
+  when insufficient_privilege then
+    raise notice 'DDL under session_replication_role = replica is not seen: % may not enable event triggers for it', current_user
+      using hint = 'select * from cache_invalidation.problems() has the statements, for a superuser.';
 end
 $$;
