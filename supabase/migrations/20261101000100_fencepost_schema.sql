@@ -35,6 +35,8 @@ create table cache_invalidation.watches (
   join_rels regclass[] not null default '{}',
   -- true: row triggers (partitioned tables, inheritance children, tables fed by logical replication)
   row_level boolean not null default false,
+  -- false: it could not be served as its table was when last looked at, and invalidates the whole type: see refresh_watch()
+  served boolean not null default true,
   -- name and number of each column of rel that the declaration names, to follow renames
   column_numbers jsonb not null default '{}',
   -- the name and oid of rel (another oid after a restore) and column_numbers, all as watch() found them: see _renames

@@ -94,12 +94,17 @@ begin
 end
 $$;
 
--- Brings one watch's functions in line. Takes no lock on any table.
+-- Brings one watch's functions in line; those of one that cannot be served read no column and no other table. Takes no lock on any table.
 create function cache_invalidation.write_functions(w cache_invalidation.watches) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if not w.served then
+    w.target := cache_invalidation.type_wildcard(w.target);
+    w.columns := null;
+    w.join_clause := null;
+  end if;
   perform cache_invalidation.write_function(
     pg_catalog.format('capture_%s_%s', w.id, o.operation), cache_invalidation.capture_body(w, o.operation),
     pg_catalog.concat_ws(' ',

@@ -46,7 +46,7 @@ begin
     declared.column_numbers, declared.rel::text, declared.rel::oid, declared.column_numbers)
   on conflict (rel, target) do update
     set columns = excluded.columns, min_interval = excluded.min_interval, join_clause = excluded.join_clause,
-      join_rels = excluded.join_rels, row_level = excluded.row_level, column_numbers = excluded.column_numbers, declared_as = excluded.declared_as,
+      join_rels = excluded.join_rels, row_level = excluded.row_level, served = true, column_numbers = excluded.column_numbers, declared_as = excluded.declared_as,
       declared_oid = excluded.declared_oid, declared_columns = excluded.declared_columns
   returning w.* into existing;
   perform cache_invalidation.apply_watch(existing);

@@ -4,9 +4,21 @@
 -- What keeps them precise is refresh(): by event triggers after each DDL statement where the installing role may create them
 -- (_ddl), by hand otherwise; problems() says when it is needed.
 
+-- Whether an error of check_watch() says that a declaration cannot be served as its table is now, and not that we lack a right or a lock.
+create function cache_invalidation.unservable(state text) returns boolean
+language sql immutable
+return state ~ '^(42|22|0A)' and state <> '42501';
+
 -- Brings one watch in line with its table as it is now: renamed columns, other types, new partitions, lost triggers.
--- Removes it when the table is gone. Raises what watch() would raise when it can no longer be served. Without_locks it
--- follows renames and rewrites the functions, and neither plans their queries nor touches triggers, which wait for tables.
+-- Removes it when the table is gone. Without_locks it follows renames and rewrites the functions, and neither plans their queries
+-- nor touches triggers, which wait for tables.
+--
+-- served  ─ it can no longer be served ─▶ not served: a WARNING, and every write invalidates the whole type
+--   ▲                                          │
+--   └──────── it can be served again ◀─────────┘
+--
+-- Within_ddl the first arrow raises instead, for the statement to be refused; except for a column that is gone, because the statement
+-- that drops one is refused by on_drop(). So somebody's DDL fails for what it does itself, and never for what was so before.
 create function cache_invalidation.refresh_watch(
   w cache_invalidation.watches, within_ddl boolean default false, without_locks boolean default false
 ) returns void
@@ -26,20 +38,30 @@ begin
     return;
   end if;
   followed := cache_invalidation.follow_renames(w);
-  if followed.id is null and w.rel::oid <> w.declared_oid then
-    raise exception 'its table comes from a restored dump, and before refresh() was called a column that it needs was renamed or dropped'
-      using errcode = 'object_not_in_prerequisite_state',
-        hint = pg_catalog.format('select cache_invalidation.unwatch(%L, %L); then watch() what the table has become.', w.rel, w.target);
-  elsif followed.id is null then
-    raise exception 'a column that the watch of % for % needs was dropped', w.rel, pg_catalog.quote_literal(w.target)
-      using errcode = 'undefined_column',
-        hint = pg_catalog.format('First: select cache_invalidation.unwatch(%L, %L);', w.rel, w.target);
-  end if;
-  if not without_locks then
-    perform cache_invalidation.check_watch(followed);
-  end if;
+  begin
+    if followed.id is null then
+      raise exception '%', case when w.rel::oid = w.declared_oid then 'a column that it needs was dropped'
+          else 'its table comes from a restored dump, and before refresh() was called a column that it needs was renamed or dropped' end
+        using errcode = 'undefined_column';
+    elsif not without_locks then
+      perform cache_invalidation.check_watch(followed);
+      followed.served := true;
+    end if;
+    followed.join_rels := array(select j.rel from cache_invalidation.join_tables(followed.join_clause) as j);
+  exception
+    when others then
+      if not cache_invalidation.unservable(sqlstate) or (within_ddl and w.served and followed.id is not null) then
+        raise;
+      end if;
+      if followed.id is null then
+        followed := w;
+      end if;
+      followed.served := false;
+      raise warning 'the watch of % for % invalidates the whole type now: %', w.rel, pg_catalog.quote_literal(w.target), sqlerrm
+        using hint = pg_catalog.format('Restore what is missing and call refresh(), or: select cache_invalidation.unwatch(%L, %L); then watch() what the table has become.',
+          w.rel, followed.target);
+  end;
   followed.row_level := cache_invalidation.needs_row_triggers(followed.rel);
-  followed.join_rels := array(select j.rel from cache_invalidation.join_tables(followed.join_clause) as j);
   if followed is distinct from w then
     if exists (
       select from cache_invalidation.watches as other
@@ -53,7 +75,7 @@ begin
     end if;
     update cache_invalidation.watches as kept
       set target = followed.target, columns = followed.columns, join_clause = followed.join_clause, join_rels = followed.join_rels,
-        row_level = followed.row_level, column_numbers = followed.column_numbers, declared_oid = followed.declared_oid, declared_columns = followed.declared_columns
+        row_level = followed.row_level, served = followed.served, column_numbers = followed.column_numbers, declared_oid = followed.declared_oid, declared_columns = followed.declared_columns
       where kept.id = w.id;
   end if;
   if without_locks then
@@ -68,7 +90,8 @@ begin
 end
 $$;
 
--- Brings all watches in line; gives how many there are. Harmless at any time, and takes no lock for those that are.
+-- Brings all watches in line; gives how many there are. Harmless at any time, and takes no lock for those that are. One that
+-- cannot be served gets a WARNING and keeps no other from it.
 -- A migration that changes the engine ends with it, so that the generated functions are rewritten. Waits for a table at most
 -- lock_timeout (3 s when unset).
 create function cache_invalidation.refresh() returns integer
@@ -100,6 +123,7 @@ set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set q
 as $$
 declare
   w cache_invalidation.watches;
+  followed cache_invalidation.watches;
   missing text;
   refresh_remedy constant text := 'select cache_invalidation.refresh();';
   previous_timeout constant text := cache_invalidation.limit_waiting();
@@ -147,7 +171,8 @@ begin
       return next;
     end if;
     return query select w.id, s.problem, s.remedy from cache_invalidation.swapped(w) as s;
-    if cache_invalidation.follow_renames(w) is distinct from w then
+    followed := cache_invalidation.follow_renames(w);
+    if followed.id is not null and followed is distinct from w then
       problem := pg_catalog.format('columns of %s were renamed, or restored from a dump, since its watch for %s was last brought in line', w.rel, w.target);
       remedy := refresh_remedy;
       return next;

@@ -1,11 +1,11 @@
 -- Fencepost 9/9, part 4: event triggers, which keep the watches in step with DDL as it happens.
 --
---   ALTER TABLE, ALTER TYPE, …   a renamed column is followed, with a warning when another takes its name; what cannot be served any more (a column's new type has no
---                                canonical text) is refused with a hint
+--   ALTER TABLE, ALTER TYPE, …   a renamed column is followed, with a warning when another takes its name; what cannot be served any
+--                                more (a column's new type has no canonical text) is refused with a hint
 --   CREATE TABLE, ATTACH         a new partition gets its TRUNCATE trigger
 --   ALTER … that rewrites rows   invalidates the type: `alter column … type … using` changes values and fires no trigger
 --   DROP TABLE                   its watches are removed
---   DROP COLUMN                  refused with a hint when a watch needs the column, also with CASCADE
+--   DROP COLUMN, DROP FUNCTION … refused with a hint when a watch needs the column or the function, also with CASCADE
 --
 -- They fire under session_replication_role = replica as well, as the triggers of the tables do. Creating event triggers needs a
 -- superuser, or on Supabase the role postgres. Where it is not allowed the rest works without: see _refresh.
@@ -62,28 +62,26 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   reason text;
-  remedy text;
   previous_timeout constant text := pg_catalog.current_setting('lock_timeout');
 begin
   perform cache_invalidation.limit_waiting();
   perform cache_invalidation.refresh_watch(w, within_ddl => true, without_locks => without_locks);
   perform pg_catalog.set_config('lock_timeout', previous_timeout, true);
 exception
-  when lock_not_available or deadlock_detected or insufficient_privilege or unique_violation then
-    raise warning 'the watch of % for % was not brought in line: %', w.rel, w.target, sqlerrm
+  when others then
+    reason := sqlerrm;
+    if cache_invalidation.unservable(sqlstate) then
+      raise exception 'the watch of % for % needs what this statement takes away: %', w.rel, pg_catalog.quote_literal(w.target), reason
+        using errcode = sqlstate,
+          hint = pg_catalog.format('First: select cache_invalidation.unwatch(%L, %L); then watch() what the table has become. (If it was taken away before: select cache_invalidation.refresh();)', w.rel, w.target);
+    end if;
+    -- 55000: within an extension's script
+    raise warning 'the watch of % for % %: %', w.rel, w.target,
+      case when sqlstate = '55000' then 'invalidates the whole type now' else 'was not brought in line' end, reason
       using hint = 'As the owner of both: select cache_invalidation.refresh();';
     if not without_locks and sqlstate in ('55P03', '40P01') then
       perform cache_invalidation.refresh_within_ddl(w, without_locks => true);
     end if;
-  when object_not_in_prerequisite_state then
-    get stacked diagnostics reason = message_text, remedy = pg_exception_hint;
-    raise warning 'the watch of % for % invalidates the whole type now: %', w.rel, w.target, reason
-      using hint = coalesce(nullif(remedy, ''), 'As the owner of both: select cache_invalidation.refresh();');
-  when others then
-    reason := sqlerrm;
-    raise exception 'the watch of % for % needs what this statement takes away: %', w.rel, pg_catalog.quote_literal(w.target), reason
-      using errcode = sqlstate,
-        hint = pg_catalog.format('First: select cache_invalidation.unwatch(%L, %L); then watch() what the table has become.', w.rel, w.target);
 end
 $$;
 
@@ -94,7 +92,8 @@ as $$
 declare
   w cache_invalidation.watches;
   swap record;
-  every_join constant boolean := tg_tag in ('ALTER TYPE', 'ALTER DOMAIN', 'ALTER SCHEMA');
+  every_join constant boolean := tg_tag in (
+    'ALTER TYPE', 'ALTER DOMAIN', 'ALTER SCHEMA', 'ALTER EXTENSION', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION');
   touched oid[];
   related regclass[];
 begin
@@ -116,6 +115,12 @@ begin
       select d.objid from commands as c
         join pg_catalog.pg_depend as d on d.refclassid = c.classid and d.refobjid = c.objid and d.classid = 'pg_class'::regclass
         where c.classid = 'pg_type'::regclass
+      union
+      -- the tables made of a changed type (create table … of), which is named by its pg_class row
+      select t.oid from commands as c
+        join pg_catalog.pg_type as of_type on of_type.typrelid = c.objid
+        join pg_catalog.pg_class as t on t.reloftype = of_type.oid
+        where c.classid = 'pg_class'::regclass and tg_tag = 'ALTER TYPE'
       union
       -- the tables of a changed schema
       select t.oid from commands as c
@@ -142,22 +147,47 @@ begin
 end
 $$;
 
--- (Columns are dropped by ALTER TABLE, which is on_ddl's.)
+-- CASCADE can take a table or a column along with nearly anything (a function, a collation, an access method), so this is
+-- called whatever is dropped.
 create function cache_invalidation.on_drop() returns event_trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
 as $$
 declare
   w cache_invalidation.watches;
-  dropped constant regclass[] := array(
-    select d.objid from pg_catalog.pg_event_trigger_dropped_objects() as d where d.classid = 'pg_class'::regclass)::regclass[];
+  needed text;
+  dropped regclass[];
+  every_join boolean;
 begin
   if pg_catalog.current_setting('cache_invalidation.refreshing', true) = 'on' then
     return;
   end if;
-  for w in select found.* from cache_invalidation.concerned_watches(dropped, tg_tag <> 'DROP TABLE') as found loop
-    -- removes the watch of a dropped table
-    perform cache_invalidation.refresh_within_ddl(w);
+  -- a table's row type goes with it
+  select pg_catalog.array_agg(d.objid) filter (where d.classid = 'pg_class'::regclass),
+      pg_catalog.bool_or(d.classid in ('pg_proc'::regclass, 'pg_type'::regclass, 'pg_operator'::regclass, 'pg_collation'::regclass))
+        and tg_tag <> 'DROP TABLE' and tg_tag not like 'ALTER %'
+    into dropped, every_join
+    from pg_catalog.pg_event_trigger_dropped_objects() as d
+    where d.schema_name is distinct from 'cache_invalidation' and not d.is_temporary;
+  if dropped is null and every_join is not true then
+    return;
+  end if;
+  for w in select found.* from cache_invalidation.concerned_watches(dropped, every_join) as found loop
+    select named.key into needed
+      from pg_catalog.pg_event_trigger_dropped_objects() as d
+      join pg_catalog.jsonb_each_text(w.column_numbers) as named on named.value::integer = d.objsubid
+      where d.classid = 'pg_class'::regclass and d.objid = w.rel and w.rel::oid = w.declared_oid
+        and (cache_invalidation.follow_renames(w)).id is null;
+    if found then
+      raise exception 'the watch of % for % needs what this statement takes away: the column %', w.rel, pg_catalog.quote_literal(w.target), needed
+        using errcode = 'undefined_column',
+          hint = pg_catalog.format('First: select cache_invalidation.unwatch(%L, %L); then watch() what the table has become.', w.rel, w.target);
+    end if;
+    -- after ALTER comes on_ddl()
+    if tg_tag not like 'ALTER %' then
+      -- removes the watch of a dropped table
+      perform cache_invalidation.refresh_within_ddl(w);
+    end if;
   end loop;
 end
 $$;
@@ -183,11 +213,13 @@ $$;
 do $$
 begin
   create event trigger fencepost_ddl on ddl_command_end
-    when tag in ('ALTER TABLE', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER SCHEMA')
+    when tag in (
+      'ALTER TABLE', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'CREATE FOREIGN TABLE',
+      -- which rename tables, or their columns, as well
+      'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'ALTER INDEX',
+      'ALTER TYPE', 'ALTER DOMAIN', 'ALTER SCHEMA', 'ALTER EXTENSION', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION')
     execute function cache_invalidation.on_ddl();
-  create event trigger fencepost_drop on sql_drop
-    when tag in ('DROP TABLE', 'DROP SCHEMA', 'DROP TYPE', 'DROP DOMAIN', 'DROP OWNED', 'DROP EXTENSION')
-    execute function cache_invalidation.on_drop();
+  create event trigger fencepost_drop on sql_drop execute function cache_invalidation.on_drop();
   create event trigger fencepost_rewrite on table_rewrite execute function cache_invalidation.on_rewrite();
 exception
   when insufficient_privilege then

@@ -140,7 +140,7 @@ create table public.restored (id integer, org_id text);
 select cache_invalidation.watch('public.restored', 'restored:{org_id}:*');
 update cache_invalidation.watches set declared_oid = 1, column_numbers = '{"org_id": 1}' where rel = 'public.restored'::regclass;
 select is(pg_temp.answer('alter table public.restored rename column org_id to organisation'), 'ok', 'a rename before refresh() is not refused');
-select is(pg_temp.captured($$insert into public.restored values (1, 'a')$$), array['i restored:* 42703'], 'nor guessed at: it widens');
+select is(pg_temp.captured($$insert into public.restored values (1, 'a')$$), array['i restored:*'], 'nor guessed at: it widens');
 select cache_invalidation.unwatch('public.restored');
 select is((select count(*) from cache_invalidation.problems()), 0::bigint, 'no problem before');
 insert into cache_invalidation.outbox (xid, target) values ('9000000000', 'restored:a:*');
