@@ -72,6 +72,12 @@ begin
         detail = 'Values of this type that mean the same can have different texts, so reader and trigger could disagree on the key.',
         hint = remedy;
   end if;
+  -- no function takes it: anyenum does not, and there is no cast to anything else
+  if base.typtype = 'e' and base.oid <> found_column.atttypid then
+    raise exception 'the column % of % cannot be part of a key: its type is %, a domain over an enum',
+      pg_catalog.quote_ident(col), rel, pg_catalog.format_type(found_column.atttypid, null)
+      using errcode = 'feature_not_supported', hint = 'Use the enum itself, or: ' || remedy;
+  end if;
   if exists (select from pg_catalog.pg_collation as c where c.oid = found_column.attcollation and not c.collisdeterministic) then
     raise exception 'the column % of % cannot be part of a key: its collation calls different texts equal',
       pg_catalog.quote_ident(col), rel
@@ -167,6 +173,11 @@ begin
   if w.target = '*' then
     raise exception 'the target % would empty the whole cache at every write', pg_catalog.quote_literal(w.target)
       using errcode = 'invalid_parameter_value', hint = 'Name a type, for example quota:*.';
+  -- as in supabase/functions/_shared/catalogue.ts
+  elsif pg_catalog.split_part(w.target, ':', 1) in ('fence', 'fencepost') then
+    raise exception 'the type % of the target % is reserved: the cache keeps its fences and its heartbeat there',
+      pg_catalog.split_part(w.target, ':', 1), pg_catalog.quote_literal(w.target)
+      using errcode = 'invalid_parameter_value', hint = 'Give the type another name, for example fences:{id}.';
   end if;
   for joined in select j.* from cache_invalidation.join_tables(w.join_clause) as j loop
     perform cache_invalidation.check_visible(joined.rel);

@@ -70,6 +70,10 @@ select matches(pg_temp.answer($$select cache_invalidation.watch('things', null)$
 select matches(pg_temp.answer($$select cache_invalidation.watch(null, 'x:{t}')$$), '^22004 watch\(\) needs a table', 'a null table');
 select matches(pg_temp.answer(format('select cache_invalidation.watch(%L, %L)', 'things', 'x' || repeat(':{t}', 32))), '^22023 the target has more than 32 segments', 'a target of 33 segments');
 select matches(pg_temp.answer($$select cache_invalidation.watch('things', '*')$$), '^22023 .*would empty the whole cache', 'a target of everything');
+select matches(pg_temp.answer(format('select cache_invalidation.watch(%L, %L)', 'things', reserved || ':{id}')), '^22023 the type ' || reserved || ' of the target .* is reserved.* \| Give the type another name', 'a reserved type: ' || reserved)
+from unnest(array['fence', 'fencepost']) as reserved;
+select is(pg_temp.answer($$select cache_invalidation.watch('things', 'fences:{id}')$$), 'ok', 'a type whose name only begins like it');
+select cache_invalidation.unwatch('things');
 select matches(pg_temp.answer(format('select cache_invalidation.watch(%L, %L)', 'things', bad)), '^22023 .*A target is type:segment', 'a bad template: ' || bad)
 from unnest(array['x', '', 'x:', ':x', 'x::y', '{t}:x', 'x:{t', 'x:a{t}', 'x:{t}{v}', 'x:*:y', 'x:a*', 'x:ä', 'x:a b', 'x:{}', 'x:%41', '~x:y', E'x:a\n']) as bad;
 select matches(pg_temp.answer(format('select cache_invalidation.watch(%L, %L)', 'things', 'x:{' || col || '}')), '^0A000 .*cannot be part of a key: its type is .*generated column', 'a type without canonical text: ' || col)
@@ -86,6 +90,23 @@ select matches(pg_temp.answer($$select cache_invalidation.watch('far', 'x:{t}')$
 create collation public.loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 alter table public.things add column lo text collate public.loose;
 select matches(pg_temp.answer($$select cache_invalidation.watch('things', 'x:{lo}')$$), '^0A000 .*its collation calls different texts equal', 'a nondeterministic collation');
+create domain public.plan_domain as public.plan_kind;
+create domain public.plan_domain_domain as public.plan_domain;
+alter table public.things add column pd public.plan_domain, add column pdd public.plan_domain_domain;
+select matches(pg_temp.answer(format('select cache_invalidation.watch(%L, %L)', 'things', 'x:{' || col || '}')), '^0A000 the column .* cannot be part of a key: its type is .*plan_domain.*, a domain over an enum \| Use the enum itself', 'a domain over an enum: ' || col)
+from unnest(array['pd', 'pdd']) as col;
+do $$
+declare
+  base text;
+begin
+  foreach base in array array['text', 'varchar', 'char(6)', 'name', 'uuid', 'int2', 'int4', 'int8', 'numeric', 'bool', 'date', 'timestamp', 'timestamptz', 'bytea'] loop
+    execute format('create domain public.%I as %s; alter table public.things add column %1$I public.%1$I', 'd_' || base, base);
+  end loop;
+end
+$$;
+select is(pg_temp.answer(format('select cache_invalidation.watch(%L, %L)', 'things', 'x:{' || a.attname || '}')), 'ok', 'a domain: ' || a.attname)
+from pg_attribute as a where a.attrelid = 'public.things'::regclass and a.attname like 'd\_%';
+select cache_invalidation.unwatch('things');
 -- virtual generated columns exist since Postgres 18; before, the table cannot be made and there is nothing to refuse
 create temporary table virtual as select pg_temp.answer('create table public.computed (a text, b text generated always as (a) virtual)') as answer;
 select case when (select answer from virtual) = 'ok'
