@@ -159,6 +159,32 @@ begin
 end
 $$;
 
+-- A join's capture functions run, as the schema's owner, what the tables' owners made: a cast of a column's type, a function in a partial
+-- index (at planning), in a view. (Without a join they run nothing of the kind: keys have types of Postgres's own, or are enums.) So these
+-- owners are trusted with the rights of the schema's owner, and this names those that do not have them anyway. Nothing is refused,
+-- because a join with a table of the platform's (auth.users) is well meant.
+create function cache_invalidation.name_trusted_owners(w cache_invalidation.watches) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  trusted record;
+begin
+  for trusted in
+    select c.oid::regclass as rel, c.relowner::regrole as owner, n.nspowner::regrole as rights
+    from pg_catalog.pg_class as c, pg_catalog.pg_namespace as n
+    where w.join_clause is not null and c.oid = any (w.rel || w.join_rels)
+      and n.nspname = 'cache_invalidation' and not pg_catalog.pg_has_role(c.relowner, n.nspowner, 'member')
+    order by c.oid::regclass::text
+  loop
+    raise warning '%, who owns %, can run code with the rights of %, who owns the capture functions', trusted.owner, trusted.rel, trusted.rights
+      using detail = 'A join uses casts, indexes and views that the owner of a table can change.',
+        hint = pg_catalog.format('If %s is not to be trusted with that: select cache_invalidation.unwatch(%L, %L); and watch without this join, or let %s own the table.',
+          trusted.owner, w.rel, w.target, trusted.rights);
+  end loop;
+end
+$$;
+
 -- Everything about one declaration. The last step plans the capturing query itself, as the trigger will run it.
 create function cache_invalidation.check_watch(w cache_invalidation.watches) returns void
 language plpgsql

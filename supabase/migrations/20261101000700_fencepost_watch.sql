@@ -39,6 +39,7 @@ begin
   declared.row_level := cache_invalidation.needs_row_triggers(watch.rel);
   declared.column_numbers := cache_invalidation.number_columns(declared);
   declared.join_rels := array(select j.rel from cache_invalidation.join_tables(declared.join_clause) as j);
+  perform cache_invalidation.name_trusted_owners(declared);
 
   insert into cache_invalidation.watches as w
     (rel, target, columns, min_interval, join_clause, join_rels, row_level, column_numbers, declared_as, declared_oid, declared_columns)
