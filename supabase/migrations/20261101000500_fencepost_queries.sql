@@ -57,7 +57,7 @@ $$;
 
 -- The queries of a capture function; old_rows and new_rows are FROM items.
 --
---   one_*    the target of the only row; of many rows, any two. one_update gives NULL when its key columns changed (then its old target counts too)
+--   one_*    the target of the only row; of many rows, several targets or none. one_update gives NULL when its key columns changed (then its old target counts too)
 --            and, with `columns`, when nothing that the watch depends on changed, which it gives as a second value. Compared as images (*<>): equality is
 --            too weak (1.0 = 1.00, citext) and some types have none.
 --   many_*   the distinct targets of any number of rows, distinct key columns first: encoding costs more than hashing.
@@ -98,8 +98,13 @@ declare
   at_most constant text := ' limit ' || cache_invalidation.target_limit() + 1;
   enough constant text := case when w.join_clause is null and pg_catalog.cardinality(key_columns) <= 2 then at_most else '' end;
   -- The plan is kept, and made for as many rows as the session's first statement changed: a million of them squared would
-  -- make every later plan for one row a bad one. With an inner join that finds nothing, all pairs of many rows would be visited.
-  any_two constant text := case when w.row_level then '%s' else '(select * from %s as r limit 2)' end;
+  -- make every later plan for one row a bad one. With a left join two rows give two or more. With an inner join they may give one, or
+  -- none of many pairs: there the only row is read, and none of several.
+  any_two constant text := case
+    when w.row_level then '%s'
+    when cache_invalidation.parent_covers(w) then '(select * from %1$s as r where not exists (select from %1$s as s offset 1) limit 1)'
+    else '(select * from %s as r limit 2)'
+    end;
   one_old constant text := case when w.join_clause is null then old_rows else pg_catalog.format(any_two, old_rows) end;
   one_new constant text := case when w.join_clause is null then new_rows else pg_catalog.format(any_two, new_rows) end;
   at_most_two constant text := case when w.join_clause is null then ' limit 2' else '' end;

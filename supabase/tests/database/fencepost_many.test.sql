@@ -57,6 +57,23 @@ select is(pg_temp.captured($$update keyless set a = a$$), '{}', 'no change is no
 select is(pg_temp.captured($$update keyless set o = 'x' where name = 'foo'$$), '{}', 'nor is a change of another column, in one row');
 select is(pg_temp.captured($$update keyless set a = a + 1, n = 'x' where name = 'foo'$$), array['u keyless:one:*'], 'a change in one row');
 
+-- Children without a parent, where the parents are watched for the same target: none of their siblings is forgotten.
+create table public.carts (id integer primary key, user_id text not null);
+create table public.cart_items (id integer primary key, cart_id integer references public.carts on delete cascade, v integer not null default 0);
+insert into carts select i, 'u' || i from generate_series(1, 5) as i;
+select cache_invalidation.watch('public.carts', 'cart:{user_id}');
+select cache_invalidation.watch('public.cart_items', 'cart:{c.user_id}', join => 'public.carts c on c.id = row.cart_id');
+select is(pg_temp.captured($$insert into cart_items values (1, null), (2, 1), (3, 2), (4, 3)$$), array['i cart:u1', 'i cart:u2', 'i cart:u3'], 'INSERT of several children, the first without a parent');
+select is(pg_temp.captured($$insert into cart_items values (5, 4), (6, 5), (7, null)$$), array['i cart:u4', 'i cart:u5'], 'the last without');
+select is(pg_temp.captured($$insert into cart_items values (8, 4)$$), array['i cart:u4'], 'one with');
+select is(pg_temp.captured($$insert into cart_items values (9, null)$$), '{}', 'one without');
+select is(pg_temp.captured($$insert into cart_items values (10, null), (11, null), (12, 2)$$), array['i cart:u2'], 'one of three with');
+select is(pg_temp.captured($$update cart_items set v = 1 where id <= 4$$), array['u cart:u1', 'u cart:u2', 'u cart:u3'], 'UPDATE of several');
+select is(pg_temp.captured($$update cart_items set cart_id = 1 where id = 1$$), array['u cart:u1'], 'one that gets a parent');
+select is(pg_temp.captured($$update cart_items set cart_id = null where id in (1, 3)$$), array['u cart:u1', 'u cart:u2'], 'two that lose theirs');
+select is(pg_temp.captured($$delete from cart_items where id in (1, 2, 4)$$), array['d cart:u1', 'd cart:u3'], 'DELETE of several');
+select is(pg_temp.captured($$delete from carts where id = 4$$), array['d cart:u4'], 'DELETE of a parent');
+
 -- Names that mean something to the function that reads them
 create table public.reserved (id integer primary key, found text, tg_op text, x integer);
 select cache_invalidation.watch('public.reserved', 'reserved:{found}:{tg_op}');
