@@ -107,7 +107,7 @@ create function cache_invalidation.resume() returns void
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
-  update cache_invalidation.deferred as d set waiting = true, run = null where d.run is not null
+  update cache_invalidation.deferred as d set waiting = true, run = null, due_at = pg_catalog.clock_timestamp() where d.run is not null
 $$;
 
 -- Removes rows of the outbox, gives how many. The rows are looked up one by one through the index, whatever the
@@ -137,7 +137,8 @@ $$;
 --   (no row)   its next event runs at once
 --   resting    waiting = false, run is null   it ran less than min_interval ago (due_at says until when it rests)
 --   waiting    waiting = true,  run is null   an event came meanwhile: due() hands it out when due_at has come
---   running    waiting = false, run = r       handed to the worker that called due() and got r, not confirmed yet
+--   running    waiting = false, run = r       handed to the worker that called due() and got r, not confirmed yet: a lease,
+--                                             which ends at due_at
 --   running +  waiting = true,  run = r       and an event came that this run may not have seen
 --
 --   (no row)  → resting    acknowledge(): the first event has run
@@ -147,6 +148,8 @@ $$;
 --   waiting   → running    due(): with a run r of its own
 --   running   → resting    settle(r): confirmed.         running + → waiting in the same way
 --   running   → waiting    resume(): a worker begins anew; the run it interrupts has no name any more
+--   running   → running    due(): the lease is over; another run. It is that of a due() which committed after the resume() of
+--                          its worker's successor, and which nobody else would end
 --
 -- Invariant: an event whose row left the outbox by rest() is followed by a confirmed DEL, or its target is waiting or running.
 --
@@ -241,7 +244,8 @@ begin
 end
 $$;
 
--- Deferred targets that are due; they are marked as running until settle(). All rows of one call carry the same run.
+-- Deferred targets that are due, and those whose run's lease is over; they are marked as running until settle(). All rows of one
+-- call carry the same run. A minute: a worker whose Redis is away holds on to its run for longer, but calls due() no sooner itself.
 create function cache_invalidation.due(max_rows integer default 1000)
 returns table (target text, watch_id integer, since timestamptz, run uuid)
 language plpgsql
@@ -255,12 +259,12 @@ begin
   return query
     with ready as materialized (
       select w.target from cache_invalidation.deferred as w
-      where w.waiting and w.run is null and w.due_at <= clock_timestamp()
+      where (w.waiting or w.run is not null) and w.due_at <= clock_timestamp()
       order by w.due_at
       limit max_rows
       for update skip locked
     )
-    update cache_invalidation.deferred as d set run = this_run, waiting = false
+    update cache_invalidation.deferred as d set run = this_run, waiting = false, due_at = clock_timestamp() + interval '1 minute'
     from ready as r
     where d.target = r.target
     returning d.target, d.watch_id, d.since, d.run;
@@ -284,5 +288,5 @@ create function cache_invalidation.next_due() returns timestamptz
 language sql stable
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set plan_cache_mode = force_generic_plan
 as $$
-  select min(d.due_at) from cache_invalidation.deferred as d where d.waiting and d.run is null
+  select min(d.due_at) from cache_invalidation.deferred as d where d.waiting or d.run is not null
 $$;

@@ -171,6 +171,32 @@ test('a worker that was stopped before it settled takes nothing from the run of 
   expect(await due()).toEqual(['meter:a:*']);
 });
 
+test('a run that its worker took after its successor had resumed is not kept for ever', async () => {
+  await event('a');
+  await acknowledge(client, (await next()).rows);
+  await event('a');
+  await next();
+  await anHourPasses();
+  // The call of a worker that is gone is still under way when the next one begins.
+  const gone = new pg.Client({ connectionString: database.url });
+  await gone.connect();
+  await gone.query('begin; select * from cache_invalidation.due(100)');
+  await client.query('select cache_invalidation.resume()');
+  await gone.query('commit');
+  await gone.end();
+  await event('a');
+  await next();
+  const { rows } = await client.query<{ at: Date | null }>('select cache_invalidation.next_due() as at');
+  expect(rows[0]?.at?.getTime()).toBeLessThan(Date.now() + 70_000);
+  expect(await due()).toEqual([]);
+  await anHourPasses();
+  expect(await due()).toEqual(['meter:a:*']);
+  await settle(run);
+  expect(await count('deferred')).toBe(1);
+  await anHourPasses();
+  expect(await due()).toEqual([]);
+});
+
 test('a row that somebody is at is not forgotten, and nobody waits for it', async () => {
   await event('a');
   await acknowledge(client, (await next()).rows);

@@ -224,13 +224,17 @@ export class Drain {
     if (!told) this.#due(await outbox.nextDue());
     while (!this.#abandoned && this.#dueAt !== null && this.#dueAt <= performance.now()) {
       const { run, targets: due } = await outbox.due(DUE_TARGETS);
-      this.#due(await outbox.nextDue());
-      if (due.length === 0) break;
+      if (due.length === 0) {
+        this.#due(await outbox.nextDue());
+        break;
+      }
       const targets = due.map((row) => row.target);
       const oldestMs = due.reduce((most, row) => Math.max(most, row.ageMs), 0);
       const { unconfirmed } = await this.#applyRows(due.map(asUpdate), targets, oldestMs);
       await outbox.invalidateAll(replicaLagMs === 0 ? [...unconfirmed] : targets);
       await outbox.settle(targets, run);
+      // Not before: until then the run's own lease is what is due next.
+      this.#due(await outbox.nextDue());
       count += due.length;
     }
     return count;
