@@ -18,8 +18,8 @@ afterAll(async () => {
   await rig.close();
 });
 
-async function command(parameters: readonly string[]) {
-  const process = startWorkerProcess(rig.environment(), parameters);
+async function command(parameters: readonly string[], changes: Record<string, string> = {}) {
+  const process = startWorkerProcess(rig.environment(changes), parameters);
   const code = await process.exited;
   return { code, text: process.lines.map((line) => line.msg).join('\n'), errors: process.stderr() };
 }
@@ -92,6 +92,29 @@ describe('why', () => {
     );
     expect(text).toContain('at most every 00:01:00');
     await rig.sql.query('delete from cache_invalidation.deferred');
+  });
+
+  it('does not call a table watched whose triggers are off, nor a schema that is not there a missing migration', async () => {
+    await rig.sql.query('alter table public.quotas disable trigger all');
+    try {
+      const { watches } = await why('quota:off:openai:gpt');
+      expect(watches[0]?.problem).toMatch(/triggers are missing or disabled/);
+    } finally {
+      await rig.sql.query('select cache_invalidation.refresh()');
+    }
+    expect((await why('quota:off:openai:gpt')).watches[0]?.problem).toBeNull();
+    const nowhere = await command(['watch', 'nowhere.t', 'x:{id}']);
+    expect(nowhere.errors).toMatch(/This cannot be watched: schema "nowhere" does not exist/);
+  });
+
+  it('tells what the database knows while Redis is away', async () => {
+    const [organisation = ''] = await rig.organisations(1);
+    await rig.write([organisation]);
+    const key = `quota:${organisation}:openai:gpt`;
+    const { code, text } = await command(['why', key], { UPSTASH_REDIS_REST_URL: 'http://127.0.0.1:1' });
+    expect(code).toBe(69);
+    expect(text).toMatch(/^now +unknown: Redis could not be asked\./);
+    expect(text).toContain(`quota:${organisation}:*, written`);
   });
 
   it('says that nothing invalidates a key of no watched table', async () => {

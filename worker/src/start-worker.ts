@@ -15,7 +15,6 @@ import { createOverview } from './dashboard/overview.ts';
 import { drainPool } from './database/connections.ts';
 import { explainDatabaseError, isPermanent } from './database/database-errors.ts';
 import { checkDatabase } from './database/preconditions.ts';
-import { answerWithin } from './deadline.ts';
 import { createBell } from './doorbell/bell.ts';
 import { leaderIsAlive } from './doorbell/holders.ts';
 import { createDraining, createHeartbeat } from './drain/draining.ts';
@@ -29,6 +28,7 @@ import { createLog, type Log } from './log.ts';
 import { Metrics } from './metrics/metrics.ts';
 import { createScrape } from './metrics/scrape.ts';
 import { createQueue } from './queue/queueing.ts';
+import { Reading } from './reading.ts';
 import { createSelfChecks } from './self-checks/self-checks.ts';
 import { type Part, Trouble } from './trouble.ts';
 
@@ -76,6 +76,9 @@ export async function startWorker(
   const checks = createSelfChecks(context, bell);
   const scrape = createScrape(context, queue, () => bell.role);
 
+  // However many look at a follower.
+  const leader = new Reading(() => leaderIsAlive(pool), { freshMs: LOOK_WITHIN_MS, waitMs: LOOK_WITHIN_MS });
+
   const currentReadiness = async (): Promise<Readiness> => {
     const result = await readiness({
       role: bell.role,
@@ -85,7 +88,10 @@ export async function startWorker(
       heartbeatFailure: heartbeat.failure,
       flow,
       stopping: stopping !== null,
-      leaderAlive: () => answerWithin(LOOK_WITHIN_MS, leaderIsAlive(pool)).catch(() => false),
+      leaderAlive: async () => {
+        const read = await leader.latest();
+        return read?.value === true && Date.now() - read.at < 3 * LOOK_WITHIN_MS;
+      },
       checks: { reasons: checks.reasons, warnings: [...checks.warnings, ...draining.warnings] },
     });
     metrics.ready.set(result.ready ? 1 : 0);
@@ -99,6 +105,7 @@ export async function startWorker(
       await Promise.all([scrape(), currentReadiness()]);
       return metrics.text();
     },
+    onTrouble,
     overview: createOverview(context, queue, () => bell.role, currentReadiness),
   });
 

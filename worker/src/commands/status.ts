@@ -82,7 +82,9 @@ function show(state: Status): void {
     [
       'consistency',
       consistency === null
-        ? 'not audited in the last week: "fencepost audit"'
+        ? state.heartbeat === null
+          ? 'unknown: Redis is away'
+          : 'not audited in the last week: "fencepost audit"'
         : consistency.stale.length === 0
           ? `${consistency.compared} entries compared ${duration(Date.now() - Date.parse(consistency.at))} ago, none stale`
           : paint('fail', `${consistency.stale.length} of ${consistency.compared} entries stale`),

@@ -17,8 +17,8 @@ export interface WatchDeclaration {
   readonly join?: string | undefined;
 }
 
-/** Of classes 22 (data), 42 (names, types and rights), 0A (not supported) and 55 (not in this state): the declaration's fault. */
-const DECLARATION_AT_FAULT = /^(22|42|0A|55)/;
+/** Of classes 22 (data), 3F (no such schema), 42 (names, types and rights), 0A (not supported) and 55 (not in this state): the declaration's fault. */
+const DECLARATION_AT_FAULT = /^(22|3F|42|0A|55)/;
 const PRIVILEGE = '42501';
 /** Somebody uses the table: the same call may succeed a moment later. */
 const LOCK_TIMEOUT = '55P03';
@@ -79,8 +79,7 @@ function refusal(error: unknown): unknown {
   const code = errorCode(error);
   if (!DECLARATION_AT_FAULT.test(code) || !(error instanceof pg.DatabaseError)) return error;
   // The schema or the function is missing: the database is not set up, whatever is declared.
-  if (code === '3F000' || (code === '42883' && error.message.includes('cache_invalidation.watch')))
-    return error;
+  if (/^(3F000|42883)$/.test(code) && error.message.includes('cache_invalidation')) return error;
   const message = describe(error).replace(/\.$/, '');
   const detail = error.detail === undefined ? '' : ` ${error.detail}`;
   const hint = error.hint === undefined ? '' : ` ${error.hint}`;

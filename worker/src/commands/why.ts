@@ -9,9 +9,9 @@ import { scopesOf } from '../../../supabase/functions/_shared/fences.ts';
 import { duration } from '../duration.ts';
 import { covers, targetFor } from '../entry/coverage.ts';
 import { lookAt, type Verdict } from '../entry/look.ts';
-import { WorkerError } from '../errors.ts';
+import { describe, WorkerError } from '../errors.ts';
 import { ExitCode } from '../exit-codes.ts';
-import { withContext } from './command-context.ts';
+import { type CommandContext, withContext } from './command-context.ts';
 import { paint, print, printJson, table } from './output.ts';
 
 /** Rows of the outbox that are looked at: it is empty when all is well. */
@@ -31,25 +31,39 @@ interface Watch {
   readonly target: string;
   readonly columns: readonly string[] | null;
   readonly minInterval: string | null;
+  /** What keeps it from invalidating, with the remedy; null in good order. */
+  readonly problem: string | null;
 }
 
 export interface Why {
   readonly key: string;
   readonly type: string | null;
   readonly fences: readonly string[];
-  readonly verdict: Verdict;
+  readonly verdict: Verdict | 'unknown';
   readonly why: string;
   readonly loadedAt: string | null;
   readonly pending: readonly Pending[];
+  /** Where an invalidation of the key may wait as well, and which was not searched. */
+  readonly unseen: readonly string[];
   readonly watches: readonly Watch[];
 }
 
 export function why(variables: NodeJS.ProcessEnv, key: string, json: boolean): Promise<ExitCode> {
-  return withContext(variables, async ({ pool, cache, configuration }) => {
+  return withContext(variables, async ({ pool, cache, configuration, queue }) => {
     const { fences } = scopesOfChecked(key);
     // Before the entry: what is confirmed in between then shows as a miss, not as nothing at all.
-    const pending = [...(await outboxRows(pool)), ...(await deferredTargets(pool))];
-    const { verdict, why: reason, envelope } = await lookAt(cache, configuration.cachePrefix, key);
+    const rows = await outboxRows(pool);
+    const deferred = await deferredTargets(pool);
+    const unseen = [
+      ...(rows.length < ROWS_MOST ? [] : [`rows of the outbox after the first ${ROWS_MOST}`]),
+      ...(deferred.length < ROWS_MOST ? [] : [`deferred targets after the first ${ROWS_MOST}`]),
+      ...(await queuedWork(queue)),
+    ];
+    const {
+      verdict,
+      why: reason,
+      envelope,
+    } = await lookAt(cache, configuration.cachePrefix, key).catch(unknown);
     const result: Why = {
       key,
       type: typeOf(key)?.name ?? null,
@@ -57,12 +71,13 @@ export function why(variables: NodeJS.ProcessEnv, key: string, json: boolean): P
       verdict,
       why: reason,
       loadedAt: envelope === null ? null : new Date(envelope.loadedAt).toISOString(),
-      pending: pending.filter(({ target }) => covers(target, key)),
+      pending: [...rows, ...deferred].filter(({ target }) => covers(target, key)),
+      unseen,
       watches: (await watches(pool)).filter(({ target }) => covers(targetFor(target, key), key)),
     };
     if (json) printJson(result);
     else show(result);
-    return ExitCode.ok;
+    return verdict === 'unknown' ? ExitCode.unavailable : ExitCode.ok;
   });
 }
 
@@ -76,6 +91,26 @@ function scopesOfChecked(key: string): ReturnType<typeof scopesOf> {
       exitCode: ExitCode.usage,
       cause: error,
     });
+  }
+}
+
+/** Redis is away: what the database says is worth telling all the same. */
+function unknown(error: unknown): { verdict: 'unknown'; why: string; envelope: null } {
+  return { verdict: 'unknown', why: `Redis could not be asked. ${describe(error)}`, envelope: null };
+}
+
+/** The queue holds what Redis refused, dead letters and sweeps, which have left the outbox. */
+async function queuedWork(queue: CommandContext['queue']): Promise<string[]> {
+  try {
+    const { waiting, active, delayed, failed } = await queue().counts();
+    // One delayed job is the next audit.
+    const jobs = waiting + active + Math.max(0, delayed - 1);
+    return [
+      ...(jobs === 0 ? [] : [`${jobs} jobs of the queue: retries, sweeps`]),
+      ...(failed === 0 ? [] : [`${failed} dead letters: "fencepost retry"`]),
+    ];
+  } catch (error) {
+    return [`the queue, which could not be asked: ${describe(error)}`];
   }
 }
 
@@ -96,7 +131,7 @@ async function deferredTargets(pool: pg.Pool): Promise<Pending[]> {
             coalesce(1000 * extract(epoch from clock_timestamp() - d.since), 0)::float8 as "ageMs",
             greatest(0, 1000 * extract(epoch from d.due_at - clock_timestamp()))::float8 as "dueInMs"
        from cache_invalidation.deferred as d left join cache_invalidation.watches as w on w.id = d.watch_id
-      where d.waiting order by d.due_at limit $1`,
+      where d.waiting or d.run is not null order by d.due_at limit $1`,
     [ROWS_MOST],
   );
   return rows;
@@ -104,13 +139,15 @@ async function deferredTargets(pool: pg.Pool): Promise<Pending[]> {
 
 async function watches(pool: pg.Pool): Promise<Watch[]> {
   const { rows } = await pool.query<Watch>(
-    `select w.rel::text as "table", w.target, w.columns, w.min_interval::text as "minInterval"
+    `with p as materialized (select * from cache_invalidation.problems())
+     select w.rel::text as "table", w.target, w.columns, w.min_interval::text as "minInterval",
+            (select string_agg(p.problem || ': ' || p.remedy, '; ') from p where p.watch_id = w.id) as problem
        from cache_invalidation.watches as w order by w.id`,
   );
   return rows;
 }
 
-const TONES = { hit: 'ok', young: 'warn', stale: 'warn', miss: 'warn' } as const;
+const TONES = { hit: 'ok', young: 'warn', stale: 'warn', miss: 'warn', unknown: 'fail' } as const;
 
 function show(result: Why): void {
   const rows: string[][] = [
@@ -122,11 +159,17 @@ function show(result: Why): void {
     const runs = dueInMs === null ? 'not confirmed yet' : `rests, and runs in ${duration(dueInMs)}`;
     rows.push(['on its way', `${target}, ${written}, ${runs}`]);
   }
-  if (result.pending.length === 0) rows.push(['on its way', 'no invalidation of it waits']);
+  if (result.pending.length === 0 && result.unseen.length === 0)
+    rows.push(['on its way', 'no invalidation of it waits']);
+  for (const place of result.unseen) rows.push(['not searched', paint('warn', place)]);
   for (const watch of result.watches) {
-    const columns = watch.columns === null ? '' : `, when ${watch.columns.join(', ')} changes`;
+    const columns =
+      watch.columns === null
+        ? ''
+        : `, updates only when ${watch.columns.join(', ')} or a column of the target changes`;
     const rest = watch.minInterval === null ? '' : `, at most every ${watch.minInterval}`;
     rows.push(['watched', `${watch.table}  ${watch.target}${columns}${rest}`]);
+    if (watch.problem !== null) rows.push(['', paint('fail', watch.problem)]);
   }
   if (result.watches.length === 0) {
     rows.push(['watched', paint('fail', 'no watched table invalidates it: see cache_invalidation.watch()')]);

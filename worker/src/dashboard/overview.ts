@@ -22,8 +22,6 @@ export interface Overview {
   readonly readiness: Readiness;
   /** Null until the database has answered once. */
   readonly drain: Read<DrainState> | null;
-  /** The newest look at the database was in vain. */
-  readonly drainFailed: boolean;
   readonly queue: Read<QueueCounts | null> | null;
   readonly cache: Read<CacheState> | null;
   /** Of what this worker applied lately, from the write to the confirmed DEL. */
@@ -57,7 +55,6 @@ export function createOverview(
     return {
       readiness: now,
       drain: drainState,
-      drainFailed: drain.failed,
       queue: counts,
       cache: cacheState,
       latency: metrics.recent.read(),

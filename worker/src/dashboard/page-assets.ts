@@ -24,6 +24,7 @@ article { border: 1px solid var(--line); border-radius: 0.5rem; padding: 0.8rem 
 table { border-collapse: collapse; width: 100%; margin: 0.5rem 0 }
 th, td { text-align: right; padding: 0.35rem 0.6rem; border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums }
 th:first-child { text-align: left }
+th[colspan] { text-align: left }
 td:nth-child(4) { width: 40% }
 meter { width: 100%; min-width: 6rem }
 footer { margin-top: 2rem; border-top: 1px solid var(--line); padding-top: 0.6rem }
@@ -35,11 +36,13 @@ const renewal = `
 setInterval(async () => {
   if (document.hidden) return;
   try {
-    const answer = await fetch('/', { signal: AbortSignal.timeout(4000) });
+    const answer = await fetch(location.href, { signal: AbortSignal.timeout(4000) });
     if (!answer.ok) throw new Error(answer.statusText);
     const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
+    const next = page.querySelector('main.fencepost');
+    if (next === null) throw new Error('not this page');
     document.title = page.title;
-    document.querySelector('main').replaceWith(page.querySelector('main'));
+    document.querySelector('main').replaceWith(next);
     document.body.classList.remove('is-lost');
   } catch {
     document.title = 'NO ANSWER · Fencepost';

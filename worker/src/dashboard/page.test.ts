@@ -15,7 +15,6 @@ const well: Overview = {
     warnings: [],
   },
   drain: null,
-  drainFailed: false,
   queue: null,
   cache: null,
   latency: null,
@@ -80,5 +79,29 @@ it('marks dead letters, with the remedy', async () => {
   const text = await page({ queue: read({ waiting: 0, active: 0, delayed: 0, failed: 3 }) });
   expect(text).toContain(
     '<article class="bad"><h2>Dead letters</h2><p class="value">3</p><p>run them again: fencepost retry.',
+  );
+});
+
+it('of a standby does not say that invalidations flow while they do not', async () => {
+  const standby = { ...well.readiness, role: 'following' as const };
+  const late = await page({
+    readiness: standby,
+    drain: read({ ...drain, outbox: { rows: 4, oldestMs: 90_000 } }),
+  });
+  expect(late).toContain('Invalidations do not flow');
+  expect(late).toContain('The oldest row of the outbox has waited for 90.0 s.');
+  const beatless = await page({ readiness: standby, cache: read({ ...cache, heartbeat: 'missing' }) });
+  expect(beatless).toContain('Invalidations do not flow');
+  expect(beatless).toContain('There is no heartbeat in Redis');
+});
+
+it('says how old it is when the database does not answer', async () => {
+  expect(await page({ drain: { value: drain, at: Date.now() - 40_000 } })).toContain('is up to 40.0 s old');
+  expect(await page({ drain: read(drain) })).not.toContain(' old: they do not answer now');
+});
+
+it('takes a Redis that is away for no missing audit', async () => {
+  expect(await page({ cache: read({ ...cache, heartbeat: null }) })).toContain(
+    'unknown: Redis did not answer',
   );
 });

@@ -17,11 +17,12 @@ type Tone = 'good' | 'bad' | 'plain';
 /** @returns the whole document; hono escapes what it is given */
 export function dashboardPage(overview: Overview): Html {
   const { readiness, drain, cache } = overview;
+  const old = oldness(overview);
+  const obstacles = [...readiness.reasons, ...signsOfStanding(overview)];
+  const flows = obstacles.length === 0;
   const notices = [
-    ...readiness.reasons,
-    ...(overview.drainFailed
-      ? ['The database did not answer the last look: what it says below is older.']
-      : []),
+    ...obstacles,
+    ...(old === null ? [] : [old]),
     ...(drain?.value.problems ?? []),
     ...(cache?.value.problems ?? []),
   ];
@@ -30,15 +31,15 @@ export function dashboardPage(overview: Overview): Html {
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${readiness.ready ? 'flowing' : 'NOT FLOWING'} · Fencepost</title>
+<title>${flows ? 'flowing' : 'NOT FLOWING'} · Fencepost</title>
 <link rel="icon" href="data:,">
 <style>${STYLE}</style>
 </head>
 <body>
-<main>
 <p class="lost bad">This worker does not answer: what you see is old.</p>
-<header class="${readiness.ready ? 'good' : 'bad'}">
-<h1>${readiness.ready ? 'Invalidations flow' : 'Invalidations do not flow'}</h1>
+<main class="fencepost">
+<header class="${flows ? 'good' : 'bad'}">
+<h1>${flows ? 'Invalidations flow' : 'Invalidations do not flow'}</h1>
 <p>${roleOf(overview)}</p>
 </header>
 ${[...new Set(notices)].map((notice) => html`<p class="notice bad">${notice}</p>`)}
@@ -52,13 +53,36 @@ ${tile('Upstash commands', overview.commands.toLocaleString('en'), 'sent by this
 </section>
 ${cache?.value.hitRates == null ? '' : hitRateTable(cache.value.hitRates, cache.at)}
 <footer>
-<a href="/readyz">readyz</a> <a href="/metrics">metrics</a>
+<a href="readyz">readyz</a> <a href="metrics">metrics</a>
 <span>Read at ${new Date().toISOString().slice(11, 19)} UTC. The same in a terminal: <code>fencepost status</code>; every precondition: <code>fencepost doctor</code></span>
 </footer>
 </main>
 <script>${RENEWAL}</script>
 </body>
 </html>`;
+}
+
+/** A batch in hand, or replicas that are waited for, take less. */
+const LATE_MS = 60_000;
+
+/** What shows that nothing flows though this worker finds nothing wrong with itself: a standby only sees that its leader lives. */
+function signsOfStanding({ drain, cache }: Overview): string[] {
+  const signs: string[] = [];
+  const oldestMs = drain?.value.outbox.oldestMs ?? 0;
+  if (oldestMs > LATE_MS) signs.push(`The oldest row of the outbox has waited for ${duration(oldestMs)}.`);
+  if (cache?.value.heartbeat === 'missing')
+    signs.push('There is no heartbeat in Redis: readers take only young entries.');
+  return signs;
+}
+
+/** A look takes a second at most, and a new one is made every few. */
+const OLD_MS = 10_000;
+
+function oldness({ drain, queue }: Overview): string | null {
+  const age = Math.max(...[drain, queue].map((read) => (read === null ? 0 : Date.now() - read.at)));
+  return age < OLD_MS
+    ? null
+    : `What the database and the queue say below is up to ${duration(age)} old: they do not answer now.`;
 }
 
 function roleOf({ readiness, drain }: Overview): string {
@@ -80,7 +104,7 @@ function latencyTile({ latency }: Overview): Html {
   return tile(
     name,
     duration(latency.medianMs),
-    `median of this worker's last ${WINDOW_MINUTES} minutes; 99 % within ${duration(latency.percentile99Ms)}`,
+    `median of this worker's last ${WINDOW_MINUTES} minutes, rests of min_interval included; 99 % within ${duration(latency.percentile99Ms)}`,
     'plain',
   );
 }
@@ -120,7 +144,9 @@ function queueTile({ queue, readiness }: Overview): Html {
   );
 }
 
-function auditTile({ consistency }: CacheState): Html {
+function auditTile({ consistency, heartbeat }: CacheState): Html {
+  if (consistency === null && heartbeat === null)
+    return tile('Consistency', '?', 'unknown: Redis did not answer', 'plain');
   if (consistency === null)
     return tile('Consistency', '–', 'not audited in the last week: fencepost audit', 'plain');
   const { stale, compared, at } = consistency;

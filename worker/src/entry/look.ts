@@ -1,4 +1,5 @@
 /** What a reader would make of one entry of the cache now, and why: snapshot.ts's judgement, in words. */
+import { typeOf } from '../../../supabase/functions/_shared/catalogue.ts';
 import { type Envelope, readEnvelope } from '../../../supabase/functions/_shared/envelope.ts';
 import { scopesOf } from '../../../supabase/functions/_shared/fences.ts';
 import {
@@ -24,6 +25,9 @@ export interface Look {
   /** Null: there is none, or not one of ours. */
   readonly envelope: Envelope | null;
 }
+
+/** As in snapshot.ts: an entry from further in the future has no age to rely on. */
+const CLOCK_TOLERANCE_MS = 2_000;
 
 /**
  * Rule 5: one MGET.
@@ -60,11 +64,16 @@ export async function lookAt(
         : `${fence} is another one than when this entry was loaded: it was invalidated since.`,
     );
   }
-  const age = duration(Math.max(0, now - envelope.loadedAt));
+  const ageMs = now - envelope.loadedAt;
+  const age = duration(Math.max(0, ageMs));
   if (heartbeat === null || heartbeat !== epoch) {
+    const alone = `No worker vouches for the cache (${heartbeat === null ? 'no heartbeat' : 'the heartbeat is of another epoch'})`;
+    if (typeOf(key)?.degraded === false)
+      return is('miss', `${alone}, and this type is never answered from it then.`);
+    const isYoung = ageMs >= -CLOCK_TOLERANCE_MS && ageMs <= DEGRADED_MAX_AGE_SECONDS * 1_000;
     return is(
-      'young',
-      `No worker vouches for the cache (no heartbeat): readers take only what is younger than ${DEGRADED_MAX_AGE_SECONDS} s, unless their degradedMaxAge says otherwise; this was loaded ${age} ago.`,
+      isYoung ? 'young' : 'miss',
+      `${alone}: readers take only what is younger than ${DEGRADED_MAX_AGE_SECONDS} s, unless their degradedMaxAge says otherwise; this was loaded ${age} ago.`,
     );
   }
   if (envelope.epoch !== epoch) return is('miss', 'It was loaded while no worker vouched for the cache.');

@@ -8,7 +8,7 @@ import { Hono } from 'hono';
 import type { Overview } from '../dashboard/overview.ts';
 import { dashboardPage } from '../dashboard/page.ts';
 import { PAGE_HEADERS } from '../dashboard/page-assets.ts';
-import { WorkerError } from '../errors.ts';
+import { asWorkerError, WorkerError } from '../errors.ts';
 import { ExitCode } from '../exit-codes.ts';
 import type { Readiness } from './readiness.ts';
 
@@ -18,6 +18,8 @@ export interface HttpParts {
   readiness(): Promise<Readiness>;
   metrics(): Promise<{ contentType: string; text: string }>;
   overview(): Promise<Overview>;
+  /** An answer could not be made. */
+  onTrouble(error: WorkerError): void;
 }
 
 export interface HttpServer {
@@ -38,7 +40,10 @@ export async function startHttpServer(parts: HttpParts): Promise<HttpServer> {
     return context.body(text, 200, { 'content-type': contentType });
   });
   app.get('/', async (context) => context.html(dashboardPage(await parts.overview()), 200, PAGE_HEADERS));
-  app.onError((_error, context) => context.json({ status: 'error' }, 500));
+  app.onError((error, context) => {
+    parts.onTrouble(asWorkerError(error));
+    return context.json({ status: 'error' }, 500);
+  });
 
   const server = await listen(app, parts);
   const address = server.address() as AddressInfo;

@@ -36,7 +36,7 @@ export interface CacheState {
 }
 
 /**
- * @param countTo rows of the outbox to count at most
+ * @param countTo rows of the outbox, and deferred targets, to count at most
  * @throws what `pg` throws when the database is away
  */
 export async function readDrainState(pool: pg.Pool, outbox: Outbox, countTo: number): Promise<DrainState> {
@@ -50,7 +50,7 @@ export async function readDrainState(pool: pg.Pool, outbox: Outbox, countTo: num
     workers: running,
     unfit: await countUnfit(pool),
     outbox: await outbox.backlog(countTo),
-    deferred: { waiting: await countDeferred(pool), dueInMs: await outbox.nextDue() },
+    deferred: { waiting: await countDeferred(pool, countTo), dueInMs: await outbox.nextDue() },
     problems: stranger === undefined ? [] : [describeStranger(stranger)],
   };
 }
@@ -88,17 +88,27 @@ async function countUnfit(pool: pg.Pool): Promise<number> {
   return result.rows[0]?.count ?? 0;
 }
 
-async function countDeferred(pool: pg.Pool): Promise<number> {
+/** Targets that wait for their interval's end, or are being run. */
+async function countDeferred(pool: pg.Pool, countTo: number): Promise<number> {
   const result = await pool.query<{ count: number }>(
-    'select count(*)::int as count from cache_invalidation.deferred where waiting',
+    `select count(*)::int as count
+       from (select from cache_invalidation.deferred where waiting or run is not null limit $1) as counted`,
+    [countTo],
   );
   return result.rows[0]?.count ?? 0;
 }
 
+/** Whatever stands under a key of the cache may be anybody's. */
 function parseAudit(text: string | null): AuditResult | null {
   if (text === null) return null;
   try {
-    return JSON.parse(text) as AuditResult;
+    const { at, compared, stale, skipped } = JSON.parse(text) ?? {};
+    const isSound =
+      Number.isFinite(Date.parse(at)) &&
+      Number.isInteger(compared) &&
+      Array.isArray(stale) &&
+      stale.every((key) => typeof key === 'string');
+    return isSound ? { at, compared, stale, skipped } : null;
   } catch {
     return null;
   }
