@@ -24,16 +24,10 @@ export class Reading<T> {
   #began = Number.NEGATIVE_INFINITY;
   #running: Promise<void> | null = null;
   #last: Read<T> | null = null;
-  #failed = false;
 
   constructor(read: () => Promise<T>, options: ReadingOptions) {
     this.#read = read;
     this.#options = options;
-  }
-
-  /** True while the newest reading that ended was in vain. */
-  get failed(): boolean {
-    return this.#failed;
   }
 
   /** The newest value, or null when there never was one. Never throws. */
@@ -49,9 +43,8 @@ export class Reading<T> {
     this.#began = performance.now();
     try {
       this.#last = { value: await this.#read(), at: Date.now() };
-      this.#failed = false;
     } catch {
-      this.#failed = true;
+      // The value's age says so.
     } finally {
       this.#running = null;
     }
