@@ -5,6 +5,7 @@
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { config as loadDotenv } from 'dotenv';
 import packageJson from '../package.json' with { type: 'json' };
+import type { InitOptions } from './commands/init.ts';
 import { asWorkerError } from './errors.ts';
 import { ExitCode } from './exit-codes.ts';
 
@@ -40,11 +41,33 @@ function parseNames(text: string): string[] {
   throw new InvalidArgumentError('It must be names of columns with commas in between.');
 }
 
+/** @throws InvalidArgumentError for what is no folder inside supabase/functions */
+function parseInnerFolder(text: string): string {
+  if (/^\w[\w.-]*(\/\w[\w.-]*)*$/.test(text)) return text;
+  throw new InvalidArgumentError('It must be a folder in supabase/functions, such as _shared/fencepost.');
+}
+
 function parseSample(text: string): number {
   const value = Number(text);
   if (Number.isInteger(value) && value >= 1 && value <= 100_000) return value;
   throw new InvalidArgumentError('It must be a whole number from 1 to 100000.');
 }
+
+program
+  .command('init')
+  .description('puts the migrations and the cache module into a Supabase project, and says what to do next')
+  .argument('[folder]', 'the root of the project, which holds supabase/config.toml', '.')
+  .option('--into <folder>', 'of supabase/functions, for the cache module', parseInnerFolder, '_shared')
+  .option(
+    '--force',
+    'replaces files of the cache module that differ; never migrations, never catalogue.ts',
+    false,
+  )
+  .option('--dry-run', 'shows what would be written, and writes nothing', false)
+  .option('--json', 'one JSON document', false)
+  .action((folder: string, options: InitOptions) =>
+    perform(async () => (await import('./commands/init.ts')).init(folder, options)),
+  );
 
 program
   .command('run')
@@ -65,6 +88,14 @@ program
   .option('--json', 'one JSON document', false)
   .action(({ json }: { json: boolean }) =>
     perform(async () => (await import('./commands/status.ts')).status(process.env, json)),
+  );
+
+program
+  .command('cost')
+  .description('what readers and worker cost at Upstash in a month, from the commands of the last day')
+  .option('--json', 'one JSON document', false)
+  .action(({ json }: { json: boolean }) =>
+    perform(async () => (await import('./commands/cost.ts')).cost(process.env, json)),
   );
 
 program

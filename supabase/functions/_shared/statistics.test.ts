@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { Connection, Write } from './connection.ts';
 import { RedisAccess } from './redis-access.ts';
 import { systemRuntime } from './runtime.ts';
-import { Statistics, statisticsKey, sumStatistics } from './statistics.ts';
+import { Statistics, statisticsKey, sumCommands, sumStatistics } from './statistics.ts';
 
 const START = Date.UTC(2026, 10, 1, 10, 59, 0);
 
@@ -64,6 +64,32 @@ describe('statistics', () => {
         quota: { hits: 1, misses: 1, loads: 1, errors: 1, loadMs: 40, hitRate: 0.5, hitRateTarget: 0.8 },
       },
     });
+  });
+
+  it('hold the commands of each hour, their own included', async () => {
+    const { world, writes, access, statistics } = rig();
+    const recorded = () => {
+      const record = writes.findLast(({ op }) => op === 'record');
+      return record?.op === 'record' ? sumCommands([record.value]) : null;
+    };
+    const readFor = async (seconds: number) => {
+      world.now += seconds * 1000;
+      statistics.read('quota', 'hit', 1);
+      await access.read(['key']);
+      statistics.flushWhenDue(access);
+    };
+    await readFor(61);
+    // the read, HSET and EXPIRE
+    expect(recorded()).toEqual({ readers: 3, worker: 0 });
+    await readFor(30);
+    await readFor(31);
+    expect(recorded()).toEqual({ readers: 6, worker: 0 });
+    await readFor(3600);
+    expect(recorded()).toEqual({ readers: 3, worker: 0 });
+    expect(access.commands).toBe(4 + 5);
+    expect(
+      sumCommands(['{"#commands":6}', '{"#worker":4}', '{"#commands":"9"}', 'null', '"text"', '{']),
+    ).toEqual({ readers: 6, worker: 4 });
   });
 
   it('add up over isolates, whatever else is in the hash', () => {

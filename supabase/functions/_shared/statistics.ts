@@ -2,9 +2,10 @@
  * How well each key type is served: counted in the isolate, and written to Redis for `fencepost status` to sum up.
  *
  * In Redis, one hash an hour: `fencepost:stats:2026-11-01T10` (UTC), one field per isolate (a random name), whose value is
- * JSON of what that isolate counted within the hour so far: { "quota": { "hits": 12, … }, … }. The value is cumulative, so
- * writing it again is harmless, one flush is one command whatever the number of types, and a flush that was lost is
- * made good by the next. The hash expires after two days. `sumStatistics` adds the fields up.
+ * JSON of what that isolate counted within the hour so far: { "quota": { "hits": 12, … }, …, "#commands": 31 }. The value is
+ * cumulative, so writing it again is harmless, one flush is one command whatever the number of types, and a flush that was lost
+ * is made good by the next. The hash expires after two days. A worker's field has "#worker" alone, the commands that it
+ * sent. `sumStatistics` and `sumCommands` add the fields up.
  *
  * Cost: a flush happens at most every 10 s, and then only when the isolate has sent 250 commands since the last (so at most
  * 0.8 % of its commands are flushes, two of them in an hour's first), or a minute has passed.
@@ -17,7 +18,12 @@ const FLUSH_INTERVAL_MS = 10_000;
 const FLUSH_COMMANDS = 250;
 const FLUSH_IDLE_INTERVAL_MS = 60_000;
 const HOUR_MS = 3_600_000;
-const KEPT_SECONDS = 2 * 86_400;
+/** How long an hour's hash is kept, in seconds. */
+export const KEPT_SECONDS = 2 * 86_400;
+
+/** What stands beside the key types, none of which is named so: the commands that an isolate, or a worker, sent. */
+export const READER_COMMANDS = '#commands';
+export const WORKER_COMMANDS = '#worker';
 
 /** What is counted for one key type. Times are sums in milliseconds. */
 export interface Counts {
@@ -54,26 +60,39 @@ export function statisticsKey(now: number): string {
   return `fencepost:stats:${new Date(now).toISOString().slice(0, 13)}`;
 }
 
-/** Adds up the fields of one or several such hashes; fields that are none of ours are left out. */
+/** What the fields of one or several such hashes hold; what is none of ours is left out. */
+function* entriesOf(fields: Iterable<string>): Generator<[name: string, counted: unknown]> {
+  for (const field of fields) {
+    try {
+      yield* Object.entries((JSON.parse(field) as object | null) ?? {});
+    } catch {
+      // Anybody may write into a hash.
+    }
+  }
+}
+
+/** Adds up what isolates counted, by key type. */
 export function sumStatistics(fields: Iterable<string>): Map<string, Counts> {
   const sums = new Map<string, Counts>();
-  for (const field of fields) {
-    let parsed: unknown;
-    try {
-      parsed = JSON.parse(field);
-    } catch {
-      continue;
+  for (const [name, counts] of entriesOf(fields)) {
+    if (typeof counts !== 'object' || counts === null) continue;
+    const sum = sums.get(name) ?? noCounts();
+    for (const measure of Object.keys(sum) as (keyof Counts)[]) {
+      const value: unknown = (counts as Partial<Counts>)[measure];
+      if (typeof value === 'number' && Number.isFinite(value)) sum[measure] += value;
     }
-    if (typeof parsed !== 'object' || parsed === null) continue;
-    for (const [name, counts] of Object.entries(parsed)) {
-      if (typeof counts !== 'object' || counts === null) continue;
-      const sum = sums.get(name) ?? noCounts();
-      for (const measure of Object.keys(sum) as (keyof Counts)[]) {
-        const value: unknown = (counts as Partial<Counts>)[measure];
-        if (typeof value === 'number' && Number.isFinite(value)) sum[measure] += value;
-      }
-      sums.set(name, sum);
-    }
+    sums.set(name, sum);
+  }
+  return sums;
+}
+
+/** Adds up the commands, as Upstash bills them, that isolates and workers sent. */
+export function sumCommands(fields: Iterable<string>): { readers: number; worker: number } {
+  const sums = { readers: 0, worker: 0 };
+  for (const [name, counted] of entriesOf(fields)) {
+    if (typeof counted !== 'number' || !Number.isFinite(counted)) continue;
+    if (name === READER_COMMANDS) sums.readers += counted;
+    if (name === WORKER_COMMANDS) sums.worker += counted;
   }
   return sums;
 }
@@ -86,6 +105,7 @@ export class Statistics {
   /** The hour that is counted, as a number of hours since 1970. */
   #hourNumber = 0;
   #flushed = { at: 0, commands: 0, hourNumber: 0 };
+  #hourCommands = 0;
 
   constructor(runtime: Runtime) {
     this.#runtime = runtime;
@@ -140,10 +160,14 @@ export class Statistics {
     if (since < FLUSH_IDLE_INTERVAL_MS && access.commands - this.#flushed.commands < FLUSH_COMMANDS) return;
     const first = this.#flushed.hourNumber !== this.#hourNumber;
     const key = statisticsKey(this.#hourNumber * HOUR_MS);
-    this.#flushed = { at: now, commands: access.commands + (first ? 2 : 1), hourNumber: this.#hourNumber };
-    const value = JSON.stringify(
-      Object.fromEntries([...this.#counters].map(([name, { hour }]) => [name, hour])),
-    );
+    const commands = access.commands + (first ? 2 : 1);
+    // Those that the last hour's end sent since its last flush count as this hour's.
+    this.#hourCommands = (first ? 0 : this.#hourCommands) + commands - this.#flushed.commands;
+    this.#flushed = { at: now, commands, hourNumber: this.#hourNumber };
+    const value = JSON.stringify({
+      ...Object.fromEntries([...this.#counters].map(([name, { hour }]) => [name, hour])),
+      [READER_COMMANDS]: this.#hourCommands,
+    });
     const record = { op: 'record', key, field: this.#isolate, value } as const;
     const writes = first ? [record, { op: 'expire', key, seconds: KEPT_SECONDS } as const] : [record];
     this.#runtime.background(access.write(writes).then(() => {}));

@@ -24,6 +24,8 @@ export interface CacheServer {
   scan(cursor: string, pattern: string, count: number): Promise<{ cursor: string; keys: string[] }>;
   /** The values of a hash; none when there is no such hash. */
   hashValues(key: string): Promise<string[]>;
+  /** Sets a field of a hash and how long the hash is kept, in one transaction. */
+  record(key: string, field: string, value: string, seconds: number): Promise<void>;
   info(): Promise<string>;
   dbsize(): Promise<number>;
   ping(): Promise<void>;
@@ -127,6 +129,19 @@ export function connectUpstash(
         'HVALS',
         () => redis.hvals(key),
         (answer) => (Array.isArray(answer) ? answer.map(String) : undefined),
+      );
+    },
+    async record(key, field, value, seconds) {
+      observe('HSET');
+      await send(
+        'EXPIRE',
+        () =>
+          redis
+            .multi()
+            .hset(key, { [field]: value })
+            .expire(key, seconds)
+            .exec(),
+        (answer) => (Array.isArray(answer) && answer.length === 2 && answer[1] === 1 ? true : undefined),
       );
     },
     async info() {

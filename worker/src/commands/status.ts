@@ -7,7 +7,8 @@ import { duration } from '../duration.ts';
 import { describe } from '../errors.ts';
 import { ExitCode } from '../exit-codes.ts';
 import type { QueueCounts } from '../queue/work-queue.ts';
-import { type HitRate, HitRates, meetsTarget } from '../status/hit-rates.ts';
+import { type HitRate, meetsTarget } from '../status/hit-rates.ts';
+import { RecordedDay } from '../status/recorded-day.ts';
 import { type CacheState, type DrainState, readCacheState, readDrainState } from '../status/status.ts';
 import { withContext } from './command-context.ts';
 import { paint, print, printJson, table } from './output.ts';
@@ -23,7 +24,7 @@ export function status(variables: NodeJS.ProcessEnv, json: boolean): Promise<Exi
   return withContext(variables, async ({ pool, cache, configuration, queue }) => {
     const drainState = await readDrainState(pool, new Outbox(pool), COUNT_TO);
     const { cachePrefix } = configuration;
-    const cacheState = await readCacheState(cache, cachePrefix, new HitRates(cache, cachePrefix));
+    const cacheState = await readCacheState(cache, cachePrefix, new RecordedDay(cache, cachePrefix));
     const problems = [...drainState.problems, ...cacheState.problems];
     const countQueue = async (): Promise<QueueCounts | null> => {
       try {

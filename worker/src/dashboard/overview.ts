@@ -9,7 +9,7 @@ import type { RecentLatency } from '../metrics/recent-latency.ts';
 import type { QueueLife } from '../queue/queue-life.ts';
 import type { QueueCounts } from '../queue/work-queue.ts';
 import { type Read, Reading } from '../reading.ts';
-import { HitRates } from '../status/hit-rates.ts';
+import { RecordedDay } from '../status/recorded-day.ts';
 import { type CacheState, type DrainState, readCacheState, readDrainState } from '../status/status.ts';
 
 /** Counting stops here: a look must not read a million rows. */
@@ -43,8 +43,8 @@ export function createOverview(
     SOON,
   );
   const { cachePrefix } = configuration;
-  const hitRates = new HitRates(cache, cachePrefix);
-  const cached = new Reading(() => readCacheState(cache, cachePrefix, hitRates), SELDOM);
+  const day = new RecordedDay(cache, cachePrefix);
+  const cached = new Reading(() => readCacheState(cache, cachePrefix, day), SELDOM);
   return async () => {
     const [now, drainState, counts, cacheState] = await Promise.all([
       readiness(),

@@ -61,6 +61,7 @@ async function checkRights(cache: CacheServer, prefix: string): Promise<Finding>
     ['MGET', () => cache.getMany([key])],
     ['SCAN', () => cache.scan('0', key, 10)],
     ['HVALS', () => cache.hashValues(`${key}:hash`)],
+    ['HSET or EXPIRE', () => cache.record(`${key}:hash`, 'doctor', '{}', 1)],
   ];
   const refused: string[] = [];
   let reason: unknown;

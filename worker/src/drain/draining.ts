@@ -1,6 +1,6 @@
 /**
  * The drain with what surrounds it: the heartbeat that beats while it flows, the backlog that is settled when it is too
- * large, the report for people, the vacuum after many deletions.
+ * large, the report for people, the vacuum after many deletions, the record of what it all costs.
  */
 import { Allowance } from '../apply/allowance.ts';
 import type { Context } from '../context.ts';
@@ -10,6 +10,7 @@ import type { WorkerError } from '../errors.ts';
 import { Heartbeat } from '../heartbeat/heartbeat.ts';
 import { HandOver } from '../queue/hand-over.ts';
 import type { QueueLife } from '../queue/queue-life.ts';
+import { CommandRecord } from '../status/command-record.ts';
 import { settleBacklog } from './backlog.ts';
 import { Drain } from './drain.ts';
 import { Report } from './report.ts';
@@ -54,6 +55,7 @@ export function createDraining(context: Context, heartbeat: Heartbeat, queue: Qu
   const { configuration, log, metrics, trouble, pool, outbox, onTrouble } = context;
   let wake: () => void = () => undefined;
   const tidy = new Tidy(pool);
+  const record = new CommandRecord(context.cache, configuration.cachePrefix, () => metrics.commandCount);
   const report = new Report(log, configuration.logFormat === 'pretty', () => outbox.watchedTables());
   const widened = new Set<number | null>();
   const handOver = new HandOver({
@@ -151,6 +153,7 @@ export function createDraining(context: Context, heartbeat: Heartbeat, queue: Qu
       if (outcome.retryInMs !== null) backlogChecked = false;
       else if (heartbeat.failure === null) trouble.over();
       heartbeat.poke();
+      if (heartbeat.failure === null) record.poke();
       return outcome;
     },
     beginTerm() {

@@ -3,6 +3,7 @@
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { ConfirmedBatch } from '../drain/drain.ts';
+import { dollars, SECONDS_A_MONTH } from '../price.ts';
 import { RecentLatencies } from './recent-latency.ts';
 
 /** Commit to DEL is about a millisecond when all is well and hours after an outage. */
@@ -12,9 +13,6 @@ const LATENCY_BUCKETS = [
 ];
 const SIZE_BUCKETS = [1, 2, 5, 10, 50, 100, 500, 1_000, 2_500, 5_000, 10_000];
 
-/** Upstash's price: 0.20 dollars for 100 000 commands. */
-const DOLLARS_A_COMMAND = 0.2 / 100_000;
-const SECONDS_A_MONTH = 30 * 86_400;
 /** A projection from the commands of a start would alarm a budget after every deploy. */
 const PROJECT_AFTER_SECONDS = 3_600;
 
@@ -112,8 +110,9 @@ export class Metrics {
       if (seconds < PROJECT_AFTER_SECONDS) return;
       if (!projects) for (const gauge of [cost, monthly]) this.registry.registerMetric(gauge);
       projects = true;
-      monthly.set((this.#commandCount / seconds) * SECONDS_A_MONTH);
-      cost.set((this.#commandCount / seconds) * SECONDS_A_MONTH * DOLLARS_A_COMMAND);
+      const commands = (this.#commandCount / seconds) * SECONDS_A_MONTH;
+      monthly.set(commands);
+      cost.set(dollars(commands));
     };
   }
 

@@ -10,7 +10,8 @@ import { describeStranger, leaderOf, lockHolders, workerSessions } from '../door
 import type { Outbox } from '../drain/outbox.ts';
 import { describe } from '../errors.ts';
 import { UNFIT } from '../self-checks/self-checks.ts';
-import type { HitRate, HitRates } from './hit-rates.ts';
+import { type HitRate, hitRates } from './hit-rates.ts';
+import type { RecordedDay } from './recorded-day.ts';
 
 /** What the database says. */
 export interface DrainState {
@@ -59,7 +60,7 @@ export async function readDrainState(pool: pg.Pool, outbox: Outbox, countTo: num
 export async function readCacheState(
   cache: Pick<CacheServer, 'getMany'>,
   prefix: string,
-  hitRates: HitRates,
+  day: RecordedDay,
 ): Promise<CacheState> {
   const problems: string[] = [];
   const attempt = async <T>(work: () => Promise<T>): Promise<T | null> => {
@@ -73,7 +74,7 @@ export async function readCacheState(
   const found = await attempt(() => cache.getMany([prefix + HEARTBEAT_KEY, prefix + AUDIT_KEY]));
   return {
     heartbeat: found === null ? null : found[0] == null ? 'missing' : 'alive',
-    hitRates: found === null ? null : await attempt(() => hitRates.read()),
+    hitRates: found === null ? null : await attempt(async () => hitRates(await day.read())),
     consistency: parseAudit(found?.[1] ?? null),
     problems,
   };

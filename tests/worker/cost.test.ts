@@ -1,0 +1,68 @@
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { createCache } from '../../supabase/functions/_shared/cache.ts';
+import { systemRuntime } from '../../supabase/functions/_shared/runtime.ts';
+import type { Costs } from '../../worker/src/status/costs.ts';
+import { fenceOf, type Rig, startRig, TOKEN } from './rig/rig.ts';
+import { asleep, killAllWorkers, startWorkerProcess } from './rig/worker-process.ts';
+
+let rig: Rig;
+beforeAll(async () => {
+  rig = await startRig();
+});
+afterEach((test) => killAllWorkers(test));
+afterAll(async () => {
+  await rig.close();
+});
+
+async function cost(...parameters: string[]) {
+  const process = startWorkerProcess(rig.environment(), ['cost', ...parameters]);
+  const code = await process.exited;
+  expect(process.stderr()).toBe('');
+  return { code, text: process.lines.map((line) => line.msg).join('\n') };
+}
+
+it('adds up what was billed for readers', async () => {
+  expect((await cost()).text).toContain('Nothing was written down');
+
+  // A reader that writes down what it counted, because its clock says that two minutes have gone by.
+  let minutes = 0;
+  const background: Promise<unknown>[] = [];
+  const cache = createCache({
+    url: rig.gateway.url,
+    token: TOKEN,
+    runtime: {
+      ...systemRuntime,
+      now: () => Date.now() + minutes * 60_000,
+      background: (work) => background.push(work),
+    },
+  });
+  const before = rig.gateway.commandCount();
+  for (let read = 0; read < 5; read++) await cache.getOrSet('quota:org-1:openai:gpt', async () => 1);
+  await Promise.all(background);
+  minutes = 2;
+  await cache.get('quota:org-1:openai:gpt');
+  await Promise.all(background);
+  const billed = rig.gateway.commandCount() - before;
+  const result: Costs = JSON.parse((await cost('--json')).text);
+  expect(result.readers.commands).toBe(billed);
+  expect(result).toMatchObject({ reads: 6, loads: 1, worker: { commands: 0 } });
+  expect((await cost()).text).toMatch(/^readers +\d+ +- +-$/m);
+});
+
+it('adds the worker, which writes down its commands once in 250', async () => {
+  const before = rig.gateway.commandCount();
+  const worker = startWorkerProcess(rig.environment());
+  await asleep(worker);
+  const [organisation = ''] = await rig.organisations(1);
+  const recorded = async (): Promise<number> => JSON.parse((await cost('--json')).text).worker.commands;
+  for (let write = 0; write < 260; write++) {
+    await rig.fences.arm([fenceOf(organisation)]);
+    await rig.write([organisation]);
+    await rig.fences.deleted([fenceOf(organisation)]);
+  }
+  await killAllWorkers();
+  const billed = rig.gateway.commandCount() - before;
+  const commands = await recorded();
+  expect(commands).toBeGreaterThanOrEqual(250);
+  expect(commands).toBeLessThanOrEqual(billed);
+});

@@ -1,0 +1,47 @@
+/** `fencepost cost`: what the cache and its worker cost at Upstash in a month, and what they spare the database. */
+import { ExitCode } from '../exit-codes.ts';
+import { FREE_COMMANDS_A_MONTH } from '../price.ts';
+import { type Bill, type Costs, costs } from '../status/costs.ts';
+import { RecordedDay } from '../status/recorded-day.ts';
+import { withContext } from './command-context.ts';
+import { print, printJson, table } from './output.ts';
+
+export function cost(variables: NodeJS.ProcessEnv, json: boolean): Promise<ExitCode> {
+  return withContext(variables, async ({ cache, configuration }) => {
+    const now = Date.now();
+    const result = costs(await new RecordedDay(cache, configuration.cachePrefix).read(now), now);
+    if (json) printJson(result);
+    else show(result);
+    return ExitCode.ok;
+  });
+}
+
+function show({ hours, readers, worker, together, reads, loads }: Costs): void {
+  if (hours === 0) {
+    print(
+      'Nothing was written down in the last 24 h: readers do so a minute after their first read, a worker after 250 commands.',
+    );
+    return;
+  }
+  print(
+    table([
+      ['', `COMMANDS IN ${hours} H`, 'IN 30 DAYS', 'DOLLARS'],
+      billRow('readers', readers),
+      billRow('worker', worker),
+      billRow('together', together),
+    ]),
+  );
+  print(`\n${number(reads)} reads asked the database ${number(loads)} times.`);
+  if (together.monthly === null) print('A month is projected when the record is an hour old.');
+  else if (together.monthly > FREE_COMMANDS_A_MONTH) {
+    print(`The free plan's ${number(FREE_COMMANDS_A_MONTH)} commands a month would not do.`);
+  } else print(`The free plan's ${number(FREE_COMMANDS_A_MONTH)} commands a month would do.`);
+}
+
+function billRow(name: string, { commands, monthly, dollars }: Bill): string[] {
+  return [name, number(commands), monthly === null ? '-' : number(monthly), dollars?.toFixed(2) ?? '-'];
+}
+
+function number(value: number): string {
+  return value.toLocaleString('en').replaceAll(',', ' ');
+}

@@ -1,0 +1,52 @@
+/** What the readers and the worker cost at Upstash: the commands of the last day, and a month at that rate. */
+import { sumCommands, sumStatistics } from '../../../supabase/functions/_shared/statistics.ts';
+import { dollars, SECONDS_A_MONTH } from '../price.ts';
+import type { RecordedHour } from './recorded-day.ts';
+
+/** Commands, as Upstash bills them. */
+export interface Bill {
+  readonly commands: number;
+  /** In 30 days at this rate; null as long as the record is younger than its first whole hour: too short to tell. */
+  readonly monthly: number | null;
+  readonly dollars: number | null;
+}
+
+export interface Costs {
+  /** What was recorded goes back to so many hours ago, at most 24; 0: nothing was. */
+  readonly hours: number;
+  readonly readers: Bill;
+  readonly worker: Bill;
+  readonly together: Bill;
+  readonly reads: number;
+  /** How often they asked the database. */
+  readonly loads: number;
+}
+
+const HOUR_MS = 3_600_000;
+
+/** @param now milliseconds since 1970 */
+export function costs(day: readonly RecordedHour[], now: number): Costs {
+  // A quiet hour in the midst counts; those before the first record are before the installation.
+  const first = Math.min(...day.filter(({ fields }) => fields.length > 0).map(({ startedAt }) => startedAt));
+  const hours = Number.isFinite(first) ? (now - first) / HOUR_MS : 0;
+  const fields = day.flatMap((hour) => hour.fields);
+  const { readers, worker } = sumCommands(fields);
+  const bill = (commands: number): Bill => {
+    const monthly = hours < 1 ? null : Math.round((commands / hours) * (SECONDS_A_MONTH / 3600));
+    return { commands, monthly, dollars: monthly === null ? null : dollars(monthly) };
+  };
+  let reads = 0;
+  let loads = 0;
+  for (const counts of sumStatistics(fields).values()) {
+    reads += counts.hits + counts.misses;
+    loads += counts.loads;
+  }
+  return {
+    hours: Math.round(hours * 10) / 10,
+    readers: bill(readers),
+    worker: bill(worker),
+    together: bill(readers + worker),
+    reads,
+    loads,
+  };
+}
