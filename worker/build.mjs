@@ -1,8 +1,10 @@
 /**
  * Builds dist/: the worker's own code, and the pure modules that it shares with the cache client, as one file for each
- * command; npm packages stay outside and are installed as dependencies. The result runs on Node 20.19 and newer.
+ * command; npm packages stay outside and are installed as dependencies. Beside it, in dist/adoption/, what `fencepost init`
+ * puts into a project. The result runs on Node 20.19 and newer.
  */
-import { chmod, rm } from 'node:fs/promises';
+import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
@@ -10,7 +12,7 @@ const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 
 await rm(here('dist'), { recursive: true, force: true });
 await build({
-  entryPoints: [here('src/cli.ts')],
+  entryPoints: [here('src/cli.ts'), here('src/adoption/kit.ts')],
   outdir: here('dist'),
   bundle: true,
   splitting: true,
@@ -23,3 +25,17 @@ await build({
   logLevel: 'warning',
 });
 await chmod(here('dist/cli.js'), 0o755);
+
+// Which files those are is decided in one place, which is built by now.
+const { readKit, MIGRATIONS, MODULES } = await import('./dist/adoption/kit.js');
+const { migrations, modules } = await readKit(here('../supabase/'));
+for (const [folder, files] of [
+  [MIGRATIONS, migrations],
+  [MODULES, modules],
+]) {
+  for (const { name, text } of files) {
+    const path = here(`dist/adoption/${folder}/${name}`);
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(path, text);
+  }
+}

@@ -1,0 +1,106 @@
+/**
+ * What `fencepost init` does with each file, decided before anything is written. All is written or nothing: half a module,
+ * or migrations of two versions, would be worse than none.
+ *
+ *     absent                                  new        written
+ *     the same text                           same       left
+ *     catalogue.ts that differs               yours      left: the application's key types are in it
+ *     another file of the module that differs replaced   with `force`, else
+ *                                             differs    nothing is written
+ *     a migration that differs                differs    nothing is written: a database may have it already
+ *     a version that another migration has    taken      nothing is written: Supabase knows migrations by their version
+ */
+import type { Kit } from './kit.ts';
+
+export type FileState = 'new' | 'same' | 'yours' | 'replaced' | 'differs' | 'taken';
+
+export interface PlannedFile {
+  /** From the project's root, with `/` in between. */
+  readonly path: string;
+  readonly kind: 'migration' | 'module';
+  readonly state: FileState;
+  readonly text: string;
+  /** Of state `taken`: whose version it is. */
+  readonly by?: string;
+}
+
+export interface Plan {
+  readonly files: readonly PlannedFile[];
+  /** The project's own migrations with a later version than one that is new: pushed ones make the new ones out of order. */
+  readonly later: readonly string[];
+}
+
+/** What a project has. */
+export interface Present {
+  /** Names of the files in supabase/migrations. */
+  readonly migrations: readonly string[];
+  /** The text of those files of the kit that are there, by path from the project's root. */
+  readonly texts: ReadonlyMap<string, string>;
+}
+
+export interface Choices {
+  /** The cache module's folder in supabase/functions. */
+  readonly into: string;
+  readonly force: boolean;
+}
+
+/** The application's own to edit: see docs/cache.md. */
+const CATALOGUE = 'catalogue.ts';
+
+export const WRITTEN: ReadonlySet<FileState> = new Set(['new', 'replaced']);
+export const REFUSED: ReadonlySet<FileState> = new Set(['differs', 'taken']);
+
+export function migrationPath(name: string): string {
+  return `supabase/migrations/${name}`;
+}
+
+export function modulePath(into: string, name: string): string {
+  return `supabase/functions/${into}/${name}`;
+}
+
+/** Every file of the kit with the path it goes to. */
+export function destinations(kit: Kit, into: string): string[] {
+  return [
+    ...kit.migrations.map(({ name }) => migrationPath(name)),
+    ...kit.modules.map(({ name }) => modulePath(into, name)),
+  ];
+}
+
+export function planFor(kit: Kit, present: Present, { into, force }: Choices): Plan {
+  const ours = new Set(kit.migrations.map(({ name }) => name));
+  const theirs = present.migrations.filter((name) => name.endsWith('.sql') && !ours.has(name)).sort();
+  const byVersion = new Map(theirs.map((name) => [version(name), name]));
+  const compare = (path: string, text: string) => {
+    const found = present.texts.get(path);
+    return found === undefined ? 'new' : sameText(found, text) ? 'same' : 'differs';
+  };
+
+  const migrations = kit.migrations.map(({ name, text }): PlannedFile => {
+    const path = migrationPath(name);
+    const by = byVersion.get(version(name));
+    if (by !== undefined) return { path, kind: 'migration', state: 'taken', text, by };
+    return { path, kind: 'migration', state: compare(path, text), text };
+  });
+  const modules = kit.modules.map(({ name, text }): PlannedFile => {
+    const path = modulePath(into, name);
+    const state = compare(path, text);
+    const differing = name === CATALOGUE ? 'yours' : force ? 'replaced' : 'differs';
+    return { path, kind: 'module', state: state === 'differs' ? differing : state, text };
+  });
+
+  const first = kit.migrations.find((_, index) => migrations[index]?.state === 'new')?.name;
+  return {
+    files: [...migrations, ...modules],
+    later: first === undefined ? [] : theirs.filter((name) => version(name) > version(first)),
+  };
+}
+
+/** Git on Windows may have changed the ends of lines, which changes nothing else. */
+function sameText(one: string, other: string): boolean {
+  return one.replaceAll('\r\n', '\n') === other.replaceAll('\r\n', '\n');
+}
+
+/** What Supabase knows a migration by. */
+function version(name: string): string {
+  return /^\d*/.exec(name)?.[0] ?? '';
+}
