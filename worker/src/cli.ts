@@ -8,6 +8,7 @@ import packageJson from '../package.json' with { type: 'json' };
 import type { InitOptions } from './commands/init.ts';
 import { asWorkerError } from './errors.ts';
 import { ExitCode } from './exit-codes.ts';
+import { printable } from './terminal.ts';
 
 // Whoever read the output may have had enough of it, as `head` has; what was to be done is done all the same.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -170,7 +171,7 @@ try {
     process.exitCode = error.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
   } else {
     const reason = asWorkerError(error);
-    process.stderr.write(`fencepost: ${reason.message}\n`);
+    process.stderr.write(`fencepost: ${printable(reason.message)}\n`);
     process.exitCode = reason.exitCode;
   }
 }

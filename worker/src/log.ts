@@ -5,6 +5,7 @@
 import { createRequire } from 'node:module';
 import pino from 'pino';
 import type { Configuration } from './configuration.ts';
+import { hasColours, printable } from './terminal.ts';
 
 export type Log = pino.Logger;
 
@@ -39,12 +40,11 @@ export function createLog(
   const pinoPretty = createRequire(import.meta.url)('pino-pretty') as typeof import('pino-pretty');
   const pretty = pinoPretty({
     // A terminal's reader wants the sentence; the fields behind it are in the JSON form. Colours only on a terminal.
-    colorize:
-      destination === undefined && process.stdout.isTTY === true && process.env.NO_COLOR === undefined,
+    colorize: destination === undefined && hasColours(),
     translateTime: 'SYS:HH:MM:ss.l',
     hideObject: true,
     ignore: 'pid,hostname',
-    messageFormat: '{msg}',
+    messageFormat: ({ msg }) => printable(String(msg)),
     sync: true,
     ...(destination === undefined ? {} : { destination: destination as unknown as NodeJS.WritableStream }),
   });

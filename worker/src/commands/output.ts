@@ -3,18 +3,18 @@
  * nothing else.
  */
 import { stripVTControlCharacters, styleText } from 'node:util';
+import { hasColours, printable } from '../terminal.ts';
 
 export type Tone = 'ok' | 'warn' | 'fail' | 'dim' | 'strong';
 
 const STYLES = { ok: 'green', warn: 'yellow', fail: 'red', dim: 'dim', strong: 'bold' } as const;
 
 export function paint(tone: Tone, text: string): string {
-  const colours = process.stdout.isTTY === true && process.env.NO_COLOR === undefined;
-  return colours ? styleText(STYLES[tone], text) : text;
+  return hasColours() ? styleText(STYLES[tone], text) : text;
 }
 
 export function print(line = ''): void {
-  process.stdout.write(`${line}\n`);
+  process.stdout.write(`${printable(line)}\n`);
 }
 
 export function printJson(document: unknown): void {
