@@ -88,11 +88,15 @@ const upstashUrl = z
     }
   });
 
+/** What fits into a header, and the problem of what does not. */
+const TOKEN = [
+  /^[\x21-\x7e]+$/,
+  { error: 'holds characters that no token has: copy it again, without quotes or spaces' },
+] as const;
+
 const upstashToken = z
   .string({ error: 'is missing: copy it from the REST section of the Upstash console' })
-  .regex(/^[\x21-\x7e]+$/, {
-    error: 'holds characters that no token has: copy it again, without quotes or spaces',
-  });
+  .regex(...TOKEN);
 
 const queueRedisUrl = z
   .string()
@@ -138,21 +142,7 @@ export const VARIABLES: readonly string[] = Object.keys(environment.shape);
  * @throws WorkerError CONFIGURATION, whose message lists every problem, one a line
  */
 export function readConfiguration(variables: Readonly<Record<string, string | undefined>>): Configuration {
-  const present = Object.fromEntries(
-    Object.entries(variables)
-      .map(([name, value]) => [name, value?.trim()] as const)
-      .filter(([, value]) => value !== undefined && value !== ''),
-  );
-  const result = environment.safeParse(present);
-  if (!result.success) {
-    const problems = result.error.issues.map((issue) => `  ${issue.path.join('.')} ${issue.message}.`);
-    throw new WorkerError(
-      'CONFIGURATION',
-      `The configuration has ${problems.length === 1 ? 'a problem' : `${problems.length} problems`}:\n${problems.join('\n')}\nSet the variables in the environment or in a file called .env; the README lists them all.`,
-      { exitCode: ExitCode.configuration },
-    );
-  }
-  const value = result.data;
+  const value = validated(environment, variables);
   return {
     databaseUrl: value.DATABASE_URL,
     upstashUrl: value.UPSTASH_REDIS_REST_URL.replace(/\/+$/, ''),
@@ -171,6 +161,55 @@ export function readConfiguration(variables: Readonly<Record<string, string | un
     auditIntervalMs: value.FENCEPOST_AUDIT_SECONDS,
     upstashTimeoutMs: value.FENCEPOST_UPSTASH_TIMEOUT_SECONDS,
   };
+}
+
+const warmToken = z.object({
+  FENCEPOST_WARM_TOKEN: z
+    .string()
+    .regex(...TOKEN)
+    .optional(),
+});
+const warming = warmToken.extend({ DATABASE_URL: databaseUrl });
+
+/** What `fencepost warm` works with: it asks the readers, and needs no Redis of its own. */
+export interface WarmingConfiguration {
+  /** Undefined when no row is needed. */
+  readonly databaseUrl: string | undefined;
+  /** For the readers; without it they are asked as nobody. */
+  readonly token: string | undefined;
+}
+
+/** @throws WorkerError CONFIGURATION */
+export function readWarmingConfiguration(
+  variables: Readonly<Record<string, string | undefined>>,
+  needsRows: boolean,
+): WarmingConfiguration {
+  if (!needsRows)
+    return { databaseUrl: undefined, token: validated(warmToken, variables).FENCEPOST_WARM_TOKEN };
+  const value = validated(warming, variables);
+  return { databaseUrl: value.DATABASE_URL, token: value.FENCEPOST_WARM_TOKEN };
+}
+
+/** @throws WorkerError CONFIGURATION */
+function validated<T extends z.ZodType>(
+  schema: T,
+  variables: Readonly<Record<string, string | undefined>>,
+): z.output<T> {
+  const present = Object.fromEntries(
+    Object.entries(variables)
+      .map(([name, value]) => [name, value?.trim()] as const)
+      .filter(([, value]) => value !== undefined && value !== ''),
+  );
+  const result = schema.safeParse(present);
+  if (!result.success) {
+    const problems = result.error.issues.map((issue) => `  ${issue.path.join('.')} ${issue.message}.`);
+    throw new WorkerError(
+      'CONFIGURATION',
+      `The configuration has ${problems.length === 1 ? 'a problem' : `${problems.length} problems`}:\n${problems.join('\n')}\nSet the variables in the environment or in a file called .env; the README lists them all.`,
+      { exitCode: ExitCode.configuration },
+    );
+  }
+  return result.data;
 }
 
 /** The form of the log, even where the rest of the environment is in error; a value that is no form counts as not set. */
