@@ -1,0 +1,210 @@
+/**
+ * `npm start` in a process of its own, and what it is held to: after each of its ends no process, no listening port, no temporary
+ * folder and no file of it may be left. What a failed expectation leaves is removed after each test.
+ */
+import { execFile } from 'node:child_process';
+import { chmod, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { createServer, type Server } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { execa } from 'execa';
+import { afterEach, expect } from 'vitest';
+import type { StackAddresses } from '../../../local/stack.ts';
+
+export const repository = fileURLToPath(new URL('../../..', import.meta.url));
+export const run = promisify(execFile);
+/** What the design allows for stopping. */
+const STOP_MS = 5_000;
+
+export interface Start {
+  /** Everything it wrote so far. */
+  output(): string;
+  /** Waits for a text in its output. */
+  says(text: RegExp): Promise<void>;
+  /** npm, the shell between, node and all that node started. */
+  processes(): Promise<number[]>;
+  readonly npm: number;
+  readonly ended: Promise<number | undefined>;
+  readonly local: string;
+  readonly temporary: string;
+}
+
+const ENDED = 'the process has ended';
+
+export const cleanups: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+export async function scratchFolder(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'start-test-'));
+  // Postgres runs as another user when this is root.
+  await chmod(folder, 0o755);
+  cleanups.push(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+export async function npmStart(
+  environment: Record<string, string> = {},
+  local?: string,
+  folder = repository,
+): Promise<Start> {
+  const temporary = await scratchFolder();
+  const child = execa('npm', ['start'], {
+    cwd: folder,
+    detached: true,
+    reject: false,
+    all: true,
+    buffer: false,
+    stdin: 'ignore',
+    env: {
+      // Whatever the machine's environment says: this is a stack of its own.
+      DATABASE_URL: '',
+      UPSTASH_REDIS_REST_URL: '',
+      UPSTASH_REDIS_REST_TOKEN: '',
+      LOG_LEVEL: 'info',
+      TMPDIR: temporary,
+      // npm's own cache of compiled code, which newer Node versions keep in the temporary folder.
+      NODE_DISABLE_COMPILE_CACHE: '1',
+      FENCEPOST_LOCAL_DIR: local ?? join(temporary, 'local'),
+      ...environment,
+    },
+  });
+  let output = '';
+  child.all.on('data', (chunk: Buffer) => {
+    output += chunk.toString();
+  });
+  const npm = child.pid ?? 0;
+  let hasEnded = false;
+  const ended = child.then(({ exitCode }) => {
+    hasEnded = true;
+    return exitCode;
+  });
+  const processes = async () => descendants(npm, (await run('ps', ['-eo', 'pid=,ppid='])).stdout);
+  cleanups.push(async () => {
+    // Only after a failed expectation is anything of this left.
+    for (const pid of await processes()) kill(pid, 'SIGKILL');
+  });
+  return {
+    output: () => output,
+    async says(text) {
+      // An output that ended will not say it any more: then it is shown at once.
+      await expect
+        .poll(() => output + (hasEnded ? ENDED : ''), {
+          timeout: 60_000,
+          interval: 50,
+        })
+        .toMatch(new RegExp(`${text.source}|${ENDED}`, text.flags));
+      expect(output).toMatch(text);
+    },
+    processes,
+    npm,
+    ended,
+    local: local ?? join(temporary, 'local'),
+    temporary,
+  };
+}
+
+function descendants(root: number, table: string): number[] {
+  const rows = table
+    .trim()
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/).map(Number));
+  const found = [root];
+  for (const pid of found) for (const [child, parent] of rows) if (parent === pid && child) found.push(child);
+  return found;
+}
+
+export function kill(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // Already gone.
+  }
+}
+
+/** The processes of a list that still run; one that nobody has waited for yet has ended all the same. */
+export async function alive(pids: readonly number[]): Promise<number[]> {
+  const states = await Promise.all(
+    pids.map(async (pid) => {
+      const { stdout } = await execa('ps', ['-o', 'stat=', '-p', String(pid)], { reject: false });
+      return stdout.trim() !== '' && !stdout.trim().startsWith('Z');
+    }),
+  );
+  return pids.filter((_, index) => states[index]);
+}
+
+export async function readStack(start: Start): Promise<StackAddresses> {
+  return JSON.parse(await readFile(join(start.local, 'stack.json'), 'utf8')) as StackAddresses;
+}
+
+export const urlsOf = (stack: StackAddresses) =>
+  Object.entries(stack)
+    .filter(([name]) => name.endsWith('Url'))
+    .map(([, url]) => url as string);
+
+export async function listens(url: string): Promise<boolean> {
+  const { hostname, port } = new URL(url);
+  return await new Promise((resolve) => {
+    const server: Server = createServer();
+    server.once('error', () => resolve(true));
+    server.listen({ host: hostname, port: Number(port) }, () => server.close(() => resolve(false)));
+  });
+}
+
+/** Ends the start and holds it to leaving nothing behind within five seconds. */
+export async function expectNothingLeft(
+  start: Start,
+  end: () => void,
+  stack?: StackAddresses,
+): Promise<void> {
+  const pids = await start.processes();
+  expect(pids.length).toBeGreaterThan(2);
+  const endedAt = Date.now();
+  end();
+  await expect.poll(() => alive(pids), { timeout: STOP_MS, interval: 50 }).toEqual([]);
+  expect(Date.now() - endedAt).toBeLessThan(STOP_MS);
+  const left = await readdir(start.temporary);
+  expect(left.filter((name) => name !== 'local')).toEqual([]);
+  expect(await readdir(start.local)).toEqual([]);
+  for (const url of stack === undefined ? [] : urlsOf(stack))
+    expect([url, await listens(url)]).toEqual([url, false]);
+}
+
+/** Everything that was started with the start's environment, whoever its parent is by now: number and command. */
+export async function family(start: Start): Promise<{ pid: number; command: string }[]> {
+  const { stdout } = await run('ps', ['axeww', '-o', 'pid=,command='], { maxBuffer: 64 * 1024 * 1024 });
+  return stdout
+    .split('\n')
+    .filter((line) => line.includes(start.temporary))
+    .map((line) => /^\s*(\d+) (.*)$/.exec(line))
+    .map((match) => ({ pid: Number(match?.[1]), command: match?.[2] ?? '' }));
+}
+
+/** Waits until a command of the start's process tree runs. */
+export async function runs(start: Start, command: RegExp): Promise<void> {
+  const commands = async () => {
+    const pids = await start.processes();
+    return (await run('ps', ['-o', 'args=', '-p', pids.join(',')])).stdout;
+  };
+  await expect.poll(commands, { timeout: 30_000, interval: 20 }).toMatch(new RegExp(command.source, 'm'));
+}
+
+/** Ends npm, and npm alone, with SIGTERM. */
+export async function expectNobodyLeft(start: Start): Promise<void> {
+  expect(await family(start)).not.toEqual([]);
+  cleanups.push(async () => {
+    // Only after a failed expectation is anything of this left.
+    for (const { pid } of await family(start)) kill(pid, 'SIGKILL');
+  });
+  kill(start.npm, 'SIGTERM');
+  await expect
+    .poll(async () => (await family(start)).map(({ command }) => command.slice(0, 80)), {
+      timeout: STOP_MS,
+      interval: 50,
+    })
+    .toEqual([]);
+  expect(start.output()).not.toMatch(/Ready in/);
+}
