@@ -6,6 +6,7 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { config as loadDotenv } from 'dotenv';
 import packageJson from '../package.json' with { type: 'json' };
 import type { InitOptions } from './commands/init.ts';
+import type { WarmOptions } from './commands/warm.ts';
 import { asWorkerError } from './errors.ts';
 import { ExitCode } from './exit-codes.ts';
 import { printable } from './terminal.ts';
@@ -48,10 +49,12 @@ function parseInnerFolder(text: string): string {
   throw new InvalidArgumentError('It must be a folder in supabase/functions, such as _shared/fencepost.');
 }
 
-function parseSample(text: string): number {
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= 1 && value <= 100_000) return value;
-  throw new InvalidArgumentError('It must be a whole number from 1 to 100000.');
+function wholeNumber(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (Number.isInteger(value) && value >= least && value <= most) return value;
+    throw new InvalidArgumentError(`It must be a whole number from ${least} to ${most}.`);
+  };
 }
 
 program
@@ -139,6 +142,24 @@ program
   );
 
 program
+  .command('warm')
+  .description('fills the cache before people ask, after a deployment or a new epoch: asks the readers')
+  .argument(
+    '<url>',
+    'an address with columns in braces: "$FUNCTIONS_URL/cost-estimate?provider={provider}&model={model}&…"',
+  )
+  .option('--table <table>', 'fill it with the distinct values of a table: public.model_prices')
+  .option('--rows <select>', 'or with the rows of a query: "select provider, model from …"')
+  .option('--limit <rows>', 'rows to read at most', wholeNumber(1, 100_000), 10_000)
+  .option('--concurrency <requests>', 'requests open at a time', wholeNumber(1, 64), 4)
+  .option('--timeout-seconds <seconds>', 'for each request', wholeNumber(1, 300), 30)
+  .option('--json', 'one JSON document', false)
+  .addHelpText('after', '\nFENCEPOST_WARM_TOKEN is who asks: a secret key of the project.')
+  .action((url: string, { json, ...options }: WarmOptions & { readonly json: boolean }) =>
+    perform(async () => (await import('./commands/warm.ts')).warm(process.env, url, options, json)),
+  );
+
+program
   .command('invalidate')
   .description('invalidates by hand and waits until Redis has confirmed')
   .argument('<target...>', 'keys or patterns, such as session:42:state, quota:org-1:*, or * for everything')
@@ -158,7 +179,7 @@ program
 program
   .command('audit')
   .description('compares a sample of the cache with the database now; exit code 1 when an answer is stale')
-  .option('--sample <entries>', 'entries to compare at most', parseSample, 200)
+  .option('--sample <entries>', 'entries to compare at most', wholeNumber(1, 100_000), 200)
   .option('--json', 'one JSON document', false)
   .action(({ sample, json }: { sample: number; json: boolean }) =>
     perform(async () => (await import('./commands/audit.ts')).auditCommand(process.env, sample, json)),
