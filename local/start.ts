@@ -10,7 +10,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { rename, writeFile } from 'node:fs/promises';
 import { constants } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseEnv } from 'node:util';
 import { isOrphaned, unwatchLineage } from './lineage.mjs';
@@ -145,7 +145,7 @@ async function runStack(): Promise<void> {
       'Read it again: MISS, and the new limit.',
     ];
     console.log(
-      `\nReady in ${seconds(performance.now() - startedAt)}.\n\n${describeAddresses(stack.addresses)}\n`,
+      `\nReady in ${seconds(performance.now() - startedAt)}.\n\n${describeAddresses(stack.addresses, relative(process.cwd(), stackFile))}\n`,
     );
     console.log('Try it: paste these into another terminal, in this folder.\n');
     for (const [index, command] of commands.entries()) {

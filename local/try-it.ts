@@ -4,8 +4,11 @@ import type { StackAddresses } from './stack.ts';
 /** The seeded quota that the commands read and change (supabase/seed.sql). */
 const QUOTA = { org: 'org-acme', provider: 'openai', model: 'gpt-5-mini' };
 
-/** The table of addresses. */
-export function describeAddresses(stack: StackAddresses): string {
+/**
+ * The table of addresses.
+ * @param file where they are all written down
+ */
+export function describeAddresses(stack: StackAddresses, file: string): string {
   return [
     `  Edge functions  ${stack.functionsUrl}`,
     `  API             ${stack.apiUrl}`,
@@ -14,7 +17,7 @@ export function describeAddresses(stack: StackAddresses): string {
     `  Upstash REST    ${stack.upstashUrl}  token ${stack.upstashToken}`,
     '',
     `  Token of a member of ${QUOTA.org}: ${stack.userToken}`,
-    '  All of this is in .local/stack.json while the stack is up.',
+    `  All of this is in ${file} while the stack is up.`,
   ].join('\n');
 }
 

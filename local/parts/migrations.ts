@@ -22,15 +22,23 @@ const cli = join(
  * Applies what is not yet applied of supabase/migrations, in order, and records it as Supabase does.
  * @param databaseUrl a superuser, or the `postgres` role of a Supabase project
  * @param workdir the folder that holds `supabase/`; default this repository
+ * @param options.includeAll also those that are older than one already applied, which are an error otherwise
  * @throws PartError MIGRATIONS_FAILED with what the command line said
  */
-export async function applyMigrations(databaseUrl: string, workdir = repository): Promise<void> {
+export async function applyMigrations(
+  databaseUrl: string,
+  workdir = repository,
+  options: { readonly includeAll?: boolean } = {},
+): Promise<void> {
   const home = await temporaryFolder('supabase');
   try {
     await runToEnd({
       name: 'supabase db push',
       file: process.execPath,
-      arguments: [cli, 'db', 'push', `--remote=${withoutTls(databaseUrl)}`, '--yes', '--workdir', workdir],
+      arguments: [
+        ...[cli, 'db', 'push', `--remote=${withoutTls(databaseUrl)}`, '--yes', '--workdir', workdir],
+        ...(options.includeAll === true ? ['--include-all'] : []),
+      ],
       // Nothing of the user's: no keyring, no telemetry, no look for a newer version, no PGSSLMODE of another project.
       inheritEnvironment: false,
       environment: {

@@ -1,7 +1,7 @@
 /** `npm start` as a person uses it: run by npm until it is stopped, killed or fails. */
 import { copyFile, mkdir, readdir, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import {
   cleanups,
@@ -42,6 +42,8 @@ describe('a local stack', () => {
     expect((await stat(join(start.local, 'stack.json'))).mode & 0o777).toBe(0o600);
     expect(new URL(stack.functionsUrl).port).not.toBe('8788');
     expect(start.output()).toMatch(/Ready in \d+\.\d s\./);
+    const [, told = ''] = /All of this is in (\S+) while/.exec(start.output()) ?? [];
+    expect(resolve(repository, told)).toBe(join(start.local, 'stack.json'));
 
     // The three commands, as printed. The change is made by whichever of its two forms was printed.
     const commands = start
