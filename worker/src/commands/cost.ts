@@ -16,8 +16,8 @@ export function cost(variables: NodeJS.ProcessEnv, json: boolean): Promise<ExitC
   });
 }
 
-function show({ hours, readers, worker, together, reads, loads }: Costs): void {
-  if (hours === 0) {
+function show({ since, readers, worker, together, reads, loads }: Costs): void {
+  if (since === null) {
     print(
       'Nothing was written down in the last 24 h: readers do so a minute after their first read, a worker after 250 commands.',
     );
@@ -25,7 +25,7 @@ function show({ hours, readers, worker, together, reads, loads }: Costs): void {
   }
   print(
     table([
-      ['', `COMMANDS IN ${hours} H`, 'IN 30 DAYS', 'DOLLARS'],
+      ['', `COMMANDS SINCE ${since.slice(11, 16)} UTC`, 'IN 30 DAYS', 'DOLLARS'],
       billRow('readers', readers),
       billRow('worker', worker),
       billRow('together', together),

@@ -15,8 +15,8 @@ it('projects the month from the first hour on in which anybody wrote', () => {
     { startedAt: NOON - 3 * HOUR_MS, fields: [] },
   ];
   expect(costs(day, NOON + HOUR_MS / 2)).toEqual({
-    hours: 2.5,
-    // 112 an hour, 720 hours
+    since: '2026-11-01T10:00:00.000Z',
+    // in 2.5 hours; 720 hours
     readers: { commands: 280, monthly: 80_640, dollars: expect.closeTo(0.161) },
     worker: { commands: 252, monthly: 72_576, dollars: expect.closeTo(0.145) },
     together: { commands: 532, monthly: 153_216, dollars: expect.closeTo(0.306) },
@@ -27,9 +27,9 @@ it('projects the month from the first hour on in which anybody wrote', () => {
 
 it('projects nothing from less than an hour, nor from nothing', () => {
   const minutes = costs([{ startedAt: NOON, fields: [quota(1, 1, 1, 9)] }], NOON + HOUR_MS / 2);
-  expect(minutes).toMatchObject({ hours: 0.5, readers: { commands: 9, monthly: null, dollars: null } });
+  expect(minutes).toMatchObject({ readers: { commands: 9, monthly: null, dollars: null } });
   expect(costs([{ startedAt: NOON, fields: [] }], NOON)).toMatchObject({
-    hours: 0,
+    since: null,
     together: { commands: 0, monthly: null },
   });
 });

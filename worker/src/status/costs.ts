@@ -12,8 +12,8 @@ export interface Bill {
 }
 
 export interface Costs {
-  /** What was recorded goes back to so many hours ago, at most 24; 0: nothing was. */
-  readonly hours: number;
+  /** The hour with which the record begins, in UTC, at most 24 hours ago; null: nothing was recorded. */
+  readonly since: string | null;
   readonly readers: Bill;
   readonly worker: Bill;
   readonly together: Bill;
@@ -42,7 +42,7 @@ export function costs(day: readonly RecordedHour[], now: number): Costs {
     loads += counts.loads;
   }
   return {
-    hours: Math.round(hours * 10) / 10,
+    since: Number.isFinite(first) ? new Date(first).toISOString() : null,
     readers: bill(readers),
     worker: bill(worker),
     together: bill(readers + worker),
