@@ -171,13 +171,19 @@ describe('worker/Dockerfile', () => {
 
   it('copies only what exists, and names stages that exist', () => {
     const names = stages.map((stage) => /^\S+ AS (\S+)/.exec(stage)?.[1]);
+    const allowed = [...read('worker/Dockerfile.dockerignore').matchAll(/^!(.+)$/gm)].map(([, path]) => path);
     for (const stage of stages) {
       for (const [, line = ''] of stage.matchAll(/^COPY (.+)$/gm)) {
         const from = /--from=(\S+)/.exec(line)?.[1];
         if (from !== undefined) expect(names).toContain(from);
         else
-          for (const source of line.split(' ').slice(0, -1))
+          for (const source of line.split(' ').slice(0, -1)) {
             expect(existsSync(join(repository, source)), source).toBe(true);
+            expect(
+              allowed.some((path) => `${source}/`.startsWith(`${path}/`)),
+              `${source} is ignored`,
+            ).toBe(true);
+          }
       }
     }
   });

@@ -1,0 +1,171 @@
+/**
+ * An application that was there before adopts Fencepost: a project made by Supabase's own program, with tables from before
+ * and from after our migrations' dates, some of them pushed; then `fencepost init`, `supabase db push`, a watch, and a
+ * function that reads through the copied module under Deno.
+ */
+import { mkdir, symlink, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { execa } from 'execa';
+import pg from 'pg';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { startGateway } from '../../local/gateway/gateway.ts';
+import { applyMigrations } from '../../local/parts/migrations.ts';
+import type { Part } from '../../local/parts/part.ts';
+import { startPostgres, withDatabase } from '../../local/parts/postgres.ts';
+import { startRedis } from '../../local/parts/redis.ts';
+import { removePath, temporaryFolder } from '../../local/parts/warden.ts';
+import { installPackage } from './rig/installed-package.ts';
+
+const repository = fileURLToPath(new URL('../..', import.meta.url));
+const installedProgram = (path: string) => join(repository, 'node_modules', path);
+const deno = (parameters: readonly string[], environment: Record<string, string> = {}) =>
+  execa(process.execPath, [installedProgram('deno/bin.cjs'), ...parameters], {
+    cwd: project,
+    reject: false,
+    env: {
+      DENO_DIR: installedProgram('.cache/fencepost-deno'),
+      DENO_NO_UPDATE_CHECK: '1',
+      NO_COLOR: '1',
+      ...environment,
+    },
+  });
+
+let scratch: string;
+let project: string;
+let server: Part & { url: string };
+beforeAll(async () => {
+  scratch = await temporaryFolder('adoption');
+  project = join(scratch, 'application');
+  await mkdir(project);
+  server = await startPostgres();
+  await execa(
+    process.execPath,
+    [installedProgram('supabase/dist/supabase.js'), 'init', '--workdir', project],
+    {
+      env: { SUPABASE_HOME: scratch, SUPABASE_TELEMETRY_DISABLED: '1', SUPABASE_NO_UPDATE_NOTIFIER: '1' },
+      stdin: 'ignore',
+    },
+  );
+  await write(
+    'supabase/migrations/20250101000000_orders.sql',
+    'create table public.orders (id integer primary key, user_id text not null, total numeric not null default 0);',
+  );
+  await write(
+    'supabase/migrations/20991230000000_notes.sql',
+    'create table public.notes (id integer primary key, user_id text not null);',
+  );
+}, 120_000);
+afterAll(async () => {
+  await server?.stop();
+  await removePath(scratch);
+});
+
+async function write(path: string, text: string): Promise<void> {
+  await mkdir(dirname(join(project, path)), { recursive: true });
+  await writeFile(join(project, path), text);
+}
+
+async function using<T>(url: string, action: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    return await action(client);
+  } finally {
+    await client.end();
+  }
+}
+
+/** What an update of an order leaves for the worker. */
+async function outboxAfterUpdate(url: string): Promise<string[]> {
+  return await using(url, async (client) => {
+    await client.query("insert into public.orders (id, user_id) values (7, 'anna') on conflict do nothing");
+    await client.query('delete from cache_invalidation.outbox');
+    await client.query('update public.orders set total = total + 1 where id = 7');
+    const { rows } = await client.query<{ target: string }>('select target from cache_invalidation.outbox');
+    return rows.map(({ target }) => target);
+  });
+}
+
+it('from the first command to the first invalidation and the first hit', { timeout: 120_000 }, async () => {
+  await applyMigrations(server.url, project);
+
+  const installed = await installPackage(scratch);
+  const init = (...parameters: string[]) =>
+    execa(process.execPath, [join(installed, 'bin/fencepost.mjs'), 'init', ...parameters], { cwd: project });
+  const { stdout: text } = await init();
+  expect(text).toContain('npx supabase db push --remote --include-all');
+  expect(text).toContain('20991230000000_notes.sql');
+
+  // Supabase's program refuses, and lists, what is older than what the database has; what the command said is what helps.
+  await expect(applyMigrations(server.url, project)).rejects.toThrow('20261101020000_queue.sql');
+  await applyMigrations(server.url, project, { includeAll: true });
+
+  await write(
+    'supabase/migrations/20991231000000_watches.sql',
+    "select cache_invalidation.watch('public.orders', 'user:{user_id}:orders');",
+  );
+  await applyMigrations(server.url, project);
+  expect(await outboxAfterUpdate(server.url)).toEqual(['user:anna:orders']);
+  await using(server.url, async (client) => {
+    const { rows } = await client.query(
+      "select to_regclass('public.quotas') as workbench, to_regclass('public.workflows') as example, to_regclass('cache_invalidation_queue.job') is not null as queue",
+    );
+    expect(rows).toEqual([{ workbench: null, example: null, queue: true }]);
+  });
+
+  // A second copy of the database, from nothing and in the order of the files.
+  await using(server.url, (client) => client.query('create database second'));
+  const second = withDatabase(server.url, 'second');
+  await applyMigrations(second, project);
+  expect(await outboxAfterUpdate(second)).toEqual(['user:anna:orders']);
+
+  const { imports } = JSON.parse((await init('--json')).stdout) as { imports: Record<string, string> };
+  await readsThroughUnderDeno(imports);
+});
+
+const FUNCTION = 'supabase/functions/orders/index.ts';
+
+async function readsThroughUnderDeno(imports: Record<string, string>): Promise<void> {
+  await write('supabase/functions/orders/deno.json', JSON.stringify({ imports }));
+  await write(
+    FUNCTION,
+    `import { getOrSet, keys, TTL } from '../_shared/cache.ts';
+let loads = 0;
+const load = () => ({ total: (loads += 1) });
+const first: { total: number } = await getOrSet('user:anna:orders', load, TTL.LONG);
+const second = await getOrSet('user:anna:orders', load);
+console.log(JSON.stringify({ first, second, loads, key: keys.prefs('anna') }));
+`,
+  );
+  // What a download would bring: the package, and the types of Node that it refers to.
+  await symlink(join(repository, 'node_modules'), join(project, 'node_modules'));
+  await write(
+    'package.json',
+    JSON.stringify({ dependencies: { '@upstash/redis': '*', '@types/node': '*' } }),
+  );
+  const offline = ['--quiet', '--no-lock', '--cached-only', '--node-modules-dir=manual'];
+  const checked = await deno(['check', '--no-config', ...offline, FUNCTION]);
+  expect(checked.stderr).toBe('');
+  expect(checked.exitCode).toBe(0);
+
+  const redis = await startRedis();
+  const gateway = await startGateway({ redisUrl: redis.url, token: 'adoption-token' });
+  try {
+    const configured = ['--config', 'supabase/functions/orders/deno.json', '--allow-env', '--allow-net'];
+    const ran = await deno(['run', ...offline, ...configured, FUNCTION], {
+      UPSTASH_REDIS_REST_URL: gateway.url,
+      UPSTASH_REDIS_REST_TOKEN: 'adoption-token',
+    });
+    expect(ran.stderr).toBe('');
+    expect(JSON.parse(ran.stdout)).toEqual({
+      first: { total: 1 },
+      second: { total: 1 },
+      loads: 1,
+      key: 'user:anna:prefs',
+    });
+  } finally {
+    await gateway.stop();
+    await redis.stop();
+  }
+}

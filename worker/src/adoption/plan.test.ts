@@ -1,0 +1,91 @@
+import { expect, it } from 'vitest';
+import type { Kit } from './kit.ts';
+import { planFor } from './plan.ts';
+
+const kit: Kit = {
+  migrations: [
+    { name: '20261101000100_fencepost_schema.sql', text: 'create schema a;\n' },
+    { name: '20261101020000_queue.sql', text: 'create schema q;\n' },
+  ],
+  modules: [
+    { name: 'cache.ts', text: 'export const cache = 1;\n' },
+    { name: 'catalogue.ts', text: 'export const catalogue = {};\n' },
+  ],
+  packages: ['@upstash/redis'],
+};
+const SCHEMA = 'supabase/migrations/20261101000100_fencepost_schema.sql';
+const QUEUE = 'supabase/migrations/20261101020000_queue.sql';
+const CACHE = 'supabase/functions/_shared/cache.ts';
+const CATALOGUE = 'supabase/functions/_shared/catalogue.ts';
+
+function plan(texts: Record<string, string>, own: string[] = [], choices = {}) {
+  const present = {
+    migrations: [...own, ...Object.keys(texts).flatMap((path) => /migrations\/(.*)/.exec(path)?.[1] ?? [])],
+    texts: new Map(Object.entries(texts)),
+  };
+  const { files, later } = planFor(kit, present, { into: '_shared', force: false, ...choices });
+  return { states: files.map(({ state }) => state), by: files.flatMap(({ by }) => by ?? []), later };
+}
+
+const complete = {
+  [SCHEMA]: 'create schema a;\n',
+  [QUEUE]: 'create schema q;\n',
+  [CACHE]: 'export const cache = 1;\n',
+  [CATALOGUE]: 'export const catalogue = {};\n',
+};
+
+it.each([
+  ['an empty project', {}, {}, ['new', 'new', 'new', 'new']],
+  ['the same files', complete, {}, ['same', 'same', 'same', 'same']],
+  [
+    'the same files with the ends of lines of Windows',
+    { ...complete, [SCHEMA]: 'create schema a;\r\n' },
+    {},
+    ['same', 'same', 'same', 'same'],
+  ],
+  ['a changed migration', { ...complete, [QUEUE]: '--' }, {}, ['same', 'differs', 'same', 'same']],
+  [
+    'a changed migration, with force',
+    { ...complete, [QUEUE]: '--' },
+    { force: true },
+    ['same', 'differs', 'same', 'same'],
+  ],
+  ['a changed module', { ...complete, [CACHE]: '//' }, {}, ['same', 'same', 'differs', 'same']],
+  [
+    'a changed module, with force',
+    { ...complete, [CACHE]: '//' },
+    { force: true },
+    ['same', 'same', 'replaced', 'same'],
+  ],
+  ['an emptied module', { ...complete, [CACHE]: '' }, {}, ['same', 'same', 'differs', 'same']],
+  ['a catalogue of one’s own', { ...complete, [CATALOGUE]: '//' }, {}, ['same', 'same', 'same', 'yours']],
+  [
+    'a catalogue of one’s own, with force',
+    { ...complete, [CATALOGUE]: '//' },
+    { force: true },
+    ['same', 'same', 'same', 'yours'],
+  ],
+  ['a folder of one’s own', complete, { into: '_shared/fencepost' }, ['same', 'same', 'new', 'new']],
+] as const)('%s', (_, texts, choices, states) => {
+  expect(plan(texts, [], choices)).toMatchObject({ states, later: [] });
+});
+
+it('sees a version that another migration has', () => {
+  expect(plan({}, ['20261101020000_orders.sql', '20261101000100.md'])).toMatchObject({
+    states: ['new', 'taken', 'new', 'new'],
+    by: ['20261101020000_orders.sql'],
+  });
+});
+
+it('names the migrations that come after a new one, and only those', () => {
+  const own = [
+    '20261115000000_notes.sql',
+    '20250101000000_orders.sql',
+    '20261101010000_tables.sql',
+    'notes.md',
+  ];
+  const late = ['20261101010000_tables.sql', '20261115000000_notes.sql'];
+  expect(plan({}, own).later).toEqual(late);
+  expect(plan({ [SCHEMA]: complete[SCHEMA] }, own).later).toEqual(late.slice(1));
+  expect(plan(complete, own).later).toEqual([]);
+});
