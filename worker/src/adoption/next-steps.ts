@@ -41,8 +41,8 @@ export function nextSteps({ later, imports, into }: Situation): string {
 function outOfOrder(later: readonly string[]): string[] {
   const [first] = later;
   if (first === undefined) return [];
-  const others = later.length === 1 ? '' : ` and ${later.length - 1} more of yours`;
+  const are = later.length === 1 ? 'is' : `and ${later.length - 1} more of yours are`;
   return [
-    `--include-all, because ${first}${others} would come later: Supabase refuses to push earlier ones without.`,
+    `--include-all, because ${first} ${are} later: without it Supabase pushes nothing older than what it has.`,
   ];
 }

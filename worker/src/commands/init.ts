@@ -104,7 +104,8 @@ function refusal(refused: readonly PlannedFile[]): WorkerError {
     refused.some((file) => file.kind === kind && file.state === state);
   const remedies = [
     some('migration', 'differs')
-      ? 'A migration that differs is never replaced, since a database may have it already: bring back the one of ours.'
+      ? 'A migration that differs is never replaced, since a database may have it already: bring it back as it was, or, if ' +
+        'no database has it, delete it and run this again.'
       : '',
     some('migration', 'taken')
       ? 'Supabase knows a migration by the number in front: rename yours, if no database has it.'
@@ -116,7 +117,7 @@ function refusal(refused: readonly PlannedFile[]): WorkerError {
   ];
   return new WorkerError(
     'FILES_DIFFER',
-    ['Nothing was written, because of the files named above.', ...remedies].filter(Boolean).join(' '),
+    ['Nothing was written, because of the files named above.', ...remedies].filter(Boolean).join('\n'),
     { exitCode: ExitCode.failed },
   );
 }
