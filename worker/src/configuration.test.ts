@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { placeOf, readConfiguration } from './configuration.ts';
+import { placeOf, readConfiguration, readWarmingConfiguration } from './configuration.ts';
 import { WorkerError } from './errors.ts';
 
 const good = {
@@ -68,6 +68,28 @@ describe('readConfiguration', () => {
     expect(text).toContain(`  ${name} `);
     expect(text).toContain(expected);
     expect(text).not.toContain('hunter2');
+  });
+});
+
+describe('readWarmingConfiguration', () => {
+  const { DATABASE_URL } = good;
+
+  it('needs the database for rows alone, and Upstash for nothing', () => {
+    expect(readWarmingConfiguration({ DATABASE_URL }, true)).toEqual({
+      databaseUrl: DATABASE_URL,
+      token: undefined,
+    });
+    expect(() => readWarmingConfiguration({}, true)).toThrow('DATABASE_URL is missing');
+    expect(readWarmingConfiguration({ FENCEPOST_WARM_TOKEN: ' sb_secret_x ' }, false)).toEqual({
+      databaseUrl: undefined,
+      token: 'sb_secret_x',
+    });
+  });
+
+  it('refuses a token that no header can hold, without repeating it', () => {
+    const read = () => readWarmingConfiguration({ DATABASE_URL, FENCEPOST_WARM_TOKEN: 'hunter2\nx' }, true);
+    expect(read).toThrow('FENCEPOST_WARM_TOKEN holds characters that no token has');
+    expect(read).not.toThrow('hunter2');
   });
 });
 
