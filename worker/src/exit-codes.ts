@@ -5,7 +5,7 @@
 export const ExitCode = {
   /** Done, or asked to stop and stopped cleanly. */
   ok: 0,
-  /** A check failed (`doctor`, `audit`), or some requests of `warm`: the command itself worked. */
+  /** A check failed (`doctor`, `audit`), some requests of `warm`, or files differ (`init`): the command itself worked. */
   failed: 1,
   /** The command line makes no sense. */
   usage: 64,
