@@ -75,6 +75,11 @@ export async function warm(
     if (address === null) skipped += 1;
     else addresses.set(address, row);
   }
+  const url = showTemplate(template);
+  if (!json) {
+    const many = addresses.size === 1 ? 'one address' : `${addresses.size} addresses`;
+    print(`Asking ${many}, ${options.concurrency} at a time: ${url}`);
+  }
   const startedAt = performance.now();
   const timeoutMs = options.timeoutSeconds * 1_000;
   const tally = await askAll(
@@ -87,7 +92,7 @@ export async function warm(
     notes.push('No answer says x-cache: whether this address is read through the cache is not known.');
   }
   const warmed: Warmed = {
-    url: showTemplate(template),
+    url,
     addresses: addresses.size,
     asked: tally.asked,
     answered: tally.answered,
@@ -119,7 +124,7 @@ function sourceOf({ columns }: Template, { table: name, rows }: WarmOptions): So
   if (name !== undefined && rows === undefined) return { table: name };
   if (rows !== undefined && name === undefined) return { rows };
   throw invalid(
-    `Say where ${columns.join(' and ')} come from: either --table public.model_prices or --rows "select …".`,
+    `Say where the values of ${columns.map((column) => `{${column}}`).join(' and ')} come from: either --table public.model_prices or --rows "select …".`,
   );
 }
 
@@ -133,12 +138,9 @@ function lines(warmed: Warmed): string[][] {
     [absent, 'ok', 'absent', 'of these say that there is nothing (404)'],
     [skipped, 'warn', 'skipped', 'rows with NULL in a column, or with a path segment . or ..'],
   ];
+  const stopped = warmed.asked < warmed.addresses ? ', and stopped' : '';
   return [
-    [
-      'asked',
-      String(warmed.asked),
-      `${warmed.asked < warmed.addresses ? `of ${warmed.addresses} addresses, ` : ''}in ${duration(warmed.durationMs)}: ${warmed.url}`,
-    ],
+    ['asked', String(warmed.asked), `in ${duration(warmed.durationMs)}${stopped}`],
     ...counted.flatMap(([count, tone, name, text]) =>
       count === 0 ? [] : [[paint(tone, name), String(count), text]],
     ),
