@@ -6,10 +6,25 @@ create function cache_invalidation.target_limit() returns integer
 language sql immutable parallel safe
 return 1000;
 
--- Whether a row without its parent adds nothing, because the parent's own change has already named the target: the parent
--- is watched for the same target, in which the child has no column, and an immediate foreign key is the join. Then a parent can only be
--- missing because this transaction deletes it. (Without a foreign key a child may be written before its parent, by another
--- transaction.)
+-- Whether an ordinary table has inheritance children; keys and foreign keys of the table do not bind them.
+create function cache_invalidation.has_inheritance_children(rel regclass) returns boolean
+language sql stable
+return exists (
+  select from pg_inherits as i join pg_class as c on c.oid = i.inhparent
+  where i.inhparent = rel and c.relkind = 'r'
+);
+
+-- Whether a row without its parent adds nothing, because the parent's own change has already named the target, as soon as the child's
+-- would: the parent is watched for the same target, in which the child has no column, and an immediate foreign key of one column
+-- is the join. Then a parent can only be missing because this transaction deletes it. (Without a foreign key a child may be written
+-- before its parent, by another transaction.) Hence what else is asked of the two:
+--
+--   the parent is no partitioned table    its foreign key is checked in a newer snapshot than the join reads in repeatable read
+--   no inheritance children of the child  they have no foreign key
+--   key columns of the same type, with an equality of Postgres's own, or integers    the join, whose search_path is pg_catalog,
+--                                         means another equality than the foreign key for citext
+--
+-- The writer's session may suspend foreign keys as well: see join_sql.
 create function cache_invalidation.parent_covers(w cache_invalidation.watches) returns boolean
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -21,28 +36,38 @@ as $$
         select from cache_invalidation.watches as parent
         where parent.rel = j.rel and parent.join_clause is null
           and parent.target = pg_catalog.replace(w.target, '{' || j.alias || '.', '{')
+          and (parent.min_interval is null or parent.min_interval <= w.min_interval)
       )
+      and exists (select from pg_catalog.pg_class as c where c.oid = j.rel and c.relkind = 'r')
       and exists (
         select from pg_catalog.pg_constraint as f
         join pg_catalog.pg_attribute as child on child.attrelid = f.conrelid and child.attnum = f.conkey[1]
         join pg_catalog.pg_attribute as parent on parent.attrelid = f.confrelid and parent.attnum = f.confkey[1]
         where f.contype = 'f' and f.conrelid = w.rel and f.confrelid = j.rel
           and pg_catalog.cardinality(f.conkey) = 1 and f.convalidated and not f.condeferrable
-          and pg_catalog.regexp_replace(j.condition, '\s', '', 'g') in (
+          and (child.atttypid = parent.atttypid and child.attcollation = parent.attcollation
+            or child.atttypid = any (integers) and parent.atttypid = any (integers))
+          and exists (select from pg_catalog.pg_operator as o where o.oid = f.conpfeqop[1] and o.oprnamespace = 'pg_catalog'::regnamespace)
+          and (
+            select pg_catalog.string_agg(t.token, '' order by t.place) from cache_invalidation.join_tokens(j.condition) as t where t.token !~ '^\s$'
+          ) in (
             pg_catalog.format('%I.%I="row".%I', j.alias, parent.attname, child.attname),
             pg_catalog.format('"row".%I=%I.%I', child.attname, j.alias, parent.attname))
       )
     )
-  from cache_invalidation.join_tables(w.join_clause) as j
+    and not cache_invalidation.has_inheritance_children(w.rel)
+  from cache_invalidation.join_tables(w.join_clause) as j, (select '{int2,int4,int8}'::regtype[]::oid[]) as known(integers)
 $$;
 
--- The join as SQL. A changed row whose parent is missing widens the target (left join), unless parent_covers().
+-- The join as SQL, with a condition at its end where parent_covers(). A changed row whose parent is missing widens the target, unless the
+-- parent covers it; in a session that enforces no foreign keys it does not.
 create function cache_invalidation.join_sql(w cache_invalidation.watches) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select coalesce(pg_catalog.string_agg(pg_catalog.format(' %s %s as %I on (%s)',
-    case when cache_invalidation.parent_covers(w) then 'join' else 'left join' end, j.rel, j.alias, j.condition), '' order by j.place), '')
+  select coalesce(pg_catalog.string_agg(pg_catalog.format(' left join %s as %I on (%s)', j.rel, j.alias, j.condition), '' order by j.place), '')
+    || case when cache_invalidation.parent_covers(w) then
+      pg_catalog.format(' where %I.tableoid is not null or current_setting(''session_replication_role'') = ''replica''', pg_catalog.min(j.alias)) else '' end
   from cache_invalidation.join_tables(w.join_clause) as j
 $$;
 
@@ -89,7 +114,8 @@ declare
     ) as free);
   projection_of_old text;
   projection_of_new text;
-  has_primary_key constant boolean := exists (select from pg_catalog.pg_index as i where i.indrelid = w.rel and i.indisprimary);
+  has_primary_key constant boolean := exists (select from pg_catalog.pg_index as i where i.indrelid = w.rel and i.indisprimary)
+    and not cache_invalidation.has_inheritance_children(w.rel);
   same_keys text;
   changed text;
   -- One more distinct key than the limit is as good as all of them, as long as no two keys have the same target, or that target is
@@ -98,7 +124,7 @@ declare
   at_most constant text := ' limit ' || cache_invalidation.target_limit() + 1;
   enough constant text := case when w.join_clause is null and pg_catalog.cardinality(key_columns) <= 2 then at_most else '' end;
   -- The plan is kept, and made for as many rows as the session's first statement changed: a million of them squared would
-  -- make every later plan for one row a bad one. With a left join two rows give two or more. With an inner join they may give one, or
+  -- make every later plan for one row a bad one. With a left join two rows give two or more. Where the parent covers they may give one, or
   -- none of many pairs: there the only row is read, and none of several.
   any_two constant text := case
     when w.row_level then '%s'

@@ -27,13 +27,17 @@ declare
   previous_timeout constant text := cache_invalidation.limit_waiting();
 begin
   declared.rel := watch.rel;
-  declared.target := watch.target;
+  declared.target := cache_invalidation.plain_target(watch.target);
   declared.columns := watch.columns;
   declared.min_interval := watch.min_interval;
   declared.join_clause := nullif(pg_catalog.btrim(watch."join"), '');
   if watch.min_interval <= interval '0' then
     raise exception 'min_interval must be positive, not %', watch.min_interval
       using errcode = 'invalid_parameter_value', hint = 'Leave it out (null) to invalidate at once, always.';
+  -- times that the drain adds it to must stay times
+  elsif watch.min_interval > interval '1 year' then
+    raise exception 'min_interval is at most a year, not %', watch.min_interval
+      using errcode = 'invalid_parameter_value', hint = 'How long may users see what is out of date? Usually seconds or minutes.';
   end if;
   perform cache_invalidation.check_watch(declared);
   declared.row_level := cache_invalidation.needs_row_triggers(watch.rel);
@@ -69,7 +73,7 @@ declare
 begin
   for w in
     select found.* from cache_invalidation.watches as found
-    where found.rel = unwatch.rel and (unwatch.target is null or found.target = unwatch.target)
+    where found.rel = unwatch.rel and (unwatch.target is null or found.target = cache_invalidation.plain_target(unwatch.target))
   loop
     perform cache_invalidation.remove_watch(w);
     perform cache_invalidation.apply_dependents(w);
@@ -79,6 +83,11 @@ begin
   return removed;
 end
 $$;
+
+-- A target as it is kept: {row.a} is {a}, and one declaration.
+create function cache_invalidation.plain_target(target text) returns text
+language sql immutable
+return regexp_replace(target, '\{(row|"row")\.', '{', 'g');
 
 -- The names and numbers of the columns that a declaration names.
 create function cache_invalidation.number_columns(w cache_invalidation.watches) returns jsonb
