@@ -130,6 +130,11 @@ begin
       using errcode = 'insufficient_privilege',
         hint = pg_catalog.format('Run watch() as a role that owns both, or: grant %s to %s;', relation.relowner::regrole, current_user);
   end if;
+  if relation.relkind = 'r' and cache_invalidation.has_foreign_table_below(rel) then
+    raise exception '% has a foreign table among its inheritance children', rel using errcode = 'feature_not_supported',
+      detail = 'Postgres refuses writes that reach a foreign table below one whose triggers read the changed rows of a whole statement.',
+      hint = pg_catalog.format('Make it a partitioned table, or take the foreign table out: alter foreign table … no inherit %s;', rel);
+  end if;
   if relation.relpersistence = 'u' then
     raise notice '% is unlogged: a crash empties it without firing a trigger', rel
       using hint = 'Start a new epoch after a crash: select cache_invalidation.invalidate(''*'').';

@@ -8,6 +8,24 @@ return exists (select from pg_class as c where c.oid = rel and c.relkind = 'p')
   or exists (select from pg_inherits as i where i.inhrelid = rel)
   or exists (select from pg_subscription_rel as s where s.srrelid = rel);
 
+-- A table and what is below it, partitions or inheritance children. (Without locks, which pg_partition_tree() takes.)
+create function cache_invalidation.table_tree(top regclass) returns table (rel regclass, kind "char")
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  with recursive tree(rel) as (
+    select top::oid
+    union
+    select i.inhrelid from tree join pg_catalog.pg_inherits as i on i.inhparent = tree.rel
+  )
+  select c.oid::regclass, c.relkind from tree join pg_catalog.pg_class as c on c.oid = tree.rel
+$$;
+
+-- Postgres refuses statements that reach a foreign table below one with transition tables.
+create function cache_invalidation.has_foreign_table_below(top regclass) returns boolean
+language sql stable
+return exists (select from cache_invalidation.table_tree(top) as t where t.kind = 'f');
+
 -- The triggers that a watch must have: on which table, name, function, and the rest of CREATE TRIGGER.
 create function cache_invalidation.wanted_triggers(w cache_invalidation.watches)
 returns table (rel regclass, name text, function_name text, definition text)
@@ -28,31 +46,34 @@ as $$
       (true, true, 'reduce_update', 'reduce_%s', 'after update on %s referencing new table as new_rows for each statement'),
       (true, true, 'reduce_delete', 'reduce_%s', 'after delete on %s referencing old table as old_rows for each statement')
     ) as kind(row_level, partitioned, name, function_name, definition)
-  where c.oid = w.rel and kind.row_level = w.row_level and (c.relkind = 'p' or not kind.partitioned)
+  where c.oid = w.rel and kind.row_level = w.row_level
+    and (not kind.partitioned or (c.relkind = 'p' and not cache_invalidation.has_foreign_table_below(w.rel)))
   union all
   -- TRUNCATE triggers are not inherited: one for the table and one for each of its partitions
-  select tree.relid, pg_catalog.format('fencepost_%s_truncate', w.id), pg_catalog.format('capture_%s_truncate', w.id),
+  select tree.rel, pg_catalog.format('fencepost_%s_truncate', w.id), pg_catalog.format('capture_%s_truncate', w.id),
     'after truncate on %s for each statement'
-  from (
-    select t.relid from pg_catalog.pg_partition_tree(w.rel) as t
-    union
-    select w.rel
-  ) as tree
-  join pg_catalog.pg_class as c on c.oid = tree.relid and c.relkind in ('r', 'p')
+  from cache_invalidation.table_tree(w.rel) as tree
+  where tree.rel = w.rel
+    or (tree.kind in ('r', 'p') and exists (select from pg_catalog.pg_class as c where c.oid = w.rel and c.relkind = 'p'))
 $$;
 
--- The triggers that a watch has, and whether each fires always.
+-- The triggers that a watch has, and whether each fires always; that of a partitioned table only if its clones in all partitions do.
 create function cache_invalidation.present_triggers(w cache_invalidation.watches)
 returns table (rel regclass, name text, function_name text, always boolean)
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select t.tgrelid::regclass, t.tgname::text, p.proname::text, t.tgenabled = 'A'
-  from pg_catalog.pg_trigger as t
-  join pg_catalog.pg_proc as p on p.oid = t.tgfoid
-  where p.pronamespace = 'cache_invalidation'::regnamespace
-    and p.proname ~ pg_catalog.format('^(capture_%1$s_(insert|update|delete|truncate)|reduce_%1$s)$', w.id)
-    and t.tgparentid = 0
+  with found as materialized (
+    select t.tgrelid, t.tgname, p.proname, t.tgenabled = 'A' as always, t.tgparentid
+    from pg_catalog.pg_trigger as t
+    join pg_catalog.pg_proc as p on p.oid = t.tgfoid
+    where p.pronamespace = 'cache_invalidation'::regnamespace
+      and p.proname ~ pg_catalog.format('^(capture_%1$s_(insert|update|delete|truncate)|reduce_%1$s)$', w.id)
+  )
+  select t.tgrelid::regclass, t.tgname::text, t.proname::text,
+    t.always and not exists (select from found as clone where clone.tgparentid <> 0 and clone.tgname = t.tgname and not clone.always)
+  from found as t
+  where t.tgparentid = 0
 $$;
 
 -- Writes one generated trigger function if its text changed. Takes no lock on any table.

@@ -1,0 +1,93 @@
+/** Tables with a foreign table below them, over a real postgres_fdw: writes that reach it succeed, whether it was there first or not. */
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type ClonedDatabase, cloneDatabase } from '../setup/database.ts';
+
+let database: ClonedDatabase;
+let client: pg.Client;
+
+beforeAll(async () => {
+  database = await cloneDatabase();
+  client = new pg.Client({ connectionString: database.url });
+  await client.connect();
+  const { hostname, port, pathname, username, password } = new URL(database.url);
+  await client.query(`create extension postgres_fdw;
+    create server loop foreign data wrapper postgres_fdw options (host '${hostname}', port '${port}', dbname '${pathname.slice(1)}');
+    create user mapping for current_user server loop options (user '${username}', password '${decodeURIComponent(password)}');
+    create schema far;
+    create table far.parts (id integer, org text, n integer);
+    create table far.plain (id integer, org text);`);
+});
+
+afterAll(async () => {
+  await client?.end();
+  await database?.drop();
+});
+
+async function captured(statement: string): Promise<string[]> {
+  await client.query('truncate cache_invalidation.outbox');
+  await client.query(statement);
+  const { rows } = await client.query<{ target: string }>(
+    'select distinct target from cache_invalidation.outbox order by target',
+  );
+  return rows.map(({ target }) => target);
+}
+
+const foreign = (name: string) =>
+  `create foreign table public.${name}_f partition of public.${name} for values in ('f')
+     server loop options (schema_name 'far', table_name 'parts')`;
+
+describe.each([
+  ['there before the watch', true],
+  ['added after it', false],
+])('a partitioned table with a foreign partition, %s', (_when, before) => {
+  const name = before ? 'early' : 'late';
+  beforeAll(async () => {
+    await client.query(`create table public.${name} (id integer, org text, n integer) partition by list (org);
+      create table public.${name}_a partition of public.${name} for values in ('a', 'b')`);
+    if (before) await client.query(foreign(name));
+    await client.query(`select cache_invalidation.watch('public.${name}', '${name}:{org}')`);
+    if (!before) await client.query(foreign(name));
+  });
+
+  test('takes writes to both, and names their targets', async () => {
+    expect(await captured(`insert into ${name} values (1, 'a', 0), (2, 'f', 0), (3, 'b', 0)`)).toEqual([
+      `${name}:a`,
+      `${name}:b`,
+      `${name}:f`,
+    ]);
+    expect(await captured(`update ${name} set n = n + 1 where org in ('a', 'f')`)).toEqual([
+      `${name}:a`,
+      `${name}:f`,
+    ]);
+    expect(await captured(`delete from ${name}`)).toEqual([`${name}:a`, `${name}:b`, `${name}:f`]);
+    const { rows } = await client.query(
+      'select p.problem from cache_invalidation.problems() as p join cache_invalidation.watches as w on w.id = p.watch_id where w.rel = $1::regclass',
+      [`public.${name}`],
+    );
+    expect(rows).toEqual([]);
+  });
+});
+
+describe('an inheritance parent', () => {
+  const refusal = { code: '0A000', message: expect.stringContaining('foreign table') };
+
+  test('of a foreign table cannot be watched', async () => {
+    await client.query(`create table public.heirs (id integer, org text);
+      create foreign table public.heirs_f () inherits (public.heirs) server loop options (schema_name 'far', table_name 'plain')`);
+    await expect(
+      client.query(`select cache_invalidation.watch('public.heirs', 'heir:{org}')`),
+    ).rejects.toMatchObject({ ...refusal, hint: expect.stringContaining('no inherit public.heirs') });
+  });
+
+  test('that is watched gets no foreign child', async () => {
+    await client.query(`create table public.parents (id integer, org text);
+      select cache_invalidation.watch('public.parents', 'parent:{org}')`);
+    await expect(
+      client.query(
+        `create foreign table public.parents_f () inherits (public.parents) server loop options (schema_name 'far', table_name 'plain')`,
+      ),
+    ).rejects.toMatchObject(refusal);
+    expect(await captured(`insert into parents values (1, 'o')`)).toEqual(['parent:o']);
+  });
+});
