@@ -4,7 +4,7 @@
 --                                more (a column's new type has no canonical text) is refused with a hint
 --   CREATE TABLE, ATTACH         a new partition gets its TRUNCATE trigger
 --   ALTER … that rewrites rows   invalidates the type: `alter column … type … using` changes values and fires no trigger
---   DROP TABLE                   its watches are removed
+--   DROP TABLE                   its watches are removed; what was read from it or from a partition is invalidated
 --   DROP COLUMN, DROP FUNCTION … refused with a hint when a watch needs the column or the function, also with CASCADE
 --
 -- They fire under session_replication_role = replica as well, as the triggers of the tables do. Creating event triggers needs a
@@ -54,9 +54,12 @@ $$;
 -- warns when it is we who lack a right, a lock, (after a restore) the knowledge which column is which, or (while an extension's
 -- script runs, which must not replace functions that are not its own) the permission to rewrite a function.
 --
--- The statement holds its own locks while we wait for others (a joined table, a partition), so two migrations could wait for each
--- other here: whoever does not get a lock goes on without, with functions that follow the renames and the rest left to refresh().
-create function cache_invalidation.refresh_within_ddl(w cache_invalidation.watches, without_locks boolean default false) returns void
+-- The statement holds its own locks while we wait for others (a joined table), so two migrations could wait for each other here, and
+-- all readers of its table wait with us: whoever does not get a lock goes on without, with functions that follow the renames and the
+-- rest left to refresh(). All watches of a statement have one deadline for their waiting, after which a lock is had at once or not.
+create function cache_invalidation.refresh_within_ddl(
+  w cache_invalidation.watches, deadline timestamptz, without_locks boolean default false
+) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -64,7 +67,9 @@ declare
   reason text;
   previous_timeout constant text := pg_catalog.current_setting('lock_timeout');
 begin
-  perform cache_invalidation.limit_waiting();
+  perform pg_catalog.set_config('lock_timeout', pg_catalog.format('%s ms', pg_catalog.ceil(1000 * extract(epoch from
+    -- 0 is no limit; the least limit there is comes last
+    greatest(least(nullif(previous_timeout::interval, interval '0'), deadline - pg_catalog.clock_timestamp()), interval '1 ms')))), true);
   perform cache_invalidation.refresh_watch(w, within_ddl => true, without_locks => without_locks);
   perform pg_catalog.set_config('lock_timeout', previous_timeout, true);
 exception
@@ -80,10 +85,15 @@ exception
       case when sqlstate = '55000' then 'invalidates the whole type now' else 'was not brought in line' end, reason
       using hint = 'As the owner of both: select cache_invalidation.refresh();';
     if not without_locks and sqlstate in ('55P03', '40P01') then
-      perform cache_invalidation.refresh_within_ddl(w, without_locks => true);
+      perform cache_invalidation.refresh_within_ddl(w, deadline, without_locks => true);
     end if;
 end
 $$;
+
+-- Until when the watches of a statement that begins now may wait for locks. For so long its tables' readers and writers may stand behind it.
+create function cache_invalidation.waiting_deadline() returns timestamptz
+language sql volatile
+return pg_catalog.clock_timestamp() + interval '500 ms';
 
 create function cache_invalidation.on_ddl() returns event_trigger
 language plpgsql security definer
@@ -94,6 +104,7 @@ declare
   swap record;
   every_join constant boolean := tg_tag in (
     'ALTER TYPE', 'ALTER DOMAIN', 'ALTER SCHEMA', 'ALTER EXTENSION', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION');
+  deadline constant timestamptz := cache_invalidation.waiting_deadline();
   touched oid[];
   related regclass[];
 begin
@@ -132,7 +143,7 @@ begin
   end if;
   related := cache_invalidation.related_tables(touched);
   for w in select found.* from cache_invalidation.concerned_watches(related, every_join) as found loop
-    perform cache_invalidation.refresh_within_ddl(w);
+    perform cache_invalidation.refresh_within_ddl(w, deadline);
   end loop;
   for w in
     select found.* from cache_invalidation.watches as found
@@ -147,8 +158,35 @@ begin
 end
 $$;
 
+-- What the watches of dropped tables named, and those above a dropped partition: its rows went without a write. It is no longer known
+-- as a partition of anything, but the clones of our triggers went with it.
+create function cache_invalidation.invalidate_dropped() returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform cache_invalidation.invalidate(types.target)
+    from (
+      select distinct cache_invalidation.type_wildcard(w.target) as target
+      from cache_invalidation.watches as w
+      where w.rel in (
+          select d.objid from pg_catalog.pg_event_trigger_dropped_objects() as d
+          where d.classid = 'pg_class'::regclass and d.objsubid = 0)
+        or w.id::text in (
+          select pg_catalog.substring(d.address_names[3], '^fencepost_(\d+)_') from pg_catalog.pg_event_trigger_dropped_objects() as d
+          where d.classid = 'pg_trigger'::regclass)
+    ) as types;
+exception
+  -- nobody's DROP fails for the cache
+  when others then
+    raise warning 'what was read from the dropped tables was not invalidated: %', sqlerrm
+      using hint = 'select cache_invalidation.invalidate(''*'');';
+end
+$$;
+
 -- CASCADE can take a table or a column along with nearly anything (a function, a collation, an access method), so this is
--- called whatever is dropped.
+-- called whatever is dropped. The text of a capture function also depends on the table's constraints: see parent_covers() and
+-- capture_queries().
 create function cache_invalidation.on_drop() returns event_trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
@@ -156,23 +194,28 @@ as $$
 declare
   w cache_invalidation.watches;
   needed text;
-  dropped regclass[];
+  touched regclass[];
   every_join boolean;
+  deadline constant timestamptz := cache_invalidation.waiting_deadline();
 begin
   if pg_catalog.current_setting('cache_invalidation.refreshing', true) = 'on' then
     return;
   end if;
   -- a table's row type goes with it
-  select pg_catalog.array_agg(d.objid) filter (where d.classid = 'pg_class'::regclass),
+  select pg_catalog.array_agg(coalesce(constrained.oid, d.objid)) filter (where d.classid = 'pg_class'::regclass or constrained.oid is not null),
       pg_catalog.bool_or(d.classid in ('pg_proc'::regclass, 'pg_type'::regclass, 'pg_operator'::regclass, 'pg_collation'::regclass))
         and tg_tag <> 'DROP TABLE' and tg_tag not like 'ALTER %'
-    into dropped, every_join
+    into touched, every_join
     from pg_catalog.pg_event_trigger_dropped_objects() as d
+    -- not to_regclass(), which fails for want of a right on the schema
+    left join (pg_catalog.pg_class as constrained join pg_catalog.pg_namespace as n on n.oid = constrained.relnamespace)
+      on d.object_type = 'table constraint' and n.nspname = d.address_names[1] and constrained.relname = d.address_names[2]
     where d.schema_name is distinct from 'cache_invalidation' and not d.is_temporary;
-  if dropped is null and every_join is not true then
+  if touched is null and every_join is not true then
     return;
   end if;
-  for w in select found.* from cache_invalidation.concerned_watches(dropped, every_join) as found loop
+  perform cache_invalidation.invalidate_dropped();
+  for w in select found.* from cache_invalidation.concerned_watches(touched, every_join) as found loop
     select named.key into needed
       from pg_catalog.pg_event_trigger_dropped_objects() as d
       join pg_catalog.jsonb_each_text(w.column_numbers) as named on named.value::integer = d.objsubid
@@ -186,7 +229,7 @@ begin
     -- after ALTER comes on_ddl()
     if tg_tag not like 'ALTER %' then
       -- removes the watch of a dropped table
-      perform cache_invalidation.refresh_within_ddl(w);
+      perform cache_invalidation.refresh_within_ddl(w, deadline);
     end if;
   end loop;
 end

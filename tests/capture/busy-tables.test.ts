@@ -126,6 +126,39 @@ test('DDL while a joined table is held: it succeeds with a warning, and the watc
   expect(rows).toEqual([{ target: 'user:u', error: null }]);
 });
 
+test.each([
+  'alter table public.children add column note text',
+  'alter function public.idle() rename to idler',
+])(
+  '%s, while the table that three watches join is held: they wait for it half a second together',
+  async (ddl) => {
+    await client.query(`create or replace function public.idle() returns integer language sql return 1;
+      drop function if exists public.idler();
+      select cache_invalidation.watch('public.children', target, join => 'public.parents p on p.id = row.parent_id')
+        from unnest('{"a:{p.user_id}", "b:{p.user_id}"}'::text[]) as t(target)`);
+    await busy.query(holdingParents);
+    await client.query(ddl);
+    const limits = warnings.map((warning) => /busy: no lock within (\d+)ms$/.exec(warning)?.[1]);
+    expect(limits).toEqual([expect.any(String), '1', '1']);
+    expect(Number(limits[0])).toBeLessThanOrEqual(500);
+    const { rows } = await client.query('show lock_timeout');
+    expect(rows).toEqual([{ lock_timeout: '0' }]);
+  },
+);
+
+test('DDL that is refused, and DDL that only warns, leave the transaction’s lock_timeout', async () => {
+  await client.query(`begin; set local lock_timeout = '20ms'; savepoint before`);
+  await expect(
+    client.query('alter table public.parents rename column user_id to owner'),
+  ).rejects.toMatchObject({ code: '42703' });
+  await client.query('rollback to savepoint before');
+  await busy.query(holdingParents);
+  await client.query('alter table public.children add column note text');
+  expect(warnings).toEqual([expect.stringContaining('no lock within 20ms')]);
+  const { rows } = await client.query('show lock_timeout');
+  expect(rows).toEqual([{ lock_timeout: '20ms' }]);
+});
+
 test('two migrations that would wait for each other in their event triggers: both succeed', async () => {
   for (const session of [client, busy]) await session.query(`set deadlock_timeout = '20ms'; begin`);
   await client.query('lock table public.children in access exclusive mode');
