@@ -3,17 +3,20 @@
  * command; npm packages stay outside and are installed as dependencies. Beside it, in dist/adoption/, what `fencepost init`
  * puts into a project. The result runs on Node 20.19 and newer.
  */
-import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
+import { rmSync } from 'node:fs';
+import { chmod, mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 
-await rm(here('dist'), { recursive: true, force: true });
+// Built aside and put in place at the end: somebody may be starting what is there.
+const aside = `dist-${process.pid}`;
+process.once('exit', () => rmSync(here(aside), { recursive: true, force: true }));
 await build({
   entryPoints: [here('src/cli.ts'), here('src/adoption/kit.ts')],
-  outdir: here('dist'),
+  outdir: here(aside),
   bundle: true,
   splitting: true,
   format: 'esm',
@@ -24,18 +27,21 @@ await build({
   sourcesContent: false,
   logLevel: 'warning',
 });
-await chmod(here('dist/cli.js'), 0o755);
+await chmod(here(`${aside}/cli.js`), 0o755);
 
 // Which files those are is decided in one place, which is built by now.
-const { readKit, MIGRATIONS, MODULES } = await import('./dist/adoption/kit.js');
+const { readKit, MIGRATIONS, MODULES } = await import(`./${aside}/adoption/kit.js`);
 const { migrations, modules } = await readKit(here('../supabase/'));
 for (const [folder, files] of [
   [MIGRATIONS, migrations],
   [MODULES, modules],
 ]) {
   for (const { name, text } of files) {
-    const path = here(`dist/adoption/${folder}/${name}`);
+    const path = here(`${aside}/adoption/${folder}/${name}`);
     await mkdir(dirname(path), { recursive: true });
     await writeFile(path, text);
   }
 }
+
+await rm(here('dist'), { recursive: true, force: true });
+await rename(here(aside), here('dist'));

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -9,6 +9,7 @@ import { parse } from 'yaml';
 import { readSettings } from '../../supabase/functions/_shared/http-environment.ts';
 import { readConfiguration } from '../../worker/src/configuration.ts';
 import { type Compose, problemsOf, type Service, withDefaults } from './rig/compose-check.ts';
+import { installPackage } from './rig/installed-package.ts';
 
 /**
  * There is no container engine where these tests run, so nothing is built here: the files are parsed, and everything in
@@ -193,6 +194,33 @@ describe('the npm package', () => {
   it('is built when it is packed, so that it never holds an older build', () => {
     const { scripts } = JSON.parse(read('worker/package.json')) as { scripts: Record<string, string> };
     expect(scripts.prepack).toBe(scripts.build);
+  });
+
+  it('is built anew where its sources are newer, and says when its output has nowhere to go', {
+    timeout: 120_000,
+  }, async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'fencepost-stale-'));
+    try {
+      await installPackage(folder);
+      const worker = join(folder, 'source/worker');
+      const help = async () =>
+        (await execa(process.execPath, [join(worker, 'bin/fencepost.mjs'), '--help'])).stdout;
+      expect(await help()).toContain('Keeps an Upstash Redis cache true');
+      const full = await execa(process.execPath, [join(worker, 'bin/fencepost.mjs'), '--help'], {
+        stdout: { file: '/dev/full' },
+        reject: false,
+      });
+      expect(full).toMatchObject({
+        exitCode: 69,
+        stderr: expect.stringMatching(/^fencepost: .*ENOSPC\)\.$/),
+      });
+      const cli = join(worker, 'src/cli.ts');
+      writeFileSync(cli, readFileSync(cli, 'utf8').replace('Keeps an Upstash', 'Newer: keeps an Upstash'));
+      expect(await help()).toContain('Newer: keeps an Upstash Redis cache true');
+      expect(readdirSync(worker)).not.toContainEqual(expect.stringMatching(/^dist-/));
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
   });
 
   it('installs into an empty folder and runs with npx fencepost', { timeout: 120_000 }, async () => {

@@ -1,11 +1,27 @@
 #!/usr/bin/env node
 /**
  * The `fencepost` command. It stands outside dist/ because npm links a command when it installs, and on a fresh clone
- * dist/ is not built yet; there, and only there, it is built now.
+ * dist/ is not built yet. Beside its sources, and only there, it is built now if it is missing or older than they are.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 
-const built = new URL('../dist/cli.js', import.meta.url);
-const builder = new URL('../build.mjs', import.meta.url);
-if (!existsSync(built) && existsSync(builder)) await import(builder.href);
-await import(built.href);
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+const built = here('../dist/cli.js');
+const builder = here('../build.mjs');
+const SOURCES = ['../src', '../../supabase/functions/_shared', '../../supabase/migrations'];
+
+const changedAt = (path) => statSync(path).mtimeMs;
+
+function isStale() {
+  if (!existsSync(built)) return true;
+  const since = changedAt(built);
+  return SOURCES.map(here).some((folder) =>
+    [folder, ...readdirSync(folder, { recursive: true }).map((name) => `${folder}/${name}`)].some(
+      (path) => changedAt(path) > since,
+    ),
+  );
+}
+
+if (existsSync(builder) && isStale()) await import('../build.mjs');
+await import('../dist/cli.js');

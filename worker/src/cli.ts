@@ -13,7 +13,9 @@ import { printable } from './terminal.ts';
 
 // Whoever read the output may have had enough of it, as `head` has; what was to be done is done all the same.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
+  if (error.code === 'EPIPE') return;
+  process.stderr.write(`fencepost: what was to be said could not be written (${error.code}).\n`);
+  process.exit(ExitCode.unavailable);
 });
 
 // Variables that are set win over the file's.
