@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -207,7 +207,7 @@ describe('the npm package', () => {
         (await execa(process.execPath, [join(worker, 'bin/fencepost.mjs'), '--help'])).stdout;
       expect(await help()).toContain('Keeps an Upstash Redis cache true');
       const full = await execa(process.execPath, [join(worker, 'bin/fencepost.mjs'), '--help'], {
-        stdout: { file: '/dev/full' },
+        stdout: openSync('/dev/full', 'w'),
         reject: false,
       });
       expect(full).toMatchObject({
