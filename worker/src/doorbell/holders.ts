@@ -92,7 +92,10 @@ export function leaderOf(holders: readonly Holder[]): Holder | undefined {
 export function describeStranger(holder: Holder): string {
   const [name, effect] =
     holder.lock === 'S'
-      ? ['Leadership lock S', 'draining without it']
+      ? [
+          'Leadership lock S',
+          holder.granted ? 'draining without it' : 'it would keep the next worker from leading',
+        ]
       : ["The doorbell's lock K", 'invalidations flow, but this worker cannot sleep'];
   const how = `${holder.granted ? 'is held' : 'is waited for'}${holder.shared ? ' in shared mode' : ''}`;
   return `${name} ${how} by ${whoIs(holder)}, which is no worker: ${effect}. End that session: ${remedyFor(holder)}`;
