@@ -115,7 +115,83 @@ begin
 end
 $$;
 
--- What keeps a watch from being exact or complete, each with the remedy. Empty in good order. Changes nothing.
+-- What keeps one watch from being exact or complete. Fails for want of a lock.
+create function cache_invalidation.problems_of(w cache_invalidation.watches) returns table (problem text, remedy text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  followed cache_invalidation.watches;
+  missing text;
+  refresh_remedy constant text := 'select cache_invalidation.refresh();';
+begin
+  if not exists (select from pg_catalog.pg_class as c where c.oid = w.rel) then
+    problem := pg_catalog.format('the table of watch %s (%s) was dropped', w.id, w.target);
+    remedy := refresh_remedy;
+    return next;
+    return;
+  end if;
+  begin
+    perform cache_invalidation.check_watch(w);
+    if exists (
+      select from pg_catalog.unnest('{insert,update,delete,truncate}'::text[]) as o(operation)
+      where not exists (
+        select from pg_catalog.pg_proc as p
+        where p.pronamespace = 'cache_invalidation'::regnamespace
+          and p.proname = pg_catalog.format('capture_%s_%s', w.id, o.operation)
+          and p.prosrc = cache_invalidation.capture_body(w, o.operation))
+    ) then
+      problem := pg_catalog.format('the capture functions of %s for %s are out of date', w.rel, w.target);
+      remedy := refresh_remedy;
+      return next;
+    end if;
+  exception
+    when lock_not_available or deadlock_detected then
+      raise;
+    when others then
+      problem := pg_catalog.format('writes to %s invalidate the whole type of %s: %s', w.rel, w.target, sqlerrm);
+      remedy := 'Rename or restore what is missing and call refresh(), or unwatch() and watch() again: ' || refresh_remedy;
+      return next;
+  end;
+  select pg_catalog.string_agg(n.rel || ' ' || n.name, ', ') into missing
+    from cache_invalidation.wanted_triggers(w) as n
+    left join cache_invalidation.present_triggers(w) as p on p.rel = n.rel and p.name = n.name
+    where p.always is not true;
+  if missing is not null then
+    problem := 'triggers are missing or disabled: ' || missing;
+    remedy := refresh_remedy;
+    return next;
+  end if;
+  return query select s.problem, s.remedy from cache_invalidation.swapped(w) as s;
+  followed := cache_invalidation.follow_renames(w);
+  if followed.id is not null and followed is distinct from w then
+    problem := pg_catalog.format('columns of %s were renamed, or restored from a dump, since its watch for %s was last brought in line', w.rel, w.target);
+    remedy := refresh_remedy;
+    return next;
+  end if;
+  if w.row_level <> cache_invalidation.needs_row_triggers(w.rel) then
+    problem := pg_catalog.format('%s has become, or is no longer, a partition, an inheritance child or a subscriber''s table', w.rel);
+    remedy := refresh_remedy;
+    return next;
+  end if;
+  return query
+    select pg_catalog.format('writes made directly to %s, a child of %s, are not seen', child.inhrelid::regclass, w.rel),
+      pg_catalog.format('select cache_invalidation.watch(%L, %L);', child.inhrelid::regclass, w.target)
+    from pg_catalog.pg_inherits as child
+    join pg_catalog.pg_class as parent on parent.oid = child.inhparent and parent.relkind = 'r'
+    where child.inhparent = w.rel
+      and not exists (
+        select from cache_invalidation.watches as other where other.rel = child.inhrelid and other.target = w.target);
+  if exists (select from pg_catalog.pg_class as c where c.oid = w.rel and c.relpersistence = 'u') then
+    problem := pg_catalog.format('%s is unlogged: a crash empties it without firing a trigger', w.rel);
+    remedy := pg_catalog.format('alter table %s set logged;', w.rel);
+    return next;
+  end if;
+end
+$$;
+
+-- What keeps a watch from being exact or complete, each with the remedy. Empty in good order. Changes nothing. What it could not look
+-- at for want of a lock, for which it waits once, is among the problems.
 -- For the worker's `doctor`, hence SECURITY DEFINER: it takes no argument and shows no row of anybody's.
 create function cache_invalidation.problems() returns table (watch_id integer, problem text, remedy text)
 language plpgsql security definer
@@ -123,91 +199,41 @@ set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set q
 as $$
 declare
   w cache_invalidation.watches;
-  followed cache_invalidation.watches;
   missing text;
-  refresh_remedy constant text := 'select cache_invalidation.refresh();';
+  later constant text := 'Ask again at a quieter moment.';
   previous_timeout constant text := cache_invalidation.limit_waiting();
 begin
   for w in select found.* from cache_invalidation.watches as found order by found.id loop
-    watch_id := w.id;
-    if not exists (select from pg_catalog.pg_class as c where c.oid = w.rel) then
-      problem := pg_catalog.format('the table of watch %s (%s) was dropped', w.id, w.target);
-      remedy := refresh_remedy;
-      return next;
-      continue;
-    end if;
     begin
-      perform cache_invalidation.check_watch(w);
-      if exists (
-        select from pg_catalog.unnest('{insert,update,delete,truncate}'::text[]) as o(operation)
-        where not exists (
-          select from pg_catalog.pg_proc as p
-          where p.pronamespace = 'cache_invalidation'::regnamespace
-            and p.proname = pg_catalog.format('capture_%s_%s', w.id, o.operation)
-            and p.prosrc = cache_invalidation.capture_body(w, o.operation))
-      ) then
-        problem := pg_catalog.format('the capture functions of %s for %s are out of date', w.rel, w.target);
-        remedy := refresh_remedy;
-        return next;
-      end if;
+      return query select w.id, p.problem, p.remedy from cache_invalidation.problems_of(w) as p;
     exception
-      when lock_not_available then
+      when lock_not_available or deadlock_detected then
+        watch_id := w.id;
         problem := pg_catalog.format('the watch of %s for %L was not checked: %s', w.rel, w.target, sqlerrm);
-        remedy := 'Ask again at a quieter moment.';
+        remedy := later;
         return next;
-        continue;
-      when others then
-        problem := pg_catalog.format('writes to %s invalidate the whole type of %s: %s', w.rel, w.target, sqlerrm);
-        remedy := 'Rename or restore what is missing and call refresh(), or unwatch() and watch() again: ' || refresh_remedy;
-        return next;
+        -- the tables looked at so far are ours to read until the end, and migrations wait for them
+        perform pg_catalog.set_config('lock_timeout', '1ms', true);
     end;
-    select pg_catalog.string_agg(n.rel || ' ' || n.name, ', ') into missing
-      from cache_invalidation.wanted_triggers(w) as n
-      left join cache_invalidation.present_triggers(w) as p on p.rel = n.rel and p.name = n.name
-      where p.always is not true;
-    if missing is not null then
-      problem := 'triggers are missing or disabled: ' || missing;
-      remedy := refresh_remedy;
-      return next;
-    end if;
-    return query select w.id, s.problem, s.remedy from cache_invalidation.swapped(w) as s;
-    followed := cache_invalidation.follow_renames(w);
-    if followed.id is not null and followed is distinct from w then
-      problem := pg_catalog.format('columns of %s were renamed, or restored from a dump, since its watch for %s was last brought in line', w.rel, w.target);
-      remedy := refresh_remedy;
-      return next;
-    end if;
-    if w.row_level <> cache_invalidation.needs_row_triggers(w.rel) then
-      problem := pg_catalog.format('%s has become, or is no longer, a partition, an inheritance child or a subscriber''s table', w.rel);
-      remedy := refresh_remedy;
-      return next;
-    end if;
-    return query
-      select w.id,
-        pg_catalog.format('writes made directly to %s, a child of %s, are not seen', child.inhrelid::regclass, w.rel),
-        pg_catalog.format('select cache_invalidation.watch(%L, %L);', child.inhrelid::regclass, w.target)
-      from pg_catalog.pg_inherits as child
-      join pg_catalog.pg_class as parent on parent.oid = child.inhparent and parent.relkind = 'r'
-      where child.inhparent = w.rel
-        and not exists (
-          select from cache_invalidation.watches as other where other.rel = child.inhrelid and other.target = w.target);
-    if exists (select from pg_catalog.pg_class as c where c.oid = w.rel and c.relpersistence = 'u') then
-      problem := pg_catalog.format('%s is unlogged: a crash empties it without firing a trigger', w.rel);
-      remedy := pg_catalog.format('alter table %s set logged;', w.rel);
-      return next;
-    end if;
   end loop;
   watch_id := null;
-  -- a row that we see is our own or was committed before our snapshot: with a later transaction it is another server's
-  if exists (
-    select from cache_invalidation.outbox as o
-    where o.xid >= pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())
-      and o.xid is distinct from pg_catalog.pg_current_xact_id_if_assigned())
-  then
-    problem := 'the outbox holds rows from a restored dump, which no worker can claim';
-    remedy := 'truncate cache_invalidation.outbox, cache_invalidation.deferred; select cache_invalidation.invalidate(''*'');';
-    return next;
-  end if;
+  begin
+    -- a row that we see is our own or was committed before our snapshot: with a later transaction it is another server's
+    if exists (
+      select from cache_invalidation.outbox as o
+      where o.xid >= pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())
+        and o.xid is distinct from pg_catalog.pg_current_xact_id_if_assigned())
+    then
+      problem := 'the outbox holds rows from a restored dump, which no worker can claim';
+      remedy := 'truncate cache_invalidation.outbox, cache_invalidation.deferred; select cache_invalidation.invalidate(''*'');';
+      return next;
+    end if;
+  exception
+    when lock_not_available or deadlock_detected then
+      problem := 'the outbox was not checked: ' || sqlerrm;
+      remedy := later;
+      return next;
+  end;
   select pg_catalog.string_agg(n.name, ', ') filter (where e.evtenabled is null),
       pg_catalog.string_agg(n.name, ', ') filter (where e.evtenabled <> 'A'),
       pg_catalog.string_agg(pg_catalog.format('alter event trigger %I enable always;', n.name), ' ') filter (where e.evtenabled <> 'A')
@@ -220,7 +246,7 @@ begin
   end if;
   if missing is not null then
     problem := pg_catalog.format('there are no event triggers (%s), so a renamed or dropped column widens invalidations instead of being followed or refused', missing);
-    remedy := 'After changing a watched table: ' || refresh_remedy;
+    remedy := 'After changing a watched table: select cache_invalidation.refresh();';
     return next;
   end if;
   perform pg_catalog.set_config('lock_timeout', previous_timeout, true);

@@ -108,9 +108,39 @@ test('problems() says which watches it could not check', async () => {
       problem: `the watch of public.parents for 'parent:{user_id}' was not checked: the table public.parents is busy: no lock within 20ms`,
     },
     {
-      problem: `the watch of public.children for 'user:{p.user_id}' was not checked: the table public.children, or one that it joins, is busy: no lock within 20ms`,
+      problem: `the watch of public.children for 'user:{p.user_id}' was not checked: the table public.children, or one that it joins, is busy: no lock within 1ms`,
     },
   ]);
+  const { rows: after } = await client.query('show lock_timeout');
+  expect(after).toEqual([{ lock_timeout: '20ms' }]);
+});
+
+test('problems() while the outbox is held: it says so, and tells the rest', async () => {
+  await busy.query('begin; lock table cache_invalidation.outbox in access exclusive mode');
+  await client.query(`set lock_timeout = '20ms'; alter table public.children disable trigger user`);
+  const { rows } = await client.query(
+    'select problem from cache_invalidation.problems() order by watch_id nulls last',
+  );
+  expect(rows).toEqual([
+    { problem: expect.stringContaining('triggers are missing or disabled: public.children') },
+    { problem: 'the outbox was not checked: canceling statement due to lock timeout' },
+  ]);
+});
+
+test('a partition that is held is in the way of neither problems() nor another partition', async () => {
+  await client.query(`drop table if exists public.parted;
+    create table public.parted (id integer, org_id text) partition by list (id);
+    create table public.parted_1 partition of public.parted for values in (1);
+    select cache_invalidation.watch('public.parted', 'parted:{org_id}')`);
+  await busy.query('begin; lock table public.parted_1 in access exclusive mode');
+  await client.query(`set lock_timeout = '20ms'`);
+  const { rows: problems } = await client.query('select * from cache_invalidation.problems()');
+  expect(problems).toEqual([]);
+  await client.query('create table public.parted_2 partition of public.parted for values in (2)');
+  expect(warnings).toEqual([]);
+  await client.query('delete from cache_invalidation.outbox; truncate public.parted_2');
+  const { rows } = await client.query('select op, target from cache_invalidation.outbox');
+  expect(rows).toEqual([{ op: 't', target: 'parted:*' }]);
 });
 
 test('DDL while a joined table is held: it succeeds with a warning, and the watch follows the rename', async () => {
