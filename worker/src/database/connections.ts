@@ -12,6 +12,20 @@ const CONNECT_TIMEOUT_MS = 5_000;
 const STATEMENT_TIMEOUT_MS = 15_000;
 
 /**
+ * What the server itself ends, before the client gives up: else the backend would go on without anybody, with its locks and
+ * its place among max_connections, and the worker would learn nothing of why. A session whose worker has vanished is
+ * found within about 11 s, also where an answer to it was never confirmed.
+ */
+const SERVER_LIMITS = [
+  'set lock_timeout = 5000',
+  'set statement_timeout = 12000',
+  'set tcp_keepalives_idle = 5',
+  'set tcp_keepalives_interval = 2',
+  'set tcp_keepalives_count = 3',
+  'set tcp_user_timeout = 11000',
+];
+
+/**
  * Whatever the database's or the role's default is. A serializable claim would read the outbox in a way that makes Postgres
  * abort the application's own serializable transactions, which write it.
  */
@@ -42,6 +56,7 @@ export function clientOptions(
  */
 export function drainPool(url: string, onError: (error: Error) => void): pg.Pool {
   return pool({ ...clientOptions(url, 'drain'), max: 2, idleTimeoutMillis: 0 }, onError, [
+    ...SERVER_LIMITS,
     'set synchronous_commit = off',
     // Planning anew for each set of parameters takes longer than running. And a plan made while the outbox was small must
     // not be a sequential scan when it no longer is: claim() is merged into the query, so its settings are the session's.
@@ -69,7 +84,7 @@ function pool(options: pg.PoolConfig, onError: (error: Error) => void, setup: re
     ...options,
     // Runs before the pool hands a new connection to anybody, so no query can overtake it.
     onConnect: async (client: pg.ClientBase) => {
-      for (const statement of [READ_COMMITTED, ...setup]) await client.query(statement);
+      await client.query([READ_COMMITTED, ...setup].join(';\n'));
     },
   });
   // An idle connection that breaks is reported here; unheard, it would end the process.

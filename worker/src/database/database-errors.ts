@@ -63,6 +63,16 @@ export function explainDatabaseError(error: unknown, url: string): WorkerError {
         'DATABASE_TOO_MANY_CONNECTIONS',
         `The database at ${place} has no connection left: close some, or raise max_connections; the worker itself needs at most 6.`,
       );
+    case '55P03':
+      return say(
+        'DATABASE_LOCKED',
+        `A session of the database at ${place} holds a lock on Fencepost's tables, and the worker waited for it in vain: "select pid, query from pg_stat_activity where pid in (select pid from pg_locks where relation::regclass::text like 'cache_invalidation.%')" shows who it may be; end its transaction, or it with pg_terminate_backend(pid).`,
+      );
+    case '57014':
+      return say(
+        'DATABASE_SLOW',
+        `The database at ${place} took too long for a statement of the worker, which was cancelled: look at its load, and at what pg_stat_activity shows under wait_event.`,
+      );
     case '57P01':
     case '57P02':
     case '57P03':
