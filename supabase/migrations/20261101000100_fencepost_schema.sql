@@ -6,7 +6,7 @@
 --
 -- Read on in this order: _encoding (values to key segments), _doorbell (waking the worker), _template and _join (what watch()
 -- accepts), _queries and _capture (the trigger function generated for each watch), _checks, _triggers, _watch, _drain (the worker's
--- side), _epoch, _renames, _refresh, _ddl, _privileges.
+-- side), _deferred, _epoch, _renames, _refresh, _ddl, _privileges.
 
 create schema cache_invalidation;
 comment on schema cache_invalidation is
@@ -77,11 +77,16 @@ with (
   vacuum_truncate = false
 );
 
--- Targets with a min_interval: when the target ran last (due_at - min_interval) and whether it has to run again. The
--- states, and why the last event is never lost, stand above rest() in _drain.
+-- Targets with a min_interval: when the target ran last and whether it has to run again. The states, what due_at means in
+-- each, and why the last event is never lost, stand at the beginning of _deferred.
 create table cache_invalidation.deferred (
   target text collate "C" primary key,
+  -- for people: whose event waits, or ran last
   watch_id integer,
+  -- when it ran last, or was handed to a worker to be run
+  ran_at timestamptz not null default pg_catalog.clock_timestamp(),
+  -- the shortest one of the events that wait, or else of those that ran last
+  min_interval interval not null default '0',
   due_at timestamptz not null,
   -- an event came that no run has seen
   waiting boolean not null default false,
@@ -92,7 +97,11 @@ create table cache_invalidation.deferred (
 )
 with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false);
 
-create index deferred_due on cache_invalidation.deferred (due_at);
+-- What has to run, apart from what only rests, of which there may be very many: by time, and what a clock that steps back has
+-- left in the future (nothing else is there).
+create index deferred_due on cache_invalidation.deferred (due_at) where waiting or run is not null;
+create index deferred_ahead on cache_invalidation.deferred (ran_at) where waiting or run is not null;
+create index deferred_rested on cache_invalidation.deferred (due_at) where not waiting and run is null;
 
 -- The cache's epoch: entries stored under another one are never a hit. Random, so that it cannot return by itself.
 create table cache_invalidation.epoch (

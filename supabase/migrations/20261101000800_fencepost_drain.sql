@@ -1,4 +1,4 @@
--- Fencepost 8/9: the worker's side of the outbox. Only the leader (the session that holds S) calls these.
+-- Fencepost 8/9, part 1: the worker's side of the outbox. Only the leader (the session that holds S) calls these.
 --
 -- Why not `order by id limit n`: a row's number says when it was inserted, not when it was committed, and the index
 -- entries of deleted rows stay as long as any old snapshot could still see the rows, so that every claim would read
@@ -102,14 +102,6 @@ begin atomic
   ) as page;
 end;
 
--- A worker whose position is null calls this before it claims: what its predecessor was running has to run again.
-create function cache_invalidation.resume() returns void
-language sql
-set search_path = pg_catalog, pg_temp
-as $$
-  update cache_invalidation.deferred as d set waiting = true, run = null, due_at = pg_catalog.clock_timestamp() where d.run is not null
-$$;
-
 -- Removes rows of the outbox, gives how many. The rows are looked up one by one through the index, whatever the
 -- planner thinks of the table's size (it may have been empty when this session planned): OFFSET 0 keeps the order of the
 -- join, and the rows are then deleted by their place. A row that somebody else has deleted meanwhile is skipped.
@@ -132,161 +124,17 @@ begin
 end
 $$;
 
--- A target with a min_interval, in cache_invalidation.deferred:
---
---   (no row)   its next event runs at once
---   resting    waiting = false, run is null   it ran less than min_interval ago (due_at says until when it rests)
---   waiting    waiting = true,  run is null   an event came meanwhile: due() hands it out when due_at has come
---   running    waiting = false, run = r       handed to the worker that called due() and got r, not confirmed yet: a lease,
---                                             which ends at due_at
---   running +  waiting = true,  run = r       and an event came that this run may not have seen
---
---   (no row)  → resting    acknowledge(): the first event has run
---   resting   → waiting    rest(): an event; its row leaves the outbox in the same transaction
---   running   → running +  the same
---   resting   → (no row)   forget_rested(): due_at has passed
---   waiting   → running    due(): with a run r of its own
---   running   → resting    settle(r): confirmed.         running + → waiting in the same way
---   running   → waiting    resume(): a worker begins anew; the run it interrupts has no name any more
---   running   → running    due(): the lease is over; another run. It is that of a due() which committed after the resume() of
---                          its worker's successor, and which nobody else would end
---
--- Invariant: an event whose row left the outbox by rest() is followed by a confirmed DEL, or its target is waiting or running.
---
--- - rest() removes only rows of targets whose row in deferred it has locked, and whose state it has read under that lock:
---   what forget_rested() deletes meanwhile is not counted on, and its event runs at once. Where the state was
---   `waiting`, or turned from it to `running` after rest() began, the DEL of the run is sent after that, hence after
---   the event's commit.
--- - Only due() ends `waiting`, and its run's DEL is sent after it.
--- - Only the settle() that names the run ends `running`, and it names a run whose DEL is confirmed. A worker that was stopped
---   between its DEL and its settle(), and wakes up when its successor runs the same target again, names another run.
---   So does one whose run was interrupted by resume(): the target is run once more.
-
--- Takes claimed rows; moves those whose target ran less than min_interval ago (or waits, or is being run right now) into
--- deferred, atomically, and gives their ids; all others are to be run now. The first event of a target runs at once.
-create function cache_invalidation.rest(xids xid8[], ids bigint[]) returns bigint[]
-language plpgsql
-set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
-as $$
-declare
-  moved_xids xid8[];
-  moved_ids bigint[];
-begin
-  with claimed as materialized (
-    select found.xid, found.id, found.target, found.written_at
-    from unnest(xids, ids) as a(xid, id)
-    cross join lateral (
-      select o.* from cache_invalidation.outbox as o where o.xid = a.xid and o.id = a.id offset 0
-    ) as found
-    where found.watch_id = any (array(select w.id from cache_invalidation.watches as w where w.min_interval is not null))
-  ), resting as materialized (
-    select d.target from cache_invalidation.deferred as d
-    where d.target = any (array(select distinct c.target from claimed as c))
-      and (d.due_at > clock_timestamp() or d.waiting or d.run is not null)
-    order by d.target
-    for update
-  ), moved as materialized (
-    select c.* from claimed as c join resting as r on r.target = c.target
-  ), waits as (
-    -- One write for each target and interval, not for each event: an event for a target that waits already adds nothing.
-    update cache_invalidation.deferred as d set waiting = true, since = event.written_at
-    from (select m.target, min(m.written_at) as written_at from moved as m group by m.target) as event
-    where d.target = event.target and not d.waiting
-  )
-  select array_agg(m.xid), array_agg(m.id) into moved_xids, moved_ids from moved as m;
-  if moved_ids is null then
-    return '{}'::bigint[];
-  end if;
-  perform cache_invalidation.remove_rows(moved_xids, moved_ids);
-  return moved_ids;
-end
-$$;
-
--- Targets that have rested enough and had no event meanwhile need no memory: their next event runs at once. A row that
--- somebody else is at is left for the next time: nobody waits for tidying up.
-create function cache_invalidation.forget_rested() returns void
-language sql
-set search_path = pg_catalog, pg_temp set enable_seqscan = off
-as $$
-  with rested as materialized (
-    select d.target from cache_invalidation.deferred as d
-    where d.due_at <= pg_catalog.clock_timestamp() and not d.waiting and d.run is null
-    for update skip locked
-  )
-  delete from cache_invalidation.deferred as d using rested as r where d.target = r.target
-$$;
-
 -- Removes rows whose targets Redis has confirmed as deleted. Takes the rows' xid and id, pairwise; gives how many rows
--- were removed. Targets with a min_interval rest from now on, in the same transaction; `rests` false says that the rows'
--- page named none (claim's answer), which saves reading each row before it goes.
+-- were removed. Targets with a min_interval rest from now on, in the same transaction (see _deferred); `rests` false says
+-- that the rows' page named none (claim's answer), which saves reading each row before it goes.
 create function cache_invalidation.acknowledge(xids xid8[], ids bigint[], rests boolean default true) returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
 as $$
 begin
   if rests then
-    insert into cache_invalidation.deferred as d (target, watch_id, due_at)
-      select confirmed.target, min(confirmed.watch_id), clock_timestamp() + max(w.min_interval)
-      from unnest(xids, ids) as a(xid, id)
-      cross join lateral (
-        select o.target, o.watch_id from cache_invalidation.outbox as o where o.xid = a.xid and o.id = a.id offset 0
-      ) as confirmed
-      join cache_invalidation.watches as w on w.id = confirmed.watch_id and w.min_interval is not null
-      -- A longer target has no place in an index: each of its events runs at once, rather than none being acknowledged.
-      where octet_length(confirmed.target) <= 2600
-      group by confirmed.target
-      -- always in one order: rest() locks the same rows beside this
-      order by confirmed.target
-      on conflict (target) do update set due_at = excluded.due_at, watch_id = excluded.watch_id;
-    perform cache_invalidation.forget_rested();
+    perform cache_invalidation.rest_from_now(xids, ids);
   end if;
   return cache_invalidation.remove_rows(xids, ids);
 end
-$$;
-
--- Deferred targets that are due, and those whose run's lease is over; they are marked as running until settle(). All rows of one
--- call carry the same run. A minute: a worker whose Redis is away holds on to its run for longer, but calls due() no sooner itself.
-create function cache_invalidation.due(max_rows integer default 1000)
-returns table (target text, watch_id integer, since timestamptz, run uuid)
-language plpgsql
-set search_path = pg_catalog, pg_temp set enable_seqscan = off set plan_cache_mode = force_generic_plan
-as $$
-#variable_conflict use_column
-declare
-  this_run constant uuid := gen_random_uuid();
-begin
-  perform cache_invalidation.forget_rested();
-  return query
-    with ready as materialized (
-      select w.target from cache_invalidation.deferred as w
-      where (w.waiting or w.run is not null) and w.due_at <= clock_timestamp()
-      order by w.due_at
-      limit max_rows
-      for update skip locked
-    )
-    update cache_invalidation.deferred as d set run = this_run, waiting = false, due_at = clock_timestamp() + interval '1 minute'
-    from ready as r
-    where d.target = r.target
-    returning d.target, d.watch_id, d.since, d.run;
-end
-$$;
-
--- Redis has confirmed these deferred targets: they rest again. Takes what due() gave, targets and run.
-create function cache_invalidation.settle(targets text[], run uuid) returns void
-language sql
-set search_path = pg_catalog, pg_temp set enable_seqscan = off
-as $$
-  update cache_invalidation.deferred as d
-    set run = null,
-      due_at = pg_catalog.clock_timestamp()
-        + coalesce((select w.min_interval from cache_invalidation.watches as w where w.id = d.watch_id), interval '0')
-    where d.target = any (targets) and d.run = settle.run
-$$;
-
--- When due() should be called next; null: not at all until a claim defers something.
-create function cache_invalidation.next_due() returns timestamptz
-language sql stable
-set search_path = pg_catalog, pg_temp set enable_seqscan = off set plan_cache_mode = force_generic_plan
-as $$
-  select min(d.due_at) from cache_invalidation.deferred as d where d.waiting or d.run is not null
 $$;

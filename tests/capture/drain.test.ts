@@ -205,17 +205,9 @@ test('an event of a target that is forgotten as rested at this moment is run, no
     await other.query(
       `begin; update cache_invalidation.deferred set due_at = now() - interval '1 second' where target = 'meter:a'`,
     );
-    const pid = (await worker.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]?.pid;
-    const claiming = claim(worker, null, 10);
-    for (let isWaiting = false; !isWaiting; ) {
-      const { rows } = await other.query<{ waits: boolean }>(
-        'select cardinality(pg_blocking_pids($1)) > 0 as waits',
-        [pid],
-      );
-      isWaiting = rows[0]?.waits === true;
-    }
+    // Nobody waits for that: the event runs, whatever becomes of the row.
+    expect((await claim(worker, null, 10)).rows.map((row) => row.target)).toEqual(['meter:a']);
     await other.query('select cache_invalidation.forget_rested(); commit');
-    expect((await claiming).rows.map((row) => row.target)).toEqual(['meter:a']);
   } finally {
     await other.end();
     await worker.query(`select cache_invalidation.unwatch('public.meters'); drop table public.meters`);

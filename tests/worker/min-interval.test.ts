@@ -1,6 +1,8 @@
 /** min_interval in a real worker: at once, then at most once in each interval, however large the burst. */
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { type Rig, startRig } from './rig/rig.ts';
+import { drainPool } from '../../worker/src/database/connections.ts';
+import { Tidy } from '../../worker/src/drain/tidy.ts';
+import { fenceOf, type Rig, startRig } from './rig/rig.ts';
 import { startUpstashFaults } from './rig/upstash-faults.ts';
 import { asleep, killAllWorkers, startWorkerProcess } from './rig/worker-process.ts';
 
@@ -32,4 +34,91 @@ it('a burst that fills several pages runs once', async () => {
   expect(rows).toEqual([{ target: 'counter:a', waiting: true, run: null }]);
   await worker.kill();
   await proxy.close();
+});
+
+it('a locked row of one target holds up no other, and nobody is told of a database that does not answer', async () => {
+  const [organisation = ''] = await rig.organisations(1);
+  const worker = startWorkerProcess(rig.environment());
+  await asleep(worker);
+  const stranger = await rig.sql.connect();
+  try {
+    await stranger.query(
+      "begin; update cache_invalidation.deferred set since = now() where target = 'counter:a'",
+    );
+    await rig.fences.arm(['fence:counter:a']);
+    await rig.sql.query('update public.counters set v = v + 1');
+    await rig.write([organisation]);
+    await rig.fences.deleted(['fence:counter:a', fenceOf(organisation)]);
+    await expect
+      .poll(async () => (await rig.sql.query('select from cache_invalidation.outbox')).rowCount, {
+        timeout: 20_000,
+      })
+      .toBe(0);
+    expect(worker.lines.filter(({ level }) => level === 'warn' || level === 'error')).toEqual([]);
+  } finally {
+    await stranger.query('rollback');
+    stranger.release();
+  }
+});
+
+it('a lock on a whole table is called a lock, and the backend that waited for it is gone', async () => {
+  const worker = startWorkerProcess(rig.environment());
+  await asleep(worker);
+  const stranger = await rig.sql.connect();
+  try {
+    await stranger.query('begin; lock table cache_invalidation.outbox in access exclusive mode');
+    const { msg } = await worker.line(({ code }) => code === 'DATABASE_LOCKED');
+    expect(msg).toContain('pg_terminate_backend');
+    const { rows } = await rig.sql.query(
+      "select count(*)::int as count from pg_stat_activity where application_name = 'fencepost:drain' and datname = current_database()",
+    );
+    expect(rows[0]?.count).toBeLessThanOrEqual(2);
+    expect(worker.lines.filter(({ code }) => code === 'DATABASE_UNREACHABLE')).toEqual([]);
+  } finally {
+    await stranger.query('rollback');
+    stranger.release();
+  }
+});
+
+it('targets that have rested are forgotten though nothing is written any more', async () => {
+  await rig.sql.query(
+    `insert into cache_invalidation.deferred (target, due_at) select 'counter:old-' || n, now() from generate_series(1, 12000) as n`,
+  );
+  const worker = startWorkerProcess(rig.environment({ FENCEPOST_FALLBACK_POLL_SECONDS: '0.05' }));
+  await asleep(worker);
+  await expect
+    .poll(
+      async () =>
+        (await rig.sql.query("select from cache_invalidation.deferred where target like 'counter:old-%'"))
+          .rowCount,
+      { timeout: 20_000 },
+    )
+    .toBe(0);
+});
+
+it('what serves the drain is ended by the server before the client gives up, and is vacuumed with the outbox', async () => {
+  const pool = drainPool(rig.databaseUrl, () => undefined);
+  try {
+    const { rows } = await pool.query<{ name: string; ms: number }>(
+      `select name, setting::int as ms from pg_settings where name in ('lock_timeout', 'statement_timeout')
+        and setting::int between 1 and $1 order by name`,
+      [(pool.options.query_timeout ?? 0) - 1],
+    );
+    expect(rows.map(({ name }) => name)).toEqual(['lock_timeout', 'statement_timeout']);
+    expect(rows[0]?.ms).toBeLessThan(rows[1]?.ms ?? 0);
+    new Tidy(pool).deleted(20_000);
+    await expect
+      .poll(
+        async () =>
+          (
+            await rig.sql.query(
+              "select vacuum_count::int as times from pg_stat_user_tables where schemaname = 'cache_invalidation' and relname in ('outbox', 'deferred') and vacuum_count > 0",
+            )
+          ).rowCount,
+        { timeout: 20_000 },
+      )
+      .toBe(2);
+  } finally {
+    await pool.end();
+  }
 });

@@ -12,7 +12,7 @@ import type { Page } from './outbox.ts';
 import { PageRows } from './page.ts';
 
 /** Page n is one row, number n; `pages` of them are there. */
-function stand(pages: number, rests = false) {
+function stand(pages: number, rests = false, isDue = false) {
   const steps: string[] = [];
   const waiting = new Map<string, { resolve(): void; reject(error: Error): void }>();
   const step = (name: string): Promise<void> => {
@@ -55,11 +55,13 @@ function stand(pages: number, rests = false) {
       claim,
       acknowledge: async (rows) => {
         await step(`acknowledge ${rows.ids}`);
-        return null;
       },
-      nextDue: async () => null,
-      due: async () => ({ run: '', targets: [] }),
-      settle: async () => undefined,
+      nextDue: async () => (isDue && !steps.includes('settle') ? 0 : null),
+      due: async () => ({ run: 'r', targets: [{ target: 't:due', watchId: 1, ageMs: 5 }] }),
+      settle: async () => {
+        steps.push('settle');
+      },
+      forgetRested: async () => null,
       rest: async (rows) => {
         await step(`rest ${rows.ids}`);
         return rows;
@@ -132,6 +134,17 @@ describe('Drain', () => {
     await happen('acknowledge {1}');
     expect((await outcome).rows).toBe(2);
     expect(steps.indexOf('rest {1}')).toBeGreaterThan(steps.indexOf('acknowledge {0}'));
+  });
+
+  it('runs what is due between pages: a long backlog does not hold it up', async () => {
+    const { drain, steps, happen } = stand(3, false, true);
+    const outcome = drain.untilEmpty();
+    for (const name of ['claim 0', 'del 0', 'acknowledge {0}', 'del due']) await happen(name);
+    await vi.waitFor(() => expect(steps).toContain('settle'), { interval: 1 });
+    for (const page of [1, 2]) {
+      for (const name of [`claim ${page}`, `del ${page}`, `acknowledge {${page}}`]) await happen(name);
+    }
+    expect((await outcome).rows).toBe(4);
   });
 
   it('when abandoned begins no page, and counts the one that was claimed ahead as never handed out', async () => {

@@ -42,6 +42,7 @@ import { explainDatabaseError } from '../database/database-errors.ts';
 import type { DrainOutcome } from '../doorbell/doorbell.ts';
 import { WorkerError } from '../errors.ts';
 import type { HandOver } from '../queue/hand-over.ts';
+import { Deferred } from './deferred.ts';
 import type { Flow } from './flow.ts';
 import type { DueTarget, Outbox, Page } from './outbox.ts';
 import type { ClaimedRow, PageRows, Rows } from './page.ts';
@@ -52,9 +53,6 @@ export const CLAIM_ROWS = 2_000;
 
 /** While one page is being acknowledged, the next is on its way to Redis, and a third is claimed. */
 const PAGES_IN_HAND = 2;
-
-/** Deferred targets in one go. */
-const DUE_TARGETS = 1_000;
 
 const RETRY_FIRST_MS = 100;
 const RETRY_MOST_MS = 5_000;
@@ -74,7 +72,7 @@ export interface ConfirmedBatch {
 export interface DrainParts extends ApplyParts {
   readonly outbox: Pick<
     Outbox,
-    'claim' | 'rest' | 'acknowledge' | 'nextDue' | 'due' | 'settle' | 'invalidateAll'
+    'claim' | 'rest' | 'acknowledge' | 'nextDue' | 'due' | 'settle' | 'forgetRested' | 'invalidateAll'
   >;
   readonly handOver: Pick<HandOver, 'take' | 'room' | 'forget'>;
   /** Milliseconds by which loaders on replicas lag: each delete is repeated after them. 0: none does. */
@@ -92,24 +90,24 @@ export interface DrainParts extends ApplyParts {
 export class Drain {
   readonly #parts: DrainParts;
   readonly #limit: number;
+  readonly #deferred: Deferred;
   #position: string | null = null;
   /** Counts what made the position doubtful. */
   #doubts = 0;
-  /** When the next deferred target is due, by this process's clock; null when none waits. */
-  #dueAt: number | null = 0;
   #failures = 0;
   #abandoned = false;
 
   constructor(parts: DrainParts, limit: number = CLAIM_ROWS) {
     this.#parts = parts;
     this.#limit = limit;
+    this.#deferred = new Deferred(parts.outbox);
   }
 
   /** The next claim hands out everything that is not acknowledged. */
   forget(): void {
     this.#position = null;
     this.#doubts++;
-    this.#dueAt = 0;
+    this.#deferred.forget();
     this.#parts.handOver.forget();
   }
 
@@ -123,7 +121,6 @@ export class Drain {
     const progress = { rows: 0 };
     const working: Promise<void>[] = [];
     let next: Promise<Page | null> | null = null;
-    let told = false;
     try {
       for (let drained = false; !drained && !this.#abandoned; ) {
         next ??= handled(this.#claim());
@@ -134,13 +131,15 @@ export class Drain {
         next = drained ? null : handled(this.#claim());
         if (page === null) continue;
         if (page.rests) while (working.length > 0) await working.shift();
+        if (page.rests) this.#deferred.changed();
         const rows = page.rests ? await this.#parts.outbox.rest(page.rows) : page.rows;
-        // The last page's acknowledgement, after the last claim, says when a deferred target is due.
-        told = rows.length > 0 && this.#parts.replicaLagMs === 0;
-        if (rows.length === 0) continue;
-        if (working.length >= PAGES_IN_HAND) await working.shift();
-        progress.rows += rows.length;
-        working.push(handled(this.#applyAndAcknowledge(rows, page.rests, working.at(-1))));
+        if (rows.length > 0) {
+          if (working.length >= PAGES_IN_HAND) await working.shift();
+          progress.rows += rows.length;
+          working.push(handled(this.#applyAndAcknowledge(rows, page.rests, working.at(-1))));
+        }
+        // Under steady load the outbox may not be seen empty for long.
+        if (!drained) progress.rows += await this.#runDue(1);
       }
       while (working.length > 0) await working.shift();
       // Abandoned with a page that nobody applies: it counts as never handed out.
@@ -148,10 +147,11 @@ export class Drain {
         await next;
         this.forget();
       }
-      progress.rows += await this.#runDue(told);
+      progress.rows += await this.#runDue(Infinity);
+      if (!this.#abandoned) await this.#deferred.forgetRested();
       this.#failures = 0;
       if (!this.#abandoned) this.#parts.flow.drained();
-      return { rows: progress.rows, retryInMs: null, dueInMs: this.#dueInMs() };
+      return { rows: progress.rows, retryInMs: null, dueInMs: this.#deferred.dueInMs };
     } catch (error) {
       // No work goes on unseen behind a failed drain.
       await Promise.allSettled([...working, next]);
@@ -182,7 +182,7 @@ export class Drain {
     await before;
     const isWhole = unconfirmed.size === 0;
     const confirmed = isWhole ? rows : rows.filter((row) => !unconfirmed.has(row.target));
-    if (replicaLagMs === 0) this.#due(await outbox.acknowledge(confirmed, rests));
+    if (replicaLagMs === 0) await outbox.acknowledge(confirmed, rests);
     else handOver.take(piece(confirmed, rests, [secondDelete(targets, unconfirmed, replicaLagMs)]));
     if (!isWhole) {
       const others = rows.filter((row) => unconfirmed.has(row.target));
@@ -213,39 +213,17 @@ export class Drain {
     return { applied, unconfirmed };
   }
 
-  /**
-   * Applies the deferred targets whose interval is over.
-   *
-   * @param told whether `#dueAt` is from after the last claim, which may have set targets aside without a word
-   */
-  async #runDue(told: boolean): Promise<number> {
+  /** Applies deferred targets whose interval is over, at most so many times a thousand. */
+  async #runDue(most: number): Promise<number> {
     const { outbox, replicaLagMs } = this.#parts;
-    let count = 0;
-    if (!told) this.#due(await outbox.nextDue());
-    while (!this.#abandoned && this.#dueAt !== null && this.#dueAt <= performance.now()) {
-      const { run, targets: due } = await outbox.due(DUE_TARGETS);
-      if (due.length === 0) {
-        this.#due(await outbox.nextDue());
-        break;
-      }
+    if (this.#abandoned) return 0;
+    return await this.#deferred.run(most, async (due) => {
       const targets = due.map((row) => row.target);
-      const oldestMs = due.reduce((most, row) => Math.max(most, row.ageMs), 0);
+      const oldestMs = due.reduce((oldest, row) => Math.max(oldest, row.ageMs), 0);
       const { unconfirmed } = await this.#applyRows(due.map(asUpdate), targets, oldestMs);
       await outbox.invalidateAll(replicaLagMs === 0 ? [...unconfirmed] : targets);
-      await outbox.settle(targets, run);
-      // Not before: until then the run's own lease is what is due next.
-      this.#due(await outbox.nextDue());
-      count += due.length;
-    }
-    return count;
-  }
-
-  #due(inMs: number | null): void {
-    this.#dueAt = inMs === null ? null : performance.now() + inMs;
-  }
-
-  #dueInMs(): number | null {
-    return this.#dueAt === null ? null : Math.max(0, this.#dueAt - performance.now());
+      return !this.#abandoned;
+    });
   }
 
   /** What a drain that failed, or could not begin, means for the doorbell: when to try again. */

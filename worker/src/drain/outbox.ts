@@ -49,10 +49,7 @@ const CLAIM = `
 
 const AS_TEXT: pg.CustomTypesConfig = { getTypeParser: () => (text: string) => text };
 
-const DUE_IN =
-  '(1000 * extract(epoch from cache_invalidation.next_due() - clock_timestamp()))::float8 as due_in_ms';
-
-const ACKNOWLEDGE = `select cache_invalidation.acknowledge($1::xid8[], $2::bigint[], $3) as removed, ${DUE_IN}`;
+const untilMs = (time: string) => `(1000 * extract(epoch from ${time} - clock_timestamp()))::float8 as in_ms`;
 
 const DUE = `
   select target, watch_id, 1000 * date_part('epoch', clock_timestamp() - since) as age_ms, run::text as run
@@ -107,21 +104,32 @@ export class Outbox {
    * Removes rows whose targets Redis has confirmed. Rows that are gone already are no error.
    *
    * @param rests of the rows' page; true is always right, and slower
-   * @returns milliseconds until the next deferred target is due; null when none waits
    */
-  async acknowledge(rows: Pick<PageRows, 'xids' | 'ids'>, rests: boolean): Promise<number | null> {
-    const result = await this.#pool.query<{ due_in_ms: number | null }>({
+  async acknowledge(rows: Pick<PageRows, 'xids' | 'ids'>, rests: boolean): Promise<void> {
+    await this.#pool.query({
       name: 'fencepost-acknowledge',
-      text: ACKNOWLEDGE,
+      text: 'select cache_invalidation.acknowledge($1::xid8[], $2::bigint[], $3)',
       values: [rows.xids, rows.ids, rests],
     });
-    return result.rows[0]?.due_in_ms ?? null;
   }
 
   /** Milliseconds until the next deferred target is due; null when none waits. */
   async nextDue(): Promise<number | null> {
-    const result = await this.#pool.query<{ due_in_ms: number | null }>(`select ${DUE_IN}`);
-    return result.rows[0]?.due_in_ms ?? null;
+    return await this.#inMs('cache_invalidation.next_due()');
+  }
+
+  /**
+   * Forgets targets that have rested enough, so many at most that nobody notices.
+   *
+   * @returns milliseconds until it should be called again; null: not until a target has run
+   */
+  async forgetRested(): Promise<number | null> {
+    return await this.#inMs('cache_invalidation.forget_rested()');
+  }
+
+  async #inMs(time: string): Promise<number | null> {
+    const result = await this.#pool.query<{ in_ms: number | null }>(`select ${untilMs(time)}`);
+    return result.rows[0]?.in_ms ?? null;
   }
 
   /** Deferred targets that are due; they count as running until `settle` is told the same run. */

@@ -1,6 +1,6 @@
 /**
  * Keeps the outbox small: it is vacuumed after every so many deletions, instead of within autovacuum's minute, so that
- * its size stays flat under load. While an old snapshot pins the deleted rows a vacuum cannot help and the table grows; then
+ * its size stays flat under load; and with it the targets that rest, whose rows are rewritten as often. While an old snapshot pins the deleted rows a vacuum cannot help and the table grows; then
  * the pause between two doubles. A courtesy: where the role may not vacuum (before Postgres 17 only the owner may),
  * autovacuum does it later.
  */
@@ -34,7 +34,9 @@ export class Tidy {
   }
 
   async #vacuum(): Promise<void> {
-    await this.#pool.query('vacuum (skip_locked, truncate false) cache_invalidation.outbox');
+    await this.#pool.query(
+      'vacuum (skip_locked, truncate false) cache_invalidation.outbox, cache_invalidation.deferred',
+    );
     const result = await this.#pool.query<{ bytes: string }>(
       "select pg_catalog.pg_total_relation_size('cache_invalidation.outbox') as bytes",
     );
