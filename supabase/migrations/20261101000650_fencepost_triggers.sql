@@ -71,7 +71,8 @@ as $$
       and p.proname ~ pg_catalog.format('^(capture_%1$s_(insert|update|delete|truncate)|reduce_%1$s)$', w.id)
   )
   select t.tgrelid::regclass, t.tgname::text, t.proname::text,
-    t.always and not exists (select from found as clone where clone.tgparentid <> 0 and clone.tgname = t.tgname and not clone.always)
+    -- hashed, because a table may have thousands of partitions
+    t.always and t.tgname not in (select clone.tgname from found as clone where clone.tgparentid <> 0 and not clone.always)
   from found as t
   where t.tgparentid = 0
 $$;
