@@ -1,6 +1,7 @@
 /** min_interval in a real worker: at once, then at most once in each interval, however large the burst. */
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { drainPool } from '../../worker/src/database/connections.ts';
+import { explainDatabaseError } from '../../worker/src/database/database-errors.ts';
 import { Tidy } from '../../worker/src/drain/tidy.ts';
 import { fenceOf, type Rig, startRig } from './rig/rig.ts';
 import { startUpstashFaults } from './rig/upstash-faults.ts';
@@ -106,6 +107,11 @@ it('what serves the drain is ended by the server before the client gives up, and
     );
     expect(rows.map(({ name }) => name)).toEqual(['lock_timeout', 'statement_timeout']);
     expect(rows[0]?.ms).toBeLessThan(rows[1]?.ms ?? 0);
+    const cancelled = await pool
+      .query('set statement_timeout = 1; select pg_sleep(60)')
+      .catch((error) => error);
+    expect(explainDatabaseError(cancelled, rig.databaseUrl).code).toBe('DATABASE_SLOW');
+    await pool.query('set statement_timeout = 12000');
     new Tidy(pool).deleted(20_000);
     await expect
       .poll(
