@@ -9,19 +9,37 @@ const START = Date.UTC(2026, 10, 1, 10, 59, 0);
 function rig() {
   const world = { now: START };
   const writes: Write[] = [];
+  const background: Promise<unknown>[] = [];
+  const server = {
+    fields: new Set<string>(),
+    refusing: false,
+    settled: () => Promise.all(background),
+  };
   const connection: Connection = {
     read: async (keys) => keys.map(() => null),
     write: async (sent) => {
+      if (server.refusing) throw Object.assign(new Error('refused'), { name: 'UpstashError' });
       writes.push(...sent);
-      return sent.map(() => 1);
+      return sent.map((write) => {
+        if (write.op !== 'record') return 1;
+        const isNew = !server.fields.has(write.key);
+        server.fields.add(write.key);
+        return isNew ? 1 : 0;
+      });
     },
     writeThenRead: async () => ({ replies: [], values: [] }),
     scan: async () => ({ cursor: '0', keys: [] }),
     health: async () => ({ keyCount: 0, heartbeat: null, epoch: null }),
   };
-  const runtime = { ...systemRuntime, now: () => world.now };
+  const runtime = {
+    ...systemRuntime,
+    now: () => world.now,
+    background: (work: Promise<unknown>) => {
+      background.push(work);
+    },
+  };
   const access = new RedisAccess(connection, runtime, { log: () => {}, failed: () => {} });
-  return { world, writes, access, statistics: new Statistics(runtime) };
+  return { world, writes, access, server, statistics: new Statistics(runtime) };
 }
 
 describe('statistics', () => {
@@ -90,6 +108,34 @@ describe('statistics', () => {
     expect(
       sumCommands(['{"#commands":6}', '{"#worker":4}', '{"#commands":"9"}', 'null', '"text"', '{']),
     ).toEqual({ readers: 6, worker: 4 });
+    expect(sumCommands(['{"#commands":-5}', '{"#commands":1e300}', '{"#worker":-1}'])).toEqual({
+      readers: 0,
+      worker: 0,
+    });
+  });
+
+  it('give a hash its end again that was lost and written anew, or whose first write failed', async () => {
+    const { world, writes, access, statistics, server } = rig();
+    const flush = async () => {
+      writes.length = 0;
+      world.now += 61_000;
+      statistics.read('quota', 'hit', 1);
+      statistics.flushWhenDue(access);
+      await server.settled();
+      return writes.map(({ op }) => op);
+    };
+    world.now += 60_000;
+    expect(await flush()).toEqual(['record', 'expire']);
+    expect(await flush()).toEqual(['record']);
+    server.fields.clear();
+    expect(await flush()).toEqual(['record']);
+    expect(await flush()).toEqual(['record', 'expire']);
+    expect(await flush()).toEqual(['record']);
+    world.now += 3_600_000;
+    server.refusing = true;
+    await flush();
+    server.refusing = false;
+    expect(await flush()).toEqual(['record', 'expire']);
   });
 
   it('add up over isolates, whatever else is in the hash', () => {

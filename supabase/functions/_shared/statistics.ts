@@ -79,7 +79,7 @@ export function sumStatistics(fields: Iterable<string>): Map<string, Counts> {
     const sum = sums.get(name) ?? noCounts();
     for (const measure of Object.keys(sum) as (keyof Counts)[]) {
       const value: unknown = (counts as Partial<Counts>)[measure];
-      if (typeof value === 'number' && Number.isFinite(value)) sum[measure] += value;
+      if (isCount(value)) sum[measure] += value;
     }
     sums.set(name, sum);
   }
@@ -90,11 +90,16 @@ export function sumStatistics(fields: Iterable<string>): Map<string, Counts> {
 export function sumCommands(fields: Iterable<string>): { readers: number; worker: number } {
   const sums = { readers: 0, worker: 0 };
   for (const [name, counted] of entriesOf(fields)) {
-    if (typeof counted !== 'number' || !Number.isFinite(counted)) continue;
+    if (!isCount(counted)) continue;
     if (name === READER_COMMANDS) sums.readers += counted;
     if (name === WORKER_COMMANDS) sums.worker += counted;
   }
   return sums;
+}
+
+/** Anybody may write into a hash: what no isolate can have counted would make sums of nothing. */
+function isCount(value: unknown): value is number {
+  return typeof value === 'number' && value >= 0 && value <= Number.MAX_SAFE_INTEGER;
 }
 
 export class Statistics {
@@ -106,6 +111,8 @@ export class Statistics {
   #hourNumber = 0;
   #flushed = { at: 0, commands: 0, hourNumber: 0 };
   #hourCommands = 0;
+  /** The hash that has an end, as far as is known: one that is lost (evicted, flushed) and written anew has none. */
+  #expiring = '';
 
   constructor(runtime: Runtime) {
     this.#runtime = runtime;
@@ -160,7 +167,8 @@ export class Statistics {
     if (since < FLUSH_IDLE_INTERVAL_MS && access.commands - this.#flushed.commands < FLUSH_COMMANDS) return;
     const first = this.#flushed.hourNumber !== this.#hourNumber;
     const key = statisticsKey(this.#hourNumber * HOUR_MS);
-    const commands = access.commands + (first ? 2 : 1);
+    const endless = this.#expiring !== key;
+    const commands = access.commands + (endless ? 2 : 1);
     // Those that the last hour's end sent since its last flush count as this hour's.
     this.#hourCommands = (first ? 0 : this.#hourCommands) + commands - this.#flushed.commands;
     this.#flushed = { at: now, commands, hourNumber: this.#hourNumber };
@@ -169,8 +177,14 @@ export class Statistics {
       [READER_COMMANDS]: this.#hourCommands,
     });
     const record = { op: 'record', key, field: this.#isolate, value } as const;
-    const writes = first ? [record, { op: 'expire', key, seconds: KEPT_SECONDS } as const] : [record];
-    this.#runtime.background(access.write(writes).then(() => {}));
+    const writes = endless ? [record, { op: 'expire', key, seconds: KEPT_SECONDS } as const] : [record];
+    this.#expiring = key;
+    this.#runtime.background(
+      access.write(writes).then((replies) => {
+        // 1: the field is new, though this isolate has written it before
+        if (replies === null || (replies[0] === 1 && !first)) this.#expiring = '';
+      }),
+    );
   }
 
   #countersFor(name: StatisticsName): { readonly total: Counts; readonly hour: Counts } {

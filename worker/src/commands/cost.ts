@@ -19,7 +19,7 @@ export function cost(variables: NodeJS.ProcessEnv, json: boolean): Promise<ExitC
 function show({ since, readers, worker, together, reads, loads }: Costs): void {
   if (since === null) {
     print(
-      'Nothing was written down in the last 24 h: readers do so a minute after their first read, a worker after 250 commands.',
+      'Nothing was written down in the last 24 h: readers do so with a read, a minute after their first; a worker after 250 commands.',
     );
     return;
   }
@@ -32,7 +32,7 @@ function show({ since, readers, worker, together, reads, loads }: Costs): void {
     ]),
   );
   print(`\n${number(reads)} reads asked the database ${number(loads)} times.`);
-  if (together.monthly === null) print('A month is projected when the record is an hour old.');
+  if (together.monthly === null) print('A month is projected when the record has a whole hour.');
   else if (together.monthly > FREE_COMMANDS_A_MONTH) {
     print(`The free plan's ${number(FREE_COMMANDS_A_MONTH)} commands a month would not do.`);
   } else print(`The free plan's ${number(FREE_COMMANDS_A_MONTH)} commands a month would do.`);

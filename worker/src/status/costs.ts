@@ -6,7 +6,7 @@ import type { RecordedHour } from './recorded-day.ts';
 /** Commands, as Upstash bills them. */
 export interface Bill {
   readonly commands: number;
-  /** In 30 days at this rate; null as long as the record is younger than its first whole hour: too short to tell. */
+  /** In 30 days at this rate; null as long as the record has no whole hour: too short to tell. */
   readonly monthly: number | null;
   readonly dollars: number | null;
 }
@@ -26,13 +26,15 @@ const HOUR_MS = 3_600_000;
 
 /** @param now milliseconds since 1970 */
 export function costs(day: readonly RecordedHour[], now: number): Costs {
-  // A quiet hour in the midst counts; those before the first record are before the installation.
+  // A quiet hour in the midst counts; those before the first record are before the installation, in the midst of that hour.
   const first = Math.min(...day.filter(({ fields }) => fields.length > 0).map(({ startedAt }) => startedAt));
-  const hours = Number.isFinite(first) ? (now - first) / HOUR_MS : 0;
+  const wholeFrom = first + HOUR_MS;
+  const hours = (now - wholeFrom) / HOUR_MS;
   const fields = day.flatMap((hour) => hour.fields);
-  const { readers, worker } = sumCommands(fields);
-  const bill = (commands: number): Bill => {
-    const monthly = hours < 1 ? null : Math.round((commands / hours) * (SECONDS_A_MONTH / 3600));
+  const sent = sumCommands(fields);
+  const atRate = sumCommands(day.flatMap((hour) => (hour.startedAt >= wholeFrom ? hour.fields : [])));
+  const bill = (commands: number, ofWholeHours: number): Bill => {
+    const monthly = hours >= 1 ? Math.round((ofWholeHours / hours) * (SECONDS_A_MONTH / 3600)) : null;
     return { commands, monthly, dollars: monthly === null ? null : dollars(monthly) };
   };
   let reads = 0;
@@ -43,9 +45,9 @@ export function costs(day: readonly RecordedHour[], now: number): Costs {
   }
   return {
     since: Number.isFinite(first) ? new Date(first).toISOString() : null,
-    readers: bill(readers),
-    worker: bill(worker),
-    together: bill(readers + worker),
+    readers: bill(sent.readers, atRate.readers),
+    worker: bill(sent.worker, atRate.worker),
+    together: bill(sent.readers + sent.worker, atRate.readers + atRate.worker),
     reads,
     loads,
   };

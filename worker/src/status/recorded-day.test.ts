@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { WorkerError } from '../errors.ts';
 import { RecordedDay } from './recorded-day.ts';
 
 const HOUR_MS = 3_600_000;
@@ -28,6 +29,20 @@ it('gives the last 24 hours, this one first', async () => {
   expect(day[0]).toEqual({ startedAt: NOON, fields: ['a', 'b'] });
   expect(day[1]).toEqual({ startedAt: NOON - HOUR_MS, fields: [] });
   expect(day[23]).toEqual({ startedAt: NOON - 23 * HOUR_MS, fields: ['c'] });
+});
+
+it('takes an hour for empty under whose key there is something else', async () => {
+  const failing = (code: 'UPSTASH_REFUSED' | 'UPSTASH_THROTTLED') => ({
+    hashValues: async (key: string) => {
+      if (key.endsWith('T11')) throw new WorkerError(code, 'It says no.');
+      return ['a'];
+    },
+  });
+  const day = await new RecordedDay(failing('UPSTASH_REFUSED'), '').read(HALF_PAST);
+  expect(day.filter(({ fields }) => fields.length === 0).map(({ startedAt }) => startedAt)).toEqual([
+    NOON - HOUR_MS,
+  ]);
+  await expect(new RecordedDay(failing('UPSTASH_THROTTLED'), '').read(HALF_PAST)).rejects.toThrow('says no');
 });
 
 it('asks again only for the hours that may still change', async () => {

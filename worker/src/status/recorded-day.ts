@@ -1,6 +1,7 @@
 /** What the isolates, and the worker, wrote down in the last 24 hours (_shared/statistics.ts): one hash an hour. */
 import { statisticsKey } from '../../../supabase/functions/_shared/statistics.ts';
 import type { CacheServer } from '../apply/upstash.ts';
+import { WorkerError } from '../errors.ts';
 
 export interface RecordedHour {
   /** Milliseconds since 1970. */
@@ -39,11 +40,21 @@ export class RecordedDay {
     for (let ago = 0; ago < HOURS; ago++) {
       const startedAt = (Math.floor(now / HOUR_MS) - ago) * HOUR_MS;
       const key = this.#prefix + statisticsKey(startedAt);
-      const fields = this.#closedHours.get(key) ?? (await this.#cache.hashValues(key));
+      const fields = this.#closedHours.get(key) ?? (await this.#fields(key));
       if (ago >= OPEN_HOURS) closedHours.set(key, fields);
       hours.push({ startedAt, fields });
     }
     this.#closedHours = closedHours;
     return hours;
+  }
+
+  /** None where somebody keeps something else under the key. */
+  async #fields(key: string): Promise<readonly string[]> {
+    try {
+      return await this.#cache.hashValues(key);
+    } catch (error) {
+      if (error instanceof WorkerError && error.code === 'UPSTASH_REFUSED') return [];
+      throw error;
+    }
   }
 }
