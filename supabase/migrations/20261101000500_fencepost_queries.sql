@@ -16,10 +16,12 @@ return exists (
 
 -- Whether a row without its parent adds nothing, because the parent's own change has already named the target, as soon as the child's
 -- would: the parent is watched for the same target, in which the child has no column, and an immediate foreign key of one column
--- is the join. Then a parent can only be missing because this transaction deletes it. (Without a foreign key a child may be written
--- before its parent, by another transaction.) Hence what else is asked of the two:
+-- is the join. Then a parent can only be missing because this transaction deletes it, or changes its key. (Without a foreign key a
+-- child may be written before its parent, by another transaction.) Hence what else is asked of the two:
 --
---   the parent is no partitioned table    its foreign key is checked in a newer snapshot than the join reads in repeatable read
+--   the parent's watch counts a change of that key
+--   the parent is no partitioned table, nor a part of the one that the foreign key is to    such a key is checked in a newer snapshot
+--                                                                         than the join reads in repeatable read
 --   no inheritance children of the child  they have no foreign key
 --   key columns of the same type, with an equality of Postgres's own, or integers    the join, whose search_path is pg_catalog,
 --                                         means another equality than the foreign key for citext
@@ -32,19 +34,18 @@ as $$
   select pg_catalog.count(*) = 1
     and not exists (select from cache_invalidation.template_segments(w.target) as s where s.col is not null and s.alias is null)
     and pg_catalog.bool_and(
-      exists (
-        select from cache_invalidation.watches as parent
-        where parent.rel = j.rel and parent.join_clause is null
-          and parent.target = pg_catalog.replace(w.target, '{' || j.alias || '.', '{')
-          and (parent.min_interval is null or parent.min_interval <= w.min_interval)
-      )
-      and exists (select from pg_catalog.pg_class as c where c.oid = j.rel and c.relkind = 'r')
+      exists (select from pg_catalog.pg_class as c where c.oid = j.rel and c.relkind = 'r')
       and exists (
         select from pg_catalog.pg_constraint as f
         join pg_catalog.pg_attribute as child on child.attrelid = f.conrelid and child.attnum = f.conkey[1]
         join pg_catalog.pg_attribute as parent on parent.attrelid = f.confrelid and parent.attnum = f.confkey[1]
+        join cache_invalidation.watches as covering on covering.rel = j.rel and covering.join_clause is null
+          and covering.target = pg_catalog.replace(w.target, '{' || j.alias || '.', '{')
         where f.contype = 'f' and f.conrelid = w.rel and f.confrelid = j.rel
-          and pg_catalog.cardinality(f.conkey) = 1 and f.convalidated and not f.condeferrable
+          and pg_catalog.cardinality(f.conkey) = 1 and f.convalidated and not f.condeferrable and f.conparentid = 0
+          and (covering.min_interval is null or covering.min_interval <= w.min_interval)
+          and (covering.columns is null
+            or parent.attname = any (cache_invalidation.named_columns(covering.target, covering.columns, null)))
           and (child.atttypid = parent.atttypid and child.attcollation = parent.attcollation
             or child.atttypid = any (integers) and parent.atttypid = any (integers))
           and exists (select from pg_catalog.pg_operator as o where o.oid = f.conpfeqop[1] and o.oprnamespace = 'pg_catalog'::regnamespace)

@@ -22,10 +22,11 @@
 -- reach them by ways that fire no statement trigger of theirs. The same text serves both: a row trigger reads
 -- (select new.*) where a statement trigger reads new_rows.
 
--- Up to so many rows are few.
-create function cache_invalidation.few_rows() returns integer
+-- Up to so many rows are few. With a join their plan must look each parent up by its key, also for a session whose first
+-- statement changed as many as are few: for hundreds it would read all parents.
+create function cache_invalidation.few_rows(joined boolean) returns integer
 language sql immutable parallel safe
-return 1000;
+return case when joined then 20 else 1000 end;
 
 -- The assignment of targets for many rows.
 --
@@ -34,7 +35,7 @@ return 1000;
 --
 -- A very large statement is judged by its first rows when these alone exceed the limit, so that a million different targets need not
 -- be sorted out; without a sample_query it is not.
-create function cache_invalidation.many_step(rows text, few_query text, sample_query text, query text) returns text
+create function cache_invalidation.many_step(rows text, few_rows integer, few_query text, sample_query text, query text) returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -45,7 +46,7 @@ $step$perform from %s offset %s limit 1;
       else
         %stargets := array(%s);%s
       end if;$step$,
-    rows, cache_invalidation.few_rows(), few_query,
+    rows, few_rows, few_query,
     case when sample_query is not null then pg_catalog.format(
 $sample$perform from %s offset 10000 limit 1;
         if found then
@@ -114,6 +115,7 @@ declare
   -- a line break in a name must not end the comment
   title constant text := pg_catalog.regexp_replace(pg_catalog.format('%s: %s', w.rel, w.target), '\s', ' ', 'g');
   queries record;
+  few_rows constant integer := cache_invalidation.few_rows(w.join_clause is not null);
   few record;
   sample record;
   keyed record;
@@ -145,8 +147,8 @@ $body$, title, w.id, wildcard);
     case when w.row_level then '(select old.*)' else 'old_rows' end,
     case when w.row_level then '(select new.*)' else 'new_rows' end);
   few := cache_invalidation.capture_queries(w,
-    pg_catalog.format('(select * from old_rows limit %s)', cache_invalidation.few_rows()),
-    pg_catalog.format('(select * from new_rows limit %s)', cache_invalidation.few_rows()));
+    pg_catalog.format('(select * from old_rows limit %s)', few_rows),
+    pg_catalog.format('(select * from new_rows limit %s)', few_rows));
   sample := cache_invalidation.capture_queries(w, '(select * from old_rows limit 10000)', '(select * from new_rows limit 10000)');
   -- INTO stands in front of the select list, whose end would be hard to find
   one := pg_catalog.regexp_replace(
@@ -156,9 +158,9 @@ $body$, title, w.id, wildcard);
     -- several rows are never in it: this is the one that moved
     when w.row_level then pg_catalog.format('targets := array(%s);',
       case operation when 'insert' then queries.many_insert when 'update' then queries.many_update else queries.many_delete end)
-    when operation = 'insert' then cache_invalidation.many_step(rows, few.many_insert, case when sampled then sample.many_insert end, queries.many_insert)
-    when operation = 'delete' then cache_invalidation.many_step(rows, few.many_delete, case when sampled then sample.many_delete end, queries.many_delete)
-    else cache_invalidation.many_step(rows, few.many_update, case when sampled then sample.many_update end, queries.many_update)
+    when operation = 'insert' then cache_invalidation.many_step(rows, few_rows, few.many_insert, case when sampled then sample.many_insert end, queries.many_insert)
+    when operation = 'delete' then cache_invalidation.many_step(rows, few_rows, few.many_delete, case when sampled then sample.many_delete end, queries.many_delete)
+    else cache_invalidation.many_step(rows, few_rows, few.many_update, case when sampled then sample.many_update end, queries.many_update)
     end;
   if operation = 'update' then
     select k.* into keyed from cache_invalidation.keyed_update(w) as k;

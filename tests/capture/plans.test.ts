@@ -125,4 +125,22 @@ describe('with a join', () => {
       expect(work(used)).toBeLessThan(500);
     },
   );
+
+  test.each([
+    ['insert into public.items select i, i, 0 from generate_series(3001, 3900) as i'],
+    ['insert into public.items select i, i, 0 from generate_series(3001, 3020) as i'],
+  ])('after %s, a row that moves or has no parent does not read all parents', async (first) => {
+    await client.query(first);
+    await client.query(first.replace('insert into', 'delete from').replace(/ select.*/, ' where id > 3000'));
+    await client.query('update public.items set order_id = order_id + 1 where id <= 900');
+    for (const statement of [
+      'insert into public.items values (100000, null, 0)',
+      'insert into public.items values (100001, null, 0), (100002, 2, 0)',
+      'update public.items set order_id = 7 where id = 1',
+    ]) {
+      const used = await explained(statement);
+      expect(used.length, statement).toBeGreaterThan(0);
+      expect(work(used), statement).toBeLessThan(500);
+    }
+  });
 });

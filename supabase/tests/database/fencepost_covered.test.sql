@@ -38,6 +38,28 @@ select is(pg_temp.captured($$delete from slow_parents where id = 2$$), array['d 
 select cache_invalidation.watch('public.slow_parents', 'slow:{user_id}', min_interval => '2 hours');
 select is(pg_temp.captured($$delete from slow_parents where id = 3$$), array['d slow:*', 'd slow:u'], 'the parent''s has become longer');
 
+-- The parent's watch does not count a change of the key that the child loses.
+create table public.keyed (id integer primary key, user_id text, status text);
+create table public.keyed_items (id integer primary key, parent_id integer references public.keyed on update set null);
+select cache_invalidation.watch('public.keyed', 'keyed:{user_id}', columns => '{status}');
+select cache_invalidation.watch('public.keyed_items', 'keyed:{o.user_id}', join => 'public.keyed o on o.id = row.parent_id');
+insert into keyed values (1, 'u', 'a'), (3, 'v', 'a');
+insert into keyed_items values (10, 1), (11, 3);
+select is(pg_temp.captured($$update keyed set id = 2 where id = 1$$), array['u keyed:*'], 'columns: the parent''s new key is none of them');
+select is(pg_temp.captured($$with c as (update keyed_items set parent_id = null where id = 11) update keyed set id = 4 where id = 3$$), array['u keyed:*'],
+  'columns: child and parent in one statement');
+select cache_invalidation.watch('public.keyed', 'keyed:{user_id}', columns => '{status,id}');
+update keyed_items set parent_id = 2 where id = 10;
+select is(pg_temp.captured($$update keyed set id = 5 where id = 2$$), array['u keyed:u'], 'columns: the key is one of them');
+
+-- The foreign key is to the whole of a partitioned table, and one part of it is joined.
+create table public.whole (id integer primary key, user_id text) partition by range (id);
+create table public.part partition of public.whole for values from (0) to (1000);
+create table public.of_whole (id integer primary key, whole_id integer references public.whole);
+select cache_invalidation.watch('public.part', 'part:{user_id}');
+select cache_invalidation.watch('public.of_whole', 'part:{o.user_id}', join => 'public.part o on o.id = row.whole_id');
+select is(pg_temp.captured($$insert into of_whole values (1, null)$$), array['i part:*'], 'a part of a partitioned parent covers nothing');
+
 -- Inheritance children have no foreign key.
 create table public.lists (id integer primary key, user_id text);
 create table public.entries (id integer primary key, list_id integer references public.lists on delete cascade, n integer);
