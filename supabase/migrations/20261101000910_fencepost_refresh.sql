@@ -162,6 +162,18 @@ begin
     remedy := refresh_remedy;
     return next;
   end if;
+  select pg_catalog.string_agg(p.rel || ' ' || p.name, ', ') into missing
+    from cache_invalidation.present_triggers(w) as p
+    where not exists (
+      select from cache_invalidation.wanted_triggers(w) as n
+      where n.rel = p.rel and n.name = p.name and n.function_name = p.function_name);
+  if missing is not null then
+    problem := case when cache_invalidation.has_foreign_table_below(w.rel)
+        then pg_catalog.format('writes to %s that reach a foreign table fail, for triggers that it must not have: %s', w.rel, missing)
+      else 'triggers are left over: ' || missing end;
+    remedy := refresh_remedy;
+    return next;
+  end if;
   return query select s.problem, s.remedy from cache_invalidation.swapped(w) as s;
   followed := cache_invalidation.follow_renames(w);
   if followed.id is not null and followed is distinct from w then

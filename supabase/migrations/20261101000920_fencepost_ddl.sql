@@ -80,6 +80,12 @@ exception
         using errcode = sqlstate,
           hint = pg_catalog.format('First: select cache_invalidation.unwatch(%L, %L); then watch() what the table has become. (If it was taken away before: select cache_invalidation.refresh();)', w.rel, w.target);
     end if;
+    if cache_invalidation.has_foreign_table_below(w.rel) and exists (
+      select from cache_invalidation.present_triggers(w) as p where p.function_name like 'reduce%')
+    then
+      raise exception 'the watch of % for % would make writes fail that reach the foreign table: %', w.rel, pg_catalog.quote_literal(w.target), reason
+        using errcode = sqlstate, hint = 'Its triggers have to change with this statement: try again at a quieter moment, as the owner of both.';
+    end if;
     -- 55000: within an extension's script
     raise warning 'the watch of % for % %: %', w.rel, w.target,
       case when sqlstate = '55000' then 'invalidates the whole type now' else 'was not brought in line' end, reason

@@ -69,6 +69,59 @@ describe.each([
   });
 });
 
+describe('a foreign partition that is attached', () => {
+  beforeAll(async () => {
+    await client.query(`create table public.busy (id integer, org text) partition by list (org);
+      create table public.busy_a partition of public.busy for values in ('a');
+      select cache_invalidation.watch('public.busy', 'busy:{org}');
+      create foreign table public.busy_f (id integer, org text) server loop options (schema_name 'far', table_name 'plain')`);
+  });
+  const attach = "alter table public.busy attach partition public.busy_f for values in ('f')";
+
+  test('beside a reader is refused, because writes to it would fail', async () => {
+    const reader = new pg.Client({ connectionString: database.url });
+    await reader.connect();
+    await reader.query('begin; select from public.busy');
+    await expect(client.query(attach)).rejects.toMatchObject({
+      code: '55P03',
+      message: expect.stringContaining('would make writes fail'),
+    });
+    await reader.end();
+    await client.query(attach);
+    expect(await captured(`insert into busy values (1, 'f')`)).toEqual(['busy:f']);
+  });
+});
+
+describe('without event triggers', () => {
+  const problems = async (table: string) =>
+    (
+      await client.query<{ problem: string }>(
+        'select p.problem from cache_invalidation.problems() as p join cache_invalidation.watches as w on w.id = p.watch_id where w.rel = $1::regclass',
+        [table],
+      )
+    ).rows.map(({ problem }) => problem);
+
+  test.each([
+    ['unseen', 'partition by list (org)', "partition of public.unseen for values in ('f')", 'unseen:f'],
+    ['heard', '', '() inherits (public.heard)', 'heard:*'],
+  ])('%s: problems() says that writes fail, and refresh() ends it', async (name, kind, below, target) => {
+    await client.query(`create table public.${name} (id integer, org text) ${kind};
+      select cache_invalidation.watch('public.${name}', '${name}:{org}');
+      alter event trigger fencepost_ddl disable;
+      create foreign table public.${name}_f ${below} server loop options (schema_name 'far', table_name 'plain')`);
+    const write = name === 'unseen' ? `insert into unseen values (1, 'f')` : 'update heard set id = id + 1';
+    await expect(client.query(write)).rejects.toThrow('transition tuples');
+    expect(await problems(`public.${name}`)).toContainEqual(
+      expect.stringContaining('reach a foreign table fail'),
+    );
+    await client.query(
+      'select cache_invalidation.refresh(); alter event trigger fencepost_ddl enable always',
+    );
+    expect(await captured(write)).toEqual([target]);
+    expect(await problems(`public.${name}`)).not.toContainEqual(expect.stringContaining('fail'));
+  });
+});
+
 describe('an inheritance parent', () => {
   const refusal = { code: '0A000', message: expect.stringContaining('foreign table') };
 
