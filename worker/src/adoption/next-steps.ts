@@ -32,8 +32,11 @@ export function nextSteps({ later, imports, into }: Situation): string {
     ),
     step(
       4,
-      'Run the worker with DATABASE_URL and the same two variables; the first says what is still missing.',
-      ['npx fencepost doctor', 'npx fencepost run'],
+      'Run the worker, not here but in the Fencepost repository, with DATABASE_URL and the same two variables:',
+      [
+        'npx fencepost doctor   # what is still missing',
+        'npx fencepost run      # or the image of worker/Dockerfile, which holds the same commands',
+      ],
     ),
   ].join('\n');
 }
