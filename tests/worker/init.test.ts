@@ -2,7 +2,17 @@
  * `fencepost init` from the npm package: which files it writes, and when it writes none. What comes of those files in a
  * project, with the programs of Supabase, is adoption.test.ts.
  */
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
@@ -114,6 +124,12 @@ describe('what it writes', () => {
     expect(everything()).toEqual(before);
   });
 
+  it('says how to push also the second time, since nothing may have been pushed', async () => {
+    write('supabase/migrations/20991231000000_notes.sql', 'select 1;');
+    await init();
+    expect((await init()).text).toContain('npx supabase db push --remote --include-all\n');
+  });
+
   it('nothing in a dry run, which names every file', async () => {
     const before = everything();
     const { code, text } = await init('--dry-run');
@@ -145,22 +161,22 @@ describe('what it writes', () => {
   });
 });
 
-describe('what differs', () => {
-  async function refuses(parameters: string[], reasons: readonly RegExp[], states: Record<string, string>) {
-    const before = everything();
-    const { code, text, errors } = await init(...parameters);
-    expect(code).toBe(1);
-    expect(errors).toMatch(/^fencepost: Nothing was written/);
-    for (const reason of reasons) expect(errors).toMatch(reason);
-    for (const [path, word] of Object.entries(states))
-      expect(text).toMatch(new RegExp(`^${word} +${path}`, 'm'));
-    expect(text).not.toMatch(/^written/m);
-    const answer = await init(...parameters, '--json');
-    expect(answer.code).toBe(1);
-    expect(answer.json().written).toBe(0);
-    expect(everything()).toEqual(before);
-  }
+async function refuses(parameters: string[], reasons: readonly RegExp[], states: Record<string, string>) {
+  const before = everything();
+  const { code, text, errors } = await init(...parameters);
+  expect(code).toBe(1);
+  expect(errors).toMatch(/^fencepost: Nothing was written/);
+  for (const reason of reasons) expect(errors).toMatch(reason);
+  for (const [path, word] of Object.entries(states))
+    expect(text).toMatch(new RegExp(`^${word} +${path}`, 'm'));
+  expect(text).not.toMatch(/^written/m);
+  const answer = await init(...parameters, '--json');
+  expect(answer.code).toBe(1);
+  expect(answer.json().written).toBe(0);
+  expect(everything()).toEqual(before);
+}
 
+describe('what differs', () => {
   it('a migration is never replaced', async () => {
     write(SCHEMA, '-- edited\n');
     await refuses([], [/a database may have it already/], { [SCHEMA]: 'differs' });
@@ -191,6 +207,30 @@ describe('what differs', () => {
     expect(text).toMatch(new RegExp(`^kept +${CATALOGUE} +yours`, 'm'));
     expect(read(CATALOGUE)).toBe(own);
     expect(read(CACHE)).toBe(read(CACHE, repository));
+  });
+});
+
+describe('what is something else of the same name', () => {
+  it('a catalogue that our modules find nothing in', async () => {
+    write(CATALOGUE, 'export const products = ["a"];\n');
+    const reasons = [
+      /does not export .*RESERVED_FIRST_SEGMENTS/,
+      /--into _shared\/fencepost/,
+      /never replaced/,
+    ];
+    await refuses([], reasons, { [CATALOGUE]: 'differs' });
+    await refuses(['--force'], reasons, { [CATALOGUE]: 'differs' });
+    expect((await init('--into', '_shared/fencepost')).code).toBe(0);
+    expect(read(CATALOGUE)).toBe('export const products = ["a"];\n');
+  });
+
+  it('a link that leads nowhere', async () => {
+    mkdirSync(join(project, dirname(CACHE)), { recursive: true });
+    symlinkSync('nowhere.ts', join(project, CACHE));
+    const { code, text } = await init();
+    expect([code, text]).toEqual([1, expect.stringMatching(new RegExp(`^differs +${CACHE}`, 'm'))]);
+    expect(lstatSync(join(project, CACHE)).isSymbolicLink()).toBe(true);
+    expect(readdirSync(join(project, 'supabase')).sort()).toEqual(['config.toml', 'functions']);
   });
 });
 

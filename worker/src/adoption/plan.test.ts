@@ -2,14 +2,15 @@ import { expect, it } from 'vitest';
 import type { Kit } from './kit.ts';
 import { planFor } from './plan.ts';
 
+const CACHE_TEXT = `import { catalogue, type TypeName } from './catalogue.ts';\n`;
 const kit: Kit = {
   migrations: [
     { name: '20261101000100_fencepost_schema.sql', text: 'create schema a;\n' },
     { name: '20261101020000_queue.sql', text: 'create schema q;\n' },
   ],
   modules: [
-    { name: 'cache.ts', text: 'export const cache = 1;\n' },
-    { name: 'catalogue.ts', text: 'export const catalogue = {};\n' },
+    { name: 'cache.ts', text: CACHE_TEXT },
+    { name: 'catalogue.ts', text: 'export const catalogue = {};\nexport type TypeName = string;\n' },
   ],
   packages: ['@upstash/redis'],
 };
@@ -24,14 +25,20 @@ function plan(texts: Record<string, string>, own: string[] = [], choices = {}) {
     texts: new Map(Object.entries(texts)),
   };
   const { files, later } = planFor(kit, present, { into: '_shared', force: false, ...choices });
-  return { states: files.map(({ state }) => state), by: files.flatMap(({ by }) => by ?? []), later };
+  return {
+    states: files.map(({ state }) => state),
+    by: files.flatMap(({ by }) => by ?? []),
+    lacks: files.flatMap(({ lacks }) => lacks ?? []),
+    later,
+  };
 }
 
+const OWN = 'export const catalogue = { mine: 1 };\nexport type TypeName = "mine";\n';
 const complete = {
   [SCHEMA]: 'create schema a;\n',
   [QUEUE]: 'create schema q;\n',
-  [CACHE]: 'export const cache = 1;\n',
-  [CATALOGUE]: 'export const catalogue = {};\n',
+  [CACHE]: CACHE_TEXT,
+  [CATALOGUE]: 'export const catalogue = {};\nexport type TypeName = string;\n',
 };
 
 it.each([
@@ -58,10 +65,10 @@ it.each([
     ['same', 'same', 'replaced', 'same'],
   ],
   ['an emptied module', { ...complete, [CACHE]: '' }, {}, ['same', 'same', 'differs', 'same']],
-  ['a catalogue of one’s own', { ...complete, [CATALOGUE]: '//' }, {}, ['same', 'same', 'same', 'yours']],
+  ['a catalogue of one’s own', { ...complete, [CATALOGUE]: OWN }, {}, ['same', 'same', 'same', 'yours']],
   [
     'a catalogue of one’s own, with force',
-    { ...complete, [CATALOGUE]: '//' },
+    { ...complete, [CATALOGUE]: OWN },
     { force: true },
     ['same', 'same', 'same', 'yours'],
   ],
@@ -77,7 +84,17 @@ it('sees a version that another migration has', () => {
   });
 });
 
-it('names the migrations that come after a new one, and only those', () => {
+it.each([
+  ['something else of that name', 'export const products = ["a"];', ['TypeName', 'catalogue']],
+  ['one that lacks a name', 'export const catalogue = {};', ['TypeName']],
+  ['a link to nothing', '', ['TypeName', 'catalogue']],
+])('takes %s for no catalogue of ours, with force neither', (_, text, lacks) => {
+  const states = ['same', 'same', 'same', 'differs'];
+  expect(plan({ ...complete, [CATALOGUE]: text })).toMatchObject({ states, lacks });
+  expect(plan({ ...complete, [CATALOGUE]: text }, [], { force: true })).toMatchObject({ states, lacks });
+});
+
+it('names the migrations that come after ours, whether ours are new or not, and only those', () => {
   const own = [
     '20261115000000_notes.sql',
     '20250101000000_orders.sql',
@@ -86,6 +103,7 @@ it('names the migrations that come after a new one, and only those', () => {
   ];
   const late = ['20261101010000_tables.sql', '20261115000000_notes.sql'];
   expect(plan({}, own).later).toEqual(late);
-  expect(plan({ [SCHEMA]: complete[SCHEMA] }, own).later).toEqual(late.slice(1));
-  expect(plan(complete, own).later).toEqual([]);
+  expect(plan({ [SCHEMA]: complete[SCHEMA] }, own).later).toEqual(late);
+  expect(plan(complete, own).later).toEqual(late);
+  expect(plan(complete, ['20250101000000_orders.sql']).later).toEqual([]);
 });

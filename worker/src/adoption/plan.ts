@@ -4,13 +4,16 @@
  *
  *     absent                                  new        written
  *     the same text                           same       left
- *     catalogue.ts that differs               yours      left: the application's key types are in it
+ *     catalogue.ts that differs               yours      left: the application's key types are in it, if it exports all
+ *                                                        that our modules take from ours, else
+ *                                             differs    nothing is written, `force` or not: it is something else
  *     another file of the module that differs replaced   with `force`, else
  *                                             differs    nothing is written
  *     a migration that differs                differs    nothing is written: a database may have it already
  *     a version that another migration has    taken      nothing is written: Supabase knows migrations by their version
  */
 import type { Kit } from './kit.ts';
+import { namesGiven, namesTaken } from './names.ts';
 
 export type FileState = 'new' | 'same' | 'yours' | 'replaced' | 'differs' | 'taken';
 
@@ -22,11 +25,16 @@ export interface PlannedFile {
   readonly text: string;
   /** Of state `taken`: whose version it is. */
   readonly by?: string;
+  /** Of a catalogue that differs: the names that our modules take and that it does not export. */
+  readonly lacks?: readonly string[];
 }
 
 export interface Plan {
   readonly files: readonly PlannedFile[];
-  /** The project's own migrations with a later version than one that is new: pushed ones make the new ones out of order. */
+  /**
+   * The project's own migrations with a later version than one of ours: if they are pushed and ours are not, ours are out of
+   * order. What is pushed is not known here, so it does not matter whether ours are new.
+   */
   readonly later: readonly string[];
 }
 
@@ -34,7 +42,7 @@ export interface Plan {
 export interface Present {
   /** Names of the files in supabase/migrations. */
   readonly migrations: readonly string[];
-  /** The text of those files of the kit that are there, by path from the project's root. */
+  /** The text of those files of the kit that are there, by path from the project's root; empty for a link to nothing. */
   readonly texts: ReadonlyMap<string, string>;
 }
 
@@ -84,15 +92,24 @@ export function planFor(kit: Kit, present: Present, { into, force }: Choices): P
   const modules = kit.modules.map(({ name, text }): PlannedFile => {
     const path = modulePath(into, name);
     const state = compare(path, text);
-    const differing = name === CATALOGUE ? 'yours' : force ? 'replaced' : 'differs';
-    return { path, kind: 'module', state: state === 'differs' ? differing : state, text };
+    if (state !== 'differs') return { path, kind: 'module', state, text };
+    if (name !== CATALOGUE) return { path, kind: 'module', state: force ? 'replaced' : 'differs', text };
+    const given = namesGiven(present.texts.get(path) ?? '');
+    const lacks = takenFromCatalogue(kit).filter((taken) => !given.has(taken));
+    if (lacks.length === 0) return { path, kind: 'module', state: 'yours', text };
+    return { path, kind: 'module', state: 'differs', text, lacks };
   });
 
-  const first = kit.migrations.find((_, index) => migrations[index]?.state === 'new')?.name;
+  const first = kit.migrations[0]?.name;
   return {
     files: [...migrations, ...modules],
     later: first === undefined ? [] : theirs.filter((name) => version(name) > version(first)),
   };
+}
+
+function takenFromCatalogue({ modules }: Kit): string[] {
+  const taken = modules.flatMap(({ text }) => namesTaken(text, `./${CATALOGUE}`));
+  return [...new Set(taken)].sort();
 }
 
 /** Git on Windows may have changed the ends of lines, which changes nothing else. */

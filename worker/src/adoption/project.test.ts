@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { folderFor, unprivilegedUser } from '../../../local/parts/unprivileged.ts';
@@ -51,6 +51,12 @@ it('reads what is there', async () => {
     code: 'PROJECT_FILES',
     message: expect.stringContaining('supabase/migrations cannot be read'),
   });
+});
+
+it('sees a link that leads nowhere', async () => {
+  symlinkSync('nowhere.ts', join(folder, 'a.ts'));
+  const { texts } = await readProject(folder, ['a.ts', 'b.ts']);
+  expect(texts).toEqual(new Map([['a.ts', '']]));
 });
 
 it('writes and replaces, and leaves nothing else behind', async () => {

@@ -4,7 +4,7 @@
  * (rights, space, a file where a folder should be) can fail any more. If a rename does fail, what is there is whole files,
  * and the next run adds the rest.
  */
-import { mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { describe, WorkerError } from '../errors.ts';
 import { ExitCode } from '../exit-codes.ts';
@@ -28,14 +28,17 @@ export async function checkProject(folder: string): Promise<void> {
 }
 
 /**
- * @param paths the files to read, from the folder; those that are not there are left out
+ * @param paths the files to read, from the folder; those that are not there are left out, a link to nothing is empty
  * @throws WorkerError PROJECT_FILES
  */
 export async function readProject(folder: string, paths: readonly string[]): Promise<Present> {
   const texts = new Map<string, string>();
   for (const path of paths) {
-    const text = await orNull(path, readFile(join(folder, path), 'utf8'));
+    const place = join(folder, path);
+    const text = await orNull(path, readFile(place, 'utf8'));
     if (text !== null) texts.set(path, text);
+    // Where nothing can be read something may be all the same, and it is not ours to replace.
+    else if ((await orNull(path, lstat(place))) !== null) texts.set(path, '');
   }
   const migrations = await orNull('supabase/migrations', readdir(join(folder, 'supabase/migrations')));
   return { migrations: migrations ?? [], texts };

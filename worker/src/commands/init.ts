@@ -89,14 +89,14 @@ function summary({ files }: Plan, dryRun: boolean): string[][] {
       folder,
       count === 1 ? '1 file' : `${count} files`,
     ]),
-    ...files
-      .filter((file) => !isCounted(file))
-      .map(({ state, path, by }) => [
-        label(state),
-        path,
-        state === 'yours' ? 'yours, and differs from ours' : by === undefined ? '' : `by ${by}`,
-      ]),
+    ...files.filter((file) => !isCounted(file)).map((file) => [label(file.state), file.path, remark(file)]),
   ];
+}
+
+function remark({ state, by, lacks }: PlannedFile): string {
+  if (state === 'yours') return 'yours, and differs from ours';
+  if (by !== undefined) return `by ${by}`;
+  return lacks === undefined ? '' : 'exports too little for ours';
 }
 
 function refusal(refused: readonly PlannedFile[]): WorkerError {
@@ -110,14 +110,23 @@ function refusal(refused: readonly PlannedFile[]): WorkerError {
     some('migration', 'taken')
       ? 'Supabase knows a migration by the number in front: rename yours, if no database has it.'
       : '',
-    some('module', 'differs')
+    refused.some(({ kind, state, lacks }) => kind === 'module' && state === 'differs' && lacks === undefined)
       ? 'If what differs in the cache module is an older copy of ours, replace it with --force; if it is your own code, ' +
         'put the module elsewhere: --into _shared/fencepost.'
       : '',
+    ...refused.flatMap(({ lacks }) => (lacks === undefined ? [] : otherCatalogue(lacks))),
   ];
   return new WorkerError(
     'FILES_DIFFER',
     ['Nothing was written, because of the files named above.', ...remedies].filter(Boolean).join('\n'),
     { exitCode: ExitCode.failed },
+  );
+}
+
+function otherCatalogue(lacks: readonly string[]): string {
+  return (
+    `Your catalogue.ts does not export ${lacks.join(', ')} by name, which the cache module imports from it. If it is something ` +
+    'else of yours, put the module elsewhere: --into _shared/fencepost. If it holds your key types, take over from ours what it ' +
+    'lacks. It is never replaced, with --force neither.'
   );
 }
