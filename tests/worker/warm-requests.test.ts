@@ -109,7 +109,37 @@ describe('requests', () => {
     expect(elsewhere).toBe(0);
   });
 
-  it('end early when nobody is there, and when they all end alike', async () => {
+  it('that say nothing of a cache are not taken for cached because others failed', async () => {
+    const url = await serve((request, response) => {
+      response.writeHead(request.url === '/2' ? 500 : 200).end();
+    });
+    const { code, text, errors } = await warm([`${url}/{n}`, '--rows', numbers(3)]);
+    expect(code).toBe(1);
+    expect(text).toMatch(/^unmarked +2 /m);
+    expect(text).toContain('No answer says x-cache');
+    expect(errors).not.toContain('cached');
+  });
+
+  it('with a broken answer are told from those that nobody answers', async () => {
+    const url = await serve((request, response) => {
+      if (request.url === '/garbled') response.setHeader('content-encoding', 'gzip').end('no gzip');
+      else if (request.url === '/no-http') response.socket?.end('nonsense\r\n\r\n');
+      // Cut in the middle of its body.
+      else response.setHeader('content-length', '9').write('half', () => response.destroy());
+    });
+    const tls = url.replace('http:', 'https:');
+    for (const [address, reason] of [
+      [`${url}/garbled`, /\(Z_DATA_ERROR\)\. Somebody answers .*broken/],
+      [`${url}/no-http`, /\(HPE_INVALID_\w+\)\. Somebody answers .*broken/],
+      [`${url}/cut`, /\(UND_ERR_SOCKET\)\. Somebody answers .*broken/],
+      [tls, /\((?:ERR_SSL_\w+|EPROTO)\)\. Somebody answers .*TLS/],
+    ] as const) {
+      const { code, errors } = await warm([address], { DATABASE_URL: '' });
+      expect([code, errors]).toEqual([69, expect.stringMatching(reason)]);
+    }
+  });
+
+  it('end early when nobody is there, and not because the first rows are bad', async () => {
     const nobody = `http://127.0.0.1:${await getPort()}`;
     const away = await warm([`${nobody}/{n}?key=hunter2`, '--rows', numbers(10_000), '--json']);
     expect(away.code).toBe(69);
@@ -117,13 +147,14 @@ describe('requests', () => {
       `Stopped after 10 requests, the last 10 of which failed alike (ECONNREFUSED). Nobody answers at ${nobody}`,
     );
     expect(away.text + away.errors).not.toContain('hunter2');
-    let count = 0;
-    const url = await serve((_, response) => {
-      count += 1;
-      response.writeHead(400).end();
+    const url = await serve((request, response) => {
+      const isBad = Number(request.url?.slice(1)) <= 30;
+      response.setHeader('x-cache', 'MISS').writeHead(isBad ? 400 : 200);
+      response.end();
     });
-    expect(await warm([`${url}/{n}`, '--rows', numbers(10_000)])).toMatchObject({ code: 1 });
-    expect(count).toBeLessThan(20);
+    const bad = await warm([`${url}/{n}`, '--rows', numbers(40), '--json']);
+    expect(bad).toMatchObject({ code: 1, errors: expect.stringContaining('see to these rows') });
+    expect(bad.json()).toMatchObject({ asked: 40, answered: 10, failed: { 'HTTP 400': 30 } });
   });
 });
 
@@ -170,6 +201,12 @@ describe('rows', () => {
       ['--table', 'public.nothing'],
       64,
       /relation "public.nothing" does not exist. Name the table/,
+    ],
+    [
+      'a name of too many parts',
+      ['--table', 'a.b.c.d'],
+      64,
+      /too many dotted names\): a\.b\.c\.d\. Name the table with its schema/,
     ],
     ['an unknown schema', ['--table', 'elsewhere.t'], 64, /schema "elsewhere" does not exist/],
     ['nonsense', ['--rows', 'selec 1'], 64, /syntax error at or near .* --rows is one SELECT/],

@@ -88,7 +88,7 @@ export async function warm(
     (address, signal) => ask(address, { token, timeoutMs, signal }),
     (address) => show(template, addresses.get(address) ?? []),
   );
-  if (tally.asked > 0 && tally.origins.other === tally.asked) {
+  if (tally.answered > 0 && tally.origins.other === tally.answered) {
     notes.push('No answer says x-cache: whether this address is read through the cache is not known.');
   }
   const warmed: Warmed = {

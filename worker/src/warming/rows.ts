@@ -77,7 +77,7 @@ async function query(
     } as pg.QueryArrayConfig);
     return rows;
   } catch (error) {
-    throw refusal(error);
+    throw refusal(error, source);
   }
 }
 
@@ -90,11 +90,13 @@ async function nameOf(client: pg.Client, table: string): Promise<string> {
 /** Classes of what is the statement's own fault: its text, its names, its data, and that it would write. */
 const AT_FAULT = /^(?:0A|20|21|22|25|2F|3F|42|P0)/;
 const PRIVILEGE = '42501';
+const NO_TABLE = '42P01';
+const SYNTAX = '42601';
 const REMEDIES: Readonly<Record<string, string>> = {
   // No such column, no such table.
   '42703': 'Each placeholder is a column of --table or of --rows.',
-  '42P01': 'Name the table with its schema: --table public.model_prices.',
-  '42601': '--rows is one SELECT, such as "select distinct provider, model from public.model_prices".',
+  [NO_TABLE]: 'Name the table with its schema: --table public.model_prices.',
+  [SYNTAX]: '--rows is one SELECT, such as "select distinct provider, model from public.model_prices".',
   '25006': '--rows is a SELECT that writes nothing.',
   [PRIVILEGE]:
     'The worker’s own role reads no tables. Connect as a role that reads this one, such as its owner: DATABASE_URL=… npx fencepost warm …',
@@ -104,9 +106,10 @@ const REMEDIES: Readonly<Record<string, string>> = {
 };
 
 /** What Postgres said, with a remedy, if the rows are at fault; anything else is for the caller to explain. */
-function refusal(error: unknown): unknown {
+function refusal(error: unknown, source: Source): unknown {
   const code = errorCode(error);
-  const remedy = REMEDIES[code];
+  // The text of --table is nothing but a name, so a syntax error is in that.
+  const remedy = REMEDIES['table' in source && code === SYNTAX ? NO_TABLE : code];
   if (remedy === undefined && !AT_FAULT.test(code)) return error;
   const exitCode =
     code === PRIVILEGE ? ExitCode.denied : /^5/.test(code) ? ExitCode.unavailable : ExitCode.usage;

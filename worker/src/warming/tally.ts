@@ -19,9 +19,12 @@ export type Outcome =
 export const ENOUGH_ALIKE = 10;
 /** Failures that are shown with their address. */
 const EXAMPLES = 3;
+/** Characters of an address that are shown: a row's value may be of any length. */
+const EXAMPLE_LENGTH = 200;
 
 export interface Example {
   readonly failure: string;
+  /** Its beginning, if it is long. */
   readonly url: string;
 }
 
@@ -43,7 +46,7 @@ export class Tally {
     }
     const { failure } = outcome;
     this.failures.set(failure, (this.failures.get(failure) ?? 0) + 1);
-    if (this.examples.length < EXAMPLES) this.examples.push({ failure, url: url() });
+    if (this.examples.length < EXAMPLES) this.examples.push({ failure, url: shorten(url()) });
     this.#row = { failure, count: failure === this.#row.failure ? this.#row.count + 1 : 1 };
   }
 
@@ -60,13 +63,14 @@ export class Tally {
   }
 
   /**
-   * What every further request would end like, or undefined: the last ones all failed alike, and either nothing else has
-   * happened yet, or the failure is of the readers and not of single questions.
+   * What every further request would end like, or undefined: the last ones all failed alike, and the failure is of the readers,
+   * or of the caller and nothing else has happened yet. Of single questions it says nothing: further rows may be good ones.
    */
   get hopeless(): string | undefined {
     const { failure, count } = this.#row;
     if (count < ENOUGH_ALIKE) return undefined;
-    return count === this.asked || kindOf(failure) === 'away' || failure === 'HTTP 401' ? failure : undefined;
+    if (kindOf(failure) === 'away' || failure === 'HTTP 401') return failure;
+    return kindOf(failure) === 'denied' && count === this.asked ? failure : undefined;
   }
 
   /** Of the whole: by the failure that all have in common, if there is one. */
@@ -77,6 +81,10 @@ export class Tally {
     if (kinds.size > 1 || (this.answered > 0 && this.hopeless === undefined)) return ExitCode.failed;
     return kinds.has('denied') ? ExitCode.denied : kinds.has('away') ? ExitCode.unavailable : ExitCode.failed;
   }
+}
+
+function shorten(url: string): string {
+  return url.length > EXAMPLE_LENGTH ? `${url.slice(0, EXAMPLE_LENGTH)}…` : url;
 }
 
 export function kindOf(failure: string): 'denied' | 'away' | 'request' {
