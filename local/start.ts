@@ -73,7 +73,7 @@ function list(names: readonly string[]): string {
 async function checkStackSettings(): Promise<number> {
   const settings = passedOn(['PORT', 'LOG_LEVEL', 'CACHE_PREFIX']);
   if (Object.values(settings).every((value) => value.trim() === '')) return PORTS.worker;
-  const { readConfiguration } = await import('../worker/src/configuration.ts');
+  const { readConfiguration } = await import('../worker/src/lib/config.ts');
   try {
     return readConfiguration({
       DATABASE_URL: 'postgresql://127.0.0.1/postgres',

@@ -54,7 +54,7 @@ const steps: readonly Step[] = [
   { name: 'types', command: ['tsc', '-p', '.'] },
   { name: 'format and lint', command: ['biome', 'check', '--error-on-warnings', '.'] },
   { name: "the worker's build", command: ['npm', 'run', '--silent', 'build', '-w', 'worker'] },
-  { name: "the edge functions' types", command: ['node', 'tests/setup/check-functions.mjs'] },
+  { name: "the edge functions' types", command: ['node', 'tests/support/check-functions.mjs'] },
   {
     name: 'tests',
     command: [

@@ -15,7 +15,7 @@ const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const aside = `dist-${process.pid}`;
 process.once('exit', () => rmSync(here(aside), { recursive: true, force: true }));
 await build({
-  entryPoints: [here('src/cli.ts'), here('src/adoption/kit.ts')],
+  entryPoints: [here('src/cli.ts'), here('src/adoption/template.ts')],
   outdir: here(aside),
   bundle: true,
   splitting: true,
@@ -30,7 +30,7 @@ await build({
 await chmod(here(`${aside}/cli.js`), 0o755);
 
 // Which files those are is decided in one place, which is built by now.
-const { readKit, MIGRATIONS, MODULES } = await import(`./${aside}/adoption/kit.js`);
+const { readKit, MIGRATIONS, MODULES } = await import(`./${aside}/adoption/template.js`);
 const { migrations, modules } = await readKit(here('../supabase/'));
 for (const [folder, files] of [
   [MIGRATIONS, migrations],

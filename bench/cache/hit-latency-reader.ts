@@ -8,8 +8,8 @@
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
 import { Redis } from '@upstash/redis';
+import { EPOCH_KEY, HEARTBEAT_KEY } from '../../supabase/functions/_shared/cache/protocol/epoch.ts';
 import { createCache } from '../../supabase/functions/_shared/cache.ts';
-import { EPOCH_KEY, HEARTBEAT_KEY } from '../../supabase/functions/_shared/heartbeat.ts';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 4_000);
 const KEY = 'quota:org-1:openai:gpt-5';

@@ -8,8 +8,8 @@
  */
 import { startGateway } from '../../local/gateway/gateway.ts';
 import { startRedis } from '../../local/parts/redis.ts';
+import { EPOCH_KEY, HEARTBEAT_KEY } from '../../supabase/functions/_shared/cache/protocol/epoch.ts';
 import { createCache } from '../../supabase/functions/_shared/cache.ts';
-import { EPOCH_KEY, HEARTBEAT_KEY } from '../../supabase/functions/_shared/heartbeat.ts';
 import { allPeers, type Peer } from './peers.ts';
 
 const ROUNDS = 100;

@@ -9,8 +9,8 @@
  * instructions.ts for a measure without noise.
  */
 import { parseArgs } from 'node:util';
-import { pgbench, type Stand, startStand } from './stand.ts';
 import { median } from './statistics.ts';
+import { pgbench, type Stand, startStand } from './support.ts';
 import { captured, createTables, rows } from './triggers.ts';
 
 const { values: options } = parseArgs({

@@ -4,7 +4,7 @@
  *     npx tsx bench/capture/bulk.ts [--rows 1000000] [--partitioned 200000]
  */
 import { parseArgs } from 'node:util';
-import { type Stand, startStand } from './stand.ts';
+import { type Stand, startStand } from './support.ts';
 
 const { values: options } = parseArgs({
   options: {

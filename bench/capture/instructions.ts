@@ -19,7 +19,7 @@ import { execa } from 'execa';
 import getPort from 'get-port';
 import pg from 'pg';
 import { ensureCommand } from '../../local/system-packages.ts';
-import { type Stand, startStand } from './stand.ts';
+import { type Stand, startStand } from './support.ts';
 import { captured, createTables, rows } from './triggers.ts';
 
 const { values: options } = parseArgs({

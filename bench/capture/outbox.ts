@@ -10,8 +10,8 @@
 import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { acknowledge, claim } from '../../tests/capture/drain.ts';
-import { pgbench, type Stand, startDrainProcess, startStand } from './stand.ts';
 import { median, percentile } from './statistics.ts';
+import { pgbench, type Stand, startDrainProcess, startStand } from './support.ts';
 
 const { values: options } = parseArgs({
   options: {

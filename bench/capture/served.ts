@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import { startRedis } from '../../local/parts/redis.ts';
-import type { Stand } from './stand.ts';
+import type { Stand } from './support.ts';
 
 const TOKEN = 'bench-token';
 const repository = fileURLToPath(new URL('../..', import.meta.url));

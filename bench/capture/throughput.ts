@@ -22,8 +22,8 @@
 import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { type Serving, startServing } from './served.ts';
-import { pgbench, type Stand, startStand } from './stand.ts';
 import { median } from './statistics.ts';
+import { pgbench, type Stand, startStand } from './support.ts';
 
 const { values: options } = parseArgs({
   options: {

@@ -3,7 +3,7 @@
  * would. Each captures the UPDATEs of a table of its own, whose name is the trigger's; `none` has no trigger, and `fencepost` is
  * watched.
  */
-import type { Stand } from './stand.ts';
+import type { Stand } from './support.ts';
 
 export const rows = 100_000;
 

@@ -24,8 +24,8 @@ import {
   JWT_SECRET,
   type Parameters,
   startFunctionStack,
-} from '../../tests/functions/setup/stack.ts';
-import { cloneFrom, startTemplate } from '../../tests/setup/template.ts';
+} from '../../tests/functions/support/stack.ts';
+import { cloneFrom, startTemplate } from '../../tests/support/template.ts';
 
 const { values } = parseArgs({
   options: {

@@ -1,5 +1,5 @@
 /** Parts of a simulation: a schedule in virtual time, a repeatable source of chance, and a database that always says yes. */
-import type { Database } from '../../supabase/functions/_shared/authorise-database.ts';
+import type { Database } from '../../supabase/functions/_shared/auth/database.ts';
 
 /** Runs events in the order of their times; each is over before the next begins. */
 export class Schedule {

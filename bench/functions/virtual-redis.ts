@@ -2,8 +2,9 @@
  * As much of Redis as the cache asks for, in memory and on a clock that a simulation moves: a working day takes seconds.
  * Everything else in the simulation is the real thing; this is held against nothing and used nowhere else.
  */
-import type { Connection, Write } from '../../supabase/functions/_shared/connection.ts';
-import { EPOCH_KEY, HEARTBEAT_KEY } from '../../supabase/functions/_shared/heartbeat.ts';
+
+import { EPOCH_KEY, HEARTBEAT_KEY } from '../../supabase/functions/_shared/cache/protocol/epoch.ts';
+import type { Connection, Write } from '../../supabase/functions/_shared/cache/redis/upstash.ts';
 
 export class VirtualRedis implements Connection {
   readonly #now: () => number;

@@ -6,7 +6,7 @@
  */
 import { readFileSync } from 'node:fs';
 import pg from 'pg';
-import { now, type Stand, startBenchWorker, startStand } from './stand.ts';
+import { now, type Stand, startBenchWorker, startStand } from './support.ts';
 
 const ROWS = Number(process.argv[2] ?? 1_000_000);
 

@@ -7,8 +7,8 @@
  */
 import { startGateway } from '../../local/gateway/gateway.ts';
 import { startRedis } from '../../local/parts/redis.ts';
-import { cloneFrom, startTemplate } from '../../tests/setup/template.ts';
-import { startBenchWorker, TOKEN } from './stand.ts';
+import { cloneFrom, startTemplate } from '../../tests/support/template.ts';
+import { startBenchWorker, TOKEN } from './support.ts';
 
 const SECONDS = Number(process.argv[2] ?? 660);
 

@@ -7,8 +7,8 @@
  */
 import pg from 'pg';
 import { createClient } from 'redis';
-import { connectUpstash } from '../../worker/src/apply/upstash.ts';
-import { now, startBenchWorker, startStand, summary, TOKEN } from './stand.ts';
+import { connectUpstash } from '../../worker/src/redis/upstash.ts';
+import { now, startBenchWorker, startStand, summary, TOKEN } from './support.ts';
 
 const WRITES = Number(process.argv[2] ?? 500);
 const KEYS = Number(process.argv[3] ?? 0);

@@ -7,7 +7,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { startStand, summary, TOKEN } from './stand.ts';
+import { startStand, summary, TOKEN } from './support.ts';
 
 const ROUNDS = Number(process.argv[2] ?? 5);
 const CLI = fileURLToPath(new URL('../../worker/dist/cli.js', import.meta.url));

@@ -2,10 +2,10 @@
  * A worker as `fencepost run` starts it, whose log goes to the parent as messages with the time of the machine's
  * monotonic clock. Nothing else is different.
  */
-import { readConfiguration } from '../../worker/src/configuration.ts';
-import { createLog } from '../../worker/src/log.ts';
-import { startWorker } from '../../worker/src/start-worker.ts';
-import type { WorkerMessage } from './stand.ts';
+import { readConfiguration } from '../../worker/src/lib/config.ts';
+import { createLog } from '../../worker/src/lib/log.ts';
+import { startWorker } from '../../worker/src/worker/start.ts';
+import type { WorkerMessage } from './support.ts';
 
 const send = (message: WorkerMessage) => process.send?.(message);
 

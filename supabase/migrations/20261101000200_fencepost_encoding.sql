@@ -1,4 +1,4 @@
--- Fencepost 2/9: values to key segments, byte for byte as supabase/functions/_shared/keys.ts does.
+-- Fencepost 2/9: values to key segments, byte for byte as supabase/functions/_shared/cache/protocol/keys.ts does.
 --
 -- A segment is percent-encoded as encodeURIComponent does, plus `*` and `~`; so `:` separates and nothing else can.
 -- More than 200 bytes of UTF-8 become `~` and the lower-case hexadecimal SHA-256 of those bytes. Different values

@@ -51,7 +51,7 @@ begin
     raise exception 'a target is a key or a pattern of at most 8192 bytes'
       using errcode = 'invalid_parameter_value', hint = 'For example quota:org-1:* or session:42:state.';
   end if;
-  -- each prefix of a key has a fence: see supabase/functions/_shared/fences.ts
+  -- each prefix of a key has a fence: see supabase/functions/_shared/cache/protocol/fences.ts
   if pg_catalog.regexp_count(target, ':') >= 32 then
     raise exception 'a target has at most 32 segments'
       using errcode = 'invalid_parameter_value', hint = 'For example quota:org-1:* or session:42:state.';

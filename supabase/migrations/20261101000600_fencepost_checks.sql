@@ -204,7 +204,7 @@ begin
   if w.target = '*' then
     raise exception 'the target % would empty the whole cache at every write', pg_catalog.quote_literal(w.target)
       using errcode = 'invalid_parameter_value', hint = 'Name a type, for example quota:*.';
-  -- as in supabase/functions/_shared/catalogue.ts
+  -- as in supabase/functions/_shared/cache/protocol/key-types.ts
   elsif pg_catalog.split_part(w.target, ':', 1) in ('fence', 'fencepost') then
     raise exception 'the type % of the target % is reserved: the cache keeps its fences and its heartbeat there',
       pg_catalog.split_part(w.target, ':', 1), pg_catalog.quote_literal(w.target)

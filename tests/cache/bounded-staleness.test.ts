@@ -9,17 +9,17 @@ import { createClient } from 'redis';
 import { afterEach, describe, expect, it } from 'vitest';
 import { startGateway } from '../../local/gateway/gateway.ts';
 import { startRedis } from '../../local/parts/redis.ts';
-import { createCache } from '../../supabase/functions/_shared/cache.ts';
 import {
   DEGRADED_MAX_AGE_SECONDS,
   EPOCH_KEY,
   HEARTBEAT_KEY,
   HEARTBEAT_TTL_SECONDS,
-} from '../../supabase/functions/_shared/heartbeat.ts';
-import { keys } from '../../supabase/functions/_shared/keys.ts';
-import { systemRuntime } from '../../supabase/functions/_shared/runtime.ts';
-import { fenceOf, startRig } from '../worker/rig/rig.ts';
-import { killAllWorkers, leading, startWorkerProcess } from '../worker/rig/worker-process.ts';
+} from '../../supabase/functions/_shared/cache/protocol/epoch.ts';
+import { keys } from '../../supabase/functions/_shared/cache/protocol/keys.ts';
+import { systemRuntime } from '../../supabase/functions/_shared/cache/redis/runtime.ts';
+import { createCache } from '../../supabase/functions/_shared/cache.ts';
+import { killAllWorkers, leading, startWorkerProcess } from '../worker/support/worker-process.ts';
+import { fenceOf, startRig } from '../worker/support/worker-stack.ts';
 import { eventually } from './conformance/workbench.ts';
 
 afterEach(killAllWorkers);

@@ -7,9 +7,9 @@ import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type GatewayPart, startGateway } from '../../local/gateway/gateway.ts';
 import { type RedisPart, startRedis } from '../../local/parts/redis.ts';
+import { systemRuntime } from '../../supabase/functions/_shared/cache/redis/runtime.ts';
 import { type Cache, createCache } from '../../supabase/functions/_shared/cache.ts';
-import { systemRuntime } from '../../supabase/functions/_shared/runtime.ts';
-import { type Fault, startUpstashFaults, type UpstashFaults } from '../worker/rig/upstash-faults.ts';
+import { type Fault, startUpstashFaults, type UpstashFaults } from '../worker/support/upstash-faults.ts';
 import { eventually } from './conformance/workbench.ts';
 
 const TOKEN = 'SECRET-token';

@@ -6,13 +6,13 @@
  * when that invalidation was written. A row's value is its version here, so "older" is "smaller".
  */
 import type { Scheduler } from 'fast-check';
+import { OVERDUE_MS } from '../../supabase/functions/_shared/cache/client/single-flight.ts';
+import { EPOCH_KEY, HEARTBEAT_KEY } from '../../supabase/functions/_shared/cache/protocol/epoch.ts';
+import { deletionsFor, scopesOf } from '../../supabase/functions/_shared/cache/protocol/fences.ts';
+import type { Runtime } from '../../supabase/functions/_shared/cache/redis/runtime.ts';
 import { type Cache, createCache } from '../../supabase/functions/_shared/cache.ts';
-import { deletionsFor, scopesOf } from '../../supabase/functions/_shared/fences.ts';
-import { OVERDUE_MS } from '../../supabase/functions/_shared/flights.ts';
-import { EPOCH_KEY, HEARTBEAT_KEY } from '../../supabase/functions/_shared/heartbeat.ts';
-import type { Runtime } from '../../supabase/functions/_shared/runtime.ts';
-import { Flow } from '../../worker/src/drain/flow.ts';
-import { Heartbeat } from '../../worker/src/heartbeat/heartbeat.ts';
+import { Flow } from '../../worker/src/delivery/health.ts';
+import { Heartbeat } from '../../worker/src/delivery/heartbeat.ts';
 import { type Action, KEYS, type Key, type Scenario } from './scenarios.ts';
 import { type Clock, type Sabotage, ScheduledRedis } from './scheduled-redis.ts';
 

@@ -5,10 +5,10 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type GatewayPart, startGateway } from '../../local/gateway/gateway.ts';
 import { type RedisPart, startRedis } from '../../local/parts/redis.ts';
-import { createCore } from '../../supabase/functions/_shared/core.ts';
-import type { Core, LoadMany } from '../../supabase/functions/_shared/loading.ts';
-import { resolve } from '../../supabase/functions/_shared/read-through.ts';
-import { type GetOrSetOptions, planFor } from '../../supabase/functions/_shared/settings.ts';
+import { createCore } from '../../supabase/functions/_shared/cache/client/core.ts';
+import { resolve } from '../../supabase/functions/_shared/cache/client/get-or-set.ts';
+import type { Core, LoadMany } from '../../supabase/functions/_shared/cache/client/loader.ts';
+import { type GetOrSetOptions, planFor } from '../../supabase/functions/_shared/cache/client/options.ts';
 import { eventually, gate } from './conformance/workbench.ts';
 
 const KEYS = ['quota:leak:a:1', 'quota:leak:a:2', 'cost:leak:1'];

@@ -7,10 +7,15 @@
  * after its sender gave up.
  */
 import type { Scheduler } from 'fast-check';
-import type { Connection, Exchange, Reply, Write } from '../../supabase/functions/_shared/connection.ts';
-import { readEnvelope } from '../../supabase/functions/_shared/envelope.ts';
-import { EPOCH_KEY, HEARTBEAT_KEY } from '../../supabase/functions/_shared/heartbeat.ts';
-import type { HeartbeatParts } from '../../worker/src/heartbeat/heartbeat.ts';
+import { readEnvelope } from '../../supabase/functions/_shared/cache/protocol/entry.ts';
+import { EPOCH_KEY, HEARTBEAT_KEY } from '../../supabase/functions/_shared/cache/protocol/epoch.ts';
+import type {
+  Connection,
+  Exchange,
+  Reply,
+  Write,
+} from '../../supabase/functions/_shared/cache/redis/upstash.ts';
+import type { HeartbeatParts } from '../../worker/src/delivery/heartbeat.ts';
 
 /** Ways to build the cache wrong, each of which the invariant must notice. */
 export type Sabotage =

@@ -4,14 +4,14 @@
  */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type Cache, createCache, keys } from '../../supabase/functions/_shared/cache.ts';
-import { type Rig, startRig } from '../worker/rig/rig.ts';
 import {
   asleep,
   killAllWorkers,
   leading,
   startWorkerProcess,
   type WorkerProcess,
-} from '../worker/rig/worker-process.ts';
+} from '../worker/support/worker-process.ts';
+import { type Rig, startRig } from '../worker/support/worker-stack.ts';
 import { eventually } from './conformance/workbench.ts';
 
 let rig: Rig;

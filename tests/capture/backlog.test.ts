@@ -1,7 +1,7 @@
 /** A worker that is away for long: nothing is lost, and the outbox can be settled by a new epoch or by compact(). */
 import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { type ClonedDatabase, cloneDatabase } from '../setup/database.ts';
+import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
 import { claim } from './drain.ts';
 
 let database: ClonedDatabase;

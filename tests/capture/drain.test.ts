@@ -4,8 +4,8 @@
  */
 import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { Outbox } from '../../worker/src/drain/outbox.ts';
-import { type ClonedDatabase, cloneDatabase } from '../setup/database.ts';
+import { Outbox } from '../../worker/src/db/outbox.ts';
+import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
 import { acknowledge, claim, type Page } from './drain.ts';
 
 let database: ClonedDatabase;

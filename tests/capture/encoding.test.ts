@@ -5,8 +5,8 @@
 import fc from 'fast-check';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { canonicalSegment, encodeSegment } from '../../supabase/functions/_shared/keys.ts';
-import { type ClonedDatabase, cloneDatabase } from '../setup/database.ts';
+import { canonicalSegment, encodeSegment } from '../../supabase/functions/_shared/cache/protocol/keys.ts';
+import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
 
 let database: ClonedDatabase;
 let client: pg.Client;

@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { describe, expect, test } from 'vitest';
-import { cloneFrom, startTemplate } from '../setup/template.ts';
+import { cloneFrom, startTemplate } from '../support/template.ts';
 import { ensureVersions, versionsUnderTest } from './postgres-versions.ts';
 
 const table = 'create table public.member (id integer, org_id text);';

@@ -1,7 +1,7 @@
 /** Tables with a foreign table below them, over a real postgres_fdw: writes that reach it succeed, whether it was there first or not. */
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type ClonedDatabase, cloneDatabase } from '../setup/database.ts';
+import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
 
 let database: ClonedDatabase;
 let client: pg.Client;

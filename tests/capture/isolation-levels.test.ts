@@ -1,7 +1,7 @@
 /** Writers in repeatable read and serializable: what they see is old, and what they read may abort others. */
 import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { type ClonedDatabase, cloneDatabase } from '../setup/database.ts';
+import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
 
 let database: ClonedDatabase;
 let one: pg.Client;

@@ -2,7 +2,7 @@
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Part } from '../../local/parts/part.ts';
-import { type ClonedDatabase, cloneFrom, startTemplate } from '../setup/template.ts';
+import { type ClonedDatabase, cloneFrom, startTemplate } from '../support/template.ts';
 
 let server: Part & { url: string };
 let database: ClonedDatabase;

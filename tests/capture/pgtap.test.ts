@@ -9,8 +9,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 import { describe, expect, test } from 'vitest';
-import { type ClonedDatabase, cloneDatabase } from '../setup/database.ts';
-import { cloneFrom, startTemplate } from '../setup/template.ts';
+import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
+import { cloneFrom, startTemplate } from '../support/template.ts';
 import { findPgtap } from './debian-extensions.ts';
 import { ensureVersions, versionsUnderTest } from './postgres-versions.ts';
 

@@ -5,7 +5,7 @@
  */
 import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type ClonedDatabase, cloneDatabase } from '../setup/database.ts';
+import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
 
 interface Node {
   readonly 'Node Type': string;

@@ -4,7 +4,7 @@
  */
 import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { type ClonedDatabase, cloneDatabase } from '../setup/database.ts';
+import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
 
 let database: ClonedDatabase;
 let client: pg.Client;

@@ -4,7 +4,7 @@
  */
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type ClonedDatabase, cloneDatabase } from '../setup/database.ts';
+import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
 import { startDrain } from './drain.ts';
 
 let database: ClonedDatabase;

@@ -6,7 +6,7 @@
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { PROBLEM_STATUS } from '../../supabase/functions/_shared/problem.ts';
+import { PROBLEM_STATUS } from '../../supabase/functions/_shared/http/problem.ts';
 import document from '../../supabase/functions/openapi.json' with { type: 'json' };
 import {
   type Called,
@@ -14,7 +14,7 @@ import {
   type FunctionStack,
   type Parameters,
   startFunctionStack,
-} from './setup/stack.ts';
+} from './support/stack.ts';
 
 let stack: FunctionStack;
 

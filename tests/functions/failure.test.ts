@@ -6,8 +6,8 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { startFunctions } from '../../local/parts/functions.ts';
-import { tokensFor } from './setup/callers.ts';
-import { type FunctionStack, JWT_SECRET, startFunctionStack } from './setup/stack.ts';
+import { tokensFor } from './support/callers.ts';
+import { type FunctionStack, JWT_SECRET, startFunctionStack } from './support/stack.ts';
 
 const quota = { org: 'org-acme', provider: 'openai', model: 'gpt-5-mini' };
 

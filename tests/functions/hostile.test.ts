@@ -4,7 +4,7 @@
  */
 import { request as httpRequest } from 'node:http';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { type FunctionStack, startFunctionStack } from './setup/stack.ts';
+import { type FunctionStack, startFunctionStack } from './support/stack.ts';
 
 let stack: FunctionStack;
 

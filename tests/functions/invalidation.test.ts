@@ -3,8 +3,8 @@
  * answered again, and someone who is removed is out although everything they ever read is still cached.
  */
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { USERS } from './setup/callers.ts';
-import { type Called, type FunctionStack, type Parameters, startFunctionStack } from './setup/stack.ts';
+import { USERS } from './support/callers.ts';
+import { type Called, type FunctionStack, type Parameters, startFunctionStack } from './support/stack.ts';
 
 let stack: FunctionStack;
 

@@ -4,9 +4,9 @@
  */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type FunctionsPart, startFunctions } from '../../local/parts/functions.ts';
-import { USERS } from './setup/callers.ts';
-import { type Platform, PUBLISHABLE_KEY, SECRET_KEY, startPlatform } from './setup/platform.ts';
-import { type FunctionStack, startFunctionStack } from './setup/stack.ts';
+import { USERS } from './support/callers.ts';
+import { type Platform, PUBLISHABLE_KEY, SECRET_KEY, startPlatform } from './support/platform.ts';
+import { type FunctionStack, startFunctionStack } from './support/stack.ts';
 
 let stack: FunctionStack;
 let platform: Platform;

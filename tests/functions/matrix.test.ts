@@ -3,8 +3,8 @@
  * policy, which Postgres gives by itself. A cached answer is exactly as private as the row it came from.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { CALLERS, type CallerName, USERS } from './setup/callers.ts';
-import { type Called, type FunctionStack, type Parameters, startFunctionStack } from './setup/stack.ts';
+import { CALLERS, type CallerName, USERS } from './support/callers.ts';
+import { type Called, type FunctionStack, type Parameters, startFunctionStack } from './support/stack.ts';
 
 let stack: FunctionStack;
 

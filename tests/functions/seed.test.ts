@@ -2,9 +2,9 @@
 import { readFile } from 'node:fs/promises';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { cloneDatabase } from '../setup/database.ts';
-import type { ClonedDatabase } from '../setup/template.ts';
-import { USERS } from './setup/callers.ts';
+import { cloneDatabase } from '../support/database.ts';
+import type { ClonedDatabase } from '../support/template.ts';
+import { USERS } from './support/callers.ts';
 
 let database: ClonedDatabase;
 let pool: pg.Pool;

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { startGateway } from '../../local/gateway/gateway.ts';
 import { startRedis } from '../../local/parts/redis.ts';
-import { connect, direct, LIMIT, rest, TOKEN } from './rig/gateway.ts';
+import { connect, direct, LIMIT, rest, TOKEN } from './support/gateway.ts';
 
 describe('the token', () => {
   const unauthorised = {

@@ -15,7 +15,7 @@ import {
   runs,
   type Start,
   scratchFolder,
-} from './rig/npm-start.ts';
+} from './support/npm-start.ts';
 
 describe('a local stack', () => {
   test('boots beside taken ports, shows what it promises, and ends with SIGTERM to npm', {

@@ -15,7 +15,7 @@ import type { Part } from '../../local/parts/part.ts';
 import { startPostgres, withDatabase } from '../../local/parts/postgres.ts';
 import { startRedis } from '../../local/parts/redis.ts';
 import { removePath, temporaryFolder } from '../../local/parts/warden.ts';
-import { installPackage } from './rig/installed-package.ts';
+import { installPackage } from './support/installed-package.ts';
 
 const repository = fileURLToPath(new URL('../..', import.meta.url));
 const installedProgram = (path: string) => join(repository, 'node_modules', path);

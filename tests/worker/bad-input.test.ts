@@ -1,14 +1,14 @@
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { startGateway } from '../../local/gateway/gateway.ts';
-import { fenceOf, type Rig, startRig } from './rig/rig.ts';
 import {
   asleep,
   describeLines,
   killAllWorkers,
   startWorkerProcess,
   type WorkerProcess,
-} from './rig/worker-process.ts';
+} from './support/worker-process.ts';
+import { fenceOf, type Rig, startRig } from './support/worker-stack.ts';
 
 let rig: Rig;
 beforeAll(async () => {

@@ -9,8 +9,8 @@ import { createClient } from 'redis';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { ensureCommand } from '../../local/system-packages.ts';
 import { createCache } from '../../supabase/functions/_shared/cache.ts';
-import { type Rig, startRig, TOKEN } from './rig/rig.ts';
-import { asleep, killAllWorkers, startWorkerProcess } from './rig/worker-process.ts';
+import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
+import { type Rig, startRig, TOKEN } from './support/worker-stack.ts';
 
 let rig: Rig;
 beforeAll(async () => {

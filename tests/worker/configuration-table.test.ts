@@ -6,8 +6,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { readSettings } from '../../supabase/functions/_shared/http-environment.ts';
-import { readConfiguration, VARIABLES } from '../../worker/src/configuration.ts';
+import { readSettings } from '../../supabase/functions/_shared/http/settings.ts';
+import { readConfiguration, VARIABLES } from '../../worker/src/lib/config.ts';
 
 const repository = fileURLToPath(new URL('../..', import.meta.url));
 

@@ -1,9 +1,9 @@
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { systemRuntime } from '../../supabase/functions/_shared/cache/redis/runtime.ts';
 import { createCache } from '../../supabase/functions/_shared/cache.ts';
-import { systemRuntime } from '../../supabase/functions/_shared/runtime.ts';
-import type { Costs } from '../../worker/src/status/costs.ts';
-import { fenceOf, type Rig, startRig, TOKEN } from './rig/rig.ts';
-import { asleep, killAllWorkers, startWorkerProcess } from './rig/worker-process.ts';
+import type { Costs } from '../../worker/src/diagnostics/status/costs.ts';
+import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
+import { fenceOf, type Rig, startRig, TOKEN } from './support/worker-stack.ts';
 
 let rig: Rig;
 beforeAll(async () => {

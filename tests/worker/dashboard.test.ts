@@ -3,12 +3,12 @@ import { type Browser, chromium, type Page } from 'playwright-core';
 import { createClient } from 'redis';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { ensureCommand } from '../../local/system-packages.ts';
-import { statisticsKey } from '../../supabase/functions/_shared/statistics.ts';
-import { AUDIT_KEY } from '../../worker/src/audit/audit.ts';
-import { fenceOf, type Rig, startRig } from './rig/rig.ts';
-import { startTcpProxy } from './rig/tcp-proxy.ts';
-import { startUpstashFaults } from './rig/upstash-faults.ts';
-import { asleep, killAllWorkers, startWorkerProcess, type WorkerProcess } from './rig/worker-process.ts';
+import { statisticsKey } from '../../supabase/functions/_shared/cache/client/statistics.ts';
+import { AUDIT_KEY } from '../../worker/src/diagnostics/audit/audit.ts';
+import { startTcpProxy } from './support/tcp-proxy.ts';
+import { startUpstashFaults } from './support/upstash-faults.ts';
+import { asleep, killAllWorkers, startWorkerProcess, type WorkerProcess } from './support/worker-process.ts';
+import { fenceOf, type Rig, startRig } from './support/worker-stack.ts';
 
 let rig: Rig;
 let browser: Browser;

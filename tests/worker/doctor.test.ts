@@ -2,8 +2,8 @@
 import pg from 'pg';
 import { createClient } from 'redis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { type Rig, startRig } from './rig/rig.ts';
-import { killAllWorkers, startWorkerProcess } from './rig/worker-process.ts';
+import { killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
+import { type Rig, startRig } from './support/worker-stack.ts';
 
 interface Finding {
   readonly name: string;

@@ -1,7 +1,7 @@
 import { createClient } from 'redis';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { type Rig, startRig } from './rig/rig.ts';
-import { killAllWorkers, startWorkerProcess } from './rig/worker-process.ts';
+import { killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
+import { type Rig, startRig } from './support/worker-stack.ts';
 
 let rig: Rig;
 beforeAll(async () => {

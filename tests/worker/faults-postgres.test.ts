@@ -3,10 +3,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { cloneFrom, startTemplate } from '../setup/template.ts';
-import { fenceOf, type Rig, startRig } from './rig/rig.ts';
-import { startTcpProxy } from './rig/tcp-proxy.ts';
-import { asleep, killAllWorkers, type LogLine, leading, startWorkerProcess } from './rig/worker-process.ts';
+import { cloneFrom, startTemplate } from '../support/template.ts';
+import { startTcpProxy } from './support/tcp-proxy.ts';
+import {
+  asleep,
+  killAllWorkers,
+  type LogLine,
+  leading,
+  startWorkerProcess,
+} from './support/worker-process.ts';
+import { fenceOf, type Rig, startRig } from './support/worker-stack.ts';
 
 let rig: Rig;
 beforeAll(async () => {

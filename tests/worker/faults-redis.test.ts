@@ -2,15 +2,15 @@ import { createClient } from 'redis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { startGateway } from '../../local/gateway/gateway.ts';
 import { startRedis } from '../../local/parts/redis.ts';
-import { fenceOf, type Rig, startRig, TOKEN } from './rig/rig.ts';
-import { startUpstashFaults, type UpstashFaults } from './rig/upstash-faults.ts';
+import { startUpstashFaults, type UpstashFaults } from './support/upstash-faults.ts';
 import {
   asleep,
   describeLines,
   killAllWorkers,
   type LogLine,
   startWorkerProcess,
-} from './rig/worker-process.ts';
+} from './support/worker-process.ts';
+import { fenceOf, type Rig, startRig, TOKEN } from './support/worker-stack.ts';
 
 let rig: Rig;
 let upstash: UpstashFaults;
@@ -248,7 +248,7 @@ describe('the clock', () => {
   it('steps by a day, forwards and back: latencies and beats do not care', async () => {
     const process = startWorkerProcess({
       ...rig.environment({ FENCEPOST_HEARTBEAT_SECONDS: '1', FENCEPOST_FALLBACK_POLL_SECONDS: '0.2' }),
-      NODE_OPTIONS: `--import ${new URL('./rig/stepping-clock.mjs', import.meta.url).href}`,
+      NODE_OPTIONS: `--import ${new URL('./support/stepping-clock.mjs', import.meta.url).href}`,
     });
     await asleep(process);
     for (const signal of ['SIGUSR2', 'SIGUSR2', 'SIGUSR2'] as const) {

@@ -18,7 +18,7 @@ import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { removePath, temporaryFolder } from '../../local/parts/warden.ts';
-import { installPackage } from './rig/installed-package.ts';
+import { installPackage } from './support/installed-package.ts';
 
 interface Answer {
   readonly folder: string;
@@ -30,7 +30,7 @@ interface Answer {
 
 const repository = fileURLToPath(new URL('../..', import.meta.url));
 const CACHE = 'supabase/functions/_shared/cache.ts';
-const CATALOGUE = 'supabase/functions/_shared/catalogue.ts';
+const CATALOGUE = 'supabase/functions/_shared/cache/protocol/key-types.ts';
 const SCHEMA = 'supabase/migrations/20261101000100_fencepost_schema.sql';
 
 let scratch: string;

@@ -5,8 +5,8 @@
 import pg from 'pg';
 import pino from 'pino';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { Leadership, type Role } from '../../worker/src/doorbell/leadership.ts';
-import { type Rig, startRig } from './rig/rig.ts';
+import { Leadership, type Role } from '../../worker/src/wakeup/leader-election.ts';
+import { type Rig, startRig } from './support/worker-stack.ts';
 
 const LEADERSHIP = 461870002;
 /** A row of the lock table, as a leader's. */

@@ -1,8 +1,8 @@
 /** What the metrics count, where counting too much would mislead whoever watches them. */
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { fenceOf, type Rig, startRig } from './rig/rig.ts';
-import { startTcpProxy } from './rig/tcp-proxy.ts';
-import { asleep, killAllWorkers, startWorkerProcess, type WorkerProcess } from './rig/worker-process.ts';
+import { startTcpProxy } from './support/tcp-proxy.ts';
+import { asleep, killAllWorkers, startWorkerProcess, type WorkerProcess } from './support/worker-process.ts';
+import { fenceOf, type Rig, startRig } from './support/worker-stack.ts';
 
 let rig: Rig;
 beforeAll(async () => {

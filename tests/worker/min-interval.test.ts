@@ -1,11 +1,11 @@
 /** min_interval in a real worker: at once, then at most once in each interval, however large the burst. */
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { drainPool } from '../../worker/src/database/connections.ts';
-import { explainDatabaseError } from '../../worker/src/database/database-errors.ts';
-import { Tidy } from '../../worker/src/drain/tidy.ts';
-import { fenceOf, type Rig, startRig } from './rig/rig.ts';
-import { startUpstashFaults } from './rig/upstash-faults.ts';
-import { asleep, killAllWorkers, startWorkerProcess } from './rig/worker-process.ts';
+import { explainDatabaseError } from '../../worker/src/db/errors.ts';
+import { drainPool } from '../../worker/src/db/pool.ts';
+import { Tidy } from '../../worker/src/db/vacuum.ts';
+import { startUpstashFaults } from './support/upstash-faults.ts';
+import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
+import { fenceOf, type Rig, startRig } from './support/worker-stack.ts';
 
 let rig: Rig;
 beforeAll(async () => {

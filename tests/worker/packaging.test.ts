@@ -7,10 +7,10 @@ import { execa } from 'execa';
 import { jwtVerify } from 'jose';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
-import { readSettings } from '../../supabase/functions/_shared/http-environment.ts';
-import { readConfiguration } from '../../worker/src/configuration.ts';
-import { type Compose, problemsOf, type Service, withDefaults } from './rig/compose-check.ts';
-import { installPackage } from './rig/installed-package.ts';
+import { readSettings } from '../../supabase/functions/_shared/http/settings.ts';
+import { readConfiguration } from '../../worker/src/lib/config.ts';
+import { type Compose, problemsOf, type Service, withDefaults } from './support/compose-check.ts';
+import { installPackage } from './support/installed-package.ts';
 
 /**
  * There is no container engine where these tests run, so nothing is built here: the files are parsed, and everything in

@@ -4,15 +4,15 @@
  */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type RedisPart, startRedis } from '../../local/parts/redis.ts';
-import { fenceOf, type Rig, startRig } from './rig/rig.ts';
-import { startTcpProxy, type TcpProxy } from './rig/tcp-proxy.ts';
+import { startTcpProxy, type TcpProxy } from './support/tcp-proxy.ts';
 import {
   asleep,
   killAllWorkers,
   type LogLine,
   startWorkerProcess,
   type WorkerProcess,
-} from './rig/worker-process.ts';
+} from './support/worker-process.ts';
+import { fenceOf, type Rig, startRig } from './support/worker-stack.ts';
 
 let rig: Rig;
 let queueRedis: RedisPart;

@@ -6,8 +6,8 @@ import { startGateway } from '../../local/gateway/gateway.ts';
 import { queueMigration } from '../../worker/generate-queue-migration.mjs';
 import { openBackend } from '../../worker/src/queue/backend.ts';
 import { type Processors, WorkQueue } from '../../worker/src/queue/work-queue.ts';
-import { fenceOf, type Rig, startRig, TOKEN } from './rig/rig.ts';
-import { asleep, killAllWorkers, startWorkerProcess } from './rig/worker-process.ts';
+import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
+import { fenceOf, type Rig, startRig, TOKEN } from './support/worker-stack.ts';
 
 let rig: Rig;
 beforeAll(async () => {

@@ -2,8 +2,8 @@
 import { createClient } from 'redis';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { type GatewayPart, startGateway } from '../../local/gateway/gateway.ts';
-import { fenceOf, type Rig, startRig, TOKEN } from './rig/rig.ts';
-import { asleep, killAllWorkers, startWorkerProcess } from './rig/worker-process.ts';
+import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
+import { fenceOf, type Rig, startRig, TOKEN } from './support/worker-stack.ts';
 
 let rig: Rig;
 let gateway: GatewayPart;

@@ -1,7 +1,7 @@
 /** Loaders on replicas: only what is deleted again after the lag counts, whatever way it was deleted the first time. */
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { type Rig, startRig } from './rig/rig.ts';
-import { asleep, killAllWorkers, type LogLine, startWorkerProcess } from './rig/worker-process.ts';
+import { asleep, killAllWorkers, type LogLine, startWorkerProcess } from './support/worker-process.ts';
+import { type Rig, startRig } from './support/worker-stack.ts';
 
 let rig: Rig;
 beforeAll(async () => {

@@ -3,14 +3,14 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { startGateway } from '../../local/gateway/gateway.ts';
 import { startRedis } from '../../local/parts/redis.ts';
 import type { Readiness } from '../../worker/src/http/readiness.ts';
-import { type Rig, startRig, TOKEN } from './rig/rig.ts';
 import {
   asleep,
   killAllWorkers,
   leading,
   startWorkerProcess,
   type WorkerProcess,
-} from './rig/worker-process.ts';
+} from './support/worker-process.ts';
+import { type Rig, startRig, TOKEN } from './support/worker-stack.ts';
 
 let rig: Rig;
 beforeAll(async () => {

@@ -1,13 +1,13 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { fenceOf, type Rig, startRig } from './rig/rig.ts';
-import { startTcpProxy } from './rig/tcp-proxy.ts';
+import { startTcpProxy } from './support/tcp-proxy.ts';
 import {
   asleep,
   killAllWorkers,
   leading,
   startWorkerProcess,
   type WorkerProcess,
-} from './rig/worker-process.ts';
+} from './support/worker-process.ts';
+import { fenceOf, type Rig, startRig } from './support/worker-stack.ts';
 
 let rig: Rig;
 beforeAll(async () => {

@@ -1,9 +1,9 @@
 /** A worker is told to stop before it has started, and twice. */
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { fenceOf, type Rig, startRig } from './rig/rig.ts';
-import { startTcpProxy } from './rig/tcp-proxy.ts';
-import { startUpstashFaults } from './rig/upstash-faults.ts';
-import { asleep, killAllWorkers, startWorkerProcess } from './rig/worker-process.ts';
+import { startTcpProxy } from './support/tcp-proxy.ts';
+import { startUpstashFaults } from './support/upstash-faults.ts';
+import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
+import { fenceOf, type Rig, startRig } from './support/worker-stack.ts';
 
 let rig: Rig;
 beforeAll(async () => {

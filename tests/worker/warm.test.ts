@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { cloneDatabase } from '../setup/database.ts';
-import { costs, numbers, serve, stack, warm } from './rig/warming.ts';
+import { cloneDatabase } from '../support/database.ts';
+import { costs, numbers, serve, stack, warm } from './support/warming.ts';
 
 describe('the real readers', () => {
   it('load everything once; then it is all there, for other callers too', async () => {

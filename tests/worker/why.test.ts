@@ -1,10 +1,10 @@
 import { createClient } from 'redis';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { HEARTBEAT_KEY } from '../../supabase/functions/_shared/cache/protocol/epoch.ts';
 import { createCache } from '../../supabase/functions/_shared/cache.ts';
-import { HEARTBEAT_KEY } from '../../supabase/functions/_shared/heartbeat.ts';
 import type { Why } from '../../worker/src/commands/why.ts';
-import { fenceOf, type Rig, startRig, TOKEN } from './rig/rig.ts';
-import { asleep, killAllWorkers, startWorkerProcess } from './rig/worker-process.ts';
+import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
+import { fenceOf, type Rig, startRig, TOKEN } from './support/worker-stack.ts';
 
 let rig: Rig;
 beforeAll(async () => {

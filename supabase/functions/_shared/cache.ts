@@ -10,23 +10,24 @@
  *
  * @module
  */
-import { CacheError } from './cache-error.ts';
-import { createCore } from './core.ts';
-import { checkPattern } from './fences.ts';
-import { deleteKeys, deletePattern } from './invalidation.ts';
-import { encodeSegment, keys } from './keys.ts';
-import type { LoadContext, LoadMany } from './loading.ts';
-import { type LoadToken, PlainAccess } from './plain-access.ts';
-import { resolve } from './read-through.ts';
-import type { Health } from './redis-access.ts';
-import { type CacheOptions, type GetOrSetOptions, type Plan, planFor } from './settings.ts';
-import type { CacheStatistics } from './statistics.ts';
 
-export { CacheError, type CacheErrorCode } from './cache-error.ts';
-export { TTL } from './catalogue.ts';
-export { encodeSegment, keys } from './keys.ts';
-export type { CacheOptions, GetOrSetOptions, Outcome, ReadEvent } from './settings.ts';
-export type { CacheStatistics, TypeStatistics } from './statistics.ts';
+import { createCore } from './cache/client/core.ts';
+import { deleteKeys, deletePattern } from './cache/client/delete.ts';
+import { resolve } from './cache/client/get-or-set.ts';
+import { type LoadToken, PlainAccess } from './cache/client/get-set.ts';
+import type { LoadContext, LoadMany } from './cache/client/loader.ts';
+import { type CacheOptions, type GetOrSetOptions, type Plan, planFor } from './cache/client/options.ts';
+import type { CacheStatistics } from './cache/client/statistics.ts';
+import { CacheError } from './cache/protocol/errors.ts';
+import { checkPattern } from './cache/protocol/fences.ts';
+import { encodeSegment, keys } from './cache/protocol/keys.ts';
+import type { Health } from './cache/redis/redis-access.ts';
+
+export type { CacheOptions, GetOrSetOptions, Outcome, ReadEvent } from './cache/client/options.ts';
+export type { CacheStatistics, TypeStatistics } from './cache/client/statistics.ts';
+export { CacheError, type CacheErrorCode } from './cache/protocol/errors.ts';
+export { TTL } from './cache/protocol/key-types.ts';
+export { encodeSegment, keys } from './cache/protocol/keys.ts';
 export type { Health, LoadContext, LoadToken };
 
 /** A batch loader's answer: a key it leaves out is cached as absent. */

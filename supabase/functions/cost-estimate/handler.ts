@@ -1,14 +1,14 @@
 /**
  * cost-estimate: what a call would cost, from the model's cached list price, in exact decimal arithmetic.
  */
-import type { Caller } from '../_shared/authorise.ts';
-import { readShared, signedIn } from '../_shared/authorise-read.ts';
-import { createEndpoint } from '../_shared/http.ts';
-import type { Parameters } from '../_shared/http-input.ts';
-import type { FunctionDependencies, Handler } from '../_shared/http-start.ts';
-import type { CostAnswer, CostRequest } from '../_shared/http-types.ts';
-import { keys } from '../_shared/keys.ts';
-import { Problem } from '../_shared/problem.ts';
+import type { Caller } from '../_shared/auth/authenticate.ts';
+import { readShared, signedIn } from '../_shared/auth/read.ts';
+import { keys } from '../_shared/cache/protocol/keys.ts';
+import { createEndpoint } from '../_shared/http/endpoint.ts';
+import type { Parameters } from '../_shared/http/parameters.ts';
+import { Problem } from '../_shared/http/problem.ts';
+import type { FunctionDependencies, Handler } from '../_shared/http/start.ts';
+import type { CostAnswer, CostRequest } from '../_shared/http/types.ts';
 import { add, costOfTokens, type Decimal, formatDecimal, parseDecimal, ZERO } from './decimal.ts';
 
 /** A row of model_prices, its numbers as text: read as JSON numbers they would already be rounded. */

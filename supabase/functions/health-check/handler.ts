@@ -4,9 +4,9 @@
  *
  * The checks run at most once a second an isolate, whoever asks: a public address must not be a lever on the database.
  */
-import { createEndpoint } from '../_shared/http.ts';
-import type { FunctionDependencies, Handler } from '../_shared/http-start.ts';
-import type { HealthAnswer } from '../_shared/http-types.ts';
+import { createEndpoint } from '../_shared/http/endpoint.ts';
+import type { FunctionDependencies, Handler } from '../_shared/http/start.ts';
+import type { HealthAnswer } from '../_shared/http/types.ts';
 
 /** How long one examination is good for, in milliseconds. */
 const FRESH_MS = 1_000;

@@ -4,12 +4,12 @@
  * What is cached is the quota's row; `remaining`, and the start of a new period, follow from the time of each answer. So an
  * answer that is a hit across the end of a period is right as well.
  */
-import { readForOrganisation } from '../_shared/authorise-read.ts';
-import { createEndpoint } from '../_shared/http.ts';
-import type { FunctionDependencies, Handler } from '../_shared/http-start.ts';
-import type { Period, QuotaAnswer, QuotaRequest } from '../_shared/http-types.ts';
-import { keys } from '../_shared/keys.ts';
-import { Problem } from '../_shared/problem.ts';
+import { readForOrganisation } from '../_shared/auth/read.ts';
+import { keys } from '../_shared/cache/protocol/keys.ts';
+import { createEndpoint } from '../_shared/http/endpoint.ts';
+import { Problem } from '../_shared/http/problem.ts';
+import type { FunctionDependencies, Handler } from '../_shared/http/start.ts';
+import type { Period, QuotaAnswer, QuotaRequest } from '../_shared/http/types.ts';
 
 /** A quota as quota_answer() gives it. */
 export interface QuotaRow {

@@ -2,12 +2,12 @@
  * session-state: the state of one's own workbench session. A session that is someone else's is answered as one that does not
  * exist, on a hit as on a miss.
  */
-import { readOwn, signedIn } from '../_shared/authorise-read.ts';
-import { createEndpoint } from '../_shared/http.ts';
-import type { FunctionDependencies, Handler } from '../_shared/http-start.ts';
-import type { SessionAnswer } from '../_shared/http-types.ts';
-import { keys } from '../_shared/keys.ts';
-import { Problem } from '../_shared/problem.ts';
+import { readOwn, signedIn } from '../_shared/auth/read.ts';
+import { keys } from '../_shared/cache/protocol/keys.ts';
+import { createEndpoint } from '../_shared/http/endpoint.ts';
+import { Problem } from '../_shared/http/problem.ts';
+import type { FunctionDependencies, Handler } from '../_shared/http/start.ts';
+import type { SessionAnswer } from '../_shared/http/types.ts';
 
 const COLUMNS = 'id,user_id,org_id,status,state,updated_at';
 

@@ -4,13 +4,13 @@
  * Never more than a minute behind: the first event after a quiet minute makes cached summaries unreadable at once, later ones
  * at most once a minute (the watch on usage_events), and the last of a burst is never lost.
  */
-import { readForOrganisation } from '../_shared/authorise-read.ts';
-import { createEndpoint } from '../_shared/http.ts';
-import type { Parameters } from '../_shared/http-input.ts';
-import type { FunctionDependencies, Handler } from '../_shared/http-start.ts';
-import type { UsageAnswer, UsageRequest } from '../_shared/http-types.ts';
-import { keys } from '../_shared/keys.ts';
-import { Problem } from '../_shared/problem.ts';
+import { readForOrganisation } from '../_shared/auth/read.ts';
+import { keys } from '../_shared/cache/protocol/keys.ts';
+import { createEndpoint } from '../_shared/http/endpoint.ts';
+import type { Parameters } from '../_shared/http/parameters.ts';
+import { Problem } from '../_shared/http/problem.ts';
+import type { FunctionDependencies, Handler } from '../_shared/http/start.ts';
+import type { UsageAnswer, UsageRequest } from '../_shared/http/types.ts';
 
 const DAY_MS = 86_400_000;
 /** A leap year. Longer ranges are reports, not something to wait for. */

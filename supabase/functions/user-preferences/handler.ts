@@ -1,13 +1,13 @@
 /**
  * user-preferences: one's own settings over the defaults. The service may ask for anyone's.
  */
-import type { Caller } from '../_shared/authorise.ts';
-import { readOwn, signedIn } from '../_shared/authorise-read.ts';
-import { createEndpoint } from '../_shared/http.ts';
-import type { FunctionDependencies, Handler } from '../_shared/http-start.ts';
-import type { PreferencesAnswer } from '../_shared/http-types.ts';
-import { keys } from '../_shared/keys.ts';
-import { Problem } from '../_shared/problem.ts';
+import type { Caller } from '../_shared/auth/authenticate.ts';
+import { readOwn, signedIn } from '../_shared/auth/read.ts';
+import { keys } from '../_shared/cache/protocol/keys.ts';
+import { createEndpoint } from '../_shared/http/endpoint.ts';
+import { Problem } from '../_shared/http/problem.ts';
+import type { FunctionDependencies, Handler } from '../_shared/http/start.ts';
+import type { PreferencesAnswer } from '../_shared/http/types.ts';
 
 /** What a user has who never chose. Stored preferences replace these one by one. */
 export const DEFAULT_PREFERENCES = {

@@ -3,9 +3,9 @@ import { herds } from './herds.ts';
 import { invalidating } from './invalidating.ts';
 import { limits } from './limits.ts';
 import { mistakes } from './mistakes.ts';
-import { patience } from './patience.ts';
 import { reading } from './reading.ts';
 import { staleness } from './staleness.ts';
+import { patience } from './wait-limits.ts';
 import { waiting } from './waiting.ts';
 import type { Check } from './workbench.ts';
 

@@ -1,7 +1,7 @@
 /** Invalidation against the real Redis: races, groups, epochs, sweeps, plain sets. */
 import assert from 'node:assert/strict';
-import { deletionsFor } from '../../../supabase/functions/_shared/fences.ts';
-import { compileGlob, escapeGlob } from '../../../supabase/functions/_shared/glob.ts';
+import { deletionsFor } from '../../../supabase/functions/_shared/cache/protocol/fences.ts';
+import { compileGlob, escapeGlob } from '../../../supabase/functions/_shared/cache/protocol/glob.ts';
 import { type Check, gate, QUOTA, type Workbench } from './workbench.ts';
 
 const OTHER_ORG = 'quota:org-2:openai:gpt-5';

@@ -1,7 +1,7 @@
 /** Waiting for somebody else's load: only as long as it can help, and never for one that is known to bring nothing. */
 import assert from 'node:assert/strict';
-import type { Runtime } from '../../../supabase/functions/_shared/runtime.ts';
-import { systemRuntime } from '../../../supabase/functions/_shared/runtime.ts';
+import type { Runtime } from '../../../supabase/functions/_shared/cache/redis/runtime.ts';
+import { systemRuntime } from '../../../supabase/functions/_shared/cache/redis/runtime.ts';
 import { type Check, eventually, gate, QUOTA, type Workbench } from './workbench.ts';
 
 const LEASE = `fencepost:lease:${QUOTA}`;

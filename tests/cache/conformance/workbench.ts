@@ -2,9 +2,10 @@
  * What every conformance check works with: caches of its own under a prefix of its own, the real Redis behind the gateway,
  * and the gateway's count of commands. Runs in Node and in Deno alike, so it uses nothing of either.
  */
+
+import { systemRuntime } from '../../../supabase/functions/_shared/cache/redis/runtime.ts';
+import { type Connection, connectUpstash } from '../../../supabase/functions/_shared/cache/redis/upstash.ts';
 import { type Cache, type CacheOptions, createCache } from '../../../supabase/functions/_shared/cache.ts';
-import { type Connection, connectUpstash } from '../../../supabase/functions/_shared/connection.ts';
-import { systemRuntime } from '../../../supabase/functions/_shared/runtime.ts';
 
 /** Where the real parts are. */
 export interface Rig {

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
-import { kitFolder, readKit } from './kit.ts';
 import { namesGiven, namesTaken } from './names.ts';
+import { kitFolder, readKit } from './template.ts';
 
 it('finds what is taken from one file, under its name there', () => {
   const source = `/** import { example } from './a.ts'; */

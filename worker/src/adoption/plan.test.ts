@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
-import type { Kit } from './kit.ts';
 import { planFor } from './plan.ts';
+import type { Kit } from './template.ts';
 
 const CACHE_TEXT = `import { catalogue, type TypeName } from './catalogue.ts';\n`;
 const kit: Kit = {
@@ -17,7 +17,7 @@ const kit: Kit = {
 const SCHEMA = 'supabase/migrations/20261101000100_fencepost_schema.sql';
 const QUEUE = 'supabase/migrations/20261101020000_queue.sql';
 const CACHE = 'supabase/functions/_shared/cache.ts';
-const CATALOGUE = 'supabase/functions/_shared/catalogue.ts';
+const CATALOGUE = 'supabase/functions/_shared/cache/protocol/key-types.ts';
 
 function plan(texts: Record<string, string>, own: string[] = [], choices = {}) {
   const present = {

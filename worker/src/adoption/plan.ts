@@ -12,8 +12,9 @@
  *     a migration that differs                differs    nothing is written: a database may have it already
  *     a version that another migration has    taken      nothing is written: Supabase knows migrations by their version
  */
-import type { Kit } from './kit.ts';
+
 import { namesGiven, namesTaken } from './names.ts';
+import type { Kit } from './template.ts';
 
 export type FileState = 'new' | 'same' | 'yours' | 'replaced' | 'differs' | 'taken';
 

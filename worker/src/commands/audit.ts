@@ -1,6 +1,6 @@
 /** `fencepost audit`: compares a sample of the cache with the database, now. Exit code 1 when an answer is stale. */
-import { audit } from '../audit/audit.ts';
-import { ExitCode } from '../exit-codes.ts';
+import { audit } from '../diagnostics/audit/audit.ts';
+import { ExitCode } from '../lib/exit-codes.ts';
 import { withContext } from './command-context.ts';
 import { paint, print, printJson } from './output.ts';
 

@@ -3,14 +3,14 @@
  * when it is asked for. Everything is closed however the command ends.
  */
 import type pg from 'pg';
-import { type CacheServer, connectUpstash } from '../apply/upstash.ts';
-import { type Configuration, readConfiguration } from '../configuration.ts';
-import { commandPool } from '../database/connections.ts';
-import { explainDatabaseError } from '../database/database-errors.ts';
-import { endsWithin } from '../deadline.ts';
-import { WorkerError } from '../errors.ts';
+import { explainDatabaseError } from '../db/errors.ts';
+import { commandPool } from '../db/pool.ts';
+import { type Configuration, readConfiguration } from '../lib/config.ts';
+import { endsWithin } from '../lib/deadline.ts';
+import { WorkerError } from '../lib/errors.ts';
 import { openBackend } from '../queue/backend.ts';
 import { WorkQueue } from '../queue/work-queue.ts';
+import { type CacheServer, connectUpstash } from '../redis/upstash.ts';
 
 const CLOSE_WITHIN_MS = 3_000;
 

@@ -1,8 +1,9 @@
 /** `fencepost cost`: what the cache and its worker cost at Upstash in a month, and what they spare the database. */
-import { ExitCode } from '../exit-codes.ts';
-import { FREE_COMMANDS_A_MONTH } from '../price.ts';
-import { type Bill, type Costs, costs } from '../status/costs.ts';
-import { RecordedDay } from '../status/recorded-day.ts';
+
+import { type Bill, type Costs, costs } from '../diagnostics/status/costs.ts';
+import { RecordedDay } from '../diagnostics/status/recorded-day.ts';
+import { ExitCode } from '../lib/exit-codes.ts';
+import { FREE_COMMANDS_A_MONTH } from '../metrics/price.ts';
 import { withContext } from './command-context.ts';
 import { print, printJson, table } from './output.ts';
 

@@ -2,11 +2,11 @@
  * `fencepost doctor`: every precondition, each with what to do when it fails. Exit code 1 if any does. The checks are in
  * ../doctor/, one file for each place that can be wrong.
  */
-import { checkDatabaseSide } from '../doctor/database-checks.ts';
-import type { Finding } from '../doctor/finding.ts';
-import { checkQueueRedis } from '../doctor/queue-checks.ts';
-import { checkRedisSide } from '../doctor/redis-checks.ts';
-import { ExitCode } from '../exit-codes.ts';
+import { checkDatabaseSide } from '../diagnostics/doctor/database-checks.ts';
+import type { Finding } from '../diagnostics/doctor/finding.ts';
+import { checkQueueRedis } from '../diagnostics/doctor/queue-checks.ts';
+import { checkRedisSide } from '../diagnostics/doctor/redis-checks.ts';
+import { ExitCode } from '../lib/exit-codes.ts';
 import { withContext } from './command-context.ts';
 import { paint, print, printJson } from './output.ts';
 

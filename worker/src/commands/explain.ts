@@ -4,10 +4,10 @@
  * nothing can follow it; limits on locks and time keep it from standing in an application's way.
  */
 import type pg from 'pg';
-import { deletionsFor } from '../../../supabase/functions/_shared/fences.ts';
-import type { CacheServer } from '../apply/upstash.ts';
-import { describe, WorkerError } from '../errors.ts';
-import { ExitCode } from '../exit-codes.ts';
+import { deletionsFor } from '../../../supabase/functions/_shared/cache/protocol/fences.ts';
+import { describe, WorkerError } from '../lib/errors.ts';
+import { ExitCode } from '../lib/exit-codes.ts';
+import type { CacheServer } from '../redis/upstash.ts';
 import { withContext } from './command-context.ts';
 import { paint, print, printJson, table } from './output.ts';
 

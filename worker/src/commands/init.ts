@@ -4,7 +4,6 @@
  */
 import { resolve } from 'node:path';
 import packageJson from '../../package.json' with { type: 'json' };
-import { kitFolder, readKit } from '../adoption/kit.ts';
 import { nextSteps } from '../adoption/next-steps.ts';
 import {
   destinations,
@@ -16,8 +15,9 @@ import {
   WRITTEN,
 } from '../adoption/plan.ts';
 import { checkProject, readProject, writeProject } from '../adoption/project.ts';
-import { WorkerError } from '../errors.ts';
-import { ExitCode } from '../exit-codes.ts';
+import { kitFolder, readKit } from '../adoption/template.ts';
+import { WorkerError } from '../lib/errors.ts';
+import { ExitCode } from '../lib/exit-codes.ts';
 import { paint, print, printJson, type Tone, table } from './output.ts';
 
 export interface InitOptions {

@@ -9,14 +9,14 @@
  *     waiting       the row is still there: no worker applied it in time, or the queue that must take it does not answer
  */
 
-import { deletionsFor } from '../../../supabase/functions/_shared/fences.ts';
-import { splitKeys } from '../apply/split.ts';
-import type { CacheServer } from '../apply/upstash.ts';
-import { UpstashFailure } from '../apply/upstash-errors.ts';
-import { Outbox } from '../drain/outbox.ts';
-import { duration } from '../duration.ts';
-import { WorkerError } from '../errors.ts';
-import { ExitCode } from '../exit-codes.ts';
+import { deletionsFor } from '../../../supabase/functions/_shared/cache/protocol/fences.ts';
+import { Outbox } from '../db/outbox.ts';
+import { duration } from '../lib/duration.ts';
+import { WorkerError } from '../lib/errors.ts';
+import { ExitCode } from '../lib/exit-codes.ts';
+import { UpstashFailure } from '../redis/errors.ts';
+import { splitKeys } from '../redis/split.ts';
+import type { CacheServer } from '../redis/upstash.ts';
 import { withContext } from './command-context.ts';
 import { paint, print, printJson } from './output.ts';
 

@@ -5,11 +5,11 @@
  * in error, since whoever collects JSON must not lose the one line that says why nothing runs.
  */
 import { once } from 'node:events';
-import { type Configuration, logFormatOf, readConfiguration } from '../configuration.ts';
-import { asWorkerError, describe, WorkerError } from '../errors.ts';
-import { ExitCode } from '../exit-codes.ts';
-import { createLog, type Log } from '../log.ts';
-import { startWorker } from '../start-worker.ts';
+import { type Configuration, logFormatOf, readConfiguration } from '../lib/config.ts';
+import { asWorkerError, describe, WorkerError } from '../lib/errors.ts';
+import { ExitCode } from '../lib/exit-codes.ts';
+import { createLog, type Log } from '../lib/log.ts';
+import { startWorker } from '../worker/start.ts';
 
 /** @returns the exit code, when the worker has stopped */
 export async function run(variables: NodeJS.ProcessEnv): Promise<ExitCode> {

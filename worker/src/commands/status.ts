@@ -1,15 +1,20 @@
 /**
  * `fencepost status`: who drains, how far behind it is, what waits, how well each key type is served, what failed.
  */
-import { ALIVE_MS } from '../doorbell/holders.ts';
-import { Outbox } from '../drain/outbox.ts';
-import { duration } from '../duration.ts';
-import { describe } from '../errors.ts';
-import { ExitCode } from '../exit-codes.ts';
+import { ALIVE_MS } from '../db/lock-holders.ts';
+import { Outbox } from '../db/outbox.ts';
+import { type HitRate, meetsTarget } from '../diagnostics/status/hit-rates.ts';
+import { RecordedDay } from '../diagnostics/status/recorded-day.ts';
+import {
+  type CacheState,
+  type DrainState,
+  readCacheState,
+  readDrainState,
+} from '../diagnostics/status/status.ts';
+import { duration } from '../lib/duration.ts';
+import { describe } from '../lib/errors.ts';
+import { ExitCode } from '../lib/exit-codes.ts';
 import type { QueueCounts } from '../queue/work-queue.ts';
-import { type HitRate, meetsTarget } from '../status/hit-rates.ts';
-import { RecordedDay } from '../status/recorded-day.ts';
-import { type CacheState, type DrainState, readCacheState, readDrainState } from '../status/status.ts';
 import { withContext } from './command-context.ts';
 import { paint, print, printJson, table } from './output.ts';
 

@@ -3,15 +3,15 @@
  * fences to store it, so warming means asking them; nothing is written here. Run it after a deployment or a new epoch, with
  * the worker running.
  */
-import { readWarmingConfiguration } from '../configuration.ts';
-import { duration } from '../duration.ts';
-import { WorkerError } from '../errors.ts';
-import { ExitCode } from '../exit-codes.ts';
-import { ask } from '../warming/asking.ts';
+import { readWarmingConfiguration } from '../lib/config.ts';
+import { duration } from '../lib/duration.ts';
+import { WorkerError } from '../lib/errors.ts';
+import { ExitCode } from '../lib/exit-codes.ts';
 import { failureOf } from '../warming/failure.ts';
-import { askAll } from '../warming/round.ts';
+import { askAll } from '../warming/pool.ts';
+import { ask } from '../warming/request.ts';
+import type { Example, Origin } from '../warming/results.ts';
 import { readRows, type Source } from '../warming/rows.ts';
-import type { Example, Origin } from '../warming/tally.ts';
 import { fill, parseTemplate, type Row, show, showTemplate, type Template } from '../warming/template.ts';
 import { paint, print, printJson, table } from './output.ts';
 

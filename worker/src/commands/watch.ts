@@ -3,9 +3,9 @@
  * watched is the SQL's knowledge (cache_invalidation.watch()), whose words are passed on. Only the table's owner may.
  */
 import pg from 'pg';
-import { errorCode } from '../database/database-errors.ts';
-import { describe, WorkerError } from '../errors.ts';
-import { ExitCode } from '../exit-codes.ts';
+import { errorCode } from '../db/errors.ts';
+import { describe, WorkerError } from '../lib/errors.ts';
+import { ExitCode } from '../lib/exit-codes.ts';
 import { withContext } from './command-context.ts';
 import { paint, print, printJson } from './output.ts';
 

@@ -3,14 +3,14 @@
  * key are on their way; and which watched tables reach it at all. Shows no value.
  */
 import type pg from 'pg';
-import { CacheError } from '../../../supabase/functions/_shared/cache-error.ts';
-import { typeOf } from '../../../supabase/functions/_shared/catalogue.ts';
-import { scopesOf } from '../../../supabase/functions/_shared/fences.ts';
-import { duration } from '../duration.ts';
-import { covers, targetFor } from '../entry/coverage.ts';
-import { lookAt, type Verdict } from '../entry/look.ts';
-import { describe, WorkerError } from '../errors.ts';
-import { ExitCode } from '../exit-codes.ts';
+import { CacheError } from '../../../supabase/functions/_shared/cache/protocol/errors.ts';
+import { scopesOf } from '../../../supabase/functions/_shared/cache/protocol/fences.ts';
+import { typeOf } from '../../../supabase/functions/_shared/cache/protocol/key-types.ts';
+import { covers, targetFor } from '../diagnostics/why/coverage.ts';
+import { lookAt, type Verdict } from '../diagnostics/why/inspect.ts';
+import { duration } from '../lib/duration.ts';
+import { describe, WorkerError } from '../lib/errors.ts';
+import { ExitCode } from '../lib/exit-codes.ts';
 import { type CommandContext, withContext } from './command-context.ts';
 import { paint, print, printJson, table } from './output.ts';
 

@@ -2,10 +2,11 @@
  * What /readyz answers: whether invalidations flow, and if not, which part is in the way. A follower is ready when a
  * leader is alive, since then they flow too.
  */
-import type { DoorbellState } from '../doorbell/doorbell.ts';
-import type { Role } from '../doorbell/leadership.ts';
-import type { Flow } from '../drain/flow.ts';
-import type { WorkerError } from '../errors.ts';
+
+import type { Flow } from '../delivery/health.ts';
+import type { WorkerError } from '../lib/errors.ts';
+import type { Role } from '../wakeup/leader-election.ts';
+import type { DoorbellState } from '../wakeup/sleep-protocol.ts';
 
 export interface Readiness {
   readonly ready: boolean;

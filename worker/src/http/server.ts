@@ -5,11 +5,11 @@
 import type { AddressInfo } from 'node:net';
 import { type ServerType, serve } from '@hono/node-server';
 import { Hono } from 'hono';
-import type { Overview } from '../dashboard/overview.ts';
-import { dashboardPage } from '../dashboard/page.ts';
-import { PAGE_HEADERS } from '../dashboard/page-assets.ts';
-import { asWorkerError, WorkerError } from '../errors.ts';
-import { ExitCode } from '../exit-codes.ts';
+import { asWorkerError, WorkerError } from '../lib/errors.ts';
+import { ExitCode } from '../lib/exit-codes.ts';
+import type { Overview } from './dashboard/overview.ts';
+import { dashboardPage } from './dashboard/page.ts';
+import { PAGE_HEADERS } from './dashboard/page-assets.ts';
 import type { Readiness } from './readiness.ts';
 
 export interface HttpParts {

@@ -2,8 +2,8 @@
  * What Prometheus sees. Names begin with `fencepost_`; times are seconds, as Prometheus has them.
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { ConfirmedBatch } from '../drain/drain.ts';
-import { dollars, SECONDS_A_MONTH } from '../price.ts';
+import type { ConfirmedBatch } from '../delivery/loop.ts';
+import { dollars, SECONDS_A_MONTH } from './price.ts';
 import { RecentLatencies } from './recent-latency.ts';
 
 /** Commit to DEL is about a millisecond when all is well and hours after an outage. */

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import type { Role } from '../doorbell/leadership.ts';
-import type { Outbox } from '../drain/outbox.ts';
-import type { QueueLife } from '../queue/queue-life.ts';
+import type { Outbox } from '../db/outbox.ts';
+import type { QueueLife } from '../queue/supervisor.ts';
+import type { Role } from '../wakeup/leader-election.ts';
 import { Metrics } from './metrics.ts';
 import { createScrape } from './scrape.ts';
 

@@ -3,10 +3,11 @@
  * database or the queue is away or slow (that itself is in other metrics): a scrape waits a second at most, since one that
  * is late loses all metrics just when they are wanted.
  */
-import type { Context } from '../context.ts';
-import type { Role } from '../doorbell/leadership.ts';
-import type { QueueLife } from '../queue/queue-life.ts';
-import { Reading } from '../reading.ts';
+
+import { Reading } from '../lib/cached-query.ts';
+import type { QueueLife } from '../queue/supervisor.ts';
+import type { Role } from '../wakeup/leader-election.ts';
+import type { Context } from '../worker/context.ts';
 
 /** Counting stops here: a scrape must not read a million rows. */
 export const COUNT_TO = 100_000;

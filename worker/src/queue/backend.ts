@@ -15,8 +15,8 @@ import {
   type QueueBaseOptions,
 } from 'bullmq';
 import type pg from 'pg';
-import { queuePool } from '../database/connections.ts';
-import { QUEUE_SCHEMA } from '../database/names.ts';
+import { QUEUE_SCHEMA } from '../db/names.ts';
+import { queuePool } from '../db/pool.ts';
 
 export interface Backend {
   readonly kind: 'postgres' | 'redis';

@@ -2,7 +2,7 @@
  * What the queue carries, and why none of it is instant: a commit's DEL never passes through here.
  */
 
-import type { SweepState } from '../../../supabase/functions/_shared/scope-sweep.ts';
+import type { SweepState } from '../../../supabase/functions/_shared/cache/protocol/sweep.ts';
 
 /** Sweep every key that a pattern names which no fence covers, page by page. */
 export interface SweepJob {

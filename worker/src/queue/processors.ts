@@ -4,9 +4,10 @@
  * With loaders on replicas only the second deletion counts (rule 9 of the fences): a sweep and a retry that Redis has
  * confirmed ask for theirs, `replicaLag` later, before they count as done.
  */
-import { type ApplyParts, apply } from '../apply/apply.ts';
-import type { CacheServer } from '../apply/upstash.ts';
-import { WorkerError } from '../errors.ts';
+
+import { WorkerError } from '../lib/errors.ts';
+import { type ApplyParts, apply } from '../redis/apply.ts';
+import type { CacheServer } from '../redis/upstash.ts';
 import { type AuditJob, type Errand, ISOLATE_PAUSE_MS } from './jobs.ts';
 import { sweep } from './sweep.ts';
 import { type Processors, Unfinished } from './work-queue.ts';

@@ -1,9 +1,13 @@
 /**
- * A sweep as a job: page by page (supabase/functions/_shared/scope-sweep.ts says why it is complete), keeping where it
+ * A sweep as a job: page by page (supabase/functions/_shared/cache/protocol/sweep.ts says why it is complete), keeping where it
  * is, so that another attempt, or another worker, goes on from there.
  */
-import { SWEEP_START, type SweepState, sweepPage } from '../../../supabase/functions/_shared/scope-sweep.ts';
-import type { CacheServer } from '../apply/upstash.ts';
+import {
+  SWEEP_START,
+  type SweepState,
+  sweepPage,
+} from '../../../supabase/functions/_shared/cache/protocol/sweep.ts';
+import type { CacheServer } from '../redis/upstash.ts';
 import type { SweepJob } from './jobs.ts';
 import type { Progress } from './work-queue.ts';
 

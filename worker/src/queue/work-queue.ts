@@ -19,13 +19,13 @@
  * drops what arrives between two attempts.
  */
 import { DelayedError, type Job } from 'bullmq';
-import { UpstashFailure } from '../apply/upstash-errors.ts';
-import { answerWithin, endsWithin } from '../deadline.ts';
-import { asWorkerError, WorkerError } from '../errors.ts';
-import { ExitCode } from '../exit-codes.ts';
+import { answerWithin, endsWithin } from '../lib/deadline.ts';
+import { asWorkerError, WorkerError } from '../lib/errors.ts';
+import { ExitCode } from '../lib/exit-codes.ts';
+import { UpstashFailure } from '../redis/errors.ts';
 import type { Backend } from './backend.ts';
 import { createJobQueue, createJobWorker, type JobQueue, type JobWorker } from './bullmq.ts';
-import { jobsOf } from './errands.ts';
+import { jobsOf } from './job-requests.ts';
 import { DEAD_LETTER_MAX_AGE_MS, type Errand, type JobName, type Jobs } from './jobs.ts';
 
 /** What each kind of job does. A rejection counts as an attempt, unless Redis is merely away. */

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { failureOf } from './failure.ts';
-import { ENOUGH_ALIKE, kindOf, type Outcome, Tally } from './tally.ts';
+import { ENOUGH_ALIKE, kindOf, type Outcome, Tally } from './results.ts';
 
 const HIT: Outcome = { origin: 'HIT', absent: false };
 const UNMARKED: Outcome = { origin: 'other', absent: false };

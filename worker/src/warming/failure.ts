@@ -1,6 +1,6 @@
 /** What `fencepost warm` says when requests failed: one sentence about what they have in common, and its remedy. Pure. */
-import { WorkerError } from '../errors.ts';
-import { ENOUGH_ALIKE, kindOf, type Tally } from './tally.ts';
+import { WorkerError } from '../lib/errors.ts';
+import { ENOUGH_ALIKE, kindOf, type Tally } from './results.ts';
 
 /**
  * @param tally with a failure in it

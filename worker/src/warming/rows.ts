@@ -4,11 +4,11 @@
  * is a subquery of ours: it can be nothing but a query, and each value comes out as Postgres writes it as text, in UTC.
  */
 import pg from 'pg';
-import { clientOptions } from '../database/connections.ts';
-import { errorCode, explainDatabaseError } from '../database/database-errors.ts';
-import { lockHolders } from '../doorbell/holders.ts';
-import { describe, WorkerError } from '../errors.ts';
-import { ExitCode } from '../exit-codes.ts';
+import { errorCode, explainDatabaseError } from '../db/errors.ts';
+import { lockHolders } from '../db/lock-holders.ts';
+import { clientOptions } from '../db/pool.ts';
+import { describe, WorkerError } from '../lib/errors.ts';
+import { ExitCode } from '../lib/exit-codes.ts';
 import type { Row } from './template.ts';
 
 /** A table that is read whole takes its time. */

@@ -3,8 +3,8 @@
  * encodeURIComponent does, so it stays the one value it is, whatever it holds. Scheme, host and port are the template's own:
  * no row decides who gets the token. Pure.
  */
-import { WorkerError } from '../errors.ts';
-import { ExitCode } from '../exit-codes.ts';
+import { WorkerError } from '../lib/errors.ts';
+import { ExitCode } from '../lib/exit-codes.ts';
 
 /** {column}, or {"column"} with quotes doubled, for a name that has braces or quotes in it. */
 const PLACEHOLDER = /\{("(?:[^"]|"")+"|[^{}"]+)\}/;

@@ -1,0 +1,93 @@
+/**
+ * Putting one cache together from its options and the environment: the connection, the clock, what is counted and what is said.
+ */
+import { CacheError } from '../protocol/errors.ts';
+import { RedisAccess } from '../redis/redis-access.ts';
+import { environmentVariable, systemRuntime } from '../redis/runtime.ts';
+import { type Connection, connectUpstash } from '../redis/upstash.ts';
+import { tell } from './hooks.ts';
+import type { Core } from './loader.ts';
+import { type CacheOptions, type Plan, type Settings, settingsOf, typeName } from './options.ts';
+import { Flights, OVERDUE_MS } from './single-flight.ts';
+import { Statistics } from './statistics.ts';
+
+/** @throws CacheError INVALID_CONFIGURATION for numbers that cannot work; never for a missing or malformed URL */
+export function createCore(options: CacheOptions): Core {
+  const settings = settingsOf(options);
+  const runtime = options.runtime ?? systemRuntime;
+  const statistics = new Statistics(runtime);
+  const write = options.log ?? ((message: string) => console.warn(message));
+  const log = (message: string): void => tell(write, message);
+  const failed = (error: CacheError): void => {
+    statistics.redisFailed();
+    tell(options.onError, error);
+  };
+  const access = new RedisAccess(connectionFor(options, settings, log), runtime, { log, failed });
+  return {
+    access,
+    runtime,
+    settings,
+    statistics,
+    flights: new Flights(runtime),
+    refreshing: new Set(),
+    overdue: (plans) => {
+      const types = namesOf(plans);
+      const said = `a load of type ${types} has taken longer than ${OVERDUE_MS / 1_000} s`;
+      access.warn('overdue', `${said}; who waited for it loads anew. Does it hang, or wait for its own key?`);
+      return new CacheError('LOAD_TIMEOUT', `The loader took longer than ${OVERDUE_MS} ms.`);
+    },
+    unsupported: (plan, error) => {
+      const type = typeName(plan);
+      tell(options.onError, error);
+      // The error's own message names a property, which may be data.
+      access.warn(
+        `value of ${type}`,
+        `a value of type ${type} is not cached: JSON would change it (a Date, a bigint, a Map, a Response, an instance of ` +
+          'a class, NaN). Convert it in the loader; the error that onError gets says where it is.',
+      );
+    },
+    observe: (plan, outcome, milliseconds) => {
+      if (outcome === 'bypass' || outcome === 'disabled') return;
+      const type = typeName(plan);
+      statistics.read(type, outcome, milliseconds);
+      if (outcome === 'miss') tell(options.onMiss, { type, key: plan.key });
+      else tell(options.onHit, { type, key: plan.key, stale: outcome === 'stale' });
+      statistics.flushWhenDue(access);
+    },
+  };
+}
+
+function connectionFor(
+  options: CacheOptions,
+  { timeoutMs }: Settings,
+  log: (message: string) => void,
+): Connection | null {
+  if (options.connection !== undefined) return options.connection;
+  // An empty option is what a missing variable often becomes on its way here.
+  const url = filled(options.url) ?? environmentVariable('UPSTASH_REDIS_REST_URL');
+  const token = filled(options.token) ?? environmentVariable('UPSTASH_REDIS_REST_TOKEN');
+  if (url === undefined || token === undefined) {
+    log(
+      'cache: disabled; set UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN to enable it. Reads go to their loaders.',
+    );
+    return null;
+  }
+  const prefix = options.prefix ?? environmentVariable('CACHE_PREFIX') ?? '';
+  try {
+    return connectUpstash({ url, token, prefix, timeout: timeoutMs });
+  } catch (error) {
+    // Thrown by connectUpstash alone, whose messages are safe to show.
+    const reason = error instanceof CacheError ? error.message : 'it could not be set up.';
+    log(`cache: disabled; ${reason} Reads go to their loaders.`);
+    return null;
+  }
+}
+
+function filled(option: string | undefined): string | undefined {
+  const trimmed = option?.trim();
+  return trimmed === '' ? undefined : trimmed;
+}
+
+function namesOf(plans: readonly Plan[]): string {
+  return [...new Set(plans.map(typeName))].join(', ');
+}

@@ -1,0 +1,104 @@
+/**
+ * get, set and begin: reading without loading, and storing what was loaded elsewhere (rule 8, see miss-memory.ts).
+ */
+
+import type { Stamp } from '../protocol/entry.ts';
+import { CacheError } from '../protocol/errors.ts';
+import { judge, type KeyState, readStates, standing } from '../protocol/key-state.ts';
+import { unsupportedIn } from './json-values.ts';
+import { prepare } from './lease.ts';
+import type { Core } from './loader.ts';
+import { lifetimesOf, type Plan, planFor } from './options.ts';
+import { MissMemory } from './recent-misses.ts';
+import { longestMs, store } from './store.ts';
+
+/** What `begin` gives for `set`: the fences of one key as they stood before a load. Opaque. */
+export interface LoadToken {
+  readonly key: string;
+  /** Null when Redis could not be asked; then the set is skipped. */
+  readonly stamp: Stamp | null;
+}
+
+export class PlainAccess {
+  readonly #core: Core;
+  readonly #memory: MissMemory;
+
+  constructor(core: Core) {
+    this.#core = core;
+    this.#memory = new MissMemory(core.runtime);
+  }
+
+  /** The cached values of those keys that hit. What misses is remembered for `set`, with fences that stand from then on. */
+  async peek(plans: readonly Plan[]): Promise<Map<string, unknown>> {
+    const { access, runtime, settings } = this.#core;
+    const startedAt = runtime.now();
+    const states = await readStates(access, plans);
+    const found = new Map<string, unknown>();
+    if (states === null) {
+      // The load that follows has no fences, so a set that follows it must not find any.
+      if (access.enabled) for (const { key } of plans) this.#memory.remember(key, null);
+      return found;
+    }
+    const now = runtime.now();
+    const missing = states.filter((state) => {
+      const hit = judge(state, lifetimesOf(state.plan, settings, undefined), now);
+      const fresh = hit !== null && hit.staleFor === null;
+      if (fresh) found.set(state.plan.key, hit.value);
+      this.#core.observe(state.plan, fresh ? 'hit' : 'miss', now - startedAt);
+      return !fresh;
+    });
+    const stamps = await this.#stampsFor(missing, undefined);
+    missing.forEach(({ plan }, index) => {
+      this.#memory.remember(plan.key, stamps[index] ?? null);
+    });
+    return found;
+  }
+
+  /** The fences of a key as they stand now, for a load that begins after this. */
+  async begin(plan: Plan): Promise<LoadToken> {
+    return { key: plan.key, stamp: await this.#currentStamp(plan, undefined) };
+  }
+
+  /** Stores a value under the token's fences, else under remembered ones, else under the current ones. */
+  async set(
+    key: string,
+    value: unknown,
+    ttl: number | undefined,
+    token: LoadToken | undefined,
+  ): Promise<boolean> {
+    const plan = planFor(key);
+    if (token !== undefined && token.key !== key) {
+      throw new CacheError('TOKEN_MISMATCH', 'The token was given out by begin() for another key.');
+    }
+    const { access, runtime, settings } = this.#core;
+    const unsupported = unsupportedIn(value);
+    if (unsupported !== null) throw unsupported;
+    const remembered = token === undefined ? this.#memory.oldest(key) : token.stamp;
+    const lifetimes = lifetimesOf(plan, settings, ttl);
+    const stamp = remembered === undefined ? await this.#currentStamp(plan, ttl) : remembered;
+    const { stored } = await store(access, runtime, settings, [
+      { plan, stamp, value, lifetimes, leasedUntil: null, renew: plan.scopes.mortal },
+    ]);
+    return stored.has(key);
+  }
+
+  async #currentStamp(plan: Plan, ttl: number | undefined): Promise<Stamp | null> {
+    const states = await readStates(this.#core.access, [plan]);
+    return states === null ? null : ((await this.#stampsFor(states, ttl))[0] ?? null);
+  }
+
+  /** Stamps for loads that begin after this resolves; null where a fence could not be confirmed. */
+  async #stampsFor(states: readonly KeyState[], ttl: number | undefined): Promise<(Stamp | null)[]> {
+    const { access, runtime, settings } = this.#core;
+    const incomplete = states.filter(({ fences }) => !standing(fences));
+    const wanted = incomplete.map(({ plan, fences }) => {
+      return { plan, fences, longestMs: longestMs(lifetimesOf(plan, settings, ttl)), leaseMs: 0 };
+    });
+    const prepared = wanted.length === 0 ? [] : await prepare(access, runtime, wanted);
+    const completed = new Map(prepared?.map(({ state }) => [state.plan.key, state]));
+    return states.map((seen): Stamp | null => {
+      const { fences, epoch } = completed.get(seen.plan.key) ?? seen;
+      return standing(fences) ? { fences, epoch, loadedAt: runtime.now() } : null;
+    });
+  }
+}

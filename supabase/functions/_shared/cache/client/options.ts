@@ -1,0 +1,188 @@
+/**
+ * Options of the cache and of single calls, their units and defaults, and the check that they can work.
+ */
+
+import { DEGRADED_MAX_AGE_SECONDS } from '../protocol/epoch.ts';
+import { CacheError } from '../protocol/errors.ts';
+import { type Scopes, scopesOf } from '../protocol/fences.ts';
+import { type CompiledType, TTL, type TypeName, typeOf } from '../protocol/key-types.ts';
+import type { Runtime } from '../redis/runtime.ts';
+import type { Connection } from '../redis/upstash.ts';
+
+/** How a read was answered. `disabled`: without asking Redis, because it is away or not configured. */
+export type Outcome = 'hit' | 'stale' | 'miss' | 'bypass' | 'disabled';
+
+/** What hooks learn about a read; `type` is a name of the catalogue or `other`. */
+export interface ReadEvent {
+  readonly type: TypeName | 'other';
+  readonly key: string;
+}
+
+/** Beyond this a dead leader would make readers wait for nothing. */
+const LONGEST_LEASE_MS = 60_000;
+
+/** Ten years; what is meant to be longer was not meant in seconds. */
+const LONGEST_SECONDS = 315_360_000;
+
+/** Beyond this a timer fires at once. */
+const LONGEST_TIMER_MS = 2_147_483_647;
+
+export interface CacheOptions {
+  /** UPSTASH_REDIS_REST_URL and _TOKEN by default. Without them the cache is disabled and every read is loaded. */
+  readonly url?: string | undefined;
+  readonly token?: string | undefined;
+  /** In front of every key, for databases shared with other applications; CACHE_PREFIX by default, else empty. */
+  readonly prefix?: string | undefined;
+  /** Milliseconds that one call to Redis may take; default 250. */
+  readonly timeout?: number | undefined;
+  /** Milliseconds for which one isolate's load keeps others from loading the same; default 1000, 0 for no leases. */
+  readonly lease?: number | undefined;
+  /** Seconds; how old an answer may be while no worker is alive; default 30. */
+  readonly degradedMaxAge?: number | undefined;
+  /** Bytes of a stored entry; larger values are not cached; default 1 MiB. */
+  readonly maxValueBytes?: number | undefined;
+  readonly onHit?: ((event: ReadEvent & { readonly stale: boolean }) => void) | undefined;
+  readonly onMiss?: ((event: ReadEvent) => void) | undefined;
+  /** Failures of Redis and values that cannot be cached, never a loader's error. `error.cause` may hold a whole command: do not print it. */
+  readonly onError?: ((error: CacheError) => void) | undefined;
+  /** Takes the module's warnings; default console.warn. No line holds a key, a value, a token or a URL. */
+  readonly log?: ((message: string) => void) | undefined;
+  /** For tests: another way to Redis, or null for none; and another clock. */
+  readonly connection?: Connection | null | undefined;
+  readonly runtime?: Runtime | undefined;
+}
+
+export interface GetOrSetOptions {
+  /** Seconds to keep null or absence; default: as long as any value. 0: not at all. */
+  readonly negativeTtl?: number | undefined;
+  /** Seconds; how old an answer may be while no worker is alive. 0: none. Types with `degraded: false` stay at 0. */
+  readonly degradedMaxAge?: number | undefined;
+  /** Seconds past the TTL during which the old answer is given at once while a new one is loaded behind it. */
+  readonly staleWhileRevalidate?: number | undefined;
+  /** Seconds past the TTL during which the old answer is given when the loader fails. */
+  readonly staleIfError?: number | undefined;
+  /** Milliseconds to wait for the loader; then LOAD_TIMEOUT (or the old answer, with staleIfError). Default: no limit. */
+  readonly timeout?: number | undefined;
+  /** As the cache's `lease`, for this call: a little more than its loader takes. */
+  readonly lease?: number | undefined;
+  /** Ends this caller's wait with the signal's reason; the load itself ends when nobody waits for it any more. */
+  readonly signal?: AbortSignal | undefined;
+  /** True: neither read nor stored, just loaded. */
+  readonly bypass?: boolean | undefined;
+  /** Whose rights the loader uses. Only calls of one identity share a load in flight; what is stored, all share. */
+  readonly identity?: string | undefined;
+  /** Told, for each key, how it was answered. */
+  readonly onOutcome?: ((key: string, outcome: Outcome) => void) | undefined;
+}
+
+export interface Settings {
+  readonly timeoutMs: number;
+  readonly leaseMs: number;
+  readonly degradedMs: number;
+  readonly maxValueBytes: number;
+}
+
+/** @throws CacheError INVALID_CONFIGURATION for options that are no sensible numbers */
+export function settingsOf(options: CacheOptions): Settings {
+  const { degradedMaxAge = DEGRADED_MAX_AGE_SECONDS, maxValueBytes = 1_048_576 } = options;
+  return {
+    timeoutMs: milliseconds('timeout', options.timeout ?? 250, LONGEST_TIMER_MS, 1),
+    leaseMs: milliseconds('lease', options.lease ?? 1_000, LONGEST_LEASE_MS),
+    degradedMs: secondsAsMs('degradedMaxAge', degradedMaxAge),
+    maxValueBytes: checked('maxValueBytes', maxValueBytes, 0, Number.MAX_SAFE_INTEGER, 'bytes'),
+  };
+}
+
+/** A key with what the catalogue says about it. */
+export interface Plan {
+  readonly key: string;
+  readonly scopes: Scopes;
+  readonly type: CompiledType | undefined;
+}
+
+/** @throws CacheError INVALID_KEY as scopesOf does */
+export function planFor(key: string): Plan {
+  const known = plans.get(key);
+  if (known !== undefined) return known;
+  const plan = { key, scopes: scopesOf(key), type: typeOf(key) };
+  // Nothing depends on what is remembered; starting over is cheaper than keeping an order.
+  if (plans.size >= REMEMBERED_PLANS) plans.clear();
+  plans.set(key, plan);
+  return plan;
+}
+
+/** Plans of recent keys: a hot key is read far more often than its plan changes, which is never. */
+const plans = new Map<string, Plan>();
+const REMEMBERED_PLANS = 1_000;
+
+/** The name under which a plan's reads are counted. */
+export function typeName(plan: Plan): TypeName | 'other' {
+  return plan.type?.name ?? 'other';
+}
+
+/** Everything that decides how long one key's answer may be used; milliseconds. */
+export interface Lifetimes {
+  readonly ttlMs: number;
+  readonly negativeTtlMs: number;
+  readonly degradedMs: number;
+  readonly revalidateMs: number;
+  readonly errorMs: number;
+  /** For how long others leave the load to whoever has the lease. */
+  readonly leaseMs: number;
+  /** For how long this call waits for another isolate's load; then there is still time for one of its own. */
+  readonly waitMs: number;
+}
+
+/**
+ * @param ttl seconds; default: the type's, else TTL.MEDIUM. 0: answers are not stored.
+ * @throws CacheError INVALID_CONFIGURATION for a number that is negative, not finite or out of range
+ */
+export function lifetimesOf(
+  plan: Plan,
+  settings: Settings,
+  ttl: number | undefined,
+  options: GetOrSetOptions = NO_OPTIONS,
+): Lifetimes {
+  const { negativeTtl, degradedMaxAge, staleWhileRevalidate, staleIfError, lease, timeout } = options;
+  const ttlMs = secondsAsMs('ttl', ttl ?? plan.type?.ttl ?? TTL.MEDIUM);
+  const degradedMs =
+    degradedMaxAge === undefined ? settings.degradedMs : secondsAsMs('degradedMaxAge', degradedMaxAge);
+  const revalidateMs =
+    staleWhileRevalidate === undefined ? 0 : secondsAsMs('staleWhileRevalidate', staleWhileRevalidate);
+  const errorMs = staleIfError === undefined ? 0 : secondsAsMs('staleIfError', staleIfError);
+  if (timeout !== undefined) milliseconds('timeout', timeout, LONGEST_TIMER_MS);
+  const negativeTtlMs = negativeTtl === undefined ? ttlMs : secondsAsMs('negativeTtl', negativeTtl);
+  const asked = lease === undefined ? settings.leaseMs : milliseconds('lease', lease, LONGEST_LEASE_MS);
+  // Loads of which nothing is kept have nothing to wait for.
+  const leaseMs = Math.max(ttlMs, negativeTtlMs) === 0 ? 0 : asked;
+  // What grants access is neither served by a dead worker's leave nor past its time.
+  const neverLate = plan.type?.degraded === false;
+  return {
+    ttlMs,
+    negativeTtlMs,
+    degradedMs: neverLate ? 0 : degradedMs,
+    revalidateMs: neverLate ? 0 : revalidateMs,
+    errorMs: neverLate ? 0 : errorMs,
+    leaseMs,
+    waitMs: timeout === undefined ? leaseMs : Math.min(leaseMs, timeout / 2),
+  };
+}
+
+const NO_OPTIONS: GetOrSetOptions = {};
+
+/** Redis takes whole milliseconds, so a fraction is rounded up: nothing that is to be kept becomes 0, which is not to keep it. */
+function secondsAsMs(name: string, seconds: number): number {
+  return Math.ceil(checked(name, seconds, 0, LONGEST_SECONDS, 'seconds') * 1_000);
+}
+
+function milliseconds(name: string, value: number, most: number, least = 0): number {
+  return Math.ceil(checked(name, value, least, most, 'milliseconds'));
+}
+
+function checked(name: string, value: number, least: number, most: number, unit: string): number {
+  if (typeof value === 'number' && value >= least && value <= most) return value;
+  throw new CacheError(
+    'INVALID_CONFIGURATION',
+    `${name} must be a number of ${unit} from ${least} to ${most}; leave it out for the default.`,
+  );
+}

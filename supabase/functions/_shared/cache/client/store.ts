@@ -1,0 +1,138 @@
+/**
+ * Storing: what was loaded goes into Redis with the fences and the epoch taken before the load.
+ *
+ *   Rule 3  The stamp is never refreshed, and the SET is plain and unconditional. An invalidation since then has deleted a
+ *           fence, so what is stored now is dead on arrival; overwriting a newer entry with a dead one is only a miss.
+ *
+ * One request, unless that would be too large: the entries, the renewal of fences that were found (not made) by this read, and the release of leases.
+ */
+
+import { type Stamp, writeEnvelope } from '../protocol/entry.ts';
+import type { RedisAccess } from '../redis/redis-access.ts';
+import type { Runtime } from '../redis/runtime.ts';
+import type { Reply, Write } from '../redis/upstash.ts';
+import { renewals, returnable } from './lease.ts';
+import { type Lifetimes, type Plan, type Settings, typeName } from './options.ts';
+
+/** Entries live up to this share shorter than asked, so that what was stored together does not expire together. */
+const TTL_JITTER = 0.1;
+
+/** What one request may hold; quoted and as UTF-8 it has to stay below Upstash's 10 MB. */
+const MOST_WRITES = 1_000;
+const MOST_UNITS = 2_000_000;
+
+export interface Loaded {
+  readonly plan: Plan;
+  /** Null: the fences were not confirmed, or JSON would change the value, so it is not stored. */
+  readonly stamp: Stamp | null;
+  readonly value: unknown;
+  readonly lifetimes: Lifetimes;
+  /** Until when the lease is ours to give back; null when it is not ours. */
+  readonly leasedUntil: number | null;
+  /** Fences that were found standing, and so may be near their end. */
+  readonly renew: readonly string[];
+}
+
+/** The longest an entry of this call can be in Redis, in milliseconds. */
+export function longestMs({ ttlMs, negativeTtlMs, revalidateMs, errorMs }: Lifetimes): number {
+  return Math.max(ttlMs, negativeTtlMs) + Math.max(revalidateMs, errorMs);
+}
+
+export interface Stored {
+  /** The keys that are in Redis now. */
+  readonly stored: ReadonlySet<string>;
+  /** The keys whose fences stood, but whose values cannot be kept. */
+  readonly unkept: ReadonlySet<string>;
+}
+
+/** Stores what can be stored. */
+export async function store(
+  access: RedisAccess,
+  runtime: Runtime,
+  settings: Settings,
+  loaded: readonly Loaded[],
+): Promise<Stored> {
+  const unkept = new Set<string>();
+  const puts: (Write & { op: 'put' })[] = [];
+  const renewed = new Map<string, Write & { op: 'renew' }>();
+  for (const item of loaded) {
+    const { plan, stamp, lifetimes } = item;
+    const entry = entryFor(item, access, runtime);
+    if (stamp === null) continue;
+    if (entry === null) {
+      unkept.add(plan.key);
+      continue;
+    }
+    if (exceedsBytes(entry.value, settings.maxValueBytes)) {
+      access.warn(
+        'size',
+        `a value of type ${typeName(plan)} is larger than ${settings.maxValueBytes} bytes; not cached.`,
+      );
+      unkept.add(plan.key);
+      continue;
+    }
+    puts.push(entry);
+    for (const renewal of renewals(item.renew, longestMs(lifetimes), runtime)) {
+      const before = renewed.get(renewal.key);
+      if (before === undefined || before.seconds < renewal.seconds) renewed.set(renewal.key, renewal);
+    }
+  }
+  const leases = loaded.flatMap(({ plan: { key }, leasedUntil }) =>
+    leasedUntil === null ? [] : [{ key, leasedUntil }],
+  );
+  const ended = returnable(leases, runtime);
+  const release: Write[] = ended.length === 0 ? [] : [{ op: 'delete', keys: ended }];
+  const replies = await send(access, [...puts, ...renewed.values(), ...release]);
+  const stored = new Set(puts.filter((_, index) => replies[index] === 'OK').map(({ key }) => key));
+  return { stored, unkept };
+}
+
+/** The writes in as few requests as they fit; null for each that Redis did not answer. */
+async function send(access: RedisAccess, writes: readonly Write[]): Promise<(Reply | null)[]> {
+  const replies: (Reply | null)[] = [];
+  let request: Write[] = [];
+  let units = 0;
+  const flush = async (): Promise<void> => {
+    if (request.length === 0) return;
+    replies.push(...((await access.write(request)) ?? request.map(() => null)));
+    request = [];
+    units = 0;
+  };
+  for (const write of writes) {
+    const length = write.op === 'put' ? write.value.length : 0;
+    if (request.length >= MOST_WRITES || units + length > MOST_UNITS) await flush();
+    request.push(write);
+    units += length;
+  }
+  await flush();
+  return replies;
+}
+
+function entryFor(
+  { plan, stamp, value, lifetimes }: Loaded,
+  access: RedisAccess,
+  runtime: Runtime,
+): (Write & { op: 'put' }) | null {
+  const ttlMs = value === null || value === undefined ? lifetimes.negativeTtlMs : lifetimes.ttlMs;
+  const freshMs = Math.round(ttlMs * (1 - TTL_JITTER * runtime.random()));
+  const windowMs = Math.max(lifetimes.revalidateMs, lifetimes.errorMs);
+  if (stamp === null || freshMs < 1) return null;
+  // Without a heartbeat an entry is usable for degradedMs only, and under no epoch ever after.
+  if (stamp.epoch === null && lifetimes.degradedMs === 0) return null;
+  const staleAt = windowMs > 0 ? runtime.now() + freshMs : null;
+  let text: string;
+  try {
+    text = writeEnvelope(stamp, value, staleAt);
+  } catch {
+    // A Proxy or a hidden toJSON may still refuse what `unsupportedIn` could read.
+    access.warn('value', `a value of type ${typeName(plan)} cannot be written as JSON; not cached.`);
+    return null;
+  }
+  return { op: 'put', key: plan.key, value: text, milliseconds: freshMs + windowMs };
+}
+
+function exceedsBytes(text: string, limit: number): boolean {
+  // A UTF-16 unit is one to three bytes of UTF-8, so most texts need no counting.
+  if (text.length > limit) return true;
+  return text.length * 3 > limit && new TextEncoder().encode(text).length > limit;
+}

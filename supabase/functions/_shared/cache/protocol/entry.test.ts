@@ -1,0 +1,43 @@
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { readEnvelope, writeEnvelope } from './entry.ts';
+
+const stamp = { fences: ['f1', 'f2'], epoch: 'e1', loadedAt: 1_793_527_200_000 };
+
+describe('the envelope', () => {
+  it('gives back any JSON value with its stamp', () => {
+    fc.assert(
+      fc.property(fc.jsonValue({ noUnicodeString: false }), fc.option(fc.nat()), (value, staleAt) => {
+        // JSON itself turns -0 into 0, which no reader can tell apart without Object.is.
+        const expected: unknown = JSON.parse(JSON.stringify(value));
+        expect(readEnvelope(writeEnvelope(stamp, value, staleAt))).toEqual({
+          ...stamp,
+          staleAt,
+          value: expected,
+        });
+      }),
+    );
+  });
+
+  it('tells null from absence', () => {
+    expect(readEnvelope(writeEnvelope(stamp, null, null))?.value).toBeNull();
+    expect(readEnvelope(writeEnvelope(stamp, undefined, null))?.value).toBeUndefined();
+  });
+
+  it.each([
+    '',
+    'null',
+    '"null"',
+    '123',
+    '{}',
+    '[]',
+    '{"v":2,"f":[],"e":null,"t":1}',
+    '{"v":1,"f":[1],"e":null,"t":1}',
+    '{"v":1,"f":["a"],"e":3,"t":1}',
+    '{"v":1,"f":["a"],"e":null}',
+    '{"v":1,"f":["a"],"e":null,"t":1,"s":"x"}',
+    '{"v":1,',
+  ])('takes %j for none of ours', (text) => {
+    expect(readEnvelope(text)).toBeNull();
+  });
+});

@@ -1,0 +1,162 @@
+/**
+ * Which fences a key stands behind, and which of them an invalidation deletes. Pure; nothing here talks to Redis.
+ *
+ * Reading. A key `s1:s2:…:sn` whose entity is its first d segments is readable only while all of these exist unchanged:
+ *
+ *   fence:s1                      its type
+ *   fence:s1:…:sk:*   2 <= k < d  the groups between its type and its entity (none when d is 2, the usual case)
+ *   fence:s1:…:sd                 its entity
+ *
+ * Invalidating, whatever the reader's catalogue says about d:
+ *
+ *   exact target s1:…:sn          the entry, and fence:s1:…:sk for 2 <= k <= n   (fence:s1 when n is 1)
+ *   s1:*                          fence:s1
+ *   s1:…:sp:*         p >= 2      fence:s1:…:sk for 2 <= k <= p, and fence:s1:…:sp:*
+ *   *                             everything: a new epoch
+ *   any other glob                a sweep (scope-sweep.ts)
+ *
+ * With more than 32 segments, which no catalogue has, the type's fence stands for those of all prefixes: their text would
+ * grow with the square of their number.
+ *
+ * Invariant: every target deletes at least one fence of every key that it names, for every d >= 2.
+ *   exact     the entity fence: min(d, n) is between 2 and n.
+ *   s1:…      of more than 32 segments: the type's fence, which is every key's.
+ *   s1:…:sp:* a key under it has n > p segments. If d <= p its entity fence is among the first list; if d > p then
+ *             p < min(d, n), so the group fence at p is one of its fences.
+ * So a worker needs no catalogue, and a reader deployed with a deeper or a new type before the worker is still right.
+ * A group's fence is spelt with its `*` because an exact target must not reach it: a write to one price would
+ * otherwise invalidate all prices of the provider.
+ */
+
+import { CacheError } from './errors.ts';
+import { isCatalogued, RESERVED_FIRST_SEGMENTS, typeOf } from './key-types.ts';
+
+/** The entity of keys outside the catalogue: their first two segments. */
+const DEFAULT_ENTITY_DEPTH = 2;
+
+const FENCE_PREFIX = 'fence:';
+
+/** watch() and invalidate() accept no more (…_fencepost_template.sql, …_fencepost_doorbell.sql). */
+const MOST_SEGMENTS = 32;
+
+/** A read names a key up to four times, hundreds of keys at once; the request has to stay below Upstash's 10 MB. */
+const LONGEST_KEY = 4_096;
+
+/** NUL, or half of a surrogate pair: with the flag u a whole pair is one character and no member of the class. */
+const UNREPRESENTABLE = /[\0\ud800-\udfff]/u;
+
+/** What means something in a glob. */
+const GLOB = /[*?[\]\\]/;
+
+/** What a key's readability depends on; `fences` holds the fences' keys in the order in which they are read. */
+export interface Scopes {
+  readonly type: string;
+  readonly entity: string;
+  readonly fences: readonly string[];
+  /** Those of the fences that expire: all but the type's, and that too when the catalogue does not name the type. */
+  readonly mortal: readonly string[];
+}
+
+/** What must be done in Redis for one target; keys are logical, without the cache's prefix. */
+export interface Deletions {
+  /** Keys for one DEL. The reply to it is the acknowledgement. */
+  readonly keys: readonly string[];
+  /** The target is `*`: start a new epoch. */
+  readonly newEpoch: boolean;
+  /** A glob to sweep, in pages, or null. */
+  readonly sweep: string | null;
+}
+
+/**
+ * The scopes of a key and the fences that guard them.
+ * @throws CacheError INVALID_KEY as checkKey does
+ */
+export function scopesOf(key: string): Scopes {
+  checkKey(key);
+  const segments = key.split(':');
+  const type = segments[0] ?? '';
+  const depth = Math.min(typeOf(key)?.entity ?? DEFAULT_ENTITY_DEPTH, segments.length);
+  const fences = [fenceKey(type)];
+  for (let groupDepth = 2; groupDepth < depth; groupDepth++) {
+    fences.push(fenceKey(`${segments.slice(0, groupDepth).join(':')}:*`));
+  }
+  const entity = segments.slice(0, depth).join(':');
+  if (depth > 1) fences.push(fenceKey(entity));
+  return { type, entity, fences, mortal: isCatalogued(type) ? fences.slice(1) : fences };
+}
+
+/**
+ * What every entry point asks of a key before it means anything. A key holds no glob's characters: what is built has none, and
+ * a sweep could not tell the fence of a key `flags:*` from that of the group of that name.
+ * @throws CacheError INVALID_KEY as checkPattern does, and for `*`, `?`, `[`, `]` and `\\`
+ */
+export function checkKey(key: string): void {
+  const problem =
+    problemOf(key) ?? (GLOB.test(key) ? 'holds none of * ? [ ] \\; encodeSegment() encodes them' : null);
+  if (problem !== null) throw new CacheError('INVALID_KEY', `A cache key ${problem}.`);
+}
+
+/**
+ * What is asked of a pattern.
+ * @throws CacheError INVALID_KEY for the empty one, for one of more than 4096 characters, for what no Postgres text can hold
+ * (NUL, half of a surrogate pair), and for the machinery's own names, which start with `fence:` or `fencepost:`
+ */
+export function checkPattern(glob: string): void {
+  const problem = problemOf(glob);
+  if (problem !== null) throw new CacheError('INVALID_KEY', `A pattern of cache keys ${problem}.`);
+}
+
+function problemOf(key: unknown): string | null {
+  if (typeof key !== 'string') return `is a string, not ${key === null ? 'null' : typeof key}`;
+  if (key === '') return 'is not empty';
+  if (key.length > LONGEST_KEY) {
+    return `has at most ${LONGEST_KEY} characters; encodeSegment() makes a hash of a long segment`;
+  }
+  if (UNREPRESENTABLE.test(key)) return 'holds neither NUL nor half of a surrogate pair';
+  const end = key.indexOf(':');
+  if (RESERVED_FIRST_SEGMENTS.has(end === -1 ? key : key.slice(0, end))) {
+    return 'does not start with fence: or fencepost:';
+  }
+  return null;
+}
+
+/** The Redis key of a scope's fence. */
+export function fenceKey(scope: string): string {
+  return FENCE_PREFIX + scope;
+}
+
+/** The scope of a fence's key, or null for a key that is no fence. */
+export function scopeOfFence(key: string): string | null {
+  return key.startsWith(FENCE_PREFIX) ? key.slice(FENCE_PREFIX.length) : null;
+}
+
+/**
+ * What one target of the outbox, or one argument of `del` or `delPattern`, asks to delete.
+ * A target with `?`, `[` or `\` but no `*` may be meant either way and is treated as both.
+ */
+export function deletionsFor(target: string): Deletions {
+  if (target === '*') return { keys: [], newEpoch: true, sweep: null };
+  if (!/[*?[\\]/.test(target)) return { keys: deletionsForKey(target), newEpoch: false, sweep: null };
+  if (!target.includes('*')) return { keys: deletionsForKey(target), newEpoch: false, sweep: target };
+
+  const group = target.endsWith(':*') ? target.slice(0, -2) : '';
+  if (group === '' || /[*?[\\]/.test(group)) return { keys: [], newEpoch: false, sweep: target };
+  const segments = group.split(':');
+  const keys =
+    segments.length === 1 || segments.length > MOST_SEGMENTS
+      ? prefixFences(segments)
+      : [...prefixFences(segments), fenceKey(`${group}:*`)];
+  return { keys, newEpoch: false, sweep: null };
+}
+
+/** What makes one exact key unreadable: its entry and the fences of all its prefixes from the second segment on. */
+export function deletionsForKey(key: string): string[] {
+  const segments = key.split(':');
+  return [key, ...prefixFences(segments)];
+}
+
+/** Of the prefixes from the second segment on; of the type where there are none, or too many. */
+function prefixFences(segments: readonly string[]): string[] {
+  if (segments.length === 1 || segments.length > MOST_SEGMENTS) return [fenceKey(segments[0] ?? '')];
+  return segments.slice(1).map((_, index) => fenceKey(segments.slice(0, index + 2).join(':')));
+}

@@ -1,0 +1,154 @@
+/** Strangers on the advisory locks, in every mode: invalidations flow, and everybody says who it is and what ends it. */
+import pg from 'pg';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { Readiness } from '../../worker/src/http/readiness.ts';
+import {
+  asleep,
+  killAllWorkers,
+  leading,
+  startWorkerProcess,
+  type WorkerProcess,
+} from './support/worker-process.ts';
+import { fenceOf, type Rig, startRig } from './support/worker-stack.ts';
+
+const LEADERSHIP = 461870002;
+const DOORBELL = 461870001;
+
+let rig: Rig;
+const strangers: pg.Client[] = [];
+
+beforeAll(async () => {
+  rig = await startRig();
+});
+afterEach(async (test) => {
+  await killAllWorkers(test);
+  await Promise.all(strangers.splice(0).map((stranger) => stranger.end()));
+});
+afterAll(async () => {
+  await rig.close();
+});
+
+async function stranger(): Promise<{ client: pg.Client; pid: number }> {
+  const client = new pg.Client({ connectionString: rig.databaseUrl, application_name: 'somebody' });
+  await client.connect();
+  strangers.push(client);
+  const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
+  return { client, pid: rows[0]?.pid ?? 0 };
+}
+
+async function writesAreApplied(): Promise<void> {
+  const organisations = await rig.organisations(3);
+  await rig.write(organisations);
+  await rig.fences.deleted(organisations.map(fenceOf));
+}
+
+async function readiness(worker: WorkerProcess): Promise<Readiness> {
+  return (await (await fetch(`${await worker.url()}/readyz`)).json()) as Readiness;
+}
+
+async function document<T>(...parameters: string[]): Promise<T> {
+  const command = startWorkerProcess(rig.environment(), [...parameters, '--json']);
+  await command.exited;
+  return JSON.parse(command.lines.map(({ msg }) => msg).join('\n')) as T;
+}
+
+interface Found {
+  readonly findings: readonly { name: string; verdict: string; detail: string; remedy?: string }[];
+}
+
+const contested = (worker: WorkerProcess) => worker.line(({ role }) => role === 'contested');
+
+describe('the leadership lock', () => {
+  it.each([
+    ['pg_advisory_lock', 'is held by'],
+    ['pg_advisory_lock_shared', 'is held in shared mode by'],
+  ])('held by a stranger through %s: the worker drains, and all say who it is', async (take, how) => {
+    const { client, pid } = await stranger();
+    await client.query(`select ${take}($1)`, [LEADERSHIP]);
+    const worker = startWorkerProcess(rig.environment());
+    await contested(worker);
+    await writesAreApplied();
+    const remedy = `select pg_terminate_backend(${pid});`;
+    const line = await worker.line(({ level, msg }) => level === 'warn' && msg.includes('Leadership lock S'));
+    expect(line).toMatchObject({ pid, application: 'somebody' });
+    expect(line.msg).toContain(`${how} process ${pid}`);
+    expect(line.msg).toContain(remedy);
+    await expect.poll(() => readiness(worker), { timeout: 20_000 }).toMatchObject({ ready: true });
+    expect((await readiness(worker)).warnings.join()).toContain(remedy);
+
+    const { findings } = await document<Found>('doctor');
+    expect(findings.find(({ name }) => name === 'stranger')).toMatchObject({ verdict: 'fail', remedy });
+    expect(findings.find(({ name }) => name === 'worker')).toMatchObject({
+      verdict: 'warn',
+      detail: expect.stringContaining('drains without leadership'),
+    });
+    const status = await document<{ leader: unknown; contested: boolean; problems: string[] }>('status');
+    expect(status).toMatchObject({ leader: null, contested: true });
+    expect(status.problems.join()).toContain(remedy);
+
+    await client.end();
+    await leading(worker);
+    await asleep(worker);
+  });
+
+  it('of a leader that dies while a stranger waits for it: the standby drains all the same', async () => {
+    const leader = startWorkerProcess(rig.environment());
+    await asleep(leader);
+    const standby = startWorkerProcess(rig.environment());
+    await standby.line(({ role }) => role === 'following');
+    const { client, pid } = await stranger();
+    const waiting = client.query('select pg_advisory_lock_shared($1)', [LEADERSHIP]);
+    await expect
+      .poll(async () => (await document<Found>('doctor')).findings, { timeout: 20_000 })
+      .toContainEqual(
+        expect.objectContaining({
+          name: 'stranger',
+          detail: expect.stringMatching(`process ${pid} .* waits for the leadership lock in shared mode`),
+        }),
+      );
+    await leader.kill();
+    await waiting;
+    await contested(standby);
+    await writesAreApplied();
+  });
+
+  it('held by a prepared transaction, which is no process', async () => {
+    const { client } = await stranger();
+    await client.query('begin');
+    await client.query('select pg_advisory_xact_lock_shared($1)', [LEADERSHIP]);
+    await client.query("prepare transaction 'forgotten'");
+    try {
+      const worker = startWorkerProcess(rig.environment());
+      await contested(worker);
+      await writesAreApplied();
+      expect((await readiness(worker)).warnings.join()).toContain('a prepared transaction');
+    } finally {
+      await client.query("rollback prepared 'forgotten'");
+    }
+  });
+});
+
+describe('the doorbell lock', () => {
+  it('held in shared mode by a session without a transaction is found; a writer in its transaction is not', async () => {
+    const writer = await stranger();
+    const [organisation = ''] = await rig.organisations(1);
+    await writer.client.query('begin');
+    await writer.client.query('update public.quotas set used = used + 1 where org_id = $1', [organisation]);
+    const { client, pid } = await stranger();
+    await client.query('select pg_advisory_lock_shared($1)', [DOORBELL]);
+    const worker = startWorkerProcess(rig.environment());
+    const line = await worker.line(({ msg }) => msg.includes("The doorbell's lock K is held in shared mode"));
+    expect(line).toMatchObject({ pid, level: 'warn' });
+    expect((await readiness(worker)).warnings.join()).toContain(`select pg_terminate_backend(${pid});`);
+    const { findings } = await document<Found>('doctor');
+    expect(findings.filter(({ name }) => name === 'stranger')).toMatchObject([
+      { verdict: 'fail', detail: expect.stringContaining(`process ${pid} of role`) },
+    ]);
+
+    await client.end();
+    await writer.client.query('commit');
+    await worker.line(({ msg }) => msg.includes('No stranger holds'));
+    await asleep(worker);
+    await rig.fences.deleted([fenceOf(organisation)]);
+  });
+});

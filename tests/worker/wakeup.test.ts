@@ -1,0 +1,153 @@
+/**
+ * The doorbell under every kind of writer at once, with the fallback poll out of reach: only rings and the awake
+ * worker's polling can find a row. A row that had to be found by a fallback poll would show in a metric.
+ */
+import type pg from 'pg';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
+import { fenceOf, type Rig, startRig } from './support/worker-stack.ts';
+
+const WRITES = 1_200;
+const WRITERS = 6;
+
+let rig: Rig;
+beforeAll(async () => {
+  rig = await startRig();
+});
+afterEach((test) => killAllWorkers(test));
+afterAll(async () => {
+  await rig.close();
+});
+
+/** A small random source with a seed, so that a failure can be run again. */
+function random(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state * 1_664_525 + 1_013_904_223) % 4_294_967_296;
+    return state / 4_294_967_296;
+  };
+}
+
+type Write = (client: pg.PoolClient, organisation: string) => Promise<void>;
+const update = 'update public.quotas set used = used + 1 where org_id = $1';
+
+const KINDS: readonly Write[] = [
+  // One statement.
+  async (client, organisation) => {
+    await client.query(update, [organisation]);
+  },
+  // A transaction that stays open for a few more statements after its write.
+  async (client, organisation) => {
+    await client.query('begin');
+    await client.query(update, [organisation]);
+    for (let count = 0; count < 5; count++) await client.query('select 1');
+    await client.query('commit');
+  },
+  // The write is undone to a savepoint and made again: the lock of the first is dropped, its memory must not count.
+  async (client, organisation) => {
+    await client.query('begin');
+    await client.query('savepoint s');
+    await client.query(update, [organisation]);
+    await client.query('rollback to savepoint s');
+    await client.query(update, [organisation]);
+    await client.query('commit');
+  },
+  // The write's share of K is dropped with an inner savepoint, the row stays.
+  async (client, organisation) => {
+    await client.query('begin');
+    await client.query(update, [organisation]);
+    await client.query('savepoint s');
+    await client.query("select cache_invalidation.invalidate('quota:none:*')");
+    await client.query('rollback to savepoint s');
+    await client.query('commit');
+  },
+  // A write that is rolled back as a whole, then one that is not.
+  async (client, organisation) => {
+    await client.query('begin');
+    await client.query(update, [organisation]);
+    await client.query('rollback');
+    await client.query(update, [organisation]);
+  },
+];
+
+describe('the doorbell', () => {
+  it.each([1, 2, 3])(
+    'misses no write of six writers of five kinds, with pauses in which it falls asleep (seed %i)',
+    { timeout: 120_000 },
+    async (seed) => {
+      const worker = startWorkerProcess(rig.environment({ FENCEPOST_FALLBACK_POLL_SECONDS: '60' }));
+      await asleep(worker);
+      const organisations = await rig.organisations(WRITES);
+      const next = random(seed);
+      const lanes = Array.from({ length: WRITERS }, (_, lane) =>
+        organisations.filter((_organisation, index) => index % WRITERS === lane),
+      );
+      await Promise.all(
+        lanes.map(async (lane) => {
+          const client = await rig.sql.connect();
+          for (const organisation of lane) {
+            const write = KINDS[Math.floor(next() * KINDS.length)] ?? update;
+            if (typeof write === 'function') await write(client, organisation);
+            // Now and then this writer waits for its own invalidation: the others may be waiting too, and the worker sleeps.
+            if (next() < 0.05) await rig.fences.deleted([fenceOf(organisation)]);
+          }
+          client.release();
+        }),
+      );
+      await rig.fences.deleted(organisations.map(fenceOf));
+      const metrics = await (await fetch(`${await worker.url()}/metrics`)).text();
+      expect(metrics).toMatch(/^fencepost_doorbell_unrung_total 0$/m);
+      // Both ways were taken: rings while asleep, and polling in between.
+      expect(Number(/^fencepost_doorbell_rings_total (\d+)$/m.exec(metrics)?.[1])).toBeGreaterThan(0);
+      expect(worker.lines.filter((line) => line.state === 'awake').length).toBeGreaterThan(0);
+    },
+  );
+
+  it('a prepared transaction cannot ring: the fallback poll finds its row', async () => {
+    const worker = startWorkerProcess(rig.environment({ FENCEPOST_FALLBACK_POLL_SECONDS: '0.2' }));
+    await asleep(worker);
+    const { rows } = await rig.sql.query<{ most: string }>(
+      "select current_setting('max_prepared_transactions') as most",
+    );
+    const [organisation = ''] = await rig.organisations(1);
+    const client = await rig.sql.connect();
+    await client.query('begin');
+    await client.query('set local cache_invalidation.bell = off');
+    await client.query(update, [organisation]);
+    await client.query(rows[0]?.most === '0' ? 'commit' : "prepare transaction 'held'");
+    if (rows[0]?.most !== '0') await client.query("commit prepared 'held'");
+    client.release();
+    await rig.fences.deleted([fenceOf(organisation)]);
+  });
+
+  it('writers are silent while it is awake, and no writer waits for it', async () => {
+    const worker = startWorkerProcess(rig.environment());
+    await asleep(worker);
+    // Other databases of this server have workers of their own.
+    const here =
+      "locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())";
+    const ring = `select count(*)::int as held from pg_locks where ${here} and objid = 461870001 and mode = 'ExclusiveLock'`;
+    const held = async () => (await rig.sql.query<{ held: number }>(ring)).rows[0]?.held;
+    expect(await held()).toBe(1);
+    // A writer keeps its transaction open while the worker is awake: K cannot be had, and nobody waits for anybody.
+    const [first = '', ...others] = await rig.organisations(200);
+    const client = await rig.sql.connect();
+    const from = worker.lines.length;
+    await rig.sql.query(
+      "insert into cache_invalidation.outbox (target) select 'quota:burst-' || n || ':*' from generate_series(1, 5000) as n",
+    );
+    await rig.write([first]);
+    await worker.line((line) => line.state === 'awake', from);
+    await client.query('begin');
+    await client.query(update, [others[0]]);
+    await rig.write(others.slice(1));
+    await rig.fences.deleted(others.slice(1).map(fenceOf));
+    const waiting = await rig.sql.query(
+      `select count(*)::int as waiting from pg_locks where ${here} and not granted`,
+    );
+    expect(waiting.rows).toEqual([{ waiting: 0 }]);
+    await client.query('commit');
+    client.release();
+    await rig.fences.deleted(others.slice(0, 1).map(fenceOf));
+  });
+});

@@ -1,0 +1,227 @@
+/**
+ * The outbox as the drain uses it: one SQL statement an operation. What each promises, and why claiming by a position
+ * loses nothing, stands above the functions in supabase/migrations (…_fencepost_drain.sql) and in docs/capture.md.
+ */
+import type pg from 'pg';
+import { PageRows } from './outbox-batch.ts';
+
+export interface Page {
+  readonly rows: PageRows;
+  /** Some of them are of watches with a min_interval: `rest` has to see them before they are run; `acknowledge` is to be told. */
+  readonly rests: boolean;
+  /** What the next claim is to be given. */
+  readonly position: string;
+  /** Everything committed before this claim's snapshot has been handed out. */
+  readonly drained: boolean;
+}
+
+/** A deferred target whose interval is over. */
+export interface DueTarget {
+  readonly target: string;
+  readonly watchId: number | null;
+  readonly ageMs: number;
+}
+
+/** How many rows wait, and since when. */
+export interface Backlog {
+  /** Counted up to a limit. */
+  readonly rows: number;
+  readonly oldestMs: number;
+}
+
+/** The row of a claim; arrays stay in their text form (page.ts). */
+type RawPage = [
+  position: string,
+  drained: 't' | 'f',
+  rests: 't' | 'f',
+  xids: string | null,
+  ids: string,
+  targets: string,
+  watchIds: string,
+  ops: string,
+  waitedUs: string,
+  errors: string | null,
+];
+
+const CLAIM = `
+  select next_position, drained, rests, xids, ids, targets, watch_ids, ops, waited_us, errors
+    from cache_invalidation.claim($1, $2)`;
+
+const AS_TEXT: pg.CustomTypesConfig = { getTypeParser: () => (text: string) => text };
+
+const untilMs = (time: string) => `(1000 * extract(epoch from ${time} - clock_timestamp()))::float8 as in_ms`;
+
+const DUE = `
+  select target, watch_id, 1000 * date_part('epoch', clock_timestamp() - since) as age_ms, run::text as run
+    from cache_invalidation.due($1)`;
+
+const BACKLOG = `
+  select (select count(*) from (select from cache_invalidation.outbox limit $1) as o)::int as rows,
+         coalesce((1000 * extract(epoch from clock_timestamp() - (
+           select min(written_at) from (select written_at from cache_invalidation.outbox order by xid, id limit 1000) as first
+         )))::float8, 0) as oldest_ms`;
+
+export class Outbox {
+  readonly #pool: Pick<pg.Pool, 'query'>;
+
+  constructor(pool: Pick<pg.Pool, 'query'>) {
+    this.#pool = pool;
+  }
+
+  /**
+   * Hands out committed rows that were not handed out before `position`. A page that `rests` is for `rest` next.
+   *
+   * @param position of the page before; null hands out everything that is not acknowledged
+   */
+  async claim(position: string | null, limit: number): Promise<Page> {
+    // A position that is lost is a new beginning: targets that were being run then have to run again.
+    if (position === null) await this.#pool.query('select cache_invalidation.resume()');
+    const result = await this.#pool.query<RawPage>({
+      name: 'fencepost-claim',
+      text: CLAIM,
+      values: [position, limit],
+      rowMode: 'array',
+      types: AS_TEXT,
+    });
+    const raw = result.rows[0];
+    if (raw === undefined) throw new Error('claim() gave no row.');
+    const [next, drained, rests, xids, ids, targets, watchIds, ops, waitedUs, errors] = raw;
+    const page = new PageRows(xids === null ? null : { xids, ids, targets, watchIds, ops, waitedUs, errors });
+    return { rows: page, rests: rests === 't', position: next, drained: drained === 't' };
+  }
+
+  /** Moves rows whose targets must rest (`min_interval`) aside. @returns the others, to be run now */
+  async rest(rows: PageRows): Promise<PageRows> {
+    const result = await this.#pool.query<{ moved: string[] }>({
+      name: 'fencepost-rest',
+      text: 'select cache_invalidation.rest($1::xid8[], $2::bigint[])::text[] as moved',
+      values: [rows.xids, rows.ids],
+    });
+    return rows.without(result.rows[0]?.moved ?? []);
+  }
+
+  /**
+   * Removes rows whose targets Redis has confirmed. Rows that are gone already are no error.
+   *
+   * @param rests of the rows' page; true is always right, and slower
+   */
+  async acknowledge(rows: Pick<PageRows, 'xids' | 'ids'>, rests: boolean): Promise<void> {
+    await this.#pool.query({
+      name: 'fencepost-acknowledge',
+      text: 'select cache_invalidation.acknowledge($1::xid8[], $2::bigint[], $3)',
+      values: [rows.xids, rows.ids, rests],
+    });
+  }
+
+  /** Milliseconds until the next deferred target is due; null when none waits. */
+  async nextDue(): Promise<number | null> {
+    return await this.#inMs('cache_invalidation.next_due()');
+  }
+
+  /**
+   * Forgets targets that have rested enough, so many at most that nobody notices.
+   *
+   * @returns milliseconds until it should be called again; null: not until a target has run
+   */
+  async forgetRested(): Promise<number | null> {
+    return await this.#inMs('cache_invalidation.forget_rested()');
+  }
+
+  async #inMs(time: string): Promise<number | null> {
+    const result = await this.#pool.query<{ in_ms: number | null }>(`select ${untilMs(time)}`);
+    return result.rows[0]?.in_ms ?? null;
+  }
+
+  /** Deferred targets that are due; they count as running until `settle` is told the same run. */
+  async due(limit: number): Promise<{ run: string; targets: DueTarget[] }> {
+    const result = await this.#pool.query<{
+      target: string;
+      watch_id: number | null;
+      age_ms: number | null;
+      run: string;
+    }>(DUE, [limit]);
+    return {
+      run: result.rows[0]?.run ?? '',
+      targets: result.rows.map((row) => ({
+        target: row.target,
+        watchId: row.watch_id,
+        ageMs: row.age_ms ?? 0,
+      })),
+    };
+  }
+
+  /** Redis has confirmed these deferred targets: they rest again, unless somebody else has begun to run them meanwhile. */
+  async settle(targets: readonly string[], run: string): Promise<void> {
+    await this.#pool.query('select cache_invalidation.settle($1::text[], $2::uuid)', [targets, run]);
+  }
+
+  /** Starts a new epoch in the database and gives it. */
+  async newEpoch(): Promise<string> {
+    const result = await this.#pool.query<{ epoch: string }>(
+      'select cache_invalidation.new_epoch() as epoch',
+    );
+    return result.rows[0]?.epoch ?? '';
+  }
+
+  async epoch(): Promise<string> {
+    const result = await this.#pool.query<{ value: string }>('select value from cache_invalidation.epoch');
+    return result.rows[0]?.value ?? '';
+  }
+
+  /** What is committed now, for `discard`. */
+  async snapshot(): Promise<string> {
+    const result = await this.#pool.query<{ snapshot: string }>(
+      'select pg_current_snapshot()::text as snapshot',
+    );
+    return result.rows[0]?.snapshot ?? '';
+  }
+
+  /** Removes at most `limit` rows that are visible in the snapshot. @returns how many */
+  async discard(snapshot: string, limit: number): Promise<number> {
+    const result = await this.#pool.query<{ gone: string }>(
+      'select cache_invalidation.discard($1::pg_snapshot, $2) as gone',
+      [snapshot, limit],
+    );
+    return Number(result.rows[0]?.gone ?? 0);
+  }
+
+  /** @param countTo the number beyond which counting stops */
+  async backlog(countTo: number): Promise<Backlog> {
+    const result = await this.#pool.query<{ rows: number; oldest_ms: number }>(BACKLOG, [countTo]);
+    return { rows: result.rows[0]?.rows ?? 0, oldestMs: result.rows[0]?.oldest_ms ?? 0 };
+  }
+
+  /** Invalidates a target by hand. @returns the row's id */
+  async invalidate(target: string): Promise<string> {
+    const result = await this.#pool.query<{ id: string }>('select cache_invalidation.invalidate($1) as id', [
+      target,
+    ]);
+    return result.rows[0]?.id ?? '';
+  }
+
+  /** The same for many. */
+  async invalidateAll(targets: readonly string[]): Promise<void> {
+    if (targets.length === 0) return;
+    await this.#pool.query(
+      'select count(cache_invalidation.invalidate(target)) from unnest($1::text[]) as target',
+      [targets],
+    );
+  }
+
+  /** How many of these rows are still in the outbox. */
+  async remaining(ids: readonly string[]): Promise<number> {
+    const result = await this.#pool.query<{ count: number }>(
+      'select count(*)::int as count from cache_invalidation.outbox where id = any($1::bigint[])',
+      [ids],
+    );
+    return result.rows[0]?.count ?? 0;
+  }
+
+  /** Which table each watch is on, for people. */
+  async watchedTables(): Promise<Map<number, string>> {
+    const result = await this.#pool.query<{ id: number; rel: string }>(
+      'select id, rel::text as rel from cache_invalidation.watches',
+    );
+    return new Map(result.rows.map((row) => [row.id, row.rel]));
+  }
+}

@@ -1,0 +1,77 @@
+/**
+ * What must be true of the database before the worker may run, asked once at its start: reachable, migrated, a primary,
+ * and reached without a transaction pooler in between.
+ */
+import pg from 'pg';
+import { WorkerError } from '../lib/errors.ts';
+import { ExitCode } from '../lib/exit-codes.ts';
+import { poolerError } from '../wakeup/lock-session.ts';
+import { explainDatabaseError } from './errors.ts';
+import { SCHEMA } from './names.ts';
+import { clientOptions } from './pool.ts';
+
+const OLDEST_POSTGRES = 150_000;
+
+/** @throws WorkerError with one clear sentence */
+export async function checkDatabase(url: string): Promise<void> {
+  const first = new pg.Client(clientOptions(url, 'check'));
+  const second = new pg.Client(clientOptions(url, 'check'));
+  for (const client of [first, second]) client.on('error', () => undefined);
+  try {
+    await first.connect();
+    await checkServer(first);
+    await second.connect();
+    await checkSession(first, second);
+  } catch (error) {
+    throw explainDatabaseError(error, url);
+  } finally {
+    await Promise.allSettled([first.end(), second.end()]);
+  }
+}
+
+async function checkServer(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{
+    version: number;
+    replica: boolean;
+    migrated: boolean;
+    usable: boolean;
+  }>(
+    `select current_setting('server_version_num')::int as version,
+            pg_is_in_recovery() as replica,
+            exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+                     where n.nspname = $1 and c.relname = 'outbox') as migrated,
+            coalesce(has_schema_privilege(to_regnamespace($1)::oid, 'usage'), false) as usable`,
+    [SCHEMA],
+  );
+  const server = rows[0];
+  if (server === undefined) throw new Error('The server gave no answer.');
+  if (server.version < OLDEST_POSTGRES) {
+    throw new WorkerError(
+      'DATABASE_FAILED',
+      `The database is Postgres ${Math.floor(server.version / 10_000)}; Fencepost needs 15 or newer: upgrade it.`,
+      { exitCode: ExitCode.configuration },
+    );
+  }
+  if (!server.migrated) throw Object.assign(new Error('No outbox.'), { code: '3F000' });
+  if (!server.usable)
+    throw Object.assign(new Error(`permission denied for schema ${SCHEMA}`), { code: '42501' });
+  if (server.replica) throw Object.assign(new Error('A replica.'), { code: '25006' });
+}
+
+/**
+ * A pooler in transaction mode gives away the backend of a client that is between two transactions: two clients that are
+ * both connected then share a backend, or one client changes it. A session keeps its own.
+ */
+async function checkSession(first: pg.Client, second: pg.Client): Promise<void> {
+  const before = await backendOf(first);
+  const other = await backendOf(second);
+  await second.query('begin');
+  const after = await backendOf(first);
+  await second.query('rollback');
+  if (before === other || before !== after) throw poolerError();
+}
+
+async function backendOf(client: pg.Client): Promise<number> {
+  const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
+  return rows[0]?.pid ?? 0;
+}

@@ -1,0 +1,116 @@
+/**
+ * The state of an installation, read from what all its workers share: Postgres and Redis. `fencepost status` and the
+ * dashboard show the same.
+ */
+import type pg from 'pg';
+import { HEARTBEAT_KEY } from '../../../../supabase/functions/_shared/cache/protocol/epoch.ts';
+import { describeStranger, leaderOf, lockHolders, workerSessions } from '../../db/lock-holders.ts';
+import type { Outbox } from '../../db/outbox.ts';
+import { describe } from '../../lib/errors.ts';
+import type { CacheServer } from '../../redis/upstash.ts';
+import { UNFIT } from '../../worker/self-checks.ts';
+import { AUDIT_KEY, type AuditResult } from '../audit/audit.ts';
+import { type HitRate, hitRates } from './hit-rates.ts';
+import type { RecordedDay } from './recorded-day.ts';
+
+/** What the database says. */
+export interface DrainState {
+  readonly leader: { readonly pid: number | null; readonly silentMs: number } | null;
+  /** A stranger holds the leadership lock; the workers drain without it. */
+  readonly contested: boolean;
+  readonly workers: number;
+  /** Standbys whose Redis would not let them take over. */
+  readonly unfit: number;
+  readonly outbox: { readonly rows: number; readonly oldestMs: number };
+  readonly deferred: { readonly waiting: number; readonly dueInMs: number | null };
+  /** One sentence each. */
+  readonly problems: readonly string[];
+}
+
+/** What Redis says; null where it is away. */
+export interface CacheState {
+  readonly heartbeat: 'alive' | 'missing' | null;
+  readonly hitRates: readonly HitRate[] | null;
+  /** Null also when no audit ran in the last week. */
+  readonly consistency: AuditResult | null;
+  readonly problems: readonly string[];
+}
+
+/**
+ * @param countTo rows of the outbox, and deferred targets, to count at most
+ * @throws what `pg` throws when the database is away
+ */
+export async function readDrainState(pool: pg.Pool, outbox: Outbox, countTo: number): Promise<DrainState> {
+  const holders = await lockHolders(pool);
+  const leader = leaderOf(holders);
+  const stranger = holders.find((holder) => holder.lock === 'S' && holder.stranger);
+  const { running, alive } = await workerSessions(pool);
+  return {
+    leader: leader === undefined ? null : { pid: leader.pid, silentMs: Math.round(leader.silentMs) },
+    contested: leader === undefined && stranger !== undefined && alive > 0,
+    workers: running,
+    unfit: await countUnfit(pool),
+    outbox: await outbox.backlog(countTo),
+    deferred: { waiting: await countDeferred(pool, countTo), dueInMs: await outbox.nextDue() },
+    problems: stranger === undefined ? [] : [describeStranger(stranger)],
+  };
+}
+
+/** Sends one command for the heartbeat and the last audit, and those of the hit rates. Never throws. */
+export async function readCacheState(
+  cache: Pick<CacheServer, 'getMany'>,
+  prefix: string,
+  day: RecordedDay,
+): Promise<CacheState> {
+  const problems: string[] = [];
+  const attempt = async <T>(work: () => Promise<T>): Promise<T | null> => {
+    try {
+      return await work();
+    } catch (error) {
+      problems.push(describe(error));
+      return null;
+    }
+  };
+  const found = await attempt(() => cache.getMany([prefix + HEARTBEAT_KEY, prefix + AUDIT_KEY]));
+  return {
+    heartbeat: found === null ? null : found[0] == null ? 'missing' : 'alive',
+    hitRates: found === null ? null : await attempt(async () => hitRates(await day.read())),
+    consistency: parseAudit(found?.[1] ?? null),
+    problems,
+  };
+}
+
+async function countUnfit(pool: pg.Pool): Promise<number> {
+  const result = await pool.query<{ count: number }>(
+    `select count(*)::int as count from pg_catalog.pg_stat_activity
+      where application_name = $1 and datname = current_database()`,
+    [UNFIT],
+  );
+  return result.rows[0]?.count ?? 0;
+}
+
+/** Targets that wait for their interval's end, or are being run. */
+async function countDeferred(pool: pg.Pool, countTo: number): Promise<number> {
+  const result = await pool.query<{ count: number }>(
+    `select count(*)::int as count
+       from (select from cache_invalidation.deferred where waiting or run is not null limit $1) as counted`,
+    [countTo],
+  );
+  return result.rows[0]?.count ?? 0;
+}
+
+/** Whatever stands under a key of the cache may be anybody's. */
+function parseAudit(text: string | null): AuditResult | null {
+  if (text === null) return null;
+  try {
+    const { at, compared, stale, skipped } = JSON.parse(text) ?? {};
+    const isSound =
+      Number.isFinite(Date.parse(at)) &&
+      Number.isInteger(compared) &&
+      Array.isArray(stale) &&
+      stale.every((key) => typeof key === 'string');
+    return isSound ? { at, compared, stale, skipped } : null;
+  } catch {
+    return null;
+  }
+}
