@@ -19,7 +19,7 @@ import { keys } from '../../supabase/functions/_shared/cache/protocol/keys.ts';
 import { systemRuntime } from '../../supabase/functions/_shared/cache/redis/runtime.ts';
 import { createCache } from '../../supabase/functions/_shared/cache.ts';
 import { killAllWorkers, leading, startWorkerProcess } from '../worker/support/worker-process.ts';
-import { fenceOf, startRig } from '../worker/support/worker-stack.ts';
+import { fenceOf, startWorkerStack } from '../worker/support/worker-stack.ts';
 import { eventually } from './conformance/workbench.ts';
 
 afterEach(killAllWorkers);
@@ -47,14 +47,14 @@ async function backUp(url: string): Promise<void> {
 
 describe('a worker that is killed', () => {
   it('costs hit rate, not truth: nothing older than degradedMaxAge once its heartbeat has run out', async () => {
-    const rig = await startRig();
-    const { clock, cache, redis } = reader(rig.gateway.url, rig.gateway.token);
-    const worker = startWorkerProcess(rig.environment());
+    const stack = await startWorkerStack();
+    const { clock, cache, redis } = reader(stack.gateway.url, stack.gateway.token);
+    const worker = startWorkerProcess(stack.environment());
     await leading(worker);
     await eventually(async () => (await redis('EXISTS', HEARTBEAT_KEY)) === 1, 'the worker beats');
-    const [org = ''] = await rig.organisations(1);
+    const [org = ''] = await stack.organisations(1);
     const used = async (): Promise<number> => {
-      const { rows } = await rig.sql.query('select used from public.quotas where org_id = $1', [org]);
+      const { rows } = await stack.sql.query('select used from public.quotas where org_id = $1', [org]);
       return Number(rows[0]?.used);
     };
     const key = keys.quota(org, 'openai', 'gpt');
@@ -62,13 +62,13 @@ describe('a worker that is killed', () => {
 
     // Alive: a committed write makes the cached answer unreadable.
     expect([await read(), await read()]).toEqual([0, 0]);
-    await rig.write([org]);
-    await rig.fences.deleted([fenceOf(org)]);
+    await stack.write([org]);
+    await stack.fences.deleted([fenceOf(org)]);
     expect([await read(), await read()]).toEqual([1, 1]);
 
     // Killed: the heartbeat it left is all that readers trust, and it ends by itself.
     await worker.kill();
-    await rig.write([org]);
+    await stack.write([org]);
     expect(await read()).toBe(1);
     const left = Number(await redis('TTL', HEARTBEAT_KEY));
     expect(left).toBeGreaterThan(0);
@@ -79,28 +79,28 @@ describe('a worker that is killed', () => {
     expect(await read()).toBe(2);
 
     // From now on nothing older than degradedMaxAge.
-    await rig.write([org]);
+    await stack.write([org]);
     expect(await read()).toBe(2);
     clock.ahead += DEGRADED_MAX_AGE_SECONDS * 1_000 + 1;
     expect(await read()).toBe(3);
 
     // Back: a new epoch, and nothing from before it.
-    await rig.write([org]);
-    const successor = startWorkerProcess(rig.environment());
+    await stack.write([org]);
+    const successor = startWorkerProcess(stack.environment());
     await leading(successor);
     await eventually(async () => (await redis('EXISTS', HEARTBEAT_KEY)) === 1, 'the successor beats');
     expect(await read()).toBe(4);
     await successor.kill();
-    await rig.close();
+    await stack.close();
   });
 });
 
 describe("delPattern('*') by an application", () => {
   it('is answered by the worker with an epoch that Postgres knows, and nothing from before it comes back', async () => {
-    const rig = await startRig();
-    const { cache, redis } = reader(rig.gateway.url, rig.gateway.token);
+    const stack = await startWorkerStack();
+    const { cache, redis } = reader(stack.gateway.url, stack.gateway.token);
     const worker = startWorkerProcess(
-      rig.environment({ FENCEPOST_HEARTBEAT_SECONDS: '1', FENCEPOST_FALLBACK_POLL_SECONDS: '0.2' }),
+      stack.environment({ FENCEPOST_HEARTBEAT_SECONDS: '1', FENCEPOST_FALLBACK_POLL_SECONDS: '0.2' }),
     );
     await leading(worker);
     await eventually(async () => (await redis('EXISTS', HEARTBEAT_KEY)) === 1, 'the worker beats');
@@ -112,13 +112,13 @@ describe("delPattern('*') by an application", () => {
     expect(await cache.delPattern('*')).toBe(2);
     expect(await cache.get(key)).toBeNull();
     await worker.line((line) => line.reason === 'the heartbeat was missing', from);
-    const { rows } = await rig.sql.query('select value from cache_invalidation.epoch');
+    const { rows } = await stack.sql.query('select value from cache_invalidation.epoch');
     const after = await redis('MGET', EPOCH_KEY, HEARTBEAT_KEY);
     expect(after).toEqual([rows[0]?.value, rows[0]?.value]);
     expect(rows[0]?.value).not.toBe(before);
     expect(await cache.get(key)).toBeNull();
     await worker.kill();
-    await rig.close();
+    await stack.close();
   });
 });
 

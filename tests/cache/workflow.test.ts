@@ -11,33 +11,33 @@ import {
   startWorkerProcess,
   type WorkerProcess,
 } from '../worker/support/worker-process.ts';
-import { type Rig, startRig } from '../worker/support/worker-stack.ts';
+import { startWorkerStack, type WorkerStack } from '../worker/support/worker-stack.ts';
 import { eventually } from './conformance/workbench.ts';
 
-let rig: Rig;
+let stack: WorkerStack;
 let worker: WorkerProcess;
 let cache: Cache;
 let loads = 0;
 
 beforeAll(async () => {
-  rig = await startRig();
-  worker = startWorkerProcess(rig.environment());
+  stack = await startWorkerStack();
+  worker = startWorkerProcess(stack.environment());
   await leading(worker);
   await asleep(worker);
-  cache = createCache({ url: rig.gateway.url, token: rig.gateway.token, timeout: 5_000 });
+  cache = createCache({ url: stack.gateway.url, token: stack.gateway.token, timeout: 5_000 });
   await eventually(async () => (await cache.ping()).workerAlive, 'the worker beats');
 });
 
 afterAll(async () => {
   await killAllWorkers();
-  await rig?.close();
+  await stack?.close();
 });
 
 /** The reader, as in docs/cache.md. */
 function readDefinition(id: string): Promise<unknown> {
   return cache.getOrSet(keys.workflow(id), async () => {
     loads++;
-    const { rows } = await rig.sql.query('select definition from public.workflows where id = $1', [id]);
+    const { rows } = await stack.sql.query('select definition from public.workflows where id = $1', [id]);
     return rows[0]?.definition ?? null;
   });
 }
@@ -57,14 +57,14 @@ it('serves a definition from the cache until somebody edits it', async () => {
   expect(loads).toBe(1);
 
   // Absence was cached on purpose; an insert ends it.
-  await rig.sql.query('insert into public.workflows (id, definition) values ($1, $2)', [
+  await stack.sql.query('insert into public.workflows (id, definition) values ($1, $2)', [
     id,
     { steps: ['greet'] },
   ]);
   await invalidated(id);
   expect(await readDefinition(id)).toEqual({ steps: ['greet'] });
 
-  await rig.sql.query('update public.workflows set definition = $2 where id = $1', [
+  await stack.sql.query('update public.workflows set definition = $2 where id = $1', [
     id,
     { steps: ['greet', 'ask'] },
   ]);
@@ -77,10 +77,10 @@ it('serves a definition from the cache until somebody edits it', async () => {
 
   // The name is not part of the answer, so renaming leaves it alone. The write after it shows that the worker has seen both.
   const other = 'another';
-  await rig.sql.query('insert into public.workflows (id, definition) values ($1, $2)', [other, {}]);
+  await stack.sql.query('insert into public.workflows (id, definition) values ($1, $2)', [other, {}]);
   await readDefinition(other);
-  await rig.sql.query('update public.workflows set name = $2 where id = $1', [id, 'Welcome']);
-  await rig.sql.query('update public.workflows set definition = $2 where id = $1', [other, { steps: [] }]);
+  await stack.sql.query('update public.workflows set name = $2 where id = $1', [id, 'Welcome']);
+  await stack.sql.query('update public.workflows set definition = $2 where id = $1', [other, { steps: [] }]);
   await invalidated(other);
   expect((await cache.lookup(keys.workflow(id))).hit).toBe(true);
   expect(cache.stats().types.workflow?.loads).toBe(loads);

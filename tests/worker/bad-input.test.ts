@@ -8,15 +8,15 @@ import {
   startWorkerProcess,
   type WorkerProcess,
 } from './support/worker-process.ts';
-import { fenceOf, type Rig, startRig } from './support/worker-stack.ts';
+import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
-let rig: Rig;
+let stack: WorkerStack;
 beforeAll(async () => {
-  rig = await startRig();
+  stack = await startWorkerStack();
 });
 afterEach((test) => killAllWorkers(test));
 afterAll(async () => {
-  await rig.close();
+  await stack.close();
 });
 
 /** Starts a worker that must give up, and what it said. */
@@ -63,51 +63,51 @@ describe('a wrong environment ends the worker with exit code 78 and one report',
 
 describe('what no waiting mends ends the worker with one sentence', () => {
   it('a wrong password', async () => {
-    const url = new URL(rig.databaseUrl);
+    const url = new URL(stack.databaseUrl);
     url.password = 'wrong-and-secret';
-    const { code, text } = await refusal(rig.environment({ DATABASE_URL: url.href }));
+    const { code, text } = await refusal(stack.environment({ DATABASE_URL: url.href }));
     expect(code).toBe(77);
     expect(text).toContain('refused the user or password of DATABASE_URL');
     expect(text).not.toContain('wrong-and-secret');
   });
 
   it('a database that does not exist', async () => {
-    const url = new URL(rig.databaseUrl);
+    const url = new URL(stack.databaseUrl);
     url.pathname = '/nowhere';
-    const { code, text } = await refusal(rig.environment({ DATABASE_URL: url.href }));
+    const { code, text } = await refusal(stack.environment({ DATABASE_URL: url.href }));
     expect(code).toBe(78);
     expect(text).toContain('There is no database of that name');
   });
 
   it('a database without the migrations', async () => {
-    await rig.sql.query('create database bare template template0');
+    await stack.sql.query('create database bare template template0');
     try {
-      const url = new URL(rig.databaseUrl);
+      const url = new URL(stack.databaseUrl);
       url.pathname = '/bare';
-      const { code, text } = await refusal(rig.environment({ DATABASE_URL: url.href }));
+      const { code, text } = await refusal(stack.environment({ DATABASE_URL: url.href }));
       expect(code).toBe(78);
       expect(text).toContain('lacks Fencepost\'s migrations: run "npx supabase db push');
     } finally {
-      await rig.sql.query('drop database bare with (force)');
+      await stack.sql.query('drop database bare with (force)');
     }
   });
 
   it('a role without rights', async () => {
-    await rig.sql.query("create role powerless login password 'p'");
+    await stack.sql.query("create role powerless login password 'p'");
     try {
-      const url = new URL(rig.databaseUrl);
+      const url = new URL(stack.databaseUrl);
       url.username = 'powerless';
       url.password = 'p';
-      const { code, text } = await refusal(rig.environment({ DATABASE_URL: url.href }));
+      const { code, text } = await refusal(stack.environment({ DATABASE_URL: url.href }));
       expect(code).toBe(77);
       expect(text).toContain('grant fencepost_worker to');
     } finally {
-      await rig.sql.query('drop role powerless');
+      await stack.sql.query('drop role powerless');
     }
   });
 
   it('a wrong token', async () => {
-    const { code, text } = await refusal(rig.environment({ UPSTASH_REDIS_REST_TOKEN: 'not-the-token' }));
+    const { code, text } = await refusal(stack.environment({ UPSTASH_REDIS_REST_TOKEN: 'not-the-token' }));
     expect(code).toBe(77);
     expect(text).toContain('Upstash refused UPSTASH_REDIS_REST_TOKEN');
     expect(text).not.toContain('not-the-token');
@@ -115,7 +115,7 @@ describe('what no waiting mends ends the worker with one sentence', () => {
 
   it('a taken port', async () => {
     const { code, text } = await refusal(
-      rig.environment({ PORT: new URL(rig.gateway.url).port, HOST: '127.0.0.1' }),
+      stack.environment({ PORT: new URL(stack.gateway.url).port, HOST: '127.0.0.1' }),
     );
     expect(code).toBe(78);
     expect(text).toMatch(/Port \d+ is taken/);
@@ -125,7 +125,7 @@ describe('what no waiting mends ends the worker with one sentence', () => {
 describe('what may get better is waited for', () => {
   it('a database that is not there', async () => {
     const worker = startWorkerProcess(
-      rig.environment({ DATABASE_URL: 'postgresql://postgres:secret1@127.0.0.1:1/postgres' }),
+      stack.environment({ DATABASE_URL: 'postgresql://postgres:secret1@127.0.0.1:1/postgres' }),
     );
     const line = await trouble(worker, 'DATABASE_UNREACHABLE');
     expect(line.msg).toContain('No database answers at 127.0.0.1:1/postgres');
@@ -137,24 +137,26 @@ describe('what may get better is waited for', () => {
   });
 
   it('a host without an address', async () => {
-    const worker = startWorkerProcess(rig.environment({ UPSTASH_REDIS_REST_URL: 'https://nothing.invalid' }));
+    const worker = startWorkerProcess(
+      stack.environment({ UPSTASH_REDIS_REST_URL: 'https://nothing.invalid' }),
+    );
     const line = await worker.line((entry) => /UPSTASH_UNREACHABLE/.test(String(entry.code)));
     expect(line.msg).toContain('The host in UPSTASH_REDIS_REST_URL has no address');
   });
 
   it('a Redis that is not there: nothing is lost, and it goes on by itself', async () => {
-    const gateway = await startGateway({ redisUrl: rig.redis.url, token: 'late' });
+    const gateway = await startGateway({ redisUrl: stack.redis.url, token: 'late' });
     const port = Number(new URL(gateway.url).port);
     await gateway.stop();
     const worker = startWorkerProcess(
-      rig.environment({ UPSTASH_REDIS_REST_URL: gateway.url, UPSTASH_REDIS_REST_TOKEN: 'late' }),
+      stack.environment({ UPSTASH_REDIS_REST_URL: gateway.url, UPSTASH_REDIS_REST_TOKEN: 'late' }),
     );
-    const organisations = await rig.organisations(10);
-    await rig.write(organisations);
+    const organisations = await stack.organisations(10);
+    await stack.write(organisations);
     await trouble(worker, 'UPSTASH_UNREACHABLE');
     expect((await fetch(`${await worker.url()}/readyz`)).status).toBe(503);
-    const again = await startGateway({ redisUrl: rig.redis.url, token: 'late', port });
-    await rig.fences.deleted(organisations.map(fenceOf));
+    const again = await startGateway({ redisUrl: stack.redis.url, token: 'late', port });
+    await stack.fences.deleted(organisations.map(fenceOf));
     await worker.line((line) => Array.isArray(line.over));
     await again.stop();
   });
@@ -162,23 +164,23 @@ describe('what may get better is waited for', () => {
 
 describe('noise from other roles', () => {
   it('a garbage NOTIFY is a ring and nothing else', async () => {
-    const worker = startWorkerProcess(rig.environment());
+    const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
-    await rig.sql.query('create role noisy');
+    await stack.sql.query('create role noisy');
     try {
       for (const garbage of ['{', 'null', '"x"', '\u{1F4A3}', 'x'.repeat(7_000), 'echo:0']) {
-        const client = await rig.sql.connect();
+        const client = await stack.sql.connect();
         await client.query('set role noisy');
         await client.query('select pg_notify($1, $2)', ['cache_invalidation', garbage]);
         await client.query('reset role');
         client.release();
       }
-      const organisations = await rig.organisations(3);
-      await rig.write(organisations);
-      await rig.fences.deleted(organisations.map(fenceOf));
+      const organisations = await stack.organisations(3);
+      await stack.write(organisations);
+      await stack.fences.deleted(organisations.map(fenceOf));
       expect(worker.lines.filter((line) => line.level === 'error' || line.level === 'fatal')).toEqual([]);
     } finally {
-      await rig.sql.query('drop role noisy');
+      await stack.sql.query('drop role noisy');
     }
   });
 
@@ -186,19 +188,19 @@ describe('noise from other roles', () => {
     ['leadership', 461870002],
     ['the doorbell', 461870001],
   ])('a stranger on the lock of %s does not stop the flow', async (_name, lock) => {
-    await rig.sql.query('drop role if exists stranger');
-    await rig.sql.query("create role stranger login password 's'");
-    const url = new URL(rig.databaseUrl);
+    await stack.sql.query('drop role if exists stranger');
+    await stack.sql.query("create role stranger login password 's'");
+    const url = new URL(stack.databaseUrl);
     url.username = 'stranger';
     url.password = 's';
     const stranger = new pg.Client(url.href);
     try {
       await stranger.connect();
       await stranger.query('select pg_advisory_lock($1)', [lock]);
-      const worker = startWorkerProcess(rig.environment());
-      const organisations = await rig.organisations(20);
-      await rig.write(organisations);
-      await rig.fences.deleted(organisations.map(fenceOf));
+      const worker = startWorkerProcess(stack.environment());
+      const organisations = await stack.organisations(20);
+      await stack.write(organisations);
+      await stack.fences.deleted(organisations.map(fenceOf));
       if (lock === 461870002) {
         const line = await worker.line((entry) => entry.level === 'warn' && entry.role === 'stranger');
         expect(line.msg).toContain('which is no worker');
@@ -207,7 +209,7 @@ describe('noise from other roles', () => {
       }
     } finally {
       await stranger.end().catch(() => undefined);
-      await rig.sql.query('drop role stranger');
+      await stack.sql.query('drop role stranger');
     }
   });
 });

@@ -10,20 +10,20 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { ensureCommand } from '../../local/system-packages.ts';
 import { createCache } from '../../supabase/functions/_shared/cache.ts';
 import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
-import { type Rig, startRig, TOKEN } from './support/worker-stack.ts';
+import { startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
 
-let rig: Rig;
+let stack: WorkerStack;
 beforeAll(async () => {
-  rig = await startRig();
+  stack = await startWorkerStack();
 });
 afterEach((test) => killAllWorkers(test));
 afterAll(async () => {
-  await rig.close();
+  await stack.close();
 });
 
 /** Runs a one-shot command; with --json its document is parsed. */
 async function command(parameters: readonly string[], changes: Record<string, string> = {}) {
-  const process = startWorkerProcess(rig.environment(changes), parameters);
+  const process = startWorkerProcess(stack.environment(changes), parameters);
   const code = await process.exited;
   const text = process.lines.map((line) => line.msg).join('\n');
   return { code, text, errors: process.stderr(), json: <T>() => JSON.parse(text) as T };
@@ -36,7 +36,7 @@ interface Doctor {
 
 describe('doctor', () => {
   it('finds nothing on a sound set-up with a worker', async () => {
-    const worker = startWorkerProcess(rig.environment());
+    const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
     const { code, json } = await command(['doctor', '--json']);
     expect(json<Doctor>().findings.filter((finding) => finding.verdict === 'fail')).toEqual([]);
@@ -44,17 +44,17 @@ describe('doctor', () => {
   });
 
   it('names what is broken, each with its remedy', async () => {
-    await rig.sql.query("create role stranger_d login password 's'");
-    const place = new URL(rig.databaseUrl);
+    await stack.sql.query("create role stranger_d login password 's'");
+    const place = new URL(stack.databaseUrl);
     place.username = 'stranger_d';
     place.password = 's';
     const stranger = new pg.Client(place.href);
     await stranger.connect();
     await stranger.query('select pg_advisory_lock(461870002)');
-    await rig.sql.query('alter table public.sessions disable trigger all');
-    await rig.sql.query("select cache_invalidation.invalidate('quota:old:*')");
-    await rig.sql.query("update cache_invalidation.outbox set written_at = now() - interval '2 hours'");
-    const admin = createClient({ url: rig.redis.url });
+    await stack.sql.query('alter table public.sessions disable trigger all');
+    await stack.sql.query("select cache_invalidation.invalidate('quota:old:*')");
+    await stack.sql.query("update cache_invalidation.outbox set written_at = now() - interval '2 hours'");
+    const admin = createClient({ url: stack.redis.url });
     await admin.connect();
     await admin.configSet('maxmemory-policy', 'allkeys-lru');
     try {
@@ -79,10 +79,10 @@ describe('doctor', () => {
       await admin.configSet('maxmemory-policy', 'noeviction');
       await admin.close();
       await stranger.end();
-      await rig.sql.query('alter table public.sessions enable trigger all');
-      await rig.sql.query('select cache_invalidation.refresh()');
-      await rig.sql.query('drop role stranger_d');
-      await rig.sql.query('delete from cache_invalidation.outbox');
+      await stack.sql.query('alter table public.sessions enable trigger all');
+      await stack.sql.query('select cache_invalidation.refresh()');
+      await stack.sql.query('drop role stranger_d');
+      await stack.sql.query('delete from cache_invalidation.outbox');
     }
   });
 
@@ -93,7 +93,7 @@ describe('doctor', () => {
     const folder = mkdtempSync(join(tmpdir(), 'fencepost-pgbouncer-'));
     chmodSync(folder, 0o755);
     const port = await getPort();
-    const { hostname, port: upstream, pathname, password } = new URL(rig.databaseUrl);
+    const { hostname, port: upstream, pathname, password } = new URL(stack.databaseUrl);
     writeFileSync(
       join(folder, 'pgbouncer.ini'),
       `[databases]\n${pathname.slice(1)} = host=${hostname} port=${upstream} user=postgres password=${password}\n[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port=${port}\nunix_socket_dir=\nauth_type=any\npool_mode=transaction\nignore_startup_parameters=extra_float_digits\n`,
@@ -108,13 +108,13 @@ describe('doctor', () => {
     );
     try {
       for await (const chunk of pooler.stderr) if (String(chunk).includes('process up')) break;
-      const url = new URL(rig.databaseUrl);
+      const url = new URL(stack.databaseUrl);
       url.port = String(port);
       url.password = '';
       const { code, json } = await command(['doctor', '--json'], { DATABASE_URL: url.href });
       expect(code).toBe(1);
       expect(JSON.stringify(json<Doctor>().findings)).toContain('pooler in transaction mode');
-      const worker = startWorkerProcess(rig.environment({ DATABASE_URL: url.href }));
+      const worker = startWorkerProcess(stack.environment({ DATABASE_URL: url.href }));
       expect(await worker.exited).toBe(78);
       expect(worker.lines.some((line) => line.code === 'TRANSACTION_POOLER')).toBe(true);
     } finally {
@@ -128,9 +128,9 @@ describe('doctor', () => {
 
 describe('invalidate, status, retry, audit', () => {
   it('invalidates by hand and waits for the confirmation', async () => {
-    const worker = startWorkerProcess(rig.environment());
+    const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
-    await rig.fences.arm(['fence:session:by-hand', 'session:by-hand:state', 'fence:quota:by-hand']);
+    await stack.fences.arm(['fence:session:by-hand', 'session:by-hand:state', 'fence:quota:by-hand']);
     const { code, json } = await command([
       'invalidate',
       'session:by-hand:state',
@@ -145,13 +145,13 @@ describe('invalidate, status, retry, audit', () => {
         { target: 'quota:by-hand:*', state: 'invalidated' },
       ],
     });
-    await rig.fences.deleted(['fence:session:by-hand', 'session:by-hand:state', 'fence:quota:by-hand']);
+    await stack.fences.deleted(['fence:session:by-hand', 'session:by-hand:state', 'fence:quota:by-hand']);
   });
 
   it('never says invalidated of what was handed to the queue, or refused', async () => {
-    const worker = startWorkerProcess(rig.environment());
+    const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
-    const admin = createClient({ url: rig.redis.url });
+    const admin = createClient({ url: stack.redis.url });
     await admin.connect();
     // Redis lets nobody look for keys, and nobody delete those of one type.
     const rules = ['-scan', 'resetkeys', '~quota:*', '~fence:quota*', '~fencepost:*'];
@@ -171,7 +171,7 @@ describe('invalidate, status, retry, audit', () => {
       await admin.sendCommand(['ACL', 'SETUSER', 'default', '+@all', '~*']);
       await admin.close();
       // Nothing of this is left for the next test.
-      await rig.sql.query('delete from cache_invalidation_queue.job');
+      await stack.sql.query('delete from cache_invalidation_queue.job');
     }
   });
 
@@ -188,13 +188,13 @@ describe('invalidate, status, retry, audit', () => {
     const { code, text } = await command(['invalidate', 'quota:patient:*']);
     expect(code).toBe(69);
     expect(text).toContain('kept in the outbox');
-    await rig.fences.arm(['fence:quota:patient']);
-    startWorkerProcess(rig.environment());
-    await rig.fences.deleted(['fence:quota:patient']);
+    await stack.fences.arm(['fence:quota:patient']);
+    startWorkerProcess(stack.environment());
+    await stack.fences.deleted(['fence:quota:patient']);
   });
 
   it('shows a status that a program can read', async () => {
-    const worker = startWorkerProcess(rig.environment());
+    const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
     const { code, json } = await command(['status', '--json']);
     expect(code).toBe(0);
@@ -214,14 +214,14 @@ describe('invalidate, status, retry, audit', () => {
   });
 
   it('an audit finds the one stale answer, after its trigger was switched off', async () => {
-    const worker = startWorkerProcess(rig.environment());
+    const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
     const fences = ['fence:quota:fresh', 'fence:quota:stale'];
-    await rig.fences.arm(fences);
-    await rig.sql.query(
+    await stack.fences.arm(fences);
+    await stack.sql.query(
       "insert into public.quotas (org_id, provider, model, token_limit) values ('fresh', 'openai', 'm', 10), ('stale', 'openai', 'm', 10)",
     );
-    await rig.fences.deleted(fences);
+    await stack.fences.deleted(fences);
     // Ready: its heartbeat stands as well, and outlives it by a minute. An invalidation may be repeated at any time, so
     // the worker ends before there is anything cached: from here on only this test touches rows and entries.
     const readyz = `${await worker.url()}/readyz`;
@@ -229,9 +229,9 @@ describe('invalidate, status, retry, audit', () => {
     worker.signal('SIGTERM');
     expect(await worker.exited).toBe(0);
 
-    const cache = createCache({ url: rig.gateway.url, token: TOKEN });
+    const cache = createCache({ url: stack.gateway.url, token: TOKEN });
     const load = async (org: string) => {
-      const { rows } = await rig.sql.query<{ value: unknown }>(
+      const { rows } = await stack.sql.query<{ value: unknown }>(
         "select public.quota_answer($1, 'openai', 'm') -> 'value' as value",
         [org],
       );
@@ -243,11 +243,11 @@ describe('invalidate, status, retry, audit', () => {
     expect(sound.code).toBe(0);
     expect(sound.json<{ compared: number }>().compared).toBeGreaterThanOrEqual(2);
 
-    await rig.sql.query('alter table public.quotas disable trigger all');
-    await rig.sql.query("update public.quotas set token_limit = 11 where org_id = 'stale'");
-    expect((await rig.sql.query('select target from cache_invalidation.outbox')).rows).toEqual([]);
-    await rig.sql.query('alter table public.quotas enable trigger all');
-    await rig.sql.query('select cache_invalidation.refresh()');
+    await stack.sql.query('alter table public.quotas disable trigger all');
+    await stack.sql.query("update public.quotas set token_limit = 11 where org_id = 'stale'");
+    expect((await stack.sql.query('select target from cache_invalidation.outbox')).rows).toEqual([]);
+    await stack.sql.query('alter table public.quotas enable trigger all');
+    await stack.sql.query('select cache_invalidation.refresh()');
     const { code, json } = await command(['audit', '--json']);
     expect(json()).toMatchObject({ stale: ['quota:stale:openai:m'] });
     expect(code).toBe(1);
@@ -264,7 +264,7 @@ describe('invalidate, status, retry, audit', () => {
   });
 
   it('a reader that has had enough of the output is no failure', async () => {
-    const process = startWorkerProcess(rig.environment(), ['status']);
+    const process = startWorkerProcess(stack.environment(), ['status']);
     // As `head` does: the pipe is closed before anything was written to it.
     process.child.stdout?.destroy();
     expect(await process.exited).toBe(0);

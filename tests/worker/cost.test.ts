@@ -3,19 +3,19 @@ import { systemRuntime } from '../../supabase/functions/_shared/cache/redis/runt
 import { createCache } from '../../supabase/functions/_shared/cache.ts';
 import type { Costs } from '../../worker/src/diagnostics/status/costs.ts';
 import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
-import { fenceOf, type Rig, startRig, TOKEN } from './support/worker-stack.ts';
+import { fenceOf, startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
 
-let rig: Rig;
+let stack: WorkerStack;
 beforeAll(async () => {
-  rig = await startRig();
+  stack = await startWorkerStack();
 });
 afterEach((test) => killAllWorkers(test));
 afterAll(async () => {
-  await rig.close();
+  await stack.close();
 });
 
 async function cost(...parameters: string[]) {
-  const process = startWorkerProcess(rig.environment(), ['cost', ...parameters]);
+  const process = startWorkerProcess(stack.environment(), ['cost', ...parameters]);
   const code = await process.exited;
   expect(process.stderr()).toBe('');
   return { code, text: process.lines.map((line) => line.msg).join('\n') };
@@ -28,7 +28,7 @@ it('adds up what was billed for readers', async () => {
   let minutes = 0;
   const background: Promise<unknown>[] = [];
   const cache = createCache({
-    url: rig.gateway.url,
+    url: stack.gateway.url,
     token: TOKEN,
     runtime: {
       ...systemRuntime,
@@ -36,13 +36,13 @@ it('adds up what was billed for readers', async () => {
       background: (work) => background.push(work),
     },
   });
-  const before = rig.gateway.commandCount();
+  const before = stack.gateway.commandCount();
   for (let read = 0; read < 5; read++) await cache.getOrSet('quota:org-1:openai:gpt', async () => 1);
   await Promise.all(background);
   minutes = 2;
   await cache.get('quota:org-1:openai:gpt');
   await Promise.all(background);
-  const billed = rig.gateway.commandCount() - before;
+  const billed = stack.gateway.commandCount() - before;
   const result: Costs = JSON.parse((await cost('--json')).text);
   expect(result.readers.commands).toBe(billed);
   expect(result).toMatchObject({ reads: 6, loads: 1, worker: { commands: 0 } });
@@ -50,18 +50,18 @@ it('adds up what was billed for readers', async () => {
 });
 
 it('adds the worker, which writes down its commands once in 250', async () => {
-  const before = rig.gateway.commandCount();
-  const worker = startWorkerProcess(rig.environment());
+  const before = stack.gateway.commandCount();
+  const worker = startWorkerProcess(stack.environment());
   await asleep(worker);
-  const [organisation = ''] = await rig.organisations(1);
+  const [organisation = ''] = await stack.organisations(1);
   const recorded = async (): Promise<number> => JSON.parse((await cost('--json')).text).worker.commands;
   for (let write = 0; write < 260; write++) {
-    await rig.fences.arm([fenceOf(organisation)]);
-    await rig.write([organisation]);
-    await rig.fences.deleted([fenceOf(organisation)]);
+    await stack.fences.arm([fenceOf(organisation)]);
+    await stack.write([organisation]);
+    await stack.fences.deleted([fenceOf(organisation)]);
   }
   await killAllWorkers();
-  const billed = rig.gateway.commandCount() - before;
+  const billed = stack.gateway.commandCount() - before;
   const commands = await recorded();
   expect(commands).toBeGreaterThanOrEqual(250);
   expect(commands).toBeLessThanOrEqual(billed);

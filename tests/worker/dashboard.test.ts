@@ -8,9 +8,9 @@ import { AUDIT_KEY } from '../../worker/src/diagnostics/audit/audit.ts';
 import { startTcpProxy } from './support/tcp-proxy.ts';
 import { startUpstashFaults } from './support/upstash-faults.ts';
 import { asleep, killAllWorkers, startWorkerProcess, type WorkerProcess } from './support/worker-process.ts';
-import { fenceOf, type Rig, startRig } from './support/worker-stack.ts';
+import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
-let rig: Rig;
+let stack: WorkerStack;
 let browser: Browser;
 /** What the browser complained about: errors of scripts, and what the page's policy forbids. */
 let complaints: string[] = [];
@@ -19,7 +19,7 @@ beforeAll(async () => {
   const executablePath = await ensureCommand(['chromium', 'chromium-browser', 'google-chrome'], 'chromium');
   // Chromium's own sandbox does not start as root, nor in many containers; the page is ours.
   browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
-  rig = await startRig();
+  stack = await startWorkerStack();
 }, 300_000);
 afterEach(async (test) => {
   for (const context of browser.contexts()) await context.close();
@@ -27,7 +27,7 @@ afterEach(async (test) => {
 });
 afterAll(async () => {
   await browser.close();
-  await rig.close();
+  await stack.close();
 });
 
 /** For what the page shows when it renews itself. */
@@ -53,7 +53,7 @@ async function commands(worker: WorkerProcess): Promise<number> {
 }
 
 it('shows that invalidations flow, how fast, what waits and how well reads are served', async () => {
-  const redis = createClient({ url: rig.redis.url });
+  const redis = createClient({ url: stack.redis.url });
   await redis.connect();
   await redis.hSet(
     statisticsKey(Date.now()),
@@ -62,12 +62,12 @@ it('shows that invalidations flow, how fast, what waits and how well reads are s
   );
   await redis.close();
   // What the seed wrote is as old as the run of the tests.
-  await rig.sql.query('delete from cache_invalidation.outbox');
-  const worker = startWorkerProcess(rig.environment());
+  await stack.sql.query('delete from cache_invalidation.outbox');
+  const worker = startWorkerProcess(stack.environment());
   await asleep(worker);
-  const [organisation = ''] = await rig.organisations(1);
-  await rig.write([organisation]);
-  await rig.fences.deleted([fenceOf(organisation)]);
+  const [organisation = ''] = await stack.organisations(1);
+  await stack.write([organisation]);
+  await stack.fences.deleted([fenceOf(organisation)]);
 
   const page = await open(worker);
   expect(await page.title()).toBe('flowing · Fencepost');
@@ -96,14 +96,14 @@ it('shows that invalidations flow, how fast, what waits and how well reads are s
 it('renews itself: what is in the way appears and disappears, and a worker that is gone is not taken for one that is well', {
   timeout: 120_000,
 }, async () => {
-  const upstash = await startUpstashFaults(rig.gateway.url);
+  const upstash = await startUpstashFaults(stack.gateway.url);
   try {
-    const worker = startWorkerProcess(rig.environment({ UPSTASH_REDIS_REST_URL: upstash.url }));
+    const worker = startWorkerProcess(stack.environment({ UPSTASH_REDIS_REST_URL: upstash.url }));
     await asleep(worker);
     const page = await open(worker);
     upstash.set({ kind: 'answer', status: 500, body: '{"error":"ERR out of order"}' });
-    const [organisation = ''] = await rig.organisations(1);
-    await rig.write([organisation]);
+    const [organisation = ''] = await stack.organisations(1);
+    await stack.write([organisation]);
     await expect.poll(() => heading(page), WITHIN).toBe('Invalidations do not flow');
     expect(await page.title()).toBe('NOT FLOWING · Fencepost');
     expect(await notices(page)).not.toBe('');
@@ -121,9 +121,9 @@ it('renews itself: what is in the way appears and disappears, and a worker that 
 });
 
 it('answers while the database says nothing, and says how old it is', { timeout: 60_000 }, async () => {
-  const proxy = await startTcpProxy(rig.databaseUrl);
+  const proxy = await startTcpProxy(stack.databaseUrl);
   try {
-    const worker = startWorkerProcess(rig.environment({ DATABASE_URL: proxy.through(rig.databaseUrl) }));
+    const worker = startWorkerProcess(stack.environment({ DATABASE_URL: proxy.through(stack.databaseUrl) }));
     await asleep(worker);
     const page = await open(worker);
     expect(await tile(page, 'Outbox')).toContain('empty');
@@ -136,8 +136,8 @@ it('answers while the database says nothing, and says how old it is', { timeout:
 });
 
 it('of a standby says that it stands by, and leaves the queue to the leader', async () => {
-  await asleep(startWorkerProcess(rig.environment()));
-  const standby = startWorkerProcess(rig.environment());
+  await asleep(startWorkerProcess(stack.environment()));
+  const standby = startWorkerProcess(stack.environment());
   await standby.line(({ role }) => role === 'following');
   const page = await open(standby);
   expect(await page.locator('header p').textContent()).toBe('This worker stands by, 2 running.');
@@ -145,9 +145,9 @@ it('of a standby says that it stands by, and leaves the queue to the leader', as
 });
 
 it('takes no harm from what somebody else wrote under its keys', async () => {
-  const redis = createClient({ url: rig.redis.url });
+  const redis = createClient({ url: stack.redis.url });
   await redis.connect();
-  const worker = startWorkerProcess(rig.environment());
+  const worker = startWorkerProcess(stack.environment());
   await asleep(worker);
   for (const text of ['{}', '5', 'null', '{"at":"nope","compared":1,"stale":[]}'])
     await redis.set(AUDIT_KEY, text);
@@ -158,7 +158,7 @@ it('takes no harm from what somebody else wrote under its keys', async () => {
 });
 
 it('costs 25 commands however many look, and none while nobody does', async () => {
-  const worker = startWorkerProcess(rig.environment());
+  const worker = startWorkerProcess(stack.environment());
   await asleep(worker);
   const url = await worker.url();
   const before = await commands(worker);

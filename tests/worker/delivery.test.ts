@@ -7,15 +7,15 @@ import {
   startWorkerProcess,
   type WorkerProcess,
 } from './support/worker-process.ts';
-import { fenceOf, type Rig, startRig } from './support/worker-stack.ts';
+import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
-let rig: Rig;
+let stack: WorkerStack;
 beforeAll(async () => {
-  rig = await startRig();
+  stack = await startWorkerStack();
 });
 afterEach((test) => killAllWorkers(test));
 afterAll(async () => {
-  await rig.close();
+  await stack.close();
 });
 
 const invalidated = (target: string) => (line: { target?: unknown; msg: string }) =>
@@ -28,58 +28,58 @@ async function readyz(worker: WorkerProcess): Promise<{ status: number; body: Re
 
 describe('a worker', () => {
   it('turns a committed write into a confirmed DEL, and says so in one line', async () => {
-    const worker = startWorkerProcess(rig.environment());
+    const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
-    const [organisation = ''] = await rig.organisations(1);
-    await rig.write([organisation]);
-    await rig.fences.deleted([fenceOf(organisation)]);
+    const [organisation = ''] = await stack.organisations(1);
+    await stack.write([organisation]);
+    await stack.fences.deleted([fenceOf(organisation)]);
     const line = await worker.line(invalidated(`quota:${organisation}:*`));
     expect(line).toMatchObject({ table: 'quotas', operation: 'update' });
     expect(line.ms).toBeGreaterThan(0);
     // What was asleep is asleep again, and nothing is left behind.
     await asleep(worker, worker.lines.indexOf(line));
-    const { rows } = await rig.sql.query('select count(*)::int as left from cache_invalidation.outbox');
+    const { rows } = await stack.sql.query('select count(*)::int as left from cache_invalidation.outbox');
     expect(rows).toEqual([{ left: 0 }]);
   });
 
   it('drains what was committed while it was away', async () => {
-    const organisations = await rig.organisations(50);
-    await rig.write(organisations);
-    const worker = startWorkerProcess(rig.environment());
-    await rig.fences.deleted(organisations.map(fenceOf));
+    const organisations = await stack.organisations(50);
+    await stack.write(organisations);
+    const worker = startWorkerProcess(stack.environment());
+    await stack.fences.deleted(organisations.map(fenceOf));
     await asleep(worker);
   });
 
   it('applies a transaction of many writes as one batch with one DEL', async () => {
-    const worker = startWorkerProcess(rig.environment());
+    const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
-    const organisations = await rig.organisations(300);
+    const organisations = await stack.organisations(300);
     const from = worker.lines.length;
-    await rig.sql.query('update public.quotas set used = used + 1 where org_id = any($1)', [organisations]);
-    await rig.fences.deleted(organisations.map(fenceOf));
+    await stack.sql.query('update public.quotas set used = used + 1 where org_id = any($1)', [organisations]);
+    await stack.fences.deleted(organisations.map(fenceOf));
     const line = await worker.line((entry) => typeof entry.rows === 'number', from);
     expect(line).toMatchObject({ rows: 300, targets: 300 });
   });
 
   it('never invalidates what is rolled back', async () => {
-    const worker = startWorkerProcess(rig.environment());
+    const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
-    const [kept = '', undone = ''] = await rig.organisations(2);
-    const client = await rig.sql.connect();
+    const [kept = '', undone = ''] = await stack.organisations(2);
+    const client = await stack.sql.connect();
     await client.query('begin');
     await client.query('update public.quotas set used = used + 1 where org_id = $1', [undone]);
     await client.query('rollback');
     client.release();
-    await rig.write([kept]);
-    await rig.fences.deleted([fenceOf(kept)]);
-    expect(rig.fences.missing()).toContain(fenceOf(undone));
+    await stack.write([kept]);
+    await stack.fences.deleted([fenceOf(kept)]);
+    expect(stack.fences.missing()).toContain(fenceOf(undone));
   });
 
   it('hears a write whose savepoint was rolled back and made anew', async () => {
-    const worker = startWorkerProcess(rig.environment({ FENCEPOST_FALLBACK_POLL_SECONDS: '60' }));
+    const worker = startWorkerProcess(stack.environment({ FENCEPOST_FALLBACK_POLL_SECONDS: '60' }));
     await asleep(worker);
-    const [organisation = ''] = await rig.organisations(1);
-    const client = await rig.sql.connect();
+    const [organisation = ''] = await stack.organisations(1);
+    const client = await stack.sql.connect();
     await client.query('begin');
     await client.query('savepoint one');
     await client.query('update public.quotas set used = used + 1 where org_id = $1', [organisation]);
@@ -87,26 +87,26 @@ describe('a worker', () => {
     await client.query('update public.quotas set used = used + 1 where org_id = $1', [organisation]);
     await client.query('commit');
     client.release();
-    await rig.fences.deleted([fenceOf(organisation)]);
+    await stack.fences.deleted([fenceOf(organisation)]);
   });
 
   it('runs a target with a min_interval at once, and the last write of an interval when it is over', async () => {
-    const worker = startWorkerProcess(rig.environment({ FENCEPOST_FALLBACK_POLL_SECONDS: '60' }));
+    const worker = startWorkerProcess(stack.environment({ FENCEPOST_FALLBACK_POLL_SECONDS: '60' }));
     await asleep(worker);
-    await rig.sql.query(
+    await stack.sql.query(
       "select cache_invalidation.watch('public.usage_events', 'usage:{org_id}:*', min_interval => '1 second')",
     );
-    const insert = () => rig.sql.query("insert into public.usage_events (org_id) values ('rested')");
+    const insert = () => stack.sql.query("insert into public.usage_events (org_id) values ('rested')");
     const target = 'usage:rested:*';
     await insert();
     const first = await worker.line(invalidated(target));
     // The first has been acknowledged: from here on the target rests.
     await asleep(worker, worker.lines.indexOf(first));
-    await rig.fences.arm(['fence:usage:rested']);
+    await stack.fences.arm(['fence:usage:rested']);
     await insert();
     await insert();
     await insert();
-    await rig.fences.deleted(['fence:usage:rested']);
+    await stack.fences.deleted(['fence:usage:rested']);
     const second = await worker.line(invalidated(target), worker.lines.indexOf(first) + 1);
     // It waited for its interval (from the first's acknowledgement, hence a little less than a second of age).
     expect(second.ms).toBeGreaterThan(300);
@@ -116,17 +116,17 @@ describe('a worker', () => {
   });
 
   it('answers * with a new epoch, in Postgres and in Redis', async () => {
-    const worker = startWorkerProcess(rig.environment());
+    const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
     const epoch = async () =>
-      (await rig.sql.query<{ value: string }>('select value from cache_invalidation.epoch')).rows[0]?.value;
+      (await stack.sql.query<{ value: string }>('select value from cache_invalidation.epoch')).rows[0]?.value;
     const before = await epoch();
     const from = worker.lines.length;
-    await rig.sql.query("select cache_invalidation.invalidate('*')");
+    await stack.sql.query("select cache_invalidation.invalidate('*')");
     await worker.line((line) => line.reason === 'asked for by the target *', from);
     const after = await epoch();
     expect(after).not.toBe(before);
-    const cached = createClient({ url: rig.redis.url });
+    const cached = createClient({ url: stack.redis.url });
     await cached.connect();
     expect(await cached.mGet(['fencepost:epoch', 'fencepost:heartbeat'])).toEqual([after, after]);
     expect(await cached.ttl('fencepost:epoch')).toBe(-1);
@@ -134,7 +134,7 @@ describe('a worker', () => {
   });
 
   it('is ready once invalidations flow, and has no more than six connections', async () => {
-    const worker = startWorkerProcess(rig.environment());
+    const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
     await worker.line((line) => line.role === 'leading');
     await expect.poll(async () => (await readyz(worker)).status).toBe(200);
@@ -145,7 +145,7 @@ describe('a worker', () => {
       reasons: [],
     });
     expect((await fetch(`${await worker.url()}/healthz`)).status).toBe(200);
-    const { rows } = await rig.sql.query<{ count: number }>(
+    const { rows } = await stack.sql.query<{ count: number }>(
       "select count(*)::int as count from pg_stat_activity where application_name like 'fencepost%' and datname = current_database()",
     );
     expect(rows[0]?.count).toBeLessThanOrEqual(6);
@@ -157,11 +157,11 @@ describe('a worker', () => {
   it.each(['SIGTERM', 'SIGINT'] as const)(
     'stops on %s with exit code 0 and leaves no session',
     async (signal) => {
-      const worker = startWorkerProcess(rig.environment());
+      const worker = startWorkerProcess(stack.environment());
       await asleep(worker);
       worker.signal(signal);
       expect(await worker.exited).toBe(0);
-      const { rows } = await rig.sql.query(
+      const { rows } = await stack.sql.query(
         "select application_name from pg_stat_activity where application_name like 'fencepost%' and datname = current_database() and pid <> pg_backend_pid()",
       );
       expect(rows).toEqual([]);
@@ -169,19 +169,19 @@ describe('a worker', () => {
   );
 
   it('writes one readable line an invalidation on a terminal', async () => {
-    const worker = startWorkerProcess(rig.environment({ FENCEPOST_LOG: 'pretty' }));
+    const worker = startWorkerProcess(stack.environment({ FENCEPOST_LOG: 'pretty' }));
     await worker.line((line) => line.msg.includes('doorbell: asleep'));
-    const [organisation = ''] = await rig.organisations(1);
-    await rig.write([organisation]);
+    const [organisation = ''] = await stack.organisations(1);
+    await stack.write([organisation]);
     const line = await worker.line((entry) => entry.msg.includes(`quota:${organisation}:*`));
     expect(line.msg).toMatch(/quotas\s+update\s+quota:org-\d+:\*\s+\d+\.\d ms/);
   });
 
   it('stands by while another leads, and both tell the truth about flow', async () => {
-    const leader = startWorkerProcess(rig.environment());
+    const leader = startWorkerProcess(stack.environment());
     await leading(leader);
     await asleep(leader);
-    const follower = startWorkerProcess(rig.environment());
+    const follower = startWorkerProcess(stack.environment());
     await follower.line((line) => line.role === 'following');
     expect(await readyz(follower)).toMatchObject({ status: 200, body: { role: 'following' } });
   });

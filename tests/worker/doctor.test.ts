@@ -3,7 +3,7 @@ import pg from 'pg';
 import { createClient } from 'redis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
-import { type Rig, startRig } from './support/worker-stack.ts';
+import { startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
 interface Finding {
   readonly name: string;
@@ -12,18 +12,18 @@ interface Finding {
   readonly remedy?: string;
 }
 
-let rig: Rig;
+let stack: WorkerStack;
 beforeAll(async () => {
-  rig = await startRig();
+  stack = await startWorkerStack();
 });
 afterEach((test) => killAllWorkers(test));
 afterAll(async () => {
-  await rig.close();
+  await stack.close();
 });
 
 /** What it says of one thing. */
 async function doctor(name: string, changes: Record<string, string> = {}): Promise<Finding[]> {
-  const process = startWorkerProcess(rig.environment(changes), ['doctor', '--json']);
+  const process = startWorkerProcess(stack.environment(changes), ['doctor', '--json']);
   await process.exited;
   const text = process.lines.map((line) => line.msg).join('\n');
   expect(process.stderr()).toBe('');
@@ -33,15 +33,15 @@ async function doctor(name: string, changes: Record<string, string> = {}): Promi
 describe('a role with the least rights', () => {
   let asLeast: Record<string, string>;
   beforeAll(async () => {
-    await rig.sql.query("create role least login password 'l'");
-    await rig.sql.query('grant fencepost_worker to least');
-    const url = new URL(rig.databaseUrl);
+    await stack.sql.query("create role least login password 'l'");
+    await stack.sql.query('grant fencepost_worker to least');
+    const url = new URL(stack.databaseUrl);
     url.username = 'least';
     url.password = 'l';
     asLeast = { DATABASE_URL: url.href };
   });
   afterAll(async () => {
-    await rig.sql.query('drop role least');
+    await stack.sql.query('drop role least');
   });
 
   it('suffices', async () => {
@@ -51,7 +51,7 @@ describe('a role with the least rights', () => {
 
   it('that lacks those to the queue’s tables', async () => {
     const change = (what: string) =>
-      rig.sql.query(
+      stack.sql.query(
         `${what} on cache_invalidation_queue.job ${what === 'revoke insert' ? 'from' : 'to'} fencepost_worker`,
       );
     await change('revoke insert');
@@ -69,7 +69,7 @@ describe('a role with the least rights', () => {
   });
 
   it('cannot see since when others pin rows, and says so; how much they hold back it sees', async () => {
-    const holder = new pg.Client(rig.databaseUrl);
+    const holder = new pg.Client(stack.databaseUrl);
     await holder.connect();
     try {
       await holder.query('begin isolation level repeatable read');
@@ -80,9 +80,9 @@ describe('a role with the least rights', () => {
           detail: expect.stringMatching(/role least cannot see of \d+ \(grant pg_read_all_stats to least/),
         },
       ]);
-      await rig.sql.query('create table public.consumed (n int)');
+      await stack.sql.query('create table public.consumed (n int)');
       // A subtransaction that writes takes a number of its own.
-      await rig.sql.query(
+      await stack.sql.query(
         `do $$ begin for n in 1..100001 loop begin insert into public.consumed values (n); exception when others then null; end; end loop; end $$`,
       );
       const { rows } = await holder.query<{ pid: number }>('select pg_backend_pid() as pid');
@@ -93,7 +93,7 @@ describe('a role with the least rights', () => {
       );
     } finally {
       await holder.end();
-      await rig.sql.query('drop table if exists public.consumed');
+      await stack.sql.query('drop table if exists public.consumed');
     }
   });
 });
@@ -102,13 +102,13 @@ it('a queue in a Redis that nobody answers for', async () => {
   expect(await doctor('queue', { QUEUE_REDIS_URL: 'redis://127.0.0.1:1' })).toMatchObject([
     { verdict: 'fail', remedy: expect.stringContaining('QUEUE_REDIS_URL') },
   ]);
-  expect(await doctor('queue', { QUEUE_REDIS_URL: rig.redis.url })).toMatchObject([{ verdict: 'ok' }]);
+  expect(await doctor('queue', { QUEUE_REDIS_URL: stack.redis.url })).toMatchObject([{ verdict: 'ok' }]);
 });
 
 describe('a token', () => {
   let client: ReturnType<typeof createClient>;
   beforeEach(async () => {
-    client = createClient({ url: rig.redis.url });
+    client = createClient({ url: stack.redis.url });
     await client.connect();
   });
   afterEach(async () => {

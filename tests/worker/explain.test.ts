@@ -1,20 +1,20 @@
 import { createClient } from 'redis';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
-import { type Rig, startRig } from './support/worker-stack.ts';
+import { startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
-let rig: Rig;
+let stack: WorkerStack;
 beforeAll(async () => {
-  rig = await startRig();
+  stack = await startWorkerStack();
 });
 afterEach((test) => killAllWorkers(test));
 afterAll(async () => {
-  await rig.close();
+  await stack.close();
 });
 
 /** Runs a one-shot command; with --json its document is parsed. */
 async function command(parameters: readonly string[], changes: Record<string, string> = {}) {
-  const process = startWorkerProcess(rig.environment(changes), parameters);
+  const process = startWorkerProcess(stack.environment(changes), parameters);
   const code = await process.exited;
   const text = process.lines.map((line) => line.msg).join('\n');
   return { code, text, errors: process.stderr(), json: <T>() => JSON.parse(text) as T };
@@ -22,7 +22,7 @@ async function command(parameters: readonly string[], changes: Record<string, st
 
 describe('explain', () => {
   it('lists every key and group, counts the cached entries, and changes nothing', async () => {
-    const client = createClient({ url: rig.redis.url });
+    const client = createClient({ url: stack.redis.url });
     await client.connect();
     await client.mSet([
       ['quota:explained:openai:a', '{}'],
@@ -30,11 +30,11 @@ describe('explain', () => {
       ['session:explained:state', '{}'],
     ]);
     await client.close();
-    await rig.sql.query(
+    await stack.sql.query(
       "insert into public.quotas (org_id, provider, model) values ('explained', 'openai', 'a')",
     );
-    await rig.sql.query("insert into public.sessions (id) values ('explained')");
-    const used = () => rig.sql.query("select used from public.quotas where org_id = 'explained'");
+    await stack.sql.query("insert into public.sessions (id) values ('explained')");
+    const used = () => stack.sql.query("select used from public.quotas where org_id = 'explained'");
     const before = (await used()).rows;
     const quota = await command([
       'explain',
@@ -52,13 +52,13 @@ describe('explain', () => {
     expect(session.json()).toMatchObject({
       targets: [{ target: 'session:explained:state', kind: 'key', entries: 1 }],
     });
-    expect((await rig.sql.query("select from public.sessions where id = 'explained'")).rowCount).toBe(1);
+    expect((await stack.sql.query("select from public.sessions where id = 'explained'")).rowCount).toBe(1);
     const nothing = await command(['explain', 'update quotas set used = 0 where false']);
     expect(nothing.text).toContain('It would invalidate nothing');
   });
 
   it('finds what is deferred to the commit: triggers that write, and constraints that fail', async () => {
-    await rig.sql.query(`
+    await stack.sql.query(`
       create table public.deferring (id int primary key, parent int references public.deferring deferrable initially deferred);
       create function public.deferred_write() returns trigger language plpgsql as $$
         begin update public.quotas set used = used + 1 where org_id = 'org-acme'; return null; end $$;
@@ -71,7 +71,7 @@ describe('explain', () => {
       expect(code).toBe(64);
       expect(errors).toContain('It would fail at its commit');
     } finally {
-      await rig.sql.query('drop table public.deferring; drop function public.deferred_write()');
+      await stack.sql.query('drop table public.deferring; drop function public.deferred_write()');
     }
   });
 
@@ -89,7 +89,7 @@ describe('explain', () => {
     'update nowhere set x = 1',
     'set local cache_invalidation.bell = on',
   ])('refuses %s', async (statement) => {
-    const count = async () => (await rig.sql.query('select count(*)::int as n from public.quotas')).rows;
+    const count = async () => (await stack.sql.query('select count(*)::int as n from public.quotas')).rows;
     const before = await count();
     const { code, errors } = await command(['explain', statement]);
     expect(code).toBe(64);
@@ -98,7 +98,7 @@ describe('explain', () => {
   });
 
   it('does not wait for a lock for long', async () => {
-    const holder = await rig.sql.connect();
+    const holder = await stack.sql.connect();
     await holder.query('begin');
     await holder.query("update public.quotas set used = used + 1 where org_id = 'org-acme'");
     const { code, errors } = await command(['explain', 'update quotas set used = 5']);

@@ -12,15 +12,15 @@ import {
   leading,
   startWorkerProcess,
 } from './support/worker-process.ts';
-import { fenceOf, type Rig, startRig } from './support/worker-stack.ts';
+import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
-let rig: Rig;
+let stack: WorkerStack;
 beforeAll(async () => {
-  rig = await startRig();
+  stack = await startWorkerStack();
 });
 afterEach((test) => killAllWorkers(test));
 afterAll(async () => {
-  await rig.close();
+  await stack.close();
 });
 
 const recovered = (line: LogLine) => Array.isArray(line.over);
@@ -38,75 +38,75 @@ async function superuser(database: string, work: (client: pg.Client) => Promise<
 
 describe('a worker whose Postgres fails', () => {
   it('every session is ended again and again, while writes go on', async () => {
-    const worker = startWorkerProcess(rig.environment());
+    const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
-    const organisations = await rig.organisations(600);
+    const organisations = await stack.organisations(600);
     for (let start = 0; start < organisations.length; start += 200) {
-      await rig.write(organisations.slice(start, start + 100));
-      await rig.sql.query(
+      await stack.write(organisations.slice(start, start + 100));
+      await stack.sql.query(
         "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'fencepost%' and datname = current_database()",
       );
-      await rig.write(organisations.slice(start + 100, start + 200));
+      await stack.write(organisations.slice(start + 100, start + 200));
     }
-    await rig.fences.deleted(organisations.map(fenceOf));
+    await stack.fences.deleted(organisations.map(fenceOf));
     await asleep(worker, worker.lines.length);
   });
 
   it.each(['locks', 'listen', 'drain', 'queue'])(
     'only the %s session is ended, while the worker sleeps',
     async (purpose) => {
-      const worker = startWorkerProcess(rig.environment({ FENCEPOST_FALLBACK_POLL_SECONDS: '60' }));
+      const worker = startWorkerProcess(stack.environment({ FENCEPOST_FALLBACK_POLL_SECONDS: '60' }));
       await asleep(worker);
-      const [organisation = ''] = await rig.organisations(1);
-      await rig.sql.query(
+      const [organisation = ''] = await stack.organisations(1);
+      await stack.sql.query(
         'select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1 and datname = current_database()',
         [`fencepost:${purpose}`],
       );
-      await rig.write([organisation]);
-      await rig.fences.deleted([fenceOf(organisation)]);
+      await stack.write([organisation]);
+      await stack.fences.deleted([fenceOf(organisation)]);
       // And again once it has settled.
-      const [later = ''] = await rig.organisations(1);
-      await rig.write([later]);
-      await rig.fences.deleted([fenceOf(later)]);
+      const [later = ''] = await stack.organisations(1);
+      await stack.write([later]);
+      await stack.fences.deleted([fenceOf(later)]);
     },
   );
 
   it('the connection is half-open: nothing arrives, nothing breaks', async () => {
-    const proxy = await startTcpProxy(rig.databaseUrl);
-    const worker = startWorkerProcess(rig.environment({ DATABASE_URL: proxy.through(rig.databaseUrl) }));
+    const proxy = await startTcpProxy(stack.databaseUrl);
+    const worker = startWorkerProcess(stack.environment({ DATABASE_URL: proxy.through(stack.databaseUrl) }));
     await asleep(worker);
     proxy.set('blackhole');
-    const organisations = await rig.organisations(30);
-    await rig.write(organisations);
+    const organisations = await stack.organisations(30);
+    await stack.write(organisations);
     await worker.line((line) => line.code === 'DATABASE_UNREACHABLE');
     expect((await fetch(`${await worker.url()}/readyz`)).status).toBe(503);
     proxy.set('pass');
-    await rig.fences.deleted(organisations.map(fenceOf));
+    await stack.fences.deleted(organisations.map(fenceOf));
     await worker.line(recovered);
     await proxy.close();
   });
 
   it('LISTEN is lost in silence: the fallback poll finds the rows, and the deafness', async () => {
-    const proxy = await startTcpProxy(rig.databaseUrl);
+    const proxy = await startTcpProxy(stack.databaseUrl);
     const worker = startWorkerProcess(
-      rig.environment({
-        DATABASE_URL: proxy.through(rig.databaseUrl),
+      stack.environment({
+        DATABASE_URL: proxy.through(stack.databaseUrl),
         FENCEPOST_FALLBACK_POLL_SECONDS: '0.5',
       }),
     );
     await asleep(worker);
     proxy.set('deaf');
-    const organisations = await rig.organisations(5);
-    await rig.write(organisations);
-    await rig.fences.deleted(organisations.map(fenceOf));
+    const organisations = await stack.organisations(5);
+    await stack.write(organisations);
+    await stack.fences.deleted(organisations.map(fenceOf));
     const line = await worker.line((entry) => entry.code === 'TRANSACTION_POOLER');
     expect(line.msg).toContain('Notifications do not arrive');
     proxy.set('pass');
     const from = worker.lines.length;
     await asleep(worker, from);
-    const later = await rig.organisations(5);
-    await rig.write(later);
-    await rig.fences.deleted(later.map(fenceOf));
+    const later = await stack.organisations(5);
+    await stack.write(later);
+    await stack.fences.deleted(later.map(fenceOf));
     await proxy.close();
   });
 
@@ -114,7 +114,7 @@ describe('a worker whose Postgres fails', () => {
     const hoarders: pg.Client[] = [];
     const server = await startTemplate({ settings: { max_connections: '20' } });
     const database = await cloneFrom(server.url);
-    const own = await startRig(database.url);
+    const own = await startWorkerStack(database.url);
     try {
       const worker = startWorkerProcess(own.environment());
       await asleep(worker);
@@ -160,7 +160,7 @@ describe('a worker whose Postgres fails', () => {
     let server = await startTemplate({ directory });
     const port = Number(new URL(server.url).port);
     const database = await cloneFrom(server.url);
-    const own = await startRig(database.url);
+    const own = await startWorkerStack(database.url);
     try {
       const worker = startWorkerProcess(own.environment());
       await asleep(worker);
@@ -190,8 +190,8 @@ describe('a worker whose Postgres fails', () => {
       for (let count = 0; count < 3_000; count++) await client.query('select pg_current_xact_id()');
     });
     const proxy = await startTcpProxy(before.url);
-    const old = await startRig(before.url);
-    const now = await startRig(after.url);
+    const old = await startWorkerStack(before.url);
+    const now = await startWorkerStack(after.url);
     try {
       const through = proxy.through(before.url);
       // Both clones have the same name only by accident; the second server gets a database of the first one's name.
@@ -238,61 +238,61 @@ describe('a worker whose Postgres fails', () => {
   });
 
   it('the machine sleeps for an hour: the sessions are gone when it wakes up', async () => {
-    const worker = startWorkerProcess(rig.environment());
+    const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
     worker.signal('SIGSTOP');
     // What an hour does: the server has given up the sessions, the heartbeat has expired.
-    await rig.sql.query(
+    await stack.sql.query(
       "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'fencepost%' and datname = current_database()",
     );
-    const organisations = await rig.organisations(40);
-    await rig.write(organisations);
+    const organisations = await stack.organisations(40);
+    await stack.write(organisations);
     const from = worker.lines.length;
     worker.signal('SIGCONT');
-    await rig.fences.deleted(organisations.map(fenceOf));
+    await stack.fences.deleted(organisations.map(fenceOf));
     await leading(worker, from);
   });
 
   it('the disk is full for the outbox: the write fails as a whole, and what is committed is applied', async () => {
-    const worker = startWorkerProcess(rig.environment());
+    const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
-    const organisations = await rig.organisations(20);
+    const organisations = await stack.organisations(20);
     // The statement that cannot insert its row into the outbox: a limit that stands for a full disk.
-    await rig.sql.query(
+    await stack.sql.query(
       "create function public.disk_is_full() returns trigger language plpgsql as $$ begin raise exception 'could not extend file' using errcode = 'disk_full'; end $$",
     );
-    await rig.sql.query(
+    await stack.sql.query(
       'create trigger disk_is_full before insert on cache_invalidation.outbox for each statement execute function public.disk_is_full()',
     );
-    await rig.sql.query('alter table cache_invalidation.outbox enable always trigger disk_is_full');
+    await stack.sql.query('alter table cache_invalidation.outbox enable always trigger disk_is_full');
     const used = async () =>
       (
-        await rig.sql.query<{ used: string }>(
+        await stack.sql.query<{ used: string }>(
           'select sum(used) as used from public.quotas where org_id = any($1)',
           [organisations],
         )
       ).rows[0]?.used;
     const before = await used();
-    await expect(rig.write(organisations)).rejects.toMatchObject({ code: '53100' });
+    await expect(stack.write(organisations)).rejects.toMatchObject({ code: '53100' });
     expect(await used()).toBe(before);
-    await rig.sql.query('drop trigger disk_is_full on cache_invalidation.outbox');
-    await rig.write(organisations);
-    await rig.fences.deleted(organisations.map(fenceOf));
+    await stack.sql.query('drop trigger disk_is_full on cache_invalidation.outbox');
+    await stack.write(organisations);
+    await stack.fences.deleted(organisations.map(fenceOf));
   });
 
   it('a writer keeps its transaction open: the others are heard all the same, and so is it at its end', async () => {
-    const worker = startWorkerProcess(rig.environment());
+    const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
-    await rig.sql.query('select cache_invalidation.invalidate($1)', ['quota:none:*']);
-    const [held = '', ...others] = await rig.organisations(20);
-    const client = await rig.sql.connect();
+    await stack.sql.query('select cache_invalidation.invalidate($1)', ['quota:none:*']);
+    const [held = '', ...others] = await stack.organisations(20);
+    const client = await stack.sql.connect();
     // While the worker is awake (not asleep), a silent writer takes its share of K and keeps it.
     await client.query('begin');
     await client.query('update public.quotas set used = used + 1 where org_id = $1', [held]);
-    await rig.write(others);
-    await rig.fences.deleted(others.map(fenceOf));
+    await stack.write(others);
+    await stack.fences.deleted(others.map(fenceOf));
     await client.query('commit');
     client.release();
-    await rig.fences.deleted([fenceOf(held)]);
+    await stack.fences.deleted([fenceOf(held)]);
   });
 });

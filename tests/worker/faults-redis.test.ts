@@ -10,27 +10,27 @@ import {
   type LogLine,
   startWorkerProcess,
 } from './support/worker-process.ts';
-import { fenceOf, type Rig, startRig, TOKEN } from './support/worker-stack.ts';
+import { fenceOf, startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
 
-let rig: Rig;
+let stack: WorkerStack;
 let upstash: UpstashFaults;
 beforeAll(async () => {
-  rig = await startRig();
+  stack = await startWorkerStack();
 });
 beforeEach(async () => {
-  upstash = await startUpstashFaults(rig.gateway.url);
+  upstash = await startUpstashFaults(stack.gateway.url);
 });
 afterEach(async (test) => {
   await killAllWorkers(test);
   await upstash.close();
 });
 afterAll(async () => {
-  await rig.close();
+  await stack.close();
 });
 
 const worker = (changes: Record<string, string> = {}) =>
   startWorkerProcess(
-    rig.environment({
+    stack.environment({
       UPSTASH_REDIS_REST_URL: upstash.url,
       FENCEPOST_UPSTASH_TIMEOUT_SECONDS: '1',
       ...changes,
@@ -38,11 +38,11 @@ const worker = (changes: Record<string, string> = {}) =>
   );
 const recovered = (line: LogLine) => Array.isArray(line.over);
 const left = async () =>
-  (await rig.sql.query<{ rows: number }>('select count(*)::int as rows from cache_invalidation.outbox'))
+  (await stack.sql.query<{ rows: number }>('select count(*)::int as rows from cache_invalidation.outbox'))
     .rows[0]?.rows;
 
 const epoch = async () =>
-  (await rig.sql.query<{ value: string }>('select value from cache_invalidation.epoch')).rows[0]?.value;
+  (await stack.sql.query<{ value: string }>('select value from cache_invalidation.epoch')).rows[0]?.value;
 
 const connectTo = (url: string) => createClient({ url });
 type RedisClient = ReturnType<typeof connectTo>;
@@ -85,41 +85,41 @@ describe('a worker whose Upstash fails', () => {
     async (_what, status, body, code) => {
       const process = worker();
       await asleep(process);
-      const organisations = await rig.organisations(25);
+      const organisations = await stack.organisations(25);
       upstash.set({ kind: 'answer', status, body });
-      await rig.write(organisations);
+      await stack.write(organisations);
       const line = await process.line((entry) => entry.code === code);
       expect(line.level).toBe('error');
       expect(await left()).toBe(25);
       expect((await fetch(`${await process.url()}/readyz`)).status).toBe(503);
       upstash.set({ kind: 'none' });
-      await rig.fences.deleted(organisations.map(fenceOf));
+      await stack.fences.deleted(organisations.map(fenceOf));
       await process.line(recovered);
       expect((await fetch(`${await process.url()}/readyz`)).status).toBe(200);
       // Neither keys nor commands reach the log through an error.
       const errors = process.lines.filter((entry) => ['error', 'warn', 'fatal'].includes(entry.level));
-      expect(describeLines(errors)).not.toMatch(/command was|fence:|Bearer|rig-token/);
+      expect(describeLines(errors)).not.toMatch(/command was|fence:|Bearer|stack-token/);
     },
   );
 
   it('it is slow beyond the limit: the request is given up and made again', async () => {
     const process = worker({ FENCEPOST_UPSTASH_TIMEOUT_SECONDS: '0.3' });
     await asleep(process);
-    const organisations = await rig.organisations(5);
+    const organisations = await stack.organisations(5);
     upstash.set({ kind: 'silent', only: /"del"/i });
-    await rig.write(organisations);
+    await stack.write(organisations);
     await process.line((entry) => entry.code === 'UPSTASH_TIMEOUT');
     upstash.set({ kind: 'none' });
-    await rig.fences.deleted(organisations.map(fenceOf));
+    await stack.fences.deleted(organisations.map(fenceOf));
   });
 
   it('it carries a DEL out and its answer is lost: the DEL is made again, the rows go after it', async () => {
     const process = worker();
     await asleep(process);
-    const [organisation = ''] = await rig.organisations(1);
+    const [organisation = ''] = await stack.organisations(1);
     upstash.set({ kind: 'swallow-answer', only: /"del"/i });
-    await rig.write([organisation]);
-    await rig.fences.deleted([fenceOf(organisation)]);
+    await stack.write([organisation]);
+    await stack.fences.deleted([fenceOf(organisation)]);
     await process.line((entry) => entry.code === 'UPSTASH_TIMEOUT');
     expect(await left()).toBe(1);
     const from = process.lines.length;
@@ -131,12 +131,12 @@ describe('a worker whose Upstash fails', () => {
   it('the gateway breaks connections', async () => {
     const process = worker();
     await asleep(process);
-    const organisations = await rig.organisations(10);
+    const organisations = await stack.organisations(10);
     upstash.set({ kind: 'break' });
-    await rig.write(organisations);
+    await stack.write(organisations);
     await process.line((entry) => entry.code === 'UPSTASH_UNREACHABLE');
     upstash.set({ kind: 'none' });
-    await rig.fences.deleted(organisations.map(fenceOf));
+    await stack.fences.deleted(organisations.map(fenceOf));
   });
 
   it('kill -9 in the middle of a batch: Redis has it or not, the next worker applies all of it', async () => {
@@ -146,19 +146,21 @@ describe('a worker whose Upstash fails', () => {
     ] as const) {
       const first = worker({ FENCEPOST_UPSTASH_TIMEOUT_SECONDS: '20' });
       await asleep(first);
-      const organisations = await rig.organisations(500);
+      const organisations = await stack.organisations(500);
       upstash.set(fault);
       const inHand = upstash.request(/"del"/i);
-      await rig.sql.query('update public.quotas set used = used + 1 where org_id = any($1)', [organisations]);
+      await stack.sql.query('update public.quotas set used = used + 1 where org_id = any($1)', [
+        organisations,
+      ]);
       await inHand;
       first.signal('SIGKILL');
       await first.exited;
       expect(await left()).toBe(500);
       // What Redis has already must be deleted again: readers may have filled it meanwhile.
-      await rig.fences.arm(organisations.map(fenceOf));
+      await stack.fences.arm(organisations.map(fenceOf));
       upstash.set({ kind: 'none' });
       const second = worker();
-      await rig.fences.deleted(organisations.map(fenceOf));
+      await stack.fences.deleted(organisations.map(fenceOf));
       await asleep(second);
       expect(await left()).toBe(0);
       await second.kill();
@@ -168,10 +170,10 @@ describe('a worker whose Upstash fails', () => {
   it('SIGTERM while Redis does not answer: the batch is abandoned within 5 s, exit code 75, the rows stay', async () => {
     const process = worker({ FENCEPOST_UPSTASH_TIMEOUT_SECONDS: '30' });
     await asleep(process);
-    const organisations = await rig.organisations(3);
+    const organisations = await stack.organisations(3);
     upstash.set({ kind: 'silent', only: /"del"/i });
     const inHand = upstash.request(/"del"/i);
-    await rig.write(organisations);
+    await stack.write(organisations);
     await inHand;
     const from = Date.now();
     process.signal('SIGTERM');
@@ -180,23 +182,23 @@ describe('a worker whose Upstash fails', () => {
     expect(await left()).toBe(3);
     upstash.set({ kind: 'none' });
     const next = worker();
-    await rig.fences.deleted(organisations.map(fenceOf));
+    await stack.fences.deleted(organisations.map(fenceOf));
     await asleep(next);
   });
 
   it('SIGTERM with a batch in hand: it is finished first', async () => {
     const process = worker({ FENCEPOST_UPSTASH_TIMEOUT_SECONDS: '30' });
     await asleep(process);
-    const [organisation = ''] = await rig.organisations(1);
+    const [organisation = ''] = await stack.organisations(1);
     upstash.set({ kind: 'answer', status: 429, body: '{"error":"ERR too many requests"}' });
-    await rig.write([organisation]);
+    await stack.write([organisation]);
     await process.line((entry) => entry.code === 'UPSTASH_THROTTLED');
     const asked = upstash.request(/"del"/i);
     upstash.set({ kind: 'none' });
     await asked;
     process.signal('SIGTERM');
     expect(await process.exited).toBe(0);
-    await rig.fences.deleted([fenceOf(organisation)]);
+    await stack.fences.deleted([fenceOf(organisation)]);
     expect(await left()).toBe(0);
   });
 });
@@ -206,7 +208,7 @@ describe('a Redis that forgets or goes back in time', () => {
     const first = await startRedis();
     const gateway = await startGateway({ redisUrl: first.url, token: TOKEN });
     const process = startWorkerProcess(
-      rig.environment({
+      stack.environment({
         UPSTASH_REDIS_REST_URL: gateway.url,
         FENCEPOST_HEARTBEAT_SECONDS: '1',
         FENCEPOST_FALLBACK_POLL_SECONDS: '0.2',
@@ -228,13 +230,13 @@ describe('a Redis that forgets or goes back in time', () => {
 
   it('the heartbeat holds another value, as after a restored backup: a new epoch', async () => {
     const process = startWorkerProcess(
-      rig.environment({ FENCEPOST_HEARTBEAT_SECONDS: '1', FENCEPOST_FALLBACK_POLL_SECONDS: '0.2' }),
+      stack.environment({ FENCEPOST_HEARTBEAT_SECONDS: '1', FENCEPOST_FALLBACK_POLL_SECONDS: '0.2' }),
     );
     await asleep(process);
     // Ready means that its own heartbeat is confirmed.
     await expect.poll(async () => (await fetch(`${await process.url()}/readyz`)).status).toBe(200);
     const from = process.lines.length;
-    await redis(rig.redis.url, async (client) => {
+    await redis(stack.redis.url, async (client) => {
       await client.set('fencepost:heartbeat', 'restored-from-the-past', {
         expiration: { type: 'EX', value: 90 },
       });
@@ -247,15 +249,15 @@ describe('a Redis that forgets or goes back in time', () => {
 describe('the clock', () => {
   it('steps by a day, forwards and back: latencies and beats do not care', async () => {
     const process = startWorkerProcess({
-      ...rig.environment({ FENCEPOST_HEARTBEAT_SECONDS: '1', FENCEPOST_FALLBACK_POLL_SECONDS: '0.2' }),
+      ...stack.environment({ FENCEPOST_HEARTBEAT_SECONDS: '1', FENCEPOST_FALLBACK_POLL_SECONDS: '0.2' }),
       NODE_OPTIONS: `--import ${new URL('./support/stepping-clock.mjs', import.meta.url).href}`,
     });
     await asleep(process);
     for (const signal of ['SIGUSR2', 'SIGUSR2', 'SIGUSR2'] as const) {
       process.signal(signal);
-      const [organisation = ''] = await rig.organisations(1);
-      await rig.write([organisation]);
-      await rig.fences.deleted([fenceOf(organisation)]);
+      const [organisation = ''] = await stack.organisations(1);
+      await stack.write([organisation]);
+      await stack.fences.deleted([fenceOf(organisation)]);
       const line = await process.line((entry) => entry.target === `quota:${organisation}:*`);
       expect(line.ms).toBeGreaterThanOrEqual(0);
       expect(line.ms).toBeLessThan(60_000);

@@ -9,27 +9,27 @@ import {
   startWorkerProcess,
   type WorkerProcess,
 } from './support/worker-process.ts';
-import { fenceOf, type Rig, startRig } from './support/worker-stack.ts';
+import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
 const LEADERSHIP = 461870002;
 const DOORBELL = 461870001;
 
-let rig: Rig;
+let stack: WorkerStack;
 const strangers: pg.Client[] = [];
 
 beforeAll(async () => {
-  rig = await startRig();
+  stack = await startWorkerStack();
 });
 afterEach(async (test) => {
   await killAllWorkers(test);
   await Promise.all(strangers.splice(0).map((stranger) => stranger.end()));
 });
 afterAll(async () => {
-  await rig.close();
+  await stack.close();
 });
 
 async function stranger(): Promise<{ client: pg.Client; pid: number }> {
-  const client = new pg.Client({ connectionString: rig.databaseUrl, application_name: 'somebody' });
+  const client = new pg.Client({ connectionString: stack.databaseUrl, application_name: 'somebody' });
   await client.connect();
   strangers.push(client);
   const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
@@ -37,9 +37,9 @@ async function stranger(): Promise<{ client: pg.Client; pid: number }> {
 }
 
 async function writesAreApplied(): Promise<void> {
-  const organisations = await rig.organisations(3);
-  await rig.write(organisations);
-  await rig.fences.deleted(organisations.map(fenceOf));
+  const organisations = await stack.organisations(3);
+  await stack.write(organisations);
+  await stack.fences.deleted(organisations.map(fenceOf));
 }
 
 async function readiness(worker: WorkerProcess): Promise<Readiness> {
@@ -47,7 +47,7 @@ async function readiness(worker: WorkerProcess): Promise<Readiness> {
 }
 
 async function document<T>(...parameters: string[]): Promise<T> {
-  const command = startWorkerProcess(rig.environment(), [...parameters, '--json']);
+  const command = startWorkerProcess(stack.environment(), [...parameters, '--json']);
   await command.exited;
   return JSON.parse(command.lines.map(({ msg }) => msg).join('\n')) as T;
 }
@@ -65,7 +65,7 @@ describe('the leadership lock', () => {
   ])('held by a stranger through %s: the worker drains, and all say who it is', async (take, how) => {
     const { client, pid } = await stranger();
     await client.query(`select ${take}($1)`, [LEADERSHIP]);
-    const worker = startWorkerProcess(rig.environment());
+    const worker = startWorkerProcess(stack.environment());
     await contested(worker);
     await writesAreApplied();
     const remedy = `select pg_terminate_backend(${pid});`;
@@ -92,9 +92,9 @@ describe('the leadership lock', () => {
   });
 
   it('of a leader that dies while a stranger waits for it: the standby drains all the same', async () => {
-    const leader = startWorkerProcess(rig.environment());
+    const leader = startWorkerProcess(stack.environment());
     await asleep(leader);
-    const standby = startWorkerProcess(rig.environment());
+    const standby = startWorkerProcess(stack.environment());
     await standby.line(({ role }) => role === 'following');
     const { client, pid } = await stranger();
     const waiting = client.query('select pg_advisory_lock_shared($1)', [LEADERSHIP]);
@@ -118,7 +118,7 @@ describe('the leadership lock', () => {
     await client.query('select pg_advisory_xact_lock_shared($1)', [LEADERSHIP]);
     await client.query("prepare transaction 'forgotten'");
     try {
-      const worker = startWorkerProcess(rig.environment());
+      const worker = startWorkerProcess(stack.environment());
       await contested(worker);
       await writesAreApplied();
       expect((await readiness(worker)).warnings.join()).toContain('a prepared transaction');
@@ -131,12 +131,12 @@ describe('the leadership lock', () => {
 describe('the doorbell lock', () => {
   it('held in shared mode by a session without a transaction is found; a writer in its transaction is not', async () => {
     const writer = await stranger();
-    const [organisation = ''] = await rig.organisations(1);
+    const [organisation = ''] = await stack.organisations(1);
     await writer.client.query('begin');
     await writer.client.query('update public.quotas set used = used + 1 where org_id = $1', [organisation]);
     const { client, pid } = await stranger();
     await client.query('select pg_advisory_lock_shared($1)', [DOORBELL]);
-    const worker = startWorkerProcess(rig.environment());
+    const worker = startWorkerProcess(stack.environment());
     const line = await worker.line(({ msg }) => msg.includes("The doorbell's lock K is held in shared mode"));
     expect(line).toMatchObject({ pid, level: 'warn' });
     expect((await readiness(worker)).warnings.join()).toContain(`select pg_terminate_backend(${pid});`);
@@ -149,6 +149,6 @@ describe('the doorbell lock', () => {
     await writer.client.query('commit');
     await worker.line(({ msg }) => msg.includes('No stranger holds'));
     await asleep(worker);
-    await rig.fences.deleted([fenceOf(organisation)]);
+    await stack.fences.deleted([fenceOf(organisation)]);
   });
 });

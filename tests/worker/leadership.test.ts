@@ -6,7 +6,7 @@ import pg from 'pg';
 import pino from 'pino';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Leadership, type Role } from '../../worker/src/wakeup/leader-election.ts';
-import { type Rig, startRig } from './support/worker-stack.ts';
+import { startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
 const LEADERSHIP = 461870002;
 /** A row of the lock table, as a leader's. */
@@ -21,19 +21,19 @@ const LEADER = {
   other_role: false,
 };
 
-let rig: Rig;
+let stack: WorkerStack;
 let holder: pg.Client;
 let leadership: Leadership;
 const roles: Role[] = [];
 const warnings: string[] = [];
 
 beforeAll(async () => {
-  rig = await startRig();
+  stack = await startWorkerStack();
 });
 beforeEach(async () => {
   roles.length = 0;
   warnings.length = 0;
-  holder = new pg.Client(rig.databaseUrl);
+  holder = new pg.Client(stack.databaseUrl);
   await holder.connect();
   await holder.query('select pg_advisory_lock($1)', [LEADERSHIP]);
 });
@@ -42,14 +42,14 @@ afterEach(async () => {
   await holder.end();
 });
 afterAll(async () => {
-  await rig.close();
+  await stack.close();
 });
 
 /** @param look what the lock table shows at the look of this number, from 1 on */
 function lead(look: (count: number) => object[]): void {
   let looks = 0;
   leadership = new Leadership({
-    url: rig.databaseUrl,
+    url: stack.databaseUrl,
     pool: { query: async () => ({ rows: look(++looks) }) } as unknown as pg.Pool,
     log: pino({ level: 'warn' }, { write: (line: string) => warnings.push(JSON.parse(line).msg) }),
     doorbell: {

@@ -2,15 +2,15 @@
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { startTcpProxy } from './support/tcp-proxy.ts';
 import { asleep, killAllWorkers, startWorkerProcess, type WorkerProcess } from './support/worker-process.ts';
-import { fenceOf, type Rig, startRig } from './support/worker-stack.ts';
+import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
-let rig: Rig;
+let stack: WorkerStack;
 beforeAll(async () => {
-  rig = await startRig();
+  stack = await startWorkerStack();
 });
 afterEach((test) => killAllWorkers(test));
 afterAll(async () => {
-  await rig.close();
+  await stack.close();
 });
 
 const WITHIN = { timeout: 60_000 };
@@ -25,9 +25,9 @@ async function metric(worker: WorkerProcess, name: string): Promise<number> {
 }
 
 it('reconnects are sessions that were lost, not attempts to have them again', async () => {
-  const proxy = await startTcpProxy(rig.databaseUrl);
+  const proxy = await startTcpProxy(stack.databaseUrl);
   try {
-    const worker = startWorkerProcess(rig.environment({ DATABASE_URL: proxy.through(rig.databaseUrl) }));
+    const worker = startWorkerProcess(stack.environment({ DATABASE_URL: proxy.through(stack.databaseUrl) }));
     await asleep(worker);
     expect(await metric(worker, 'reconnects_total')).toBe(0);
     proxy.set('refuse');
@@ -47,19 +47,19 @@ it('reconnects are sessions that were lost, not attempts to have them again', as
 
 it('rings are those of writers', async () => {
   // Before anybody sleeps: setting it up rings as well.
-  const [organisation = ''] = await rig.organisations(1);
-  const worker = startWorkerProcess(rig.environment());
+  const [organisation = ''] = await stack.organisations(1);
+  const worker = startWorkerProcess(stack.environment());
   await asleep(worker);
-  await rig.sql.query("select pg_notify('cache_invalidation', 'somebody')");
-  await rig.write([organisation]);
-  await rig.fences.deleted([fenceOf(organisation)]);
+  await stack.sql.query("select pg_notify('cache_invalidation', 'somebody')");
+  await stack.write([organisation]);
+  await stack.fences.deleted([fenceOf(organisation)]);
   await expect.poll(() => metric(worker, 'doorbell_rings_total'), WITHIN).toBe(1);
 });
 
 it('answers while the database says nothing', { timeout: 60_000 }, async () => {
-  const proxy = await startTcpProxy(rig.databaseUrl);
+  const proxy = await startTcpProxy(stack.databaseUrl);
   try {
-    const worker = startWorkerProcess(rig.environment({ DATABASE_URL: proxy.through(rig.databaseUrl) }));
+    const worker = startWorkerProcess(stack.environment({ DATABASE_URL: proxy.through(stack.databaseUrl) }));
     await asleep(worker);
     proxy.set('blackhole');
     // Prometheus gives up a scrape after ten seconds.

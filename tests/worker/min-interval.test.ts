@@ -5,31 +5,31 @@ import { drainPool } from '../../worker/src/db/pool.ts';
 import { Tidy } from '../../worker/src/db/vacuum.ts';
 import { startUpstashFaults } from './support/upstash-faults.ts';
 import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
-import { fenceOf, type Rig, startRig } from './support/worker-stack.ts';
+import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
-let rig: Rig;
+let stack: WorkerStack;
 beforeAll(async () => {
-  rig = await startRig();
+  stack = await startWorkerStack();
 });
 afterEach((test) => killAllWorkers(test));
 afterAll(async () => {
-  await rig.close();
+  await stack.close();
 });
 
 it('a burst that fills several pages runs once', async () => {
-  await rig.sql.query(`create table public.counters (id text primary key, v int default 0);
+  await stack.sql.query(`create table public.counters (id text primary key, v int default 0);
     insert into public.counters values ('a');
     select cache_invalidation.watch('public.counters', 'counter:{id}', min_interval => '1 hour')`);
   // Before the worker is there, so that the pages lie ready.
-  await rig.sql.query(
+  await stack.sql.query(
     `do $$ begin for i in 1..9000 loop update public.counters set v = v + 1; end loop; end $$`,
   );
-  const proxy = await startUpstashFaults(rig.gateway.url);
-  const worker = startWorkerProcess(rig.environment({ UPSTASH_REDIS_REST_URL: proxy.url }));
+  const proxy = await startUpstashFaults(stack.gateway.url);
+  const worker = startWorkerProcess(stack.environment({ UPSTASH_REDIS_REST_URL: proxy.url }));
   await asleep(worker);
-  expect((await rig.sql.query('select from cache_invalidation.outbox')).rowCount).toBe(0);
+  expect((await stack.sql.query('select from cache_invalidation.outbox')).rowCount).toBe(0);
   expect(proxy.requests.filter((body) => body.includes('"counter:a"'))).toHaveLength(1);
-  const { rows } = await rig.sql.query(
+  const { rows } = await stack.sql.query(
     "select target, waiting, run from cache_invalidation.deferred where target = 'counter:a'",
   );
   expect(rows).toEqual([{ target: 'counter:a', waiting: true, run: null }]);
@@ -38,20 +38,20 @@ it('a burst that fills several pages runs once', async () => {
 });
 
 it('a locked row of one target holds up no other, and nobody is told of a database that does not answer', async () => {
-  const [organisation = ''] = await rig.organisations(1);
-  const worker = startWorkerProcess(rig.environment());
+  const [organisation = ''] = await stack.organisations(1);
+  const worker = startWorkerProcess(stack.environment());
   await asleep(worker);
-  const stranger = await rig.sql.connect();
+  const stranger = await stack.sql.connect();
   try {
     await stranger.query(
       "begin; update cache_invalidation.deferred set since = now() where target = 'counter:a'",
     );
-    await rig.fences.arm(['fence:counter:a']);
-    await rig.sql.query('update public.counters set v = v + 1');
-    await rig.write([organisation]);
-    await rig.fences.deleted(['fence:counter:a', fenceOf(organisation)]);
+    await stack.fences.arm(['fence:counter:a']);
+    await stack.sql.query('update public.counters set v = v + 1');
+    await stack.write([organisation]);
+    await stack.fences.deleted(['fence:counter:a', fenceOf(organisation)]);
     await expect
-      .poll(async () => (await rig.sql.query('select from cache_invalidation.outbox')).rowCount, {
+      .poll(async () => (await stack.sql.query('select from cache_invalidation.outbox')).rowCount, {
         timeout: 20_000,
       })
       .toBe(0);
@@ -63,14 +63,14 @@ it('a locked row of one target holds up no other, and nobody is told of a databa
 });
 
 it('a lock on a whole table is called a lock, and the backend that waited for it is gone', async () => {
-  const worker = startWorkerProcess(rig.environment());
+  const worker = startWorkerProcess(stack.environment());
   await asleep(worker);
-  const stranger = await rig.sql.connect();
+  const stranger = await stack.sql.connect();
   try {
     await stranger.query('begin; lock table cache_invalidation.outbox in access exclusive mode');
     const { msg } = await worker.line(({ code }) => code === 'DATABASE_LOCKED');
     expect(msg).toContain('pg_terminate_backend');
-    const { rows } = await rig.sql.query(
+    const { rows } = await stack.sql.query(
       "select count(*)::int as count from pg_stat_activity where application_name = 'fencepost:drain' and datname = current_database()",
     );
     expect(rows[0]?.count).toBeLessThanOrEqual(2);
@@ -82,15 +82,15 @@ it('a lock on a whole table is called a lock, and the backend that waited for it
 });
 
 it('targets that have rested are forgotten though nothing is written any more', async () => {
-  await rig.sql.query(
+  await stack.sql.query(
     `insert into cache_invalidation.deferred (target, due_at) select 'counter:old-' || n, now() from generate_series(1, 12000) as n`,
   );
-  const worker = startWorkerProcess(rig.environment({ FENCEPOST_FALLBACK_POLL_SECONDS: '0.05' }));
+  const worker = startWorkerProcess(stack.environment({ FENCEPOST_FALLBACK_POLL_SECONDS: '0.05' }));
   await asleep(worker);
   await expect
     .poll(
       async () =>
-        (await rig.sql.query("select from cache_invalidation.deferred where target like 'counter:old-%'"))
+        (await stack.sql.query("select from cache_invalidation.deferred where target like 'counter:old-%'"))
           .rowCount,
       { timeout: 20_000 },
     )
@@ -98,7 +98,7 @@ it('targets that have rested are forgotten though nothing is written any more', 
 });
 
 it('what serves the drain is ended by the server before the client gives up, and is vacuumed with the outbox', async () => {
-  const pool = drainPool(rig.databaseUrl, () => undefined);
+  const pool = drainPool(stack.databaseUrl, () => undefined);
   try {
     const { rows } = await pool.query<{ name: string; ms: number }>(
       `select name, setting::int as ms from pg_settings where name in ('lock_timeout', 'statement_timeout')
@@ -110,14 +110,14 @@ it('what serves the drain is ended by the server before the client gives up, and
     const cancelled = await pool
       .query('set statement_timeout = 1; select pg_sleep(60)')
       .catch((error) => error);
-    expect(explainDatabaseError(cancelled, rig.databaseUrl).code).toBe('DATABASE_SLOW');
+    expect(explainDatabaseError(cancelled, stack.databaseUrl).code).toBe('DATABASE_SLOW');
     await pool.query('set statement_timeout = 12000');
     new Tidy(pool).deleted(20_000);
     await expect
       .poll(
         async () =>
           (
-            await rig.sql.query(
+            await stack.sql.query(
               "select vacuum_count::int as times from pg_stat_user_tables where schemaname = 'cache_invalidation' and relname in ('outbox', 'deferred') and vacuum_count > 0",
             )
           ).rowCount,

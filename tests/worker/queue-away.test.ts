@@ -12,25 +12,25 @@ import {
   startWorkerProcess,
   type WorkerProcess,
 } from './support/worker-process.ts';
-import { fenceOf, type Rig, startRig } from './support/worker-stack.ts';
+import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
-let rig: Rig;
+let stack: WorkerStack;
 let queueRedis: RedisPart;
 let proxy: TcpProxy;
 beforeAll(async () => {
-  rig = await startRig();
+  stack = await startWorkerStack();
   queueRedis = await startRedis();
   proxy = await startTcpProxy(queueRedis.url);
 });
 afterEach(async (test) => {
   await killAllWorkers(test);
   proxy.set('pass');
-  await rig.sql.query('delete from cache_invalidation.outbox');
+  await stack.sql.query('delete from cache_invalidation.outbox');
 });
 afterAll(async () => {
   await proxy.close();
   await queueRedis.stop();
-  await rig.close();
+  await stack.close();
 });
 
 /** The queue is tried again every few seconds. */
@@ -45,7 +45,7 @@ const readyz = async (worker: WorkerProcess): Promise<ReadinessAnswer> =>
   (await (await fetch(`${await worker.url()}/readyz`)).json()) as ReadinessAnswer;
 
 const rowsLeft = async (): Promise<number> => {
-  const { rows } = await rig.sql.query<{ left: number }>(
+  const { rows } = await stack.sql.query<{ left: number }>(
     'select count(*)::int as left from cache_invalidation.outbox',
   );
   return rows[0]?.left ?? 0;
@@ -56,15 +56,15 @@ let sweeps = 0;
 async function sweepable(): Promise<{ pattern: string; fence: string }> {
   const name = `swept${++sweeps}`;
   const fence = `fence:quota:${name}`;
-  await rig.fences.arm([fence]);
+  await stack.fences.arm([fence]);
   return { pattern: `quota:${name}*:openai:*`, fence };
 }
 
 async function writesFlow(): Promise<void> {
-  const organisations = await rig.organisations(3);
+  const organisations = await stack.organisations(3);
   for (const organisation of organisations) {
-    await rig.write([organisation]);
-    await rig.fences.deleted([fenceOf(organisation)]);
+    await stack.write([organisation]);
+    await stack.fences.deleted([fenceOf(organisation)]);
   }
 }
 
@@ -72,11 +72,11 @@ const complains = (line: LogLine) => line.code === 'QUEUE_UNAVAILABLE';
 
 describe.each(['refuse', 'blackhole'] as const)('the Redis of QUEUE_REDIS_URL: %s', (mode) => {
   it('holds up nothing else; what needs it is done when it is back', async () => {
-    const worker = startWorkerProcess(rig.environment({ QUEUE_REDIS_URL: proxy.through(queueRedis.url) }));
+    const worker = startWorkerProcess(stack.environment({ QUEUE_REDIS_URL: proxy.through(queueRedis.url) }));
     await asleep(worker);
     proxy.set(mode);
     const { pattern, fence } = await sweepable();
-    await rig.sql.query('select cache_invalidation.invalidate($1)', [pattern]);
+    await stack.sql.query('select cache_invalidation.invalidate($1)', [pattern]);
     await writesFlow();
     const complaint = await worker.line(complains);
     expect(complaint.level).toBe('error');
@@ -90,34 +90,35 @@ describe.each(['refuse', 'blackhole'] as const)('the Redis of QUEUE_REDIS_URL: %
     // It sleeps: a row that waits for the queue keeps nobody awake.
     await asleep(worker, worker.lines.length);
     proxy.set('pass');
-    await rig.fences.deleted([fence]);
+    await stack.fences.deleted([fence]);
     await expect.poll(rowsLeft, PATIENCE).toBe(0);
     await expect.poll(async () => (await readyz(worker)).warnings, PATIENCE).toEqual([]);
   });
 
   it('ends in time, and the next worker does what waited', async () => {
     const environment = { QUEUE_REDIS_URL: proxy.through(queueRedis.url) };
-    const first = startWorkerProcess(rig.environment(environment));
+    const first = startWorkerProcess(stack.environment(environment));
     await asleep(first);
     proxy.set(mode);
     const { pattern, fence } = await sweepable();
-    await rig.sql.query('select cache_invalidation.invalidate($1)', [pattern]);
+    await stack.sql.query('select cache_invalidation.invalidate($1)', [pattern]);
     await writesFlow();
     await expect.poll(rowsLeft, PATIENCE).toBe(1);
     first.signal('SIGTERM');
     expect(await first.exited).toBe(0);
     expect(await rowsLeft()).toBe(1);
     proxy.set('pass');
-    startWorkerProcess(rig.environment(environment));
-    await rig.fences.deleted([fence]);
+    startWorkerProcess(stack.environment(environment));
+    await stack.fences.deleted([fence]);
     await expect.poll(rowsLeft, PATIENCE).toBe(0);
   });
 
   it.each(['status', 'retry'])('%s ends and says why', async (command) => {
     proxy.set(mode);
-    const process = startWorkerProcess(rig.environment({ QUEUE_REDIS_URL: proxy.through(queueRedis.url) }), [
-      command,
-    ]);
+    const process = startWorkerProcess(
+      stack.environment({ QUEUE_REDIS_URL: proxy.through(queueRedis.url) }),
+      [command],
+    );
     expect(await process.exited).not.toBe(70);
     expect(process.stderr() + process.lines.map((line) => line.msg).join('\n')).toContain('QUEUE_REDIS_URL');
   });
@@ -125,56 +126,58 @@ describe.each(['refuse', 'blackhole'] as const)('the Redis of QUEUE_REDIS_URL: %
 
 describe('a queue that never worked', () => {
   it('an address where nothing answers is said, and nothing else waits', async () => {
-    const worker = startWorkerProcess(rig.environment({ QUEUE_REDIS_URL: 'redis://127.0.0.1:1' }));
+    const worker = startWorkerProcess(stack.environment({ QUEUE_REDIS_URL: 'redis://127.0.0.1:1' }));
     await asleep(worker);
     expect((await worker.line(complains)).level).toBe('error');
-    await rig.sql.query('select cache_invalidation.invalidate($1)', [(await sweepable()).pattern]);
+    await stack.sql.query('select cache_invalidation.invalidate($1)', [(await sweepable()).pattern]);
     await writesFlow();
     await expect.poll(rowsLeft, PATIENCE).toBe(1);
   });
 
   it('tables without rights: the drain goes on as if nothing were', async () => {
-    await rig.sql.query('drop role if exists without');
-    await rig.sql.query("create role without login password 'w' in role fencepost_worker");
-    await rig.sql.query('revoke all on all tables in schema cache_invalidation_queue from fencepost_worker');
-    const url = new URL(rig.databaseUrl);
+    await stack.sql.query('drop role if exists without');
+    await stack.sql.query("create role without login password 'w' in role fencepost_worker");
+    await stack.sql.query(
+      'revoke all on all tables in schema cache_invalidation_queue from fencepost_worker',
+    );
+    const url = new URL(stack.databaseUrl);
     url.username = 'without';
     url.password = 'w';
-    const worker = startWorkerProcess(rig.environment({ DATABASE_URL: url.href }));
+    const worker = startWorkerProcess(stack.environment({ DATABASE_URL: url.href }));
     await asleep(worker);
     await worker.line(complains);
     const { pattern, fence } = await sweepable();
-    await rig.sql.query('select cache_invalidation.invalidate($1)', [pattern]);
+    await stack.sql.query('select cache_invalidation.invalidate($1)', [pattern]);
     await writesFlow();
     // A drain that failed would not sleep.
     await asleep(worker, worker.lines.length);
     await expect.poll(rowsLeft, PATIENCE).toBe(1);
-    await rig.sql.query(
+    await stack.sql.query(
       'grant select, insert, update, delete on all tables in schema cache_invalidation_queue to fencepost_worker',
     );
-    await rig.fences.deleted([fence]);
+    await stack.fences.deleted([fence]);
     await expect.poll(rowsLeft, PATIENCE).toBe(0);
     await worker.kill();
-    await rig.sql.query('drop role without');
+    await stack.sql.query('drop role without');
   });
 
   it('with loaders on replicas writes are applied, and the second deletes follow when it works', async () => {
     proxy.set('refuse');
     const worker = startWorkerProcess(
-      rig.environment({
+      stack.environment({
         QUEUE_REDIS_URL: proxy.through(queueRedis.url),
         FENCEPOST_REPLICA_LAG_SECONDS: '1',
       }),
     );
     await asleep(worker);
-    const organisations = await rig.organisations(3);
-    await rig.write(organisations);
-    await rig.fences.deleted(organisations.map(fenceOf));
+    const organisations = await stack.organisations(3);
+    await stack.write(organisations);
+    await stack.fences.deleted(organisations.map(fenceOf));
     await asleep(worker, worker.lines.length);
     await expect.poll(rowsLeft, PATIENCE).toBe(3);
-    await rig.fences.arm(organisations.map(fenceOf));
+    await stack.fences.arm(organisations.map(fenceOf));
     proxy.set('pass');
-    await rig.fences.deleted(organisations.map(fenceOf));
+    await stack.fences.deleted(organisations.map(fenceOf));
     await expect.poll(rowsLeft, PATIENCE).toBe(0);
   });
 });

@@ -7,15 +7,15 @@ import { queueMigration } from '../../worker/generate-queue-migration.mjs';
 import { openBackend } from '../../worker/src/queue/backend.ts';
 import { type Processors, WorkQueue } from '../../worker/src/queue/work-queue.ts';
 import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
-import { fenceOf, type Rig, startRig, TOKEN } from './support/worker-stack.ts';
+import { fenceOf, startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
 
-let rig: Rig;
+let stack: WorkerStack;
 beforeAll(async () => {
-  rig = await startRig();
+  stack = await startWorkerStack();
 });
 afterEach((test) => killAllWorkers(test));
 afterAll(async () => {
-  await rig.close();
+  await stack.close();
 });
 
 /** A promise with its ends outside. */
@@ -46,20 +46,20 @@ describe.each(['postgres', 'redis'] as const)('the queue on %s', (kind) => {
   afterEach(async () => {
     await queue.close(true);
     if (kind === 'redis') {
-      const client = createClient({ url: rig.redis.url });
+      const client = createClient({ url: stack.redis.url });
       await client.connect();
       const keys = await client.keys('bull:*');
       if (keys.length > 0) await client.del(keys);
       await client.close();
     } else
-      await rig.sql.query(
+      await stack.sql.query(
         'truncate cache_invalidation_queue.job, cache_invalidation_queue.dedup, cache_invalidation_queue.dedup_next cascade',
       );
   });
   const open = () =>
     new WorkQueue(
       openBackend(
-        { databaseUrl: rig.databaseUrl, queueRedisUrl: kind === 'redis' ? rig.redis.url : undefined },
+        { databaseUrl: stack.databaseUrl, queueRedisUrl: kind === 'redis' ? stack.redis.url : undefined },
         () => undefined,
       ),
       () => undefined,
@@ -182,77 +182,79 @@ describe.each(['postgres', 'redis'] as const)('the queue on %s', (kind) => {
 
 describe('the worker and its queue', () => {
   it('sweeps an arbitrary pattern: matching entries and their fences go, others stay', async () => {
-    const worker = startWorkerProcess(rig.environment());
+    const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
-    const client = createClient({ url: rig.redis.url });
+    const client = createClient({ url: stack.redis.url });
     await client.connect();
     const entries = Array.from(
       { length: 3_000 },
       (_, index) => [`quota:s${index}:${index % 2 ? 'openai' : 'mistral'}:m`, '{}'] as [string, string],
     );
     await client.mSet(entries);
-    await rig.fences.arm(['fence:quota:s1', 'quota:s1:openai:m', 'quota:s2999:openai:m']);
-    await rig.sql.query("select cache_invalidation.invalidate('quota:*:openai:*')");
-    await rig.fences.deleted(['fence:quota:s1', 'quota:s1:openai:m', 'quota:s2999:openai:m']);
+    await stack.fences.arm(['fence:quota:s1', 'quota:s1:openai:m', 'quota:s2999:openai:m']);
+    await stack.sql.query("select cache_invalidation.invalidate('quota:*:openai:*')");
+    await stack.fences.deleted(['fence:quota:s1', 'quota:s1:openai:m', 'quota:s2999:openai:m']);
     expect(await client.exists('quota:s2:mistral:m')).toBe(1);
     await client.close();
   });
 
   it('a target that Redis refuses is set aside, others flow; it is applied when Redis takes it again', async () => {
-    const admin = createClient({ url: rig.redis.url });
+    const admin = createClient({ url: stack.redis.url });
     await admin.connect();
     const acl = (keys: string) =>
       admin.sendCommand(['ACL', 'SETUSER', 'narrow', 'on', '>pw', '+@all', 'resetkeys', ...keys.split(' ')]);
     await acl('~*');
-    const [bad = '', ...good] = await rig.organisations(40);
-    const narrow = new URL(rig.redis.url);
+    const [bad = '', ...good] = await stack.organisations(40);
+    const narrow = new URL(stack.redis.url);
     narrow.username = 'narrow';
     narrow.password = 'pw';
     const gateway = await startGateway({ redisUrl: narrow.href, token: TOKEN });
-    const worker = startWorkerProcess(rig.environment({ UPSTASH_REDIS_REST_URL: gateway.url }));
+    const worker = startWorkerProcess(stack.environment({ UPSTASH_REDIS_REST_URL: gateway.url }));
     await asleep(worker);
     await acl(
       `~fencepost:* ~quota:* ${good.map((name) => `~fence:quota:${name} ~fence:quota:${name}:*`).join(' ')}`,
     );
-    await rig.sql.query('update public.quotas set used = used + 1 where org_id = any($1)', [[bad, ...good]]);
-    await rig.fences.deleted(good.map(fenceOf));
+    await stack.sql.query('update public.quotas set used = used + 1 where org_id = any($1)', [
+      [bad, ...good],
+    ]);
+    await stack.fences.deleted(good.map(fenceOf));
     const aside = await worker.line((line) => line.level === 'warn' && line.target === `quota:${bad}:*`);
     expect(aside.code).toBe('UPSTASH_REFUSED');
     await asleep(worker, worker.lines.indexOf(aside));
     await expect
-      .poll(async () => (await rig.sql.query('select from cache_invalidation.outbox')).rowCount, {
+      .poll(async () => (await stack.sql.query('select from cache_invalidation.outbox')).rowCount, {
         timeout: 20_000,
       })
       .toBe(0);
-    expect(rig.fences.missing()).toContain(fenceOf(bad));
+    expect(stack.fences.missing()).toContain(fenceOf(bad));
     await acl('~*');
-    await rig.fences.deleted([fenceOf(bad)]);
+    await stack.fences.deleted([fenceOf(bad)]);
     await worker.kill();
     await gateway.stop();
     await admin.close();
   });
 
   it('deletes a second time for loaders on replicas, and keeps that promise across kill -9', async () => {
-    const first = startWorkerProcess(rig.environment({ FENCEPOST_REPLICA_LAG_SECONDS: '1' }));
+    const first = startWorkerProcess(stack.environment({ FENCEPOST_REPLICA_LAG_SECONDS: '1' }));
     await asleep(first);
-    const [organisation = ''] = await rig.organisations(1);
-    await rig.write([organisation]);
-    await rig.fences.deleted([fenceOf(organisation)]);
+    const [organisation = ''] = await stack.organisations(1);
+    await stack.write([organisation]);
+    await stack.fences.deleted([fenceOf(organisation)]);
     const line = await first.line((entry) => entry.target === `quota:${organisation}:*`);
     await asleep(first, first.lines.indexOf(line));
     // A loader on a replica makes the fence again; only the second deletion counts.
-    await rig.fences.arm([fenceOf(organisation)]);
+    await stack.fences.arm([fenceOf(organisation)]);
     await first.kill();
-    startWorkerProcess(rig.environment({ FENCEPOST_REPLICA_LAG_SECONDS: '1' }));
-    await rig.fences.deleted([fenceOf(organisation)]);
+    startWorkerProcess(stack.environment({ FENCEPOST_REPLICA_LAG_SECONDS: '1' }));
+    await stack.fences.deleted([fenceOf(organisation)]);
   });
 
   it('keeps its jobs in Redis when told to', async () => {
-    const worker = startWorkerProcess(rig.environment({ QUEUE_REDIS_URL: rig.redis.url }));
+    const worker = startWorkerProcess(stack.environment({ QUEUE_REDIS_URL: stack.redis.url }));
     await asleep(worker);
-    await rig.fences.arm(['quota:redis:openai:m', 'fence:quota:redis']);
-    await rig.sql.query("select cache_invalidation.invalidate('quota:r*:openai:*')");
-    await rig.fences.deleted(['quota:redis:openai:m', 'fence:quota:redis']);
+    await stack.fences.arm(['quota:redis:openai:m', 'fence:quota:redis']);
+    await stack.sql.query("select cache_invalidation.invalidate('quota:r*:openai:*')");
+    await stack.fences.deleted(['quota:redis:openai:m', 'fence:quota:redis']);
   });
 });
 
@@ -266,22 +268,22 @@ describe("the queue's migration", () => {
   });
 
   it("can be used with the worker's role alone", async () => {
-    await rig.sql.query('drop role if exists least');
-    await rig.sql.query("create role least login password 'l' in role fencepost_worker");
-    const url = new URL(rig.databaseUrl);
+    await stack.sql.query('drop role if exists least');
+    await stack.sql.query("create role least login password 'l' in role fencepost_worker");
+    const url = new URL(stack.databaseUrl);
     url.username = 'least';
     url.password = 'l';
-    const worker = startWorkerProcess(rig.environment({ DATABASE_URL: url.href }));
+    const worker = startWorkerProcess(stack.environment({ DATABASE_URL: url.href }));
     await asleep(worker);
-    await rig.fences.arm(['quota:least:openai:m', 'fence:quota:least']);
-    await rig.sql.query("select cache_invalidation.invalidate('quota:l*:openai:*')");
-    await rig.fences.deleted(['quota:least:openai:m', 'fence:quota:least']);
+    await stack.fences.arm(['quota:least:openai:m', 'fence:quota:least']);
+    await stack.sql.query("select cache_invalidation.invalidate('quota:l*:openai:*')");
+    await stack.fences.deleted(['quota:least:openai:m', 'fence:quota:least']);
     expect(worker.lines.filter((line) => line.level === 'error')).toEqual([]);
     const other = new pg.Client(url.href);
     await other.connect();
     await expect(other.query('create schema mine')).rejects.toMatchObject({ code: '42501' });
     await other.end();
     await worker.kill();
-    await rig.sql.query('drop role least');
+    await stack.sql.query('drop role least');
   });
 });

@@ -3,18 +3,18 @@ import { createClient } from 'redis';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { type GatewayPart, startGateway } from '../../local/gateway/gateway.ts';
 import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
-import { fenceOf, type Rig, startRig, TOKEN } from './support/worker-stack.ts';
+import { fenceOf, startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
 
-let rig: Rig;
+let stack: WorkerStack;
 let gateway: GatewayPart;
 let admin: ReturnType<typeof createClient>;
 beforeAll(async () => {
-  rig = await startRig();
-  admin = createClient({ url: rig.redis.url });
+  stack = await startWorkerStack();
+  admin = createClient({ url: stack.redis.url });
   admin.on('error', () => undefined);
   await admin.connect();
   await allow('~*');
-  const narrow = new URL(rig.redis.url);
+  const narrow = new URL(stack.redis.url);
   narrow.username = 'narrow';
   narrow.password = 'pw';
   gateway = await startGateway({ redisUrl: narrow.href, token: TOKEN });
@@ -23,21 +23,21 @@ afterEach((test) => killAllWorkers(test));
 afterAll(async () => {
   await gateway.stop();
   await admin.close();
-  await rig.close();
+  await stack.close();
 });
 
 const allow = (...keys: string[]) =>
   admin.sendCommand(['ACL', 'SETUSER', 'narrow', 'on', '>pw', '+@all', 'resetkeys', ...keys]);
 
 it('more than can be told apart at once hold up nobody, and are applied when Redis takes them', async () => {
-  const worker = startWorkerProcess(rig.environment({ UPSTASH_REDIS_REST_URL: gateway.url }));
+  const worker = startWorkerProcess(stack.environment({ UPSTASH_REDIS_REST_URL: gateway.url }));
   await asleep(worker);
   await allow('~fencepost:*', '~quota:*', '~fence:quota:*');
   const refused = Array.from({ length: 600 }, (_, index) => `fence:cost:openai:m${index}`);
-  await rig.fences.arm(refused);
-  const good = await rig.organisations(200);
+  await stack.fences.arm(refused);
+  const good = await stack.organisations(200);
   // One transaction, one among the other, so that they share their pages.
-  const client = await rig.sql.connect();
+  const client = await stack.sql.connect();
   await client.query('begin');
   for (let index = 0; index < refused.length; index++) {
     await client.query('select cache_invalidation.invalidate($1)', [`cost:openai:m${index}`]);
@@ -47,18 +47,18 @@ it('more than can be told apart at once hold up nobody, and are applied when Red
   }
   await client.query('commit');
   client.release();
-  await rig.fences.deleted(good.map(fenceOf));
+  await stack.fences.deleted(good.map(fenceOf));
   // All of them are the queue's, none the outbox's, and the reason is not that every command is refused.
   await expect
-    .poll(async () => (await rig.sql.query('select from cache_invalidation.outbox')).rowCount, {
+    .poll(async () => (await stack.sql.query('select from cache_invalidation.outbox')).rowCount, {
       timeout: 60_000,
     })
     .toBe(0);
   expect(worker.lines.filter((line) => line.msg.includes('every command'))).toEqual([]);
-  const [later = ''] = await rig.organisations(1);
-  await rig.write([later]);
-  await rig.fences.deleted([fenceOf(later)]);
+  const [later = ''] = await stack.organisations(1);
+  await stack.write([later]);
+  await stack.fences.deleted([fenceOf(later)]);
   expect(await (await fetch(`${await worker.url()}/readyz`)).json()).toMatchObject({ ready: true });
   await allow('~*');
-  await rig.fences.deleted(refused);
+  await stack.fences.deleted(refused);
 });

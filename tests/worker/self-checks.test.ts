@@ -10,15 +10,15 @@ import {
   startWorkerProcess,
   type WorkerProcess,
 } from './support/worker-process.ts';
-import { type Rig, startRig, TOKEN } from './support/worker-stack.ts';
+import { startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
 
-let rig: Rig;
+let stack: WorkerStack;
 beforeAll(async () => {
-  rig = await startRig();
+  stack = await startWorkerStack();
 });
 afterEach((test) => killAllWorkers(test));
 afterAll(async () => {
-  await rig.close();
+  await stack.close();
 });
 
 /** For what has no line in the log. */
@@ -37,15 +37,15 @@ const metric = async (worker: WorkerProcess, name: string) =>
   )?.[1];
 
 async function status(): Promise<{ workers: number; unfit: number }> {
-  const command = startWorkerProcess(rig.environment(), ['status', '--json']);
+  const command = startWorkerProcess(stack.environment(), ['status', '--json']);
   await command.exited;
   return JSON.parse(command.lines.map(({ msg }) => msg).join('\n'));
 }
 
 describe('a standby', () => {
   it('that can take over is ready', async () => {
-    await asleep(startWorkerProcess(rig.environment()));
-    const standby = startWorkerProcess(rig.environment());
+    await asleep(startWorkerProcess(stack.environment()));
+    const standby = startWorkerProcess(stack.environment());
     await standby.line(({ role }) => role === 'following');
     expect(await readiness(standby)).toMatchObject({ status: 200, body: { reasons: [], warnings: [] } });
     expect(await status()).toMatchObject({ workers: 2, unfit: 0 });
@@ -54,8 +54,8 @@ describe('a standby', () => {
   it('whose Redis is out of reach says so, in its log, /readyz, the metrics and status', {
     timeout: 60_000,
   }, async () => {
-    await asleep(startWorkerProcess(rig.environment()));
-    const standby = startWorkerProcess(rig.environment({ UPSTASH_REDIS_REST_URL: 'http://127.0.0.1:1' }));
+    await asleep(startWorkerProcess(stack.environment()));
+    const standby = startWorkerProcess(stack.environment({ UPSTASH_REDIS_REST_URL: 'http://127.0.0.1:1' }));
     await line(standby, 'This standby could not take over');
     const { status: code, body } = await readiness(standby);
     expect(code).toBe(503);
@@ -71,8 +71,8 @@ describe('a standby', () => {
     const redis = await startRedis();
     const gateway = await startGateway({ redisUrl: redis.url, token: TOKEN });
     try {
-      await asleep(startWorkerProcess(rig.environment()));
-      const standby = startWorkerProcess(rig.environment({ UPSTASH_REDIS_REST_URL: gateway.url }));
+      await asleep(startWorkerProcess(stack.environment()));
+      const standby = startWorkerProcess(stack.environment({ UPSTASH_REDIS_REST_URL: gateway.url }));
       expect(await line(standby, 'could not take over')).toMatchObject({ code: 'STANDBY_REDIS_DIFFERS' });
     } finally {
       await gateway.stop();
@@ -81,9 +81,9 @@ describe('a standby', () => {
   });
 
   it('that becomes the leader is judged as one', async () => {
-    const leader = startWorkerProcess(rig.environment());
+    const leader = startWorkerProcess(stack.environment());
     await asleep(leader);
-    const standby = startWorkerProcess(rig.environment({ UPSTASH_REDIS_REST_URL: 'http://127.0.0.1:1' }));
+    const standby = startWorkerProcess(stack.environment({ UPSTASH_REDIS_REST_URL: 'http://127.0.0.1:1' }));
     await line(standby, 'could not take over');
     await leader.kill();
     await leading(standby);
@@ -95,12 +95,12 @@ describe('a standby', () => {
 
 describe('a stranger on the doorbell’s lock', () => {
   it('is named once, with the remedy, and until it is gone', async () => {
-    const stranger = new pg.Client({ connectionString: rig.databaseUrl, application_name: 'somebody' });
+    const stranger = new pg.Client({ connectionString: stack.databaseUrl, application_name: 'somebody' });
     await stranger.connect();
     await stranger.query('select pg_advisory_lock(461870001)');
     const { rows } = await stranger.query<{ pid: number }>('select pg_backend_pid() as pid');
     const pid = rows[0]?.pid;
-    const worker = startWorkerProcess(rig.environment());
+    const worker = startWorkerProcess(stack.environment());
     expect(await line(worker, "doorbell's lock K is held")).toMatchObject({
       pid,
       role: 'postgres',

@@ -7,15 +7,15 @@ import {
   startWorkerProcess,
   type WorkerProcess,
 } from './support/worker-process.ts';
-import { fenceOf, type Rig, startRig } from './support/worker-stack.ts';
+import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
-let rig: Rig;
+let stack: WorkerStack;
 beforeAll(async () => {
-  rig = await startRig();
+  stack = await startWorkerStack();
 });
 afterEach((test) => killAllWorkers(test));
 afterAll(async () => {
-  await rig.close();
+  await stack.close();
 });
 
 const following = (worker: WorkerProcess) => worker.line((line) => line.role === 'following');
@@ -35,7 +35,7 @@ function keepWriting(organisations: readonly string[]): {
   const done = (async () => {
     for (const organisation of organisations) {
       if (stopped) break;
-      await rig.write([organisation]);
+      await stack.write([organisation]);
       written.push(organisation);
     }
     return written;
@@ -51,11 +51,11 @@ function keepWriting(organisations: readonly string[]): {
 
 describe('several workers', () => {
   it('one is killed: another takes over at its next try, and no invalidation is lost', async () => {
-    const leader = startWorkerProcess(rig.environment());
+    const leader = startWorkerProcess(stack.environment());
     await asleep(leader);
-    const others = [startWorkerProcess(rig.environment()), startWorkerProcess(rig.environment())];
+    const others = [startWorkerProcess(stack.environment()), startWorkerProcess(stack.environment())];
     await Promise.all(others.map(following));
-    const organisations = await rig.organisations(2_000);
+    const organisations = await stack.organisations(2_000);
     const writing = keepWriting(organisations);
     // one line for a crowd, if the first batch is already one
     await leader.line(({ msg }) => /^invalidated$|, one batch of /.test(msg));
@@ -65,43 +65,43 @@ describe('several workers', () => {
     // Promised are 2 s; a machine that runs other tests beside this one is given more.
     expect(between(killedAt, next)).toBeLessThan(5_000);
     const written = await writing.stop();
-    await rig.fences.deleted(written.map(fenceOf));
+    await stack.fences.deleted(written.map(fenceOf));
   });
 
   it('one is stopped (SIGSTOP): another ends its session; when it wakes up it does no harm', async () => {
-    const leader = startWorkerProcess(rig.environment());
+    const leader = startWorkerProcess(stack.environment());
     await asleep(leader);
-    const other = startWorkerProcess(rig.environment());
+    const other = startWorkerProcess(stack.environment());
     await following(other);
     const stoppedAt = Date.now();
     leader.signal('SIGSTOP');
-    const organisations = await rig.organisations(20);
-    await rig.write(organisations);
+    const organisations = await stack.organisations(20);
+    await stack.write(organisations);
     const taken = await leading(other);
     expect(between(stoppedAt, taken)).toBeLessThan(15_000);
-    await rig.fences.deleted(organisations.map(fenceOf));
+    await stack.fences.deleted(organisations.map(fenceOf));
 
     const from = leader.lines.length;
     leader.signal('SIGCONT');
     await leader.line((line) => line.role === 'following', from);
-    const later = await rig.organisations(20);
-    await rig.write(later);
-    await rig.fences.deleted(later.map(fenceOf));
+    const later = await stack.organisations(20);
+    await stack.write(later);
+    await stack.fences.deleted(later.map(fenceOf));
   });
 
   it('one is cut off from the database, its sockets still open: another takes over', async () => {
-    const proxy = await startTcpProxy(rig.databaseUrl);
-    const leader = startWorkerProcess(rig.environment({ DATABASE_URL: proxy.through(rig.databaseUrl) }));
+    const proxy = await startTcpProxy(stack.databaseUrl);
+    const leader = startWorkerProcess(stack.environment({ DATABASE_URL: proxy.through(stack.databaseUrl) }));
     await asleep(leader);
-    const other = startWorkerProcess(rig.environment());
+    const other = startWorkerProcess(stack.environment());
     await following(other);
     const cutAt = Date.now();
     proxy.set('blackhole');
-    const organisations = await rig.organisations(20);
-    await rig.write(organisations);
+    const organisations = await stack.organisations(20);
+    await stack.write(organisations);
     const taken = await leading(other);
     expect(between(cutAt, taken)).toBeLessThan(15_000);
-    await rig.fences.deleted(organisations.map(fenceOf));
+    await stack.fences.deleted(organisations.map(fenceOf));
     const from = leader.lines.length;
     proxy.set('pass');
     await leader.line((line) => line.role === 'following', from);
@@ -109,11 +109,11 @@ describe('several workers', () => {
   });
 
   it('a rolling deploy loses nothing: each worker is replaced while writes go on', async () => {
-    let current = startWorkerProcess(rig.environment());
+    let current = startWorkerProcess(stack.environment());
     await leading(current);
-    const writing = keepWriting(await rig.organisations(4_000));
+    const writing = keepWriting(await stack.organisations(4_000));
     for (let round = 0; round < 3; round++) {
-      const next = startWorkerProcess(rig.environment());
+      const next = startWorkerProcess(stack.environment());
       await following(next);
       current.signal('SIGTERM');
       expect(await current.exited).toBe(0);
@@ -121,11 +121,11 @@ describe('several workers', () => {
       current = next;
     }
     const written = await writing.stop();
-    await rig.fences.deleted(written.map(fenceOf));
+    await stack.fences.deleted(written.map(fenceOf));
     // Rows go after their DEL: a worker that ends has acknowledged what it applied.
     current.signal('SIGTERM');
     expect(await current.exited).toBe(0);
-    const { rows } = await rig.sql.query('select count(*)::int as left from cache_invalidation.outbox');
+    const { rows } = await stack.sql.query('select count(*)::int as left from cache_invalidation.outbox');
     expect(rows).toEqual([{ left: 0 }]);
   });
 });

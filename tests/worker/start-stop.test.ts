@@ -3,24 +3,26 @@ import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { startTcpProxy } from './support/tcp-proxy.ts';
 import { startUpstashFaults } from './support/upstash-faults.ts';
 import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
-import { fenceOf, type Rig, startRig } from './support/worker-stack.ts';
+import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
-let rig: Rig;
+let stack: WorkerStack;
 beforeAll(async () => {
-  rig = await startRig();
+  stack = await startWorkerStack();
 });
 afterEach((test) => killAllWorkers(test));
 afterAll(async () => {
-  await rig.close();
+  await stack.close();
 });
 
 it.each(['SIGTERM', 'SIGINT'] as const)(
   '%s ends a start that waits for a database that says nothing',
   async (signal) => {
-    const proxy = await startTcpProxy(rig.databaseUrl);
+    const proxy = await startTcpProxy(stack.databaseUrl);
     try {
       proxy.set('blackhole');
-      const worker = startWorkerProcess(rig.environment({ DATABASE_URL: proxy.through(rig.databaseUrl) }));
+      const worker = startWorkerProcess(
+        stack.environment({ DATABASE_URL: proxy.through(stack.databaseUrl) }),
+      );
       await expect.poll(() => proxy.connections, { timeout: 60_000 }).toBeGreaterThan(0);
       worker.signal(signal);
       // Stopped as asked; the wait for the database was given up, not sat out.
@@ -33,10 +35,10 @@ it.each(['SIGTERM', 'SIGINT'] as const)(
 );
 
 it('SIGTERM ends a worker that waits for a session, cleanly: it had no batch in hand', async () => {
-  const proxy = await startTcpProxy(rig.databaseUrl);
+  const proxy = await startTcpProxy(stack.databaseUrl);
   try {
     proxy.set('blackhole');
-    const worker = startWorkerProcess(rig.environment({ DATABASE_URL: proxy.through(rig.databaseUrl) }));
+    const worker = startWorkerProcess(stack.environment({ DATABASE_URL: proxy.through(stack.databaseUrl) }));
     await worker.url();
     worker.signal('SIGTERM');
     expect(await worker.exited).toBe(0);
@@ -50,14 +52,14 @@ it.each([
   ['SIGTERM', 'SIGINT'],
   ['SIGINT', 'SIGTERM'],
 ] as const)('%s and then %s ends it at once, with its batch in hand', async (first, second) => {
-  const upstash = await startUpstashFaults(rig.gateway.url);
+  const upstash = await startUpstashFaults(stack.gateway.url);
   try {
-    const worker = startWorkerProcess(rig.environment({ UPSTASH_REDIS_REST_URL: upstash.url }));
+    const worker = startWorkerProcess(stack.environment({ UPSTASH_REDIS_REST_URL: upstash.url }));
     await asleep(worker);
-    const [organisation = ''] = await rig.organisations(1);
+    const [organisation = ''] = await stack.organisations(1);
     upstash.set({ kind: 'silent' });
     const sent = upstash.request(new RegExp(fenceOf(organisation)));
-    await rig.write([organisation]);
+    await stack.write([organisation]);
     await sent;
     worker.signal(first);
     await worker.line(({ msg }) => msg.startsWith('Stopping'));
@@ -70,10 +72,10 @@ it.each([
 });
 
 it('a worker that sleeps for long beats in time all the same', { timeout: 50_000 }, async () => {
-  const upstash = await startUpstashFaults(rig.gateway.url);
+  const upstash = await startUpstashFaults(stack.gateway.url);
   try {
     const worker = startWorkerProcess(
-      rig.environment({
+      stack.environment({
         UPSTASH_REDIS_REST_URL: upstash.url,
         FENCEPOST_FALLBACK_POLL_SECONDS: '60',
         FENCEPOST_HEARTBEAT_SECONDS: '1',

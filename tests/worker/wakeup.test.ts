@@ -5,18 +5,18 @@
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
-import { fenceOf, type Rig, startRig } from './support/worker-stack.ts';
+import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
 const WRITES = 1_200;
 const WRITERS = 6;
 
-let rig: Rig;
+let stack: WorkerStack;
 beforeAll(async () => {
-  rig = await startRig();
+  stack = await startWorkerStack();
 });
 afterEach((test) => killAllWorkers(test));
 afterAll(async () => {
-  await rig.close();
+  await stack.close();
 });
 
 /** A small random source with a seed, so that a failure can be run again. */
@@ -75,26 +75,26 @@ describe('the doorbell', () => {
     'misses no write of six writers of five kinds, with pauses in which it falls asleep (seed %i)',
     { timeout: 120_000 },
     async (seed) => {
-      const worker = startWorkerProcess(rig.environment({ FENCEPOST_FALLBACK_POLL_SECONDS: '60' }));
+      const worker = startWorkerProcess(stack.environment({ FENCEPOST_FALLBACK_POLL_SECONDS: '60' }));
       await asleep(worker);
-      const organisations = await rig.organisations(WRITES);
+      const organisations = await stack.organisations(WRITES);
       const next = random(seed);
       const lanes = Array.from({ length: WRITERS }, (_, lane) =>
         organisations.filter((_organisation, index) => index % WRITERS === lane),
       );
       await Promise.all(
         lanes.map(async (lane) => {
-          const client = await rig.sql.connect();
+          const client = await stack.sql.connect();
           for (const organisation of lane) {
             const write = KINDS[Math.floor(next() * KINDS.length)] ?? update;
             if (typeof write === 'function') await write(client, organisation);
             // Now and then this writer waits for its own invalidation: the others may be waiting too, and the worker sleeps.
-            if (next() < 0.05) await rig.fences.deleted([fenceOf(organisation)]);
+            if (next() < 0.05) await stack.fences.deleted([fenceOf(organisation)]);
           }
           client.release();
         }),
       );
-      await rig.fences.deleted(organisations.map(fenceOf));
+      await stack.fences.deleted(organisations.map(fenceOf));
       const metrics = await (await fetch(`${await worker.url()}/metrics`)).text();
       expect(metrics).toMatch(/^fencepost_doorbell_unrung_total 0$/m);
       // Both ways were taken: rings while asleep, and polling in between.
@@ -104,50 +104,50 @@ describe('the doorbell', () => {
   );
 
   it('a prepared transaction cannot ring: the fallback poll finds its row', async () => {
-    const worker = startWorkerProcess(rig.environment({ FENCEPOST_FALLBACK_POLL_SECONDS: '0.2' }));
+    const worker = startWorkerProcess(stack.environment({ FENCEPOST_FALLBACK_POLL_SECONDS: '0.2' }));
     await asleep(worker);
-    const { rows } = await rig.sql.query<{ most: string }>(
+    const { rows } = await stack.sql.query<{ most: string }>(
       "select current_setting('max_prepared_transactions') as most",
     );
-    const [organisation = ''] = await rig.organisations(1);
-    const client = await rig.sql.connect();
+    const [organisation = ''] = await stack.organisations(1);
+    const client = await stack.sql.connect();
     await client.query('begin');
     await client.query('set local cache_invalidation.bell = off');
     await client.query(update, [organisation]);
     await client.query(rows[0]?.most === '0' ? 'commit' : "prepare transaction 'held'");
     if (rows[0]?.most !== '0') await client.query("commit prepared 'held'");
     client.release();
-    await rig.fences.deleted([fenceOf(organisation)]);
+    await stack.fences.deleted([fenceOf(organisation)]);
   });
 
   it('writers are silent while it is awake, and no writer waits for it', async () => {
-    const worker = startWorkerProcess(rig.environment());
+    const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
     // Other databases of this server have workers of their own.
     const here =
       "locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())";
     const ring = `select count(*)::int as held from pg_locks where ${here} and objid = 461870001 and mode = 'ExclusiveLock'`;
-    const held = async () => (await rig.sql.query<{ held: number }>(ring)).rows[0]?.held;
+    const held = async () => (await stack.sql.query<{ held: number }>(ring)).rows[0]?.held;
     expect(await held()).toBe(1);
     // A writer keeps its transaction open while the worker is awake: K cannot be had, and nobody waits for anybody.
-    const [first = '', ...others] = await rig.organisations(200);
-    const client = await rig.sql.connect();
+    const [first = '', ...others] = await stack.organisations(200);
+    const client = await stack.sql.connect();
     const from = worker.lines.length;
-    await rig.sql.query(
+    await stack.sql.query(
       "insert into cache_invalidation.outbox (target) select 'quota:burst-' || n || ':*' from generate_series(1, 5000) as n",
     );
-    await rig.write([first]);
+    await stack.write([first]);
     await worker.line((line) => line.state === 'awake', from);
     await client.query('begin');
     await client.query(update, [others[0]]);
-    await rig.write(others.slice(1));
-    await rig.fences.deleted(others.slice(1).map(fenceOf));
-    const waiting = await rig.sql.query(
+    await stack.write(others.slice(1));
+    await stack.fences.deleted(others.slice(1).map(fenceOf));
+    const waiting = await stack.sql.query(
       `select count(*)::int as waiting from pg_locks where ${here} and not granted`,
     );
     expect(waiting.rows).toEqual([{ waiting: 0 }]);
     await client.query('commit');
     client.release();
-    await rig.fences.deleted(others.slice(0, 1).map(fenceOf));
+    await stack.fences.deleted(others.slice(0, 1).map(fenceOf));
   });
 });

@@ -1,18 +1,18 @@
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
-import { type Rig, startRig } from './support/worker-stack.ts';
+import { startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
-let rig: Rig;
+let stack: WorkerStack;
 beforeAll(async () => {
-  rig = await startRig();
-  await rig.sql.query(`
+  stack = await startWorkerStack();
+  await stack.sql.query(`
     create table public.parents (id integer primary key, owner text);
     create table public.things (id integer primary key, parent_id integer, "strange'name" text, note text);
     create view public.seen as select * from public.things`);
 });
 afterEach((test) => killAllWorkers(test));
 afterAll(async () => {
-  await rig.close();
+  await stack.close();
 });
 
 async function watch(...parameters: string[]) {
@@ -20,14 +20,14 @@ async function watch(...parameters: string[]) {
 }
 
 async function as(changes: Record<string, string>, ...parameters: string[]) {
-  const process = startWorkerProcess(rig.environment(changes), ['watch', ...parameters]);
+  const process = startWorkerProcess(stack.environment(changes), ['watch', ...parameters]);
   const code = await process.exited;
   return { code, text: process.lines.map((line) => line.msg).join('\n'), errors: process.stderr() };
 }
 
 const declared = async () =>
   (
-    await rig.sql.query(
+    await stack.sql.query(
       `select target, columns, min_interval::text, join_clause from cache_invalidation.watches
         where rel = 'public.things'::regclass order by id`,
     )
@@ -38,8 +38,8 @@ it('declares a watch, whose writes count from then on, and prints what to keep',
   expect(code).toBe(0);
   expect(text).toContain('watched  public.things  thing:{id}');
   expect(text).toContain("select cache_invalidation.watch('public.things', 'thing:{id}');");
-  await rig.sql.query("insert into public.things values (7, 1, 'a', 'b')");
-  const { rows } = await rig.sql.query(
+  await stack.sql.query("insert into public.things values (7, 1, 'a', 'b')");
+  const { rows } = await stack.sql.query(
     "select target from cache_invalidation.outbox where target like 'thing:%'",
   );
   expect(rows).toEqual([{ target: 'thing:7' }]);
@@ -67,10 +67,10 @@ it('prints a statement that declares the very same, whatever the names', async (
     min_interval: '00:01:00',
     join_clause: expect.stringContaining('public.parents'),
   });
-  await rig.sql.query("select cache_invalidation.unwatch('public.things', $1)", [
+  await stack.sql.query("select cache_invalidation.unwatch('public.things', $1)", [
     'owner:{p.owner}:{"strange\'name"}',
   ]);
-  await rig.sql.query(text.slice(text.indexOf('select cache_invalidation')));
+  await stack.sql.query(text.slice(text.indexOf('select cache_invalidation')));
   expect(await declared()).toEqual(before);
 });
 
@@ -91,17 +91,17 @@ it.each([
 });
 
 it('says whose right it is', async () => {
-  await rig.sql.query(
+  await stack.sql.query(
     "create role watch_stranger login password 's'; grant fencepost_worker to watch_stranger",
   );
   try {
-    const url = new URL(rig.databaseUrl);
+    const url = new URL(stack.databaseUrl);
     url.username = 'watch_stranger';
     url.password = 's';
     const { code, errors } = await as({ DATABASE_URL: url.href }, 'public.things', 'thing:{id}');
     expect(code).toBe(77);
     expect(errors).toMatch(/owner/);
   } finally {
-    await rig.sql.query('drop role watch_stranger');
+    await stack.sql.query('drop role watch_stranger');
   }
 });

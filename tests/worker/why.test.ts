@@ -4,22 +4,22 @@ import { HEARTBEAT_KEY } from '../../supabase/functions/_shared/cache/protocol/e
 import { createCache } from '../../supabase/functions/_shared/cache.ts';
 import type { Why } from '../../worker/src/commands/why.ts';
 import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
-import { fenceOf, type Rig, startRig, TOKEN } from './support/worker-stack.ts';
+import { fenceOf, startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
 
-let rig: Rig;
+let stack: WorkerStack;
 beforeAll(async () => {
-  rig = await startRig();
+  stack = await startWorkerStack();
 });
 afterEach(async (test) => {
   await killAllWorkers(test);
-  await rig.sql.query('delete from cache_invalidation.outbox');
+  await stack.sql.query('delete from cache_invalidation.outbox');
 });
 afterAll(async () => {
-  await rig.close();
+  await stack.close();
 });
 
 async function command(parameters: readonly string[], changes: Record<string, string> = {}) {
-  const process = startWorkerProcess(rig.environment(changes), parameters);
+  const process = startWorkerProcess(stack.environment(changes), parameters);
   const code = await process.exited;
   return { code, text: process.lines.map((line) => line.msg).join('\n'), errors: process.stderr() };
 }
@@ -30,13 +30,13 @@ async function why(key: string): Promise<Why> {
   return JSON.parse(text);
 }
 
-const cache = () => createCache({ url: rig.gateway.url, token: TOKEN });
+const cache = () => createCache({ url: stack.gateway.url, token: TOKEN });
 
 describe('why', () => {
   it('tells a hit, and after a write what made it a miss; it shows no value', async () => {
-    const worker = startWorkerProcess(rig.environment());
+    const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
-    const [organisation = ''] = await rig.organisations(1);
+    const [organisation = ''] = await stack.organisations(1);
     const key = `quota:${organisation}:openai:gpt`;
     await cache().getOrSet(key, async () => ({ secret: 'value' }));
     const answered = await why(key);
@@ -49,9 +49,9 @@ describe('why', () => {
     expect(people.text).toMatch(/^now +hit: It was loaded .* ago/);
     expect(people.text).not.toContain('secret');
 
-    await rig.fences.arm([fenceOf(organisation)]);
-    await rig.write([organisation]);
-    await rig.fences.deleted([fenceOf(organisation)]);
+    await stack.fences.arm([fenceOf(organisation)]);
+    await stack.write([organisation]);
+    await stack.fences.deleted([fenceOf(organisation)]);
     expect(await why(key)).toMatchObject({
       verdict: 'miss',
       why: expect.stringContaining(`${fenceOf(organisation)} is gone`),
@@ -59,16 +59,16 @@ describe('why', () => {
   });
 
   it('tells what is on its way while no worker applies it, and that an entry is trusted only while it is young', async () => {
-    const [organisation = ''] = await rig.organisations(1);
+    const [organisation = ''] = await stack.organisations(1);
     const key = `quota:${organisation}:openai:gpt`;
     // The heartbeat of a worker that is gone lasts for 90 s.
-    const redis = createClient({ url: rig.redis.url });
+    const redis = createClient({ url: stack.redis.url });
     await redis.connect();
     await redis.del(HEARTBEAT_KEY);
     await redis.close();
     await cache().getOrSet(key, async () => 1);
-    await rig.write([organisation]);
-    await rig.sql.query("select cache_invalidation.invalidate('session:unrelated:state')");
+    await stack.write([organisation]);
+    await stack.sql.query("select cache_invalidation.invalidate('session:unrelated:state')");
     const { verdict, pending } = await why(key);
     expect(verdict).toBe('young');
     expect(pending).toEqual([
@@ -77,7 +77,7 @@ describe('why', () => {
   });
 
   it('tells of a target that rests when it runs', async () => {
-    await rig.sql.query(
+    await stack.sql.query(
       `insert into cache_invalidation.deferred (target, watch_id, due_at, waiting, since)
        select 'usage:resting:*', w.id, now() + interval '40 s', true, now()
          from cache_invalidation.watches as w where w.target = 'usage:{org_id}:*'`,
@@ -91,16 +91,16 @@ describe('why', () => {
       /on its way +usage:resting:\*, written .* ago by usage_events, rests, and runs in \d+\.\d s/,
     );
     expect(text).toContain('at most every 00:01:00');
-    await rig.sql.query('delete from cache_invalidation.deferred');
+    await stack.sql.query('delete from cache_invalidation.deferred');
   });
 
   it('does not call a table watched whose triggers are off, nor a schema that is not there a missing migration', async () => {
-    await rig.sql.query('alter table public.quotas disable trigger all');
+    await stack.sql.query('alter table public.quotas disable trigger all');
     try {
       const { watches } = await why('quota:off:openai:gpt');
       expect(watches[0]?.problem).toMatch(/triggers are missing or disabled/);
     } finally {
-      await rig.sql.query('select cache_invalidation.refresh()');
+      await stack.sql.query('select cache_invalidation.refresh()');
     }
     expect((await why('quota:off:openai:gpt')).watches[0]?.problem).toBeNull();
     const nowhere = await command(['watch', 'nowhere.t', 'x:{id}']);
@@ -108,8 +108,8 @@ describe('why', () => {
   });
 
   it('tells what the database knows while Redis is away', async () => {
-    const [organisation = ''] = await rig.organisations(1);
-    await rig.write([organisation]);
+    const [organisation = ''] = await stack.organisations(1);
+    await stack.write([organisation]);
     const key = `quota:${organisation}:openai:gpt`;
     const { code, text } = await command(['why', key], { UPSTASH_REDIS_REST_URL: 'http://127.0.0.1:1' });
     expect(code).toBe(69);

@@ -15,14 +15,14 @@ import type { Part } from '../../../local/parts/part.ts';
 import { startProcess } from '../../../local/parts/process.ts';
 import { startRedis } from '../../../local/parts/redis.ts';
 import { checks } from './checks.ts';
-import { type Rig, Workbench } from './workbench.ts';
+import { Workbench, type WorkbenchAddresses } from './workbench.ts';
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));
 const servers = ['redis-server', ...onPath('valkey-server')];
 
 describe.each(servers)('the cache module on %s', (server) => {
   const parts: Part[] = [];
-  let rig: Rig = { url: '', token: '', countsUrl: '' };
+  let addresses: WorkbenchAddresses = { url: '', token: '', countsUrl: '' };
 
   beforeAll(async () => {
     const redis = await (server === 'redis-server' ? startRedis() : startValkey());
@@ -31,7 +31,7 @@ describe.each(servers)('the cache module on %s', (server) => {
     parts.push(gateway);
     const counts = await countsOf(gateway);
     parts.push(counts);
-    rig = { url: gateway.url, token: gateway.token, countsUrl: counts.url };
+    addresses = { url: gateway.url, token: gateway.token, countsUrl: counts.url };
   });
 
   afterAll(async () => {
@@ -40,7 +40,7 @@ describe.each(servers)('the cache module on %s', (server) => {
 
   describe('under Node', () => {
     it.each(checks.map(({ name, run }) => [name, run] as const))('%s', async (_, run) => {
-      await run(new Workbench(rig));
+      await run(new Workbench(addresses));
     });
   });
 
@@ -54,7 +54,12 @@ describe.each(servers)('the cache module on %s', (server) => {
       ],
       {
         cwd: root,
-        env: { ...process.env, FENCEPOST_RIG: JSON.stringify(rig), NO_COLOR: '1', DENO_NO_UPDATE_CHECK: '1' },
+        env: {
+          ...process.env,
+          FENCEPOST_WORKBENCH: JSON.stringify(addresses),
+          NO_COLOR: '1',
+          DENO_NO_UPDATE_CHECK: '1',
+        },
       },
     ).catch((error: { stdout: string; stderr: string }) => {
       throw new Error(`${error.stdout}\n${error.stderr}`);

@@ -8,7 +8,7 @@ import { type Connection, connectUpstash } from '../../../supabase/functions/_sh
 import { type Cache, type CacheOptions, createCache } from '../../../supabase/functions/_shared/cache.ts';
 
 /** Where the real parts are. */
-export interface Rig {
+export interface WorkbenchAddresses {
   readonly url: string;
   readonly token: string;
   /** Answers `{ commands, requests }`: what the gateway has billed and served so far. */
@@ -30,7 +30,7 @@ export interface Counted<T> {
 let prefixes = 0;
 
 export class Workbench {
-  readonly #rig: Rig;
+  readonly #addresses: WorkbenchAddresses;
   readonly prefix: string;
   readonly #logged: string[] = [];
   /** How far the caches' clock is ahead of the real one, in milliseconds; so that no check has to wait for time to pass. */
@@ -38,8 +38,8 @@ export class Workbench {
   /** The same for the clock that measures how long something takes. */
   lasting = 0;
 
-  constructor(rig: Rig) {
-    this.#rig = rig;
+  constructor(addresses: WorkbenchAddresses) {
+    this.#addresses = addresses;
     this.prefix = `check-${prefixes++}-${systemRuntime.randomToken()}:`;
   }
 
@@ -51,8 +51,8 @@ export class Workbench {
   /** A cache like that of one isolate. */
   isolate(options: CacheOptions = {}): Cache {
     return createCache({
-      url: this.#rig.url,
-      token: this.#rig.token,
+      url: this.#addresses.url,
+      token: this.#addresses.token,
       prefix: this.prefix,
       // Checks are about answers; a machine that is busy with other tests must not turn them into misses.
       timeout: 5_000,
@@ -68,7 +68,7 @@ export class Workbench {
 
   /** The connection of an isolate, for checks that have something happen between two of its requests. */
   connection(): Connection {
-    const { url, token } = this.#rig;
+    const { url, token } = this.#addresses;
     return connectUpstash({ url, token, prefix: this.prefix, timeout: 5_000 });
   }
 
@@ -91,9 +91,9 @@ export class Workbench {
 
   /** One Redis command, past the cache. */
   async redis(...command: (string | number)[]): Promise<unknown> {
-    const response = await fetch(this.#rig.url, {
+    const response = await fetch(this.#addresses.url, {
       method: 'POST',
-      headers: { authorization: `Bearer ${this.#rig.token}` },
+      headers: { authorization: `Bearer ${this.#addresses.token}` },
       body: JSON.stringify(command),
     });
     const answer = (await response.json()) as { result?: unknown; error?: string };
@@ -110,7 +110,7 @@ export class Workbench {
   }
 
   async #counts(): Promise<{ commands: number; requests: number }> {
-    return (await (await fetch(this.#rig.countsUrl)).json()) as { commands: number; requests: number };
+    return (await (await fetch(this.#addresses.countsUrl)).json()) as { commands: number; requests: number };
   }
 }
 

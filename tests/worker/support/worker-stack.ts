@@ -12,15 +12,15 @@ import { type FenceWatch, watchFences } from './fence-watch.ts';
 // Real servers and processes start inside these tests; a busy machine takes its time.
 vi.setConfig({ testTimeout: 120_000 });
 
-export const TOKEN = 'rig-token';
+export const TOKEN = 'stack-token';
 
-export interface Rig {
+export interface WorkerStack {
   readonly databaseUrl: string;
   readonly redis: RedisPart;
   readonly gateway: GatewayPart;
   readonly fences: FenceWatch;
   readonly sql: pg.Pool;
-  /** The environment of a worker against this rig. */
+  /** The environment of a worker against this stack. */
   environment(changes?: Record<string, string>): Record<string, string>;
   /** A new organisation; its quota row is there and its fence armed. */
   organisations(count: number): Promise<string[]>;
@@ -34,7 +34,7 @@ export const fenceOf = (organisation: string): string => `fence:quota:${organisa
 let numbered = 0;
 
 /** @param databaseUrl another database than a clone of the template, migrated; not dropped on close */
-export async function startRig(databaseUrl?: string): Promise<Rig> {
+export async function startWorkerStack(databaseUrl?: string): Promise<WorkerStack> {
   const database =
     databaseUrl === undefined ? await cloneDatabase() : { url: databaseUrl, drop: async () => undefined };
   const redis = await startRedis();

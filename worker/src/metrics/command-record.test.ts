@@ -6,7 +6,7 @@ const HOUR_MS = 3_600_000;
 const NOON = Date.UTC(2026, 10, 1, 12);
 
 /** A server that counts what is billed, and may refuse. */
-function rig() {
+function fixture() {
   const hashes = new Map<string, Map<string, string>>();
   const world = { sent: 0, refusing: false, done: Promise.resolve() };
   const record = async (key: string, field: string, value: string): Promise<void> => {
@@ -40,7 +40,7 @@ function rig() {
 }
 
 it('writes every 250 commands what the hour had, its own among them', async () => {
-  const { send, recorded, world } = rig();
+  const { send, recorded, world } = fixture();
   await send(249, NOON);
   expect(recorded()).toEqual({});
   await send(1, NOON);
@@ -53,7 +53,7 @@ it('writes every 250 commands what the hour had, its own among them', async () =
 });
 
 it('makes good what could not be written, and asks no oftener', async () => {
-  const { send, recorded, world } = rig();
+  const { send, recorded, world } = fixture();
   world.refusing = true;
   await send(250, NOON);
   await send(200, NOON);
