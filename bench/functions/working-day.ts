@@ -22,7 +22,7 @@ import { parseArgs } from 'node:util';
 import type { Caller } from '../../supabase/functions/_shared/auth/authenticate.ts';
 import { deletionsFor } from '../../supabase/functions/_shared/cache/protocol/fences.ts';
 import { createCache } from '../../supabase/functions/_shared/cache.ts';
-import type { FunctionDependencies } from '../../supabase/functions/_shared/http/start.ts';
+import type { FunctionDependencies } from '../../supabase/functions/_shared/function.ts';
 import { createHandler as costEstimate } from '../../supabase/functions/cost-estimate/handler.ts';
 import { createHandler as quotaCheck } from '../../supabase/functions/quota-check/handler.ts';
 import { createHandler as sessionState } from '../../supabase/functions/session-state/handler.ts';

@@ -3,13 +3,35 @@
  */
 import type { Caller } from '../_shared/auth/authenticate.ts';
 import { readShared, signedIn } from '../_shared/auth/read.ts';
-import { keys } from '../_shared/cache/protocol/keys.ts';
-import { createEndpoint } from '../_shared/http/endpoint.ts';
+import { keys } from '../_shared/cache.ts';
+import type { FunctionDependencies } from '../_shared/function.ts';
+import { createEndpoint, type Handler } from '../_shared/http/endpoint.ts';
 import type { Parameters } from '../_shared/http/parameters.ts';
 import { Problem } from '../_shared/http/problem.ts';
-import type { FunctionDependencies, Handler } from '../_shared/http/start.ts';
-import type { CostAnswer, CostRequest } from '../_shared/http/types.ts';
 import { add, costOfTokens, type Decimal, formatDecimal, parseDecimal, ZERO } from './decimal.ts';
+
+export interface CostRequest {
+  readonly provider: string;
+  readonly model: string;
+  /** All input tokens, including the cached ones. */
+  readonly input_tokens: number;
+  readonly output_tokens: number;
+  /** Input tokens read from the provider's prompt cache; default 0. */
+  readonly cached_tokens?: number;
+}
+
+export interface CostAnswer extends Required<CostRequest> {
+  readonly currency: string;
+  /** Sum of the breakdown, exact. */
+  readonly cost: string;
+  readonly breakdown: { readonly input: string; readonly cached_input: string; readonly output: string };
+  /** For a million tokens; null is not offered, or not known. */
+  readonly price: {
+    readonly input_per_mtok: string | null;
+    readonly cached_input_per_mtok: string | null;
+    readonly output_per_mtok: string | null;
+  };
+}
 
 /** A row of model_prices, its numbers as text: read as JSON numbers they would already be rounded. */
 export interface PriceRow {

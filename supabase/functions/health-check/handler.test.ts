@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { FunctionDependencies } from '../_shared/http/start.ts';
+import type { FunctionDependencies } from '../_shared/function.ts';
 import { examine } from './handler.ts';
 
 /** All parts there, the worker beating, and its oldest invalidation so many seconds old: no real worker stalls on demand. */

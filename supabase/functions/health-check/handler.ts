@@ -4,9 +4,32 @@
  *
  * The checks run at most once a second an isolate, whoever asks: a public address must not be a lever on the database.
  */
-import { createEndpoint } from '../_shared/http/endpoint.ts';
-import type { FunctionDependencies, Handler } from '../_shared/http/start.ts';
-import type { HealthAnswer } from '../_shared/http/types.ts';
+
+import type { FunctionDependencies } from '../_shared/function.ts';
+import { createEndpoint, type Handler } from '../_shared/http/endpoint.ts';
+
+export interface HealthAnswer {
+  /**
+   * `degraded`: answers are right but slower, because the cache or the worker is away, or older than usual, because
+   * invalidations wait for more than 5 s. `unhealthy`: the database is away or took longer than 2 s.
+   */
+  readonly status: 'healthy' | 'degraded' | 'unhealthy';
+  readonly cache: {
+    /** Whether a cache is configured. */
+    readonly enabled: boolean;
+    readonly connected: boolean;
+    /** Redis's DBSIZE, which counts the keys of everyone who shares the database; 0 while it is away. */
+    readonly keyCount: number;
+    readonly latencyMs: number | null;
+  };
+  readonly database: { readonly connected: boolean; readonly latencyMs: number | null };
+  readonly worker: {
+    /** Whether the worker's heartbeat is there; null when nobody can tell. */
+    readonly alive: boolean | null;
+    /** Age of the oldest invalidation that has not been carried out. */
+    readonly secondsBehind: number | null;
+  };
+}
 
 /** How long one examination is good for, in milliseconds. */
 const FRESH_MS = 1_000;

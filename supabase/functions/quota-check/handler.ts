@@ -5,11 +5,32 @@
  * answer that is a hit across the end of a period is right as well.
  */
 import { readForOrganisation } from '../_shared/auth/read.ts';
-import { keys } from '../_shared/cache/protocol/keys.ts';
-import { createEndpoint } from '../_shared/http/endpoint.ts';
+import { keys } from '../_shared/cache.ts';
+import type { FunctionDependencies } from '../_shared/function.ts';
+import { createEndpoint, type Handler } from '../_shared/http/endpoint.ts';
 import { Problem } from '../_shared/http/problem.ts';
-import type { FunctionDependencies, Handler } from '../_shared/http/start.ts';
-import type { Period, QuotaAnswer, QuotaRequest } from '../_shared/http/types.ts';
+
+export interface QuotaRequest {
+  readonly org: string;
+  readonly provider: string;
+  readonly model: string;
+}
+
+export interface QuotaAnswer extends QuotaRequest {
+  /** Whether another call may be made now. */
+  readonly allowed: boolean;
+  /** Which quota decided: the model's, else the provider's, else the organisation's. */
+  readonly scope: 'model' | 'provider' | 'organization';
+  /** Tokens a period; null is unlimited. */
+  readonly limit: number | null;
+  readonly used: number;
+  /** Never below 0; null when unlimited. */
+  readonly remaining: number | null;
+  readonly period: Period;
+  readonly resets_at: string;
+}
+
+export type Period = 'hour' | 'day' | 'week' | 'month';
 
 /** A quota as quota_answer() gives it. */
 export interface QuotaRow {

@@ -3,11 +3,19 @@
  * exist, on a hit as on a miss.
  */
 import { readOwn, signedIn } from '../_shared/auth/read.ts';
-import { keys } from '../_shared/cache/protocol/keys.ts';
-import { createEndpoint } from '../_shared/http/endpoint.ts';
+import { keys } from '../_shared/cache.ts';
+import type { FunctionDependencies } from '../_shared/function.ts';
+import { createEndpoint, type Handler } from '../_shared/http/endpoint.ts';
 import { Problem } from '../_shared/http/problem.ts';
-import type { FunctionDependencies, Handler } from '../_shared/http/start.ts';
-import type { SessionAnswer } from '../_shared/http/types.ts';
+
+export interface SessionAnswer {
+  readonly id: string;
+  readonly user_id: string | null;
+  readonly org_id: string | null;
+  readonly status: string;
+  readonly state: unknown;
+  readonly updated_at: string;
+}
 
 const COLUMNS = 'id,user_id,org_id,status,state,updated_at';
 

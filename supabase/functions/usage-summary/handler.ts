@@ -5,12 +5,42 @@
  * at most once a minute (the watch on usage_events), and the last of a burst is never lost.
  */
 import { readForOrganisation } from '../_shared/auth/read.ts';
-import { keys } from '../_shared/cache/protocol/keys.ts';
-import { createEndpoint } from '../_shared/http/endpoint.ts';
+import { keys } from '../_shared/cache.ts';
+import type { FunctionDependencies } from '../_shared/function.ts';
+import { createEndpoint, type Handler } from '../_shared/http/endpoint.ts';
 import type { Parameters } from '../_shared/http/parameters.ts';
 import { Problem } from '../_shared/http/problem.ts';
-import type { FunctionDependencies, Handler } from '../_shared/http/start.ts';
-import type { UsageAnswer, UsageRequest } from '../_shared/http/types.ts';
+
+export interface UsageRequest {
+  readonly org: string;
+  /** First day, YYYY-MM-DD (UTC). */
+  readonly start: string;
+  /** Last day, included. At most 366 days from start. */
+  readonly end: string;
+}
+
+/** Each event's figures are exact; a sum above 2^53 is rounded by whoever reads it as a binary fraction, as JavaScript does. */
+export interface UsageFigures {
+  readonly requests: number;
+  /** All input tokens; of these, cached_tokens came from the provider's prompt cache. */
+  readonly input_tokens: number;
+  readonly cached_tokens: number;
+  readonly output_tokens: number;
+  /** US dollars, exact. */
+  readonly cost: string;
+  /** Requests whose price was not known when they were made; their cost is not in `cost`. */
+  readonly unpriced_requests: number;
+}
+
+export interface UsageAnswer extends UsageRequest {
+  readonly totals: UsageFigures;
+  readonly by_model: readonly (UsageFigures & {
+    readonly provider: string | null;
+    readonly model: string | null;
+  })[];
+  /** Days with usage, in order. */
+  readonly by_day: readonly (UsageFigures & { readonly date: string })[];
+}
 
 const DAY_MS = 86_400_000;
 /** A leap year. Longer ranges are reports, not something to wait for. */

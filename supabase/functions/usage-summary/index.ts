@@ -1,5 +1,5 @@
 /** The usage-summary function; see handler.ts. */
-import { startFunction } from '../_shared/http/start.ts';
+import { startFunction } from '../_shared/function.ts';
 import { createHandler } from './handler.ts';
 
 export default { fetch: startFunction(createHandler) };

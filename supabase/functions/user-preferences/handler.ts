@@ -3,11 +3,18 @@
  */
 import type { Caller } from '../_shared/auth/authenticate.ts';
 import { readOwn, signedIn } from '../_shared/auth/read.ts';
-import { keys } from '../_shared/cache/protocol/keys.ts';
-import { createEndpoint } from '../_shared/http/endpoint.ts';
+import { keys } from '../_shared/cache.ts';
+import type { FunctionDependencies } from '../_shared/function.ts';
+import { createEndpoint, type Handler } from '../_shared/http/endpoint.ts';
 import { Problem } from '../_shared/http/problem.ts';
-import type { FunctionDependencies, Handler } from '../_shared/http/start.ts';
-import type { PreferencesAnswer } from '../_shared/http/types.ts';
+
+export interface PreferencesAnswer {
+  readonly user_id: string;
+  /** The stored preferences over the defaults. */
+  readonly preferences: Readonly<Record<string, unknown>>;
+  /** True when nothing is stored for this user. */
+  readonly is_default: boolean;
+}
 
 /** What a user has who never chose. Stored preferences replace these one by one. */
 export const DEFAULT_PREFERENCES = {

@@ -12,9 +12,7 @@
  * - The load sees the row as it was before a write, and is stored after it. The cache's fences see to that, provided that the
  *   load begins after the cache has confirmed them: loaders here are called by the cache, never started before it.
  */
-
-import { keys } from '../cache/protocol/keys.ts';
-import type { Cache, Outcome } from '../cache.ts';
+import { type Cache, keys, type Outcome } from '../cache.ts';
 import type { CacheHeader, Timing } from '../http/endpoint.ts';
 import { Problem } from '../http/problem.ts';
 import type { Caller } from './authenticate.ts';

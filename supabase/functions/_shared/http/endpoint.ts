@@ -73,8 +73,11 @@ const METHODS = 'GET, HEAD, POST, OPTIONS';
 const REQUEST_HEADERS = 'authorization, apikey, content-type, x-client-info, x-region';
 const EXPOSED_HEADERS = 'x-cache, server-timing, retry-after';
 
+/** A fetch handler, as Deno.serve and the platform call it. */
+export type Handler = (request: Request) => Promise<Response>;
+
 /** Makes a fetch handler of an endpoint. It never throws and never answers without the common headers. */
-export function createEndpoint(options: EndpointOptions): (request: Request) => Promise<Response> {
+export function createEndpoint(options: EndpointOptions): Handler {
   const log = options.log ?? ((line: string) => console.error(line));
   return async (request) => {
     const timing = new Timing();
