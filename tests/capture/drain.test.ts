@@ -181,7 +181,7 @@ test('whatever a target is made of, the worker reads it as it was written', asyn
       expect(page.rows.at(0)).toMatchObject({ watchId: null, op: null, error: null });
       await outbox.acknowledge(
         page.rows.filter((row) => row.target !== targets[1]),
-        page.rests,
+        page.throttled,
       );
       const left = await outbox.claim(null, 100);
       expect(left.rows.targets).toEqual([targets[1]]);

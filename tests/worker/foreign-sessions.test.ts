@@ -69,7 +69,7 @@ describe('the leadership lock', () => {
     await contested(worker);
     await writesAreApplied();
     const remedy = `select pg_terminate_backend(${pid});`;
-    const line = await worker.line(({ level, msg }) => level === 'warn' && msg.includes('Leadership lock S'));
+    const line = await worker.line(({ level, msg }) => level === 'warn' && msg.includes('The leader lock'));
     expect(line).toMatchObject({ pid, application: 'somebody' });
     expect(line.msg).toContain(`${how} process ${pid}`);
     expect(line.msg).toContain(remedy);
@@ -137,7 +137,7 @@ describe('the doorbell lock', () => {
     const { client, pid } = await stranger();
     await client.query('select pg_advisory_lock_shared($1)', [DOORBELL]);
     const worker = startWorkerProcess(stack.environment());
-    const line = await worker.line(({ msg }) => msg.includes("The doorbell's lock K is held in shared mode"));
+    const line = await worker.line(({ msg }) => msg.includes('The wake lock is held in shared mode'));
     expect(line).toMatchObject({ pid, level: 'warn' });
     expect((await readiness(worker)).warnings.join()).toContain(`select pg_terminate_backend(${pid});`);
     const { findings } = await document<Found>('doctor');

@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { explainDatabaseError } from '../../worker/src/db/errors.ts';
 import { drainPool } from '../../worker/src/db/pool.ts';
-import { Tidy } from '../../worker/src/db/vacuum.ts';
+import { OutboxVacuum } from '../../worker/src/db/vacuum.ts';
 import { startUpstashFaults } from './support/upstash-faults.ts';
 import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
 import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
@@ -112,7 +112,7 @@ it('what serves the drain is ended by the server before the client gives up, and
       .catch((error) => error);
     expect(explainDatabaseError(cancelled, stack.databaseUrl).code).toBe('DATABASE_SLOW');
     await pool.query('set statement_timeout = 12000');
-    new Tidy(pool).deleted(20_000);
+    new OutboxVacuum(pool).deleted(20_000);
     await expect
       .poll(
         async () =>

@@ -101,7 +101,7 @@ describe('a stranger on the doorbell’s lock', () => {
     const { rows } = await stranger.query<{ pid: number }>('select pg_backend_pid() as pid');
     const pid = rows[0]?.pid;
     const worker = startWorkerProcess(stack.environment());
-    expect(await line(worker, "doorbell's lock K is held")).toMatchObject({
+    expect(await line(worker, 'wake lock is held')).toMatchObject({
       pid,
       role: 'postgres',
       application: 'somebody',
@@ -115,6 +115,6 @@ describe('a stranger on the doorbell’s lock', () => {
     await stranger.end();
     await line(worker, 'No stranger holds');
     expect((await readiness(worker)).body.warnings).toEqual([]);
-    expect(worker.lines.filter(({ msg }) => msg.includes('lock K is held'))).toHaveLength(1);
+    expect(worker.lines.filter(({ msg }) => msg.includes('wake lock is held'))).toHaveLength(1);
   });
 });

@@ -7,9 +7,8 @@ import { config as loadDotenv } from 'dotenv';
 import packageJson from '../package.json' with { type: 'json' };
 import type { InitOptions } from './commands/init.ts';
 import type { WarmOptions } from './commands/warm.ts';
-import { asWorkerError } from './lib/errors.ts';
-import { ExitCode } from './lib/exit-codes.ts';
-import { printable } from './lib/terminal.ts';
+import { asWorkerError, ExitCode } from './lib/errors.ts';
+import { printable } from './lib/text.ts';
 
 // Whoever read the output may have had enough of it, as `head` has; what was to be done is done all the same.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

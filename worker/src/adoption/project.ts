@@ -6,8 +6,7 @@
  */
 import { lstat, mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { describe, WorkerError } from '../lib/errors.ts';
-import { ExitCode } from '../lib/exit-codes.ts';
+import { describe, ExitCode, WorkerError } from '../lib/errors.ts';
 import type { Present } from './plan.ts';
 
 /** @throws WorkerError NO_PROJECT with what to run */

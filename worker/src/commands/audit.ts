@@ -1,6 +1,6 @@
 /** `fencepost audit`: compares a sample of the cache with the database, now. Exit code 1 when an answer is stale. */
 import { audit } from '../diagnostics/audit/audit.ts';
-import { ExitCode } from '../lib/exit-codes.ts';
+import { ExitCode } from '../lib/errors.ts';
 import { withContext } from './command-context.ts';
 import { paint, print, printJson } from './output.ts';
 

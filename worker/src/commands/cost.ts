@@ -2,7 +2,7 @@
 
 import { type Bill, type Costs, costs } from '../diagnostics/status/costs.ts';
 import { RecordedDay } from '../diagnostics/status/recorded-day.ts';
-import { ExitCode } from '../lib/exit-codes.ts';
+import { ExitCode } from '../lib/errors.ts';
 import { FREE_COMMANDS_A_MONTH } from '../metrics/price.ts';
 import { withContext } from './command-context.ts';
 import { print, printJson, table } from './output.ts';

@@ -6,7 +6,7 @@ import { checkDatabaseSide } from '../diagnostics/doctor/database-checks.ts';
 import type { Finding } from '../diagnostics/doctor/finding.ts';
 import { checkQueueRedis } from '../diagnostics/doctor/queue-checks.ts';
 import { checkRedisSide } from '../diagnostics/doctor/redis-checks.ts';
-import { ExitCode } from '../lib/exit-codes.ts';
+import { ExitCode } from '../lib/errors.ts';
 import { withContext } from './command-context.ts';
 import { paint, print, printJson } from './output.ts';
 

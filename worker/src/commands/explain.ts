@@ -5,8 +5,7 @@
  */
 import type pg from 'pg';
 import { deletionsFor } from '../../../supabase/functions/_shared/cache/protocol/fences.ts';
-import { describe, WorkerError } from '../lib/errors.ts';
-import { ExitCode } from '../lib/exit-codes.ts';
+import { describe, ExitCode, WorkerError } from '../lib/errors.ts';
 import type { CacheServer } from '../redis/upstash.ts';
 import { withContext } from './command-context.ts';
 import { paint, print, printJson, table } from './output.ts';

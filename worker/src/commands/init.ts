@@ -16,8 +16,7 @@ import {
 } from '../adoption/plan.ts';
 import { checkProject, readProject, writeProject } from '../adoption/project.ts';
 import { kitFolder, readKit } from '../adoption/template.ts';
-import { WorkerError } from '../lib/errors.ts';
-import { ExitCode } from '../lib/exit-codes.ts';
+import { ExitCode, WorkerError } from '../lib/errors.ts';
 import { paint, print, printJson, type Tone, table } from './output.ts';
 
 export interface InitOptions {

@@ -11,9 +11,8 @@
 
 import { deletionsFor } from '../../../supabase/functions/_shared/cache/protocol/fences.ts';
 import { Outbox } from '../db/outbox.ts';
-import { duration } from '../lib/duration.ts';
-import { WorkerError } from '../lib/errors.ts';
-import { ExitCode } from '../lib/exit-codes.ts';
+import { ExitCode, WorkerError } from '../lib/errors.ts';
+import { duration } from '../lib/text.ts';
 import { UpstashFailure } from '../redis/errors.ts';
 import { splitKeys } from '../redis/split.ts';
 import type { CacheServer } from '../redis/upstash.ts';

@@ -3,7 +3,7 @@
  * nothing else.
  */
 import { stripVTControlCharacters, styleText } from 'node:util';
-import { hasColours, printable } from '../lib/terminal.ts';
+import { hasColours, printable } from '../lib/text.ts';
 
 export type Tone = 'ok' | 'warn' | 'fail' | 'dim' | 'strong';
 

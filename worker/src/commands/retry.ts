@@ -1,5 +1,5 @@
 /** `fencepost retry`: puts the dead letters, targets that Redis refused again and again, back to work. */
-import { ExitCode } from '../lib/exit-codes.ts';
+import { ExitCode } from '../lib/errors.ts';
 import { withContext } from './command-context.ts';
 import { paint, print, printJson, table } from './output.ts';
 

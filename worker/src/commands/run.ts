@@ -6,8 +6,7 @@
  */
 import { once } from 'node:events';
 import { type Configuration, logFormatOf, readConfiguration } from '../lib/config.ts';
-import { asWorkerError, describe, WorkerError } from '../lib/errors.ts';
-import { ExitCode } from '../lib/exit-codes.ts';
+import { asWorkerError, describe, ExitCode, WorkerError } from '../lib/errors.ts';
 import { createLog, type Log } from '../lib/log.ts';
 import { startWorker } from '../worker/start.ts';
 

@@ -11,9 +11,8 @@ import {
   readCacheState,
   readDrainState,
 } from '../diagnostics/status/status.ts';
-import { duration } from '../lib/duration.ts';
-import { describe } from '../lib/errors.ts';
-import { ExitCode } from '../lib/exit-codes.ts';
+import { describe, ExitCode } from '../lib/errors.ts';
+import { duration } from '../lib/text.ts';
 import type { QueueCounts } from '../queue/work-queue.ts';
 import { withContext } from './command-context.ts';
 import { paint, print, printJson, table } from './output.ts';

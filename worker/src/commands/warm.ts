@@ -4,9 +4,8 @@
  * the worker running.
  */
 import { readWarmingConfiguration } from '../lib/config.ts';
-import { duration } from '../lib/duration.ts';
-import { WorkerError } from '../lib/errors.ts';
-import { ExitCode } from '../lib/exit-codes.ts';
+import { ExitCode, WorkerError } from '../lib/errors.ts';
+import { duration } from '../lib/text.ts';
 import { failureOf } from '../warming/failure.ts';
 import { askAll } from '../warming/pool.ts';
 import { ask } from '../warming/request.ts';

@@ -4,8 +4,7 @@
  */
 import pg from 'pg';
 import { errorCode } from '../db/errors.ts';
-import { describe, WorkerError } from '../lib/errors.ts';
-import { ExitCode } from '../lib/exit-codes.ts';
+import { describe, ExitCode, WorkerError } from '../lib/errors.ts';
 import { withContext } from './command-context.ts';
 import { paint, print, printJson } from './output.ts';
 

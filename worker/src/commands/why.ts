@@ -8,9 +8,8 @@ import { scopesOf } from '../../../supabase/functions/_shared/cache/protocol/fen
 import { typeOf } from '../../../supabase/functions/_shared/cache/protocol/key-types.ts';
 import { covers, targetFor } from '../diagnostics/why/coverage.ts';
 import { lookAt, type Verdict } from '../diagnostics/why/inspect.ts';
-import { duration } from '../lib/duration.ts';
-import { describe, WorkerError } from '../lib/errors.ts';
-import { ExitCode } from '../lib/exit-codes.ts';
+import { describe, ExitCode, WorkerError } from '../lib/errors.ts';
+import { duration } from '../lib/text.ts';
 import { type CommandContext, withContext } from './command-context.ts';
 import { paint, print, printJson, table } from './output.ts';
 

@@ -1,12 +1,11 @@
 /**
- * What went wrong with the database, said to a person: one clear sentence with its remedy, whatever layer of Postgres,
- * TCP or TLS the failure came from.
+ * Explains failures of the database to a person: one sentence with its remedy, whether the failure came from Postgres, TCP
+ * or TLS.
  */
 import { placeOf } from '../lib/config.ts';
-import { describe, WorkerError } from '../lib/errors.ts';
-import { ExitCode } from '../lib/exit-codes.ts';
+import { describe, ExitCode, WorkerError } from '../lib/errors.ts';
 
-/** Failures that restarting does not mend: `run` ends on them at its start, and keeps trying on all others. */
+/** A restart does not mend it: `run` ends at its start with such a failure, and keeps trying after any other. */
 export function isPermanent(error: WorkerError): boolean {
   return error.exitCode === ExitCode.configuration || error.exitCode === ExitCode.denied;
 }
@@ -116,6 +115,15 @@ export function explainDatabaseError(error: unknown, url: string): WorkerError {
   return say(
     'DATABASE_FAILED',
     `The database at ${place} reported: ${text.replace(/\.$/, '')}${code === '' ? '' : ` (${code})`}. If it lasts, look at the database's log and run "npx fencepost doctor".`,
+  );
+}
+
+/** For a connection whose backend changes. */
+export function transactionPoolerError(): WorkerError {
+  return new WorkerError(
+    'TRANSACTION_POOLER',
+    'DATABASE_URL goes through a pooler in transaction mode, where LISTEN and session locks are lost silently: use the direct connection or the session pooler, port 5432.',
+    { exitCode: ExitCode.configuration },
   );
 }
 

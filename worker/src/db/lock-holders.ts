@@ -1,33 +1,34 @@
 /**
- * Who holds S and K, as Postgres's own lock table says: the leader, a leader that no longer gives a sign of life, or a
- * stranger (any role can take an advisory lock, in either mode).
+ * Who holds the leader lock and the wake lock, read from Postgres's own lock table.
  *
- * A worker holds both exclusively and never waits for them; writers hold K in shared mode, each to the end of its
- * transaction. Hence a stranger is, on S: whoever else holds it in any mode, or waits for it; on K: whoever else holds it
- * exclusively, or in shared mode without a transaction that has written.
+ * Any role can take an advisory lock, in either mode. A foreign session is one that holds or waits for a lock and is no worker:
+ *
+ *     leader lock   workers take it exclusively and never wait. Foreign is everybody else who holds it in any mode, or waits.
+ *     wake lock     the leader takes it exclusively; writers share it until their transaction ends. Foreign is everybody else who
+ *                   holds it exclusively, or in shared mode without a transaction that has written.
  */
 import type pg from 'pg';
-import { APPLICATION, LOCK_BELL, LOCK_LEADER } from './names.ts';
+import { APPLICATION, LEADER_LOCK, WAKE_LOCK } from './names.ts';
 
 export interface Holder {
-  readonly lock: 'S' | 'K';
+  readonly lock: 'leader' | 'wake';
   readonly shared: boolean;
-  /** False: it waits for the lock, and gets it when the holder ends. */
+  /** False: it waits for the lock. */
   readonly granted: boolean;
-  /** Null: a prepared transaction, which belongs to no process. */
+  /** Null for a prepared transaction, which belongs to no process. */
   readonly pid: number | null;
   readonly role: string;
   readonly application: string;
-  /** Milliseconds since the session last began or ended a statement: a leader's beat, every 2 s. */
+  /** Milliseconds since the session last began or ended a statement. A leader does so every 2 s. */
   readonly silentMs: number;
-  /** Held by a role or a program that is not a worker. */
-  readonly stranger: boolean;
+  /** The session belongs to a role or a program that is no worker. */
+  readonly foreign: boolean;
 }
 
 /**
- * `activity` hides what a session does from roles that are not its own, but not its role; a hidden session is thus of
- * another role, and a stranger by that. A process that has ended between the two looks holds nothing any more. A writer is
- * known by the lock on its own transaction's number: whoever inserted into the outbox has one.
+ * pg_stat_activity hides what sessions of other roles do, but not their role, and a session of another role is foreign.
+ * A lock whose process is gone from pg_stat_activity is no longer held. A writer has a lock on its own transaction id, because
+ * it has inserted into the outbox.
  */
 const HOLDERS = `
   with locks as materialized (select * from pg_catalog.pg_locks where locktype in ('advisory', 'transactionid'))
@@ -42,8 +43,8 @@ const HOLDERS = `
    where l.locktype = 'advisory' and l.classid = 0 and l.objsubid = 1
      and l.database = (select oid from pg_catalog.pg_database where datname = current_database())
      and (l.pid is null or a.pid is not null)
-     and (l.objid = ${LOCK_LEADER}
-          or l.objid = ${LOCK_BELL} and l.granted
+     and (l.objid = ${LEADER_LOCK}
+          or l.objid = ${WAKE_LOCK} and l.granted
              and (l.mode = 'ExclusiveLock'
                   or l.pid is not null
                      and not exists (select from locks as t
@@ -51,8 +52,8 @@ const HOLDERS = `
    order by l.granted desc, l.pid`;
 
 /**
- * All that hold or wait for S, and all but the writers that hold K. A writer in the instant of its commit may be taken for
- * a stranger on K: believe that of nobody who was not seen twice (`seenAgain`).
+ * Everybody who holds or waits for the leader lock, and everybody but the writers who holds the wake lock. A writer in the
+ * instant of its commit may look foreign on the wake lock: believe only what two reads show (`seenAgain`).
  */
 export async function lockHolders(pool: Pick<pg.Pool, 'query'>): Promise<Holder[]> {
   const result = await pool.query<{
@@ -66,37 +67,39 @@ export async function lockHolders(pool: Pick<pg.Pool, 'query'>): Promise<Holder[
     other_role: boolean;
   }>(HOLDERS);
   return result.rows.map((row) => ({
-    lock: Number(row.lock) === LOCK_LEADER ? 'S' : 'K',
+    lock: Number(row.lock) === LEADER_LOCK ? 'leader' : 'wake',
     shared: row.shared,
     granted: row.granted,
     pid: row.pid,
     role: row.role,
     application: row.application,
     silentMs: row.silent_ms,
-    stranger: row.other_role || row.shared || !row.application.startsWith(`${APPLICATION}:`),
+    foreign: row.other_role || row.shared || !row.application.startsWith(`${APPLICATION}:`),
   }));
 }
 
-/** The strangers of the second look that the first one saw as well. */
+/** The foreign sessions of the second read that the first read shows as well. */
 export function seenAgain(before: readonly Holder[], now: readonly Holder[]): Holder[] {
   const isSame = (a: Holder, b: Holder) => a.lock === b.lock && a.pid === b.pid && a.shared === b.shared;
-  return now.filter((holder) => holder.stranger && before.some((earlier) => isSame(earlier, holder)));
+  return now.filter((holder) => holder.foreign && before.some((earlier) => isSame(earlier, holder)));
 }
 
 /** The worker that leads, if one does. */
 export function leaderOf(holders: readonly Holder[]): Holder | undefined {
-  return holders.find((holder) => holder.lock === 'S' && holder.granted && !holder.stranger);
+  return holders.find((holder) => holder.lock === 'leader' && holder.granted && !holder.foreign);
 }
 
-/** One sentence about a stranger, with the remedy, for a worker's log and its /readyz. */
-export function describeStranger(holder: Holder): string {
+/** One sentence about a foreign session, with the remedy, for a worker's log and its /readyz. */
+export function describeForeignSession(holder: Holder): string {
   const [name, effect] =
-    holder.lock === 'S'
+    holder.lock === 'leader'
       ? [
-          'Leadership lock S',
-          holder.granted ? 'draining without it' : 'it would keep the next worker from leading',
+          'The leader lock',
+          holder.granted
+            ? 'this worker delivers without it'
+            : 'once granted, it would keep the next worker from leading',
         ]
-      : ["The doorbell's lock K", 'invalidations flow, but this worker cannot sleep'];
+      : ['The wake lock', 'invalidations flow, but this worker cannot sleep'];
   const how = `${holder.granted ? 'is held' : 'is waited for'}${holder.shared ? ' in shared mode' : ''}`;
   return `${name} ${how} by ${whoIs(holder)}, which is no worker: ${effect}. End that session: ${remedyFor(holder)}`;
 }
@@ -107,17 +110,17 @@ export function whoIs({ pid, role, application }: Holder): string {
     : `process ${pid} of role ${role} (${application || 'no name'})`;
 }
 
-/** What ends it. */
+/** The SQL that ends the session. */
 export function remedyFor({ pid }: Holder): string {
   return pid === null
     ? "select gid from pg_prepared_xacts; then: rollback prepared '<gid>';"
     : `select pg_terminate_backend(${pid});`;
 }
 
-/** A leader is silent for less than its beats' distance, three times over. */
+/** A living leader is never silent for longer: three beats of 2 s. */
 export const ALIVE_MS = 6_000;
 
-/** Whether somebody leads and gives signs of life; false when the database cannot be asked. */
+/** Whether a worker leads and is alive; false when the database cannot be asked. */
 export async function leaderIsAlive(pool: pg.Pool): Promise<boolean> {
   try {
     const leader = leaderOf(await lockHolders(pool));
@@ -129,11 +132,11 @@ export async function leaderIsAlive(pool: pg.Pool): Promise<boolean> {
 
 export interface WorkerSessions {
   readonly running: number;
-  /** Those that gave a sign of life within the last seconds. */
+  /** Those that were active within the last ALIVE_MS. */
   readonly alive: number;
 }
 
-/** The workers of this database, whoever leads: each has one session for the locks, and it beats. */
+/** The workers of this database. Each keeps one session for its locks and beats on it, whether it leads or not. */
 export async function workerSessions(pool: pg.Pool): Promise<WorkerSessions> {
   const result = await pool.query<{ running: number; alive: number }>(
     `select count(*)::int as running,
@@ -144,10 +147,10 @@ export async function workerSessions(pool: pg.Pool): Promise<WorkerSessions> {
   return result.rows[0] ?? { running: 0, alive: 0 };
 }
 
-/** Ends another worker's backend. Postgres allows it among sessions of one role. Gives false where it does not. */
+/** Ends another worker's backend. @returns false where Postgres does not allow it: the sessions are of different roles */
 export async function endBackend(pool: pg.Pool, pid: number): Promise<boolean> {
   try {
-    // The name is looked at again in the same statement, so that a process id used anew is not hit.
+    // The same statement checks the name again: the process id may have gone to another session meanwhile.
     const result = await pool.query<{ done: boolean }>(
       `select pg_catalog.pg_terminate_backend(pid) as done
          from pg_catalog.pg_stat_activity where pid = $1 and application_name = $2`,

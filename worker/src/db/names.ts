@@ -5,20 +5,23 @@
 /** The schema of everything that Fencepost keeps in the database. */
 export const SCHEMA = 'cache_invalidation';
 
-/** The doorbell's channel. Rings carry no payload. */
+/** The channel that wakes a sleeping worker. Its notifications carry no payload. */
 export const CHANNEL = 'cache_invalidation';
 
-/** Advisory lock K, the doorbell: held by the worker that sleeps, shared by every writer that keeps silent. */
-export const LOCK_BELL = 461870001;
+/** Advisory lock: the sleeping worker holds it exclusively; a writer that need not notify holds it in shared mode. */
+export const WAKE_LOCK = 461870001;
 
-/** Advisory lock S, leadership: held by the one worker that drains. */
-export const LOCK_LEADER = 461870002;
+/** Advisory lock: held by the worker that leads, the only one that delivers. */
+export const LEADER_LOCK = 461870002;
 
-/** The least-privileged role that may do all that a worker does. */
+/** The role with exactly the rights that a worker needs. */
 export const WORKER_ROLE = 'fencepost_worker';
 
-/** How the sessions of a worker call themselves in pg_stat_activity. */
+/** A worker's sessions are called by this name, a colon and their purpose in pg_stat_activity. */
 export const APPLICATION = 'fencepost';
 
-/** The schema of BullMQ's Postgres backend, made by our migration. */
+/** The name of a session whose worker stands by and could not take over; `status` counts these. */
+export const UNFIT_APPLICATION = `${APPLICATION}:unfit`;
+
+/** The schema of BullMQ's tables. */
 export const QUEUE_SCHEMA = 'cache_invalidation_queue';

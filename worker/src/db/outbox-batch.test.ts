@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { type PageColumns, PageRows } from './outbox-batch.ts';
+import { type BatchColumns, BatchRows } from './outbox-batch.ts';
 
-const columns: PageColumns = {
+const columns: BatchColumns = {
   xids: '{700,700,701}',
   ids: '{1,2,33}',
   targets: '{quota:a:*,quota:b:*,quota:a:*}',
@@ -11,9 +11,9 @@ const columns: PageColumns = {
   errors: '{NULL,42703,NULL}',
 };
 
-describe('PageRows', () => {
+describe('BatchRows', () => {
   it('gives each row when it is asked for, and names all of them as they came', () => {
-    const rows = new PageRows(columns);
+    const rows = new BatchRows(columns);
     expect([rows.length, rows.xids, rows.ids, rows.oldestMs]).toEqual([3, columns.xids, columns.ids, 12]);
     expect(rows.at(0)).toEqual({ target: 'quota:a:*', watchId: 4, op: 'u', ageMs: 1.5, error: null });
     expect(rows.at(1)).toEqual({
@@ -27,7 +27,7 @@ describe('PageRows', () => {
   });
 
   it('keeps names and rows together when only some are meant, twice over', () => {
-    const some = new PageRows(columns).without(['1']);
+    const some = new BatchRows(columns).without(['1']);
     expect([some.xids, some.ids, some.targets]).toEqual(['{700,701}', '{2,33}', ['quota:b:*', 'quota:a:*']]);
     expect(some.at(1)).toMatchObject({ target: 'quota:a:*', op: 'd' });
     const one = some.filter((row) => row.op === 'd');
@@ -37,7 +37,7 @@ describe('PageRows', () => {
   });
 
   it('is empty without columns', () => {
-    const rows = new PageRows(null);
+    const rows = new BatchRows(null);
     expect([rows.length, rows.ids, rows.at(0), rows.hasErrors, rows.oldestMs]).toEqual([
       0,
       '{}',

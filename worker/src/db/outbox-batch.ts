@@ -1,7 +1,7 @@
 /**
- * One page of the outbox as it comes from the database: arrays side by side in their text form. A page holds thousands of
- * rows and most of them are never looked at one by one: their targets are applied together, and their names (xid, id)
- * go back as they came when all of them are confirmed. So nothing is taken apart before somebody asks.
+ * One batch of the outbox: columns side by side, as Postgres writes arrays. A batch holds up to 2 000 rows, and most are never
+ * read one by one: their targets are applied together, and their names (xid, id) go back unchanged when all are confirmed.
+ * So a column is parsed only when a single row is asked for.
  */
 import pg from 'pg';
 
@@ -13,11 +13,11 @@ export interface ClaimedRow {
   readonly op: string | null;
   /** Milliseconds from the write to the claim, both by the database's clock. */
   readonly ageMs: number;
-  /** The SQLSTATE for which the target was widened to its type's wildcard; null in good order. */
+  /** The SQLSTATE because of which the target was widened to its type's wildcard; null when it was not. */
   readonly error: string | null;
 }
 
-/** Rows that can be looked at one by one; an array is one. */
+/** Rows that can be read one by one; an array is one. */
 export interface Rows<Row> {
   readonly length: number;
   at(index: number): Row | undefined;
@@ -25,7 +25,7 @@ export interface Rows<Row> {
 }
 
 /** The columns of a claim as Postgres writes arrays: `{a,b,NULL}`. */
-export interface PageColumns {
+export interface BatchColumns {
   readonly xids: string;
   readonly ids: string;
   readonly targets: string;
@@ -39,7 +39,7 @@ export interface PageColumns {
 const TEXT_ARRAY: number = 1009;
 const parseArray = pg.types.getTypeParser(TEXT_ARRAY, 'text') as (text: string) => (string | null)[];
 
-/** @returns the elements; of an array of plain words without a look at each, which is what all columns usually are */
+/** @returns the elements. Columns usually need no quotes, and `split` is faster than the full parser. */
 function elements(text: string): (string | null)[] {
   if (text.includes('"')) return parseArray(text);
   if (text === '{}') return [];
@@ -55,22 +55,22 @@ function arrayOf(numbers: readonly (string | null)[]): string {
   return `{${numbers.join(',')}}`;
 }
 
-export class PageRows implements Rows<ClaimedRow> {
+export class BatchRows implements Rows<ClaimedRow> {
   /** The names of the rows, pairwise, as `acknowledge` takes them. */
   readonly xids: string;
   readonly ids: string;
-  /** Of each row, in order; a target may stand there several times. */
+  /** Of each row, in order; a target may occur several times. */
   readonly targets: readonly string[];
-  readonly #columns: PageColumns | null;
-  /** Which elements of the columns are meant; null: all of them, in order. */
+  readonly #columns: BatchColumns | null;
+  /** The indexes of this batch's rows in the columns; null: all of them, in order. */
   readonly #chosen: readonly number[] | null;
   #watchIds: (string | null)[] | null = null;
   #ops: (string | null)[] | null = null;
   #waitedUs: (string | null)[] | null = null;
   #errors: (string | null)[] | null = null;
 
-  /** @param columns null: an empty page */
-  constructor(columns: PageColumns | null, chosen: readonly number[] | null = null) {
+  /** @param columns null: an empty batch */
+  constructor(columns: BatchColumns | null, chosen: readonly number[] | null = null) {
     this.#columns = columns;
     this.#chosen = chosen;
     const targets = elements(columns?.targets ?? '{}') as string[];
@@ -88,7 +88,7 @@ export class PageRows implements Rows<ClaimedRow> {
     return this.#columns !== null && this.#columns.errors !== null;
   }
 
-  /** Milliseconds that the row which waited longest had waited at the claim. */
+  /** Milliseconds from the oldest row's write to the claim. */
   get oldestMs(): number {
     let most = 0;
     for (const waited of elements(this.#columns?.waitedUs ?? '{}')) most = Math.max(most, Number(waited));
@@ -114,7 +114,7 @@ export class PageRows implements Rows<ClaimedRow> {
     };
   }
 
-  filter(keep: (row: ClaimedRow) => boolean): PageRows {
+  filter(keep: (row: ClaimedRow) => boolean): BatchRows {
     return this.#choose((index) => {
       const row = this.at(index);
       return row !== undefined && keep(row);
@@ -122,18 +122,18 @@ export class PageRows implements Rows<ClaimedRow> {
   }
 
   /** Without the rows of these ids. */
-  without(ids: readonly string[]): PageRows {
+  without(ids: readonly string[]): BatchRows {
     const gone = new Set<string | null>(ids);
     const own = elements(this.ids);
     return this.#choose((index) => !gone.has(own[index] ?? null));
   }
 
-  #choose(keep: (index: number) => boolean): PageRows {
+  #choose(keep: (index: number) => boolean): BatchRows {
     const chosen: number[] = [];
     for (let index = 0; index < this.length; index++) {
       if (keep(index)) chosen.push(this.#chosen === null ? index : (this.#chosen[index] ?? -1));
     }
-    return new PageRows(this.#columns, chosen);
+    return new BatchRows(this.#columns, chosen);
   }
 
   #names(column: string): string {

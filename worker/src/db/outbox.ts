@@ -1,21 +1,21 @@
 /**
- * The outbox as the drain uses it: one SQL statement an operation. What each promises, and why claiming by a position
- * loses nothing, stands above the functions in supabase/migrations (…_fencepost_drain.sql) and in docs/capture.md.
+ * The outbox as the delivery loop uses it: one SQL statement an operation. docs/protocol.md#outbox-and-claims says why claiming
+ * by a position loses nothing; the SQL functions say what each of them promises.
  */
 import type pg from 'pg';
-import { PageRows } from './outbox-batch.ts';
+import { BatchRows } from './outbox-batch.ts';
 
-export interface Page {
-  readonly rows: PageRows;
-  /** Some of them are of watches with a min_interval: `rest` has to see them before they are run; `acknowledge` is to be told. */
-  readonly rests: boolean;
-  /** What the next claim is to be given. */
+export interface Batch {
+  readonly rows: BatchRows;
+  /** Some rows belong to watches with a min_interval. Call `moveThrottled` before you apply them, and tell `acknowledge`. */
+  readonly throttled: boolean;
+  /** Give it to the next claim. */
   readonly position: string;
-  /** Everything committed before this claim's snapshot has been handed out. */
+  /** This batch is the last: it ends with the newest row that was committed before the claim's snapshot. */
   readonly drained: boolean;
 }
 
-/** A deferred target whose interval is over. */
+/** A throttled target whose interval is over. */
 export interface DueTarget {
   readonly target: string;
   readonly watchId: number | null;
@@ -24,16 +24,16 @@ export interface DueTarget {
 
 /** How many rows wait, and since when. */
 export interface Backlog {
-  /** Counted up to a limit. */
+  /** Counting stops at the limit that the caller gave. */
   readonly rows: number;
   readonly oldestMs: number;
 }
 
-/** The row of a claim; arrays stay in their text form (page.ts). */
-type RawPage = [
+/** The row of a claim; arrays stay in their text form (outbox-batch.ts). */
+type RawBatch = [
   position: string,
   drained: 't' | 'f',
-  rests: 't' | 'f',
+  throttled: 't' | 'f',
   xids: string | null,
   ids: string,
   targets: string,
@@ -69,14 +69,14 @@ export class Outbox {
   }
 
   /**
-   * Hands out committed rows that were not handed out before `position`. A page that `rests` is for `rest` next.
+   * Hands out committed rows after `position`.
    *
-   * @param position of the page before; null hands out everything that is not acknowledged
+   * @param position of the batch before; null hands out everything that is not acknowledged
    */
-  async claim(position: string | null, limit: number): Promise<Page> {
-    // A position that is lost is a new beginning: targets that were being run then have to run again.
+  async claim(position: string | null, limit: number): Promise<Batch> {
+    // Without a position nothing is known of throttled targets in progress: all of them have to run again.
     if (position === null) await this.#pool.query('select cache_invalidation.resume()');
-    const result = await this.#pool.query<RawPage>({
+    const result = await this.#pool.query<RawBatch>({
       name: 'fencepost-claim',
       text: CLAIM,
       values: [position, limit],
@@ -85,13 +85,15 @@ export class Outbox {
     });
     const raw = result.rows[0];
     if (raw === undefined) throw new Error('claim() gave no row.');
-    const [next, drained, rests, xids, ids, targets, watchIds, ops, waitedUs, errors] = raw;
-    const page = new PageRows(xids === null ? null : { xids, ids, targets, watchIds, ops, waitedUs, errors });
-    return { rows: page, rests: rests === 't', position: next, drained: drained === 't' };
+    const [next, drained, throttled, xids, ids, targets, watchIds, ops, waitedUs, errors] = raw;
+    const rows = new BatchRows(
+      xids === null ? null : { xids, ids, targets, watchIds, ops, waitedUs, errors },
+    );
+    return { rows, throttled: throttled === 't', position: next, drained: drained === 't' };
   }
 
-  /** Moves rows whose targets must rest (`min_interval`) aside. @returns the others, to be run now */
-  async rest(rows: PageRows): Promise<PageRows> {
+  /** Sets rows aside whose targets ran less than their min_interval ago. @returns the others, to be applied now */
+  async moveThrottled(rows: BatchRows): Promise<BatchRows> {
     const result = await this.#pool.query<{ moved: string[] }>({
       name: 'fencepost-rest',
       text: 'select cache_invalidation.rest($1::xid8[], $2::bigint[])::text[] as moved',
@@ -101,29 +103,29 @@ export class Outbox {
   }
 
   /**
-   * Removes rows whose targets Redis has confirmed. Rows that are gone already are no error.
+   * Removes rows whose targets Redis has confirmed. A row that is gone already is no error.
    *
-   * @param rests of the rows' page; true is always right, and slower
+   * @param throttled of the rows' batch; true is always right, and slower
    */
-  async acknowledge(rows: Pick<PageRows, 'xids' | 'ids'>, rests: boolean): Promise<void> {
+  async acknowledge(rows: Pick<BatchRows, 'xids' | 'ids'>, throttled: boolean): Promise<void> {
     await this.#pool.query({
       name: 'fencepost-acknowledge',
       text: 'select cache_invalidation.acknowledge($1::xid8[], $2::bigint[], $3)',
-      values: [rows.xids, rows.ids, rests],
+      values: [rows.xids, rows.ids, throttled],
     });
   }
 
-  /** Milliseconds until the next deferred target is due; null when none waits. */
+  /** Milliseconds until the next throttled target is due; null when none waits. */
   async nextDue(): Promise<number | null> {
     return await this.#inMs('cache_invalidation.next_due()');
   }
 
   /**
-   * Forgets targets that have rested enough, so many at most that nobody notices.
+   * Removes some throttled targets whose interval is over and which nothing waits for; bounded, so that it takes no notable time.
    *
-   * @returns milliseconds until it should be called again; null: not until a target has run
+   * @returns milliseconds until the next call; null: call it again after a target has run
    */
-  async forgetRested(): Promise<number | null> {
+  async forgetThrottled(): Promise<number | null> {
     return await this.#inMs('cache_invalidation.forget_rested()');
   }
 
@@ -132,7 +134,7 @@ export class Outbox {
     return result.rows[0]?.in_ms ?? null;
   }
 
-  /** Deferred targets that are due; they count as running until `settle` is told the same run. */
+  /** Throttled targets that are due. They count as in progress until `settle` gets the same run. */
   async due(limit: number): Promise<{ run: string; targets: DueTarget[] }> {
     const result = await this.#pool.query<{
       target: string;
@@ -150,12 +152,12 @@ export class Outbox {
     };
   }
 
-  /** Redis has confirmed these deferred targets: they rest again, unless somebody else has begun to run them meanwhile. */
+  /** Redis has confirmed these targets: their interval begins again, unless another run of them has begun meanwhile. */
   async settle(targets: readonly string[], run: string): Promise<void> {
     await this.#pool.query('select cache_invalidation.settle($1::text[], $2::uuid)', [targets, run]);
   }
 
-  /** Starts a new epoch in the database and gives it. */
+  /** Starts a new epoch in the database. @returns its name */
   async newEpoch(): Promise<string> {
     const result = await this.#pool.query<{ epoch: string }>(
       'select cache_invalidation.new_epoch() as epoch',
@@ -168,7 +170,7 @@ export class Outbox {
     return result.rows[0]?.value ?? '';
   }
 
-  /** What is committed now, for `discard`. */
+  /** The snapshot of now, for `discard`. */
   async snapshot(): Promise<string> {
     const result = await this.#pool.query<{ snapshot: string }>(
       'select pg_current_snapshot()::text as snapshot',
@@ -185,7 +187,7 @@ export class Outbox {
     return Number(result.rows[0]?.gone ?? 0);
   }
 
-  /** @param countTo the number beyond which counting stops */
+  /** @param countTo counting stops here */
   async backlog(countTo: number): Promise<Backlog> {
     const result = await this.#pool.query<{ rows: number; oldest_ms: number }>(BACKLOG, [countTo]);
     return { rows: result.rows[0]?.rows ?? 0, oldestMs: result.rows[0]?.oldest_ms ?? 0 };
@@ -199,7 +201,7 @@ export class Outbox {
     return result.rows[0]?.id ?? '';
   }
 
-  /** The same for many. */
+  /** `invalidate` for many targets in one statement. */
   async invalidateAll(targets: readonly string[]): Promise<void> {
     if (targets.length === 0) return;
     await this.#pool.query(

@@ -1,12 +1,10 @@
 /**
- * What must be true of the database before the worker may run, asked once at its start: reachable, migrated, a primary,
- * and reached without a transaction pooler in between.
+ * Checks the database once, before the worker starts: it can be reached, is Postgres 15 or newer, has the migrations, is a
+ * primary, and no transaction pooler stands in between.
  */
 import pg from 'pg';
-import { WorkerError } from '../lib/errors.ts';
-import { ExitCode } from '../lib/exit-codes.ts';
-import { poolerError } from '../wakeup/lock-session.ts';
-import { explainDatabaseError } from './errors.ts';
+import { ExitCode, WorkerError } from '../lib/errors.ts';
+import { explainDatabaseError, transactionPoolerError } from './errors.ts';
 import { SCHEMA } from './names.ts';
 import { clientOptions } from './pool.ts';
 
@@ -59,8 +57,8 @@ async function checkServer(client: pg.Client): Promise<void> {
 }
 
 /**
- * A pooler in transaction mode gives away the backend of a client that is between two transactions: two clients that are
- * both connected then share a backend, or one client changes it. A session keeps its own.
+ * A session keeps its backend. A pooler in transaction mode gives the backend of a client between two transactions to another
+ * client: then two connected clients share a backend, or one client changes it.
  */
 async function checkSession(first: pg.Client, second: pg.Client): Promise<void> {
   const before = await backendOf(first);
@@ -68,7 +66,7 @@ async function checkSession(first: pg.Client, second: pg.Client): Promise<void> 
   await second.query('begin');
   const after = await backendOf(first);
   await second.query('rollback');
-  if (before === other || before !== after) throw poolerError();
+  if (before === other || before !== after) throw transactionPoolerError();
 }
 
 async function backendOf(client: pg.Client): Promise<number> {

@@ -1,15 +1,16 @@
 /**
- * Keeps the outbox small: it is vacuumed after every so many deletions, instead of within autovacuum's minute, so that
- * its size stays flat under load; and with it the targets that rest, whose rows are rewritten as often. While an old snapshot pins the deleted rows a vacuum cannot help and the table grows; then
- * the pause between two doubles. A courtesy: where the role may not vacuum (before Postgres 17 only the owner may),
- * autovacuum does it later.
+ * Vacuums the outbox and the throttled targets after every 20 000 deletions, so that their size stays flat under load;
+ * autovacuum would come once a minute.
+ *
+ * While an old snapshot pins deleted rows, a vacuum cannot help and the table grows: then the number of deletions between two
+ * vacuums doubles, up to 5 million. Where the role may not vacuum (before Postgres 17 only the owner may), autovacuum does it.
  */
 import type pg from 'pg';
 
 const DELETIONS_LEAST = 20_000;
 const DELETIONS_MOST = 5_000_000;
 
-export class Tidy {
+export class OutboxVacuum {
   readonly #pool: Pick<pg.Pool, 'query'>;
   #deleted = 0;
   #between = DELETIONS_LEAST;
@@ -20,7 +21,7 @@ export class Tidy {
     this.#pool = pool;
   }
 
-  /** Counts deletions, and begins a vacuum beside the drain when there were enough. Never waits, never rejects. */
+  /** Counts deletions, and starts a vacuum in the background when there were enough. Never waits, never rejects. */
   deleted(rows: number): void {
     this.#deleted += rows;
     if (this.#running || this.#deleted < this.#between) return;

@@ -3,8 +3,8 @@
  * are right is tested with the real parts (tests/capture/drain.test.ts, tests/worker).
  */
 import { describe, expect, it, vi } from 'vitest';
-import type { Page } from '../db/outbox.ts';
-import { PageRows } from '../db/outbox-batch.ts';
+import type { Batch } from '../db/outbox.ts';
+import { BatchRows } from '../db/outbox-batch.ts';
 import { UpstashFailure } from '../redis/errors.ts';
 import { Allowance } from '../redis/token-bucket.ts';
 import type { CacheServer } from '../redis/upstash.ts';
@@ -28,12 +28,12 @@ function stand(pages: number, rests = false, isDue = false) {
     // Whatever follows from it has its turn.
     for (let turn = 0; turn < 20; turn++) await Promise.resolve();
   };
-  const claim = async (position: string | null): Promise<Page> => {
+  const claim = async (position: string | null): Promise<Batch> => {
     const page = position === null ? 0 : Number(position);
     await step(`claim ${page}`);
     const last = page >= pages - 1;
     const column = `{${page}}`;
-    const rows = new PageRows({
+    const rows = new BatchRows({
       xids: column,
       ids: column,
       targets: `{t:${page}}`,
@@ -42,7 +42,7 @@ function stand(pages: number, rests = false, isDue = false) {
       waitedUs: '{5}',
       errors: null,
     });
-    return { rows, rests, position: String(page + 1), drained: last };
+    return { rows, throttled: rests, position: String(page + 1), drained: last };
   };
   const drain = new Drain({
     cache: {
@@ -61,8 +61,8 @@ function stand(pages: number, rests = false, isDue = false) {
       settle: async () => {
         steps.push('settle');
       },
-      forgetRested: async () => null,
-      rest: async (rows) => {
+      forgetThrottled: async () => null,
+      moveThrottled: async (rows) => {
         await step(`rest ${rows.ids}`);
         return rows;
       },

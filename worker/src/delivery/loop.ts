@@ -39,8 +39,8 @@
  */
 
 import { explainDatabaseError } from '../db/errors.ts';
-import type { DueTarget, Outbox, Page } from '../db/outbox.ts';
-import type { ClaimedRow, PageRows, Rows } from '../db/outbox-batch.ts';
+import type { Batch, DueTarget, Outbox } from '../db/outbox.ts';
+import type { BatchRows, ClaimedRow, Rows } from '../db/outbox-batch.ts';
 import { WorkerError } from '../lib/errors.ts';
 import type { HandOver } from '../queue/buffer.ts';
 import { type Applied, type ApplyParts, apply } from '../redis/apply.ts';
@@ -73,7 +73,14 @@ export interface ConfirmedBatch {
 export interface DrainParts extends ApplyParts {
   readonly outbox: Pick<
     Outbox,
-    'claim' | 'rest' | 'acknowledge' | 'nextDue' | 'due' | 'settle' | 'forgetRested' | 'invalidateAll'
+    | 'claim'
+    | 'moveThrottled'
+    | 'acknowledge'
+    | 'nextDue'
+    | 'due'
+    | 'settle'
+    | 'forgetThrottled'
+    | 'invalidateAll'
   >;
   readonly handOver: Pick<HandOver, 'take' | 'room' | 'forget'>;
   /** Milliseconds by which loaders on replicas lag: each delete is repeated after them. 0: none does. */
@@ -121,23 +128,23 @@ export class Drain {
   async untilEmpty(): Promise<DrainOutcome> {
     const progress = { rows: 0 };
     const working: Promise<void>[] = [];
-    let next: Promise<Page | null> | null = null;
+    let next: Promise<Batch | null> | null = null;
     try {
       for (let drained = false; !drained && !this.#abandoned; ) {
         next ??= handled(this.#claim());
-        const page: Page | null = await next;
+        const page: Batch | null = await next;
         if (this.#abandoned) break;
         drained = page?.drained === true;
         // On its way while this page is applied.
         next = drained ? null : handled(this.#claim());
         if (page === null) continue;
-        if (page.rests) while (working.length > 0) await working.shift();
-        if (page.rests) this.#deferred.changed();
-        const rows = page.rests ? await this.#parts.outbox.rest(page.rows) : page.rows;
+        if (page.throttled) while (working.length > 0) await working.shift();
+        if (page.throttled) this.#deferred.changed();
+        const rows = page.throttled ? await this.#parts.outbox.moveThrottled(page.rows) : page.rows;
         if (rows.length > 0) {
           if (working.length >= PAGES_IN_HAND) await working.shift();
           progress.rows += rows.length;
-          working.push(handled(this.#applyAndAcknowledge(rows, page.rests, working.at(-1))));
+          working.push(handled(this.#applyAndAcknowledge(rows, page.throttled, working.at(-1))));
         }
         // Under steady load the outbox may not be seen empty for long.
         if (!drained) progress.rows += await this.#runDue(1);
@@ -149,7 +156,7 @@ export class Drain {
         this.forget();
       }
       progress.rows += await this.#runDue(Infinity);
-      if (!this.#abandoned) await this.#deferred.forgetRested();
+      if (!this.#abandoned) await this.#deferred.forgetThrottled();
       this.#failures = 0;
       if (!this.#abandoned) this.#parts.flow.drained();
       return { rows: progress.rows, retryInMs: null, dueInMs: this.#deferred.dueInMs };
@@ -161,7 +168,7 @@ export class Drain {
   }
 
   /** The next page; null when the position turned doubtful while it was asked for. */
-  async #claim(): Promise<Page | null> {
+  async #claim(): Promise<Batch | null> {
     const doubts = this.#doubts;
     const page = await this.#parts.outbox.claim(this.#position, this.#limit);
     if (doubts !== this.#doubts) return null;
@@ -170,7 +177,7 @@ export class Drain {
   }
 
   /** @param before the work on the page before: acknowledged in turn, one claims and one deletes, on two connections */
-  async #applyAndAcknowledge(rows: PageRows, rests: boolean, before?: Promise<void>): Promise<void> {
+  async #applyAndAcknowledge(rows: BatchRows, rests: boolean, before?: Promise<void>): Promise<void> {
     const { outbox, handOver, replicaLagMs, onWidened } = this.#parts;
     const targets = distinctTargets(rows);
     const { applied, unconfirmed } = await this.#applyRows(rows, targets, rows.oldestMs);
@@ -250,7 +257,7 @@ function handled<T>(work: Promise<T>): Promise<T> {
   return work;
 }
 
-function distinctTargets({ targets }: PageRows): readonly string[] {
+function distinctTargets({ targets }: BatchRows): readonly string[] {
   if (targets.length === 1) return targets;
   const distinct = new Set(targets);
   return distinct.size === targets.length ? targets : [...distinct];

@@ -1,12 +1,12 @@
 /** What the drain hands to the queue (queue/hand-over.ts): rows of a page, and what is still to be done for them. */
 
-import type { PageRows } from '../db/outbox-batch.ts';
+import type { BatchRows } from '../db/outbox-batch.ts';
 import type { Piece } from '../queue/buffer.ts';
 import type { Errand } from '../queue/jobs.ts';
 import type { Applied } from '../redis/apply.ts';
 
 /** Rows of one page that need the same of the queue. */
-export function piece(rows: PageRows, rests: boolean, errands: readonly Errand[]): Piece {
+export function piece(rows: BatchRows, rests: boolean, errands: readonly Errand[]): Piece {
   return { xids: rows.xids, ids: rows.ids, rows: rows.length, rests, errands };
 }
 

@@ -2,7 +2,11 @@
 import { expect, it } from 'vitest';
 import { Deferred } from './throttled-targets.ts';
 
-function stand(answers: { nextDue?: () => number | null; forgetRested?: () => number | null; due?: number }) {
+function stand(answers: {
+  nextDue?: () => number | null;
+  forgetThrottled?: () => number | null;
+  due?: number;
+}) {
   const calls: string[] = [];
   let left = answers.due ?? 0;
   const deferred = new Deferred({
@@ -18,9 +22,9 @@ function stand(answers: { nextDue?: () => number | null; forgetRested?: () => nu
     settle: async () => {
       calls.push('settle');
     },
-    forgetRested: async () => {
-      calls.push('forgetRested');
-      return answers.forgetRested?.() ?? null;
+    forgetThrottled: async () => {
+      calls.push('forgetThrottled');
+      return answers.forgetThrottled?.() ?? null;
     },
   });
   return { deferred, calls };
@@ -64,12 +68,12 @@ it('does not ask again and again for a target that is due and that somebody has 
 
 it('forgets at the beginning and when the database said so, and is silent when nothing rests', async () => {
   const answers = [-1, null, 3_600_000];
-  const { deferred, calls } = stand({ forgetRested: () => answers.shift() ?? null });
-  for (let times = 0; times < 4; times++) await deferred.forgetRested();
-  expect(calls).toEqual(['forgetRested', 'forgetRested']);
+  const { deferred, calls } = stand({ forgetThrottled: () => answers.shift() ?? null });
+  for (let times = 0; times < 4; times++) await deferred.forgetThrottled();
+  expect(calls).toEqual(['forgetThrottled', 'forgetThrottled']);
   deferred.forget();
-  await deferred.forgetRested();
+  await deferred.forgetThrottled();
   deferred.changed();
-  await deferred.forgetRested();
+  await deferred.forgetThrottled();
   expect(calls).toHaveLength(3);
 });

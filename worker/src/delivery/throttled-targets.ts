@@ -17,7 +17,7 @@ const KNOWN_MS = 1_000;
 const FORGET_MS = 60_000;
 
 export class Deferred {
-  readonly #outbox: Pick<Outbox, 'nextDue' | 'due' | 'settle' | 'forgetRested'>;
+  readonly #outbox: Pick<Outbox, 'nextDue' | 'due' | 'settle' | 'forgetThrottled'>;
   /** When the next one is due; null when none waits. */
   #dueAt: number | null = null;
   /** When that was asked; -Infinity when it has to be asked again. */
@@ -27,7 +27,7 @@ export class Deferred {
   /** Counts what makes an answer that is under way too old. */
   #changes = 0;
 
-  constructor(outbox: Pick<Outbox, 'nextDue' | 'due' | 'settle' | 'forgetRested'>) {
+  constructor(outbox: Pick<Outbox, 'nextDue' | 'due' | 'settle' | 'forgetThrottled'>) {
     this.#outbox = outbox;
   }
 
@@ -82,10 +82,10 @@ export class Deferred {
   }
 
   /** Forgets some of those that have rested enough, if it is time. */
-  async forgetRested(): Promise<void> {
+  async forgetThrottled(): Promise<void> {
     if (this.#forgetAt === null || this.#forgetAt > performance.now()) return;
     const changes = this.#changes;
-    const inMs = await this.#outbox.forgetRested();
+    const inMs = await this.#outbox.forgetThrottled();
     if (changes === this.#changes) this.#forgetAt = inMs === null ? null : performance.now() + inMs;
   }
 

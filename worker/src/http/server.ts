@@ -5,8 +5,7 @@
 import type { AddressInfo } from 'node:net';
 import { type ServerType, serve } from '@hono/node-server';
 import { Hono } from 'hono';
-import { asWorkerError, WorkerError } from '../lib/errors.ts';
-import { ExitCode } from '../lib/exit-codes.ts';
+import { asWorkerError, ExitCode, WorkerError } from '../lib/errors.ts';
 import type { Overview } from './dashboard/overview.ts';
 import { dashboardPage } from './dashboard/page.ts';
 import { PAGE_HEADERS } from './dashboard/page-assets.ts';

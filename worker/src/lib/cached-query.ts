@@ -1,38 +1,37 @@
 /**
- * A value that costs a query or commands, read because somebody looks at it (a scrape, the dashboard): at most once in a
- * while, one reading at a time whoever asks, and waited for no longer than a looker would. Until a new one is there, and
- * while reading fails, the last value stands.
+ * The cached result of a query that a scrape or the dashboard asks for. It runs at most once in freshMs, and one at a time.
+ * Callers wait at most waitMs, then get the last value. While the query fails, the last value stands.
  */
 import { endsWithin } from './deadline.ts';
 
-export interface Read<T> {
+export interface CachedResult<T> {
   readonly value: T;
-  /** When it was read: milliseconds since 1970. */
+  /** When the query ended: milliseconds since 1970. */
   readonly at: number;
 }
 
-export interface ReadingOptions {
-  /** No new reading begins sooner than this after the last began. */
+export interface CachedQueryOptions {
+  /** Milliseconds from the start of one query to the earliest start of the next. */
   readonly freshMs: number;
-  /** An answer comes after this at the latest. */
+  /** Milliseconds that a caller waits at most. */
   readonly waitMs: number;
 }
 
-export class Reading<T> {
-  readonly #read: () => Promise<T>;
-  readonly #options: ReadingOptions;
-  #began = Number.NEGATIVE_INFINITY;
+export class CachedQuery<T> {
+  readonly #query: () => Promise<T>;
+  readonly #options: CachedQueryOptions;
+  #startedAt = Number.NEGATIVE_INFINITY;
   #running: Promise<void> | null = null;
-  #last: Read<T> | null = null;
+  #last: CachedResult<T> | null = null;
 
-  constructor(read: () => Promise<T>, options: ReadingOptions) {
-    this.#read = read;
+  constructor(query: () => Promise<T>, options: CachedQueryOptions) {
+    this.#query = query;
     this.#options = options;
   }
 
-  /** The newest value, or null when there never was one. Never throws. */
-  async latest(): Promise<Read<T> | null> {
-    if (performance.now() - this.#began >= this.#options.freshMs) {
+  /** The newest result, or null when there never was one. Never rejects. */
+  async latest(): Promise<CachedResult<T> | null> {
+    if (performance.now() - this.#startedAt >= this.#options.freshMs) {
       this.#running ??= this.#start();
     }
     if (this.#running !== null) await endsWithin(this.#options.waitMs, this.#running);
@@ -40,11 +39,11 @@ export class Reading<T> {
   }
 
   async #start(): Promise<void> {
-    this.#began = performance.now();
+    this.#startedAt = performance.now();
     try {
-      this.#last = { value: await this.#read(), at: Date.now() };
+      this.#last = { value: await this.#query(), at: Date.now() };
     } catch {
-      // The value's age says so.
+      // The age of the last result shows the failure.
     } finally {
       this.#running = null;
     }

@@ -5,8 +5,7 @@
  */
 import { accessSync, constants } from 'node:fs';
 import { z } from 'zod';
-import { WorkerError } from './errors.ts';
-import { ExitCode } from './exit-codes.ts';
+import { ExitCode, WorkerError } from './errors.ts';
 
 export interface Configuration {
   readonly databaseUrl: string;

@@ -1,8 +1,34 @@
 /**
  * Every failure that a person may see is a WorkerError: a stable code, one sentence with its remedy, the exit code that
  * fits, and the original error as its cause. Nothing in a message comes from a cached value, a password or a token.
+ *
+ * Errors leave the process in three places, which all go through `asWorkerError`: cli.ts prints the message and exits with
+ * the exit code, commands/run.ts does the same through the log, and http/server.ts answers 500.
  */
-import { ExitCode } from './exit-codes.ts';
+
+/**
+ * Exit codes, with the numbers of BSD's sysexits. A restart does not help after 64 and 78; it may after 69 and 75.
+ */
+export const ExitCode = {
+  /** Done, or asked to stop and stopped cleanly. */
+  ok: 0,
+  /** The command worked and found a failure: a check (`doctor`, `audit`), requests of `warm`, files that differ (`init`). */
+  failed: 1,
+  /** The command line cannot be understood. */
+  usage: 64,
+  /** A service cannot be reached, and this command cannot wait for it. */
+  unavailable: 69,
+  /** A defect of Fencepost itself. */
+  internal: 70,
+  /** Not confirmed yet. Nothing is lost: the rows stay in the outbox, or the queue has the target. */
+  abandoned: 75,
+  /** Credentials or rights are refused. */
+  denied: 77,
+  /** The environment, or the database that it names, is not set up. */
+  configuration: 78,
+} as const;
+
+export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 
 export type ErrorCode =
   | 'CONFIGURATION'

@@ -5,7 +5,7 @@
 import { createRequire } from 'node:module';
 import pino from 'pino';
 import type { Configuration } from './config.ts';
-import { hasColours, printable } from './terminal.ts';
+import { hasColours, printable } from './text.ts';
 
 export type Log = pino.Logger;
 

@@ -4,7 +4,7 @@
  * is late loses all metrics just when they are wanted.
  */
 
-import { Reading } from '../lib/cached-query.ts';
+import { CachedQuery } from '../lib/cached-query.ts';
 import type { QueueLife } from '../queue/supervisor.ts';
 import type { Role } from '../wakeup/leader-election.ts';
 import type { Context } from '../worker/context.ts';
@@ -18,12 +18,12 @@ export function createScrape(
   queue: Pick<QueueLife, 'use'>,
   role: () => Role,
 ): () => Promise<void> {
-  const backlog = new Reading(async () => {
+  const backlog = new CachedQuery(async () => {
     const { rows, oldestMs } = await outbox.backlog(COUNT_TO);
     metrics.outboxDepth.set(rows);
     metrics.outboxAge.set(oldestMs / 1000);
   }, WHEN);
-  const jobs = new Reading(async () => {
+  const jobs = new CachedQuery(async () => {
     const counts = role() === 'following' ? null : await queue.use((open) => open.counts());
     // A follower holds no connection for the queue, and does not open one for a scrape: it has nothing to say, also of
     // what it saw while it led.

@@ -20,8 +20,7 @@
  */
 import { DelayedError, type Job } from 'bullmq';
 import { answerWithin, endsWithin } from '../lib/deadline.ts';
-import { asWorkerError, WorkerError } from '../lib/errors.ts';
-import { ExitCode } from '../lib/exit-codes.ts';
+import { asWorkerError, ExitCode, WorkerError } from '../lib/errors.ts';
 import { UpstashFailure } from '../redis/errors.ts';
 import type { Backend } from './backend.ts';
 import { createJobQueue, createJobWorker, type JobQueue, type JobWorker } from './bullmq.ts';

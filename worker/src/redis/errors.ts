@@ -3,8 +3,7 @@
  * values included, into its messages, so these are classified here and never passed on.
  */
 import { errorCode } from '../db/errors.ts';
-import { WorkerError } from '../lib/errors.ts';
-import { ExitCode } from '../lib/exit-codes.ts';
+import { ExitCode, WorkerError } from '../lib/errors.ts';
 
 /** How an invalidation goes on after this answer. */
 export type Course =

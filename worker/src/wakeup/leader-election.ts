@@ -16,8 +16,14 @@
  */
 import type pg from 'pg';
 import { isPermanent } from '../db/errors.ts';
-import { describeStranger, endBackend, type Holder, leaderOf, lockHolders } from '../db/lock-holders.ts';
-import { LOCK_LEADER } from '../db/names.ts';
+import {
+  describeForeignSession,
+  endBackend,
+  type Holder,
+  leaderOf,
+  lockHolders,
+} from '../db/lock-holders.ts';
+import { LEADER_LOCK } from '../db/names.ts';
 import { asWorkerError, type WorkerError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 import { BEAT_INTERVAL_MS, LockSession } from './lock-session.ts';
@@ -31,7 +37,7 @@ const STALE_MS = 3 * BEAT_INTERVAL_MS;
 const TRY_INTERVAL_MS = 1_000;
 /** S refused and nobody seen at it, this many tries in a row. */
 const UNSEEN_MOST = 4;
-const UNSEEN = `Leadership lock S is refused, and nobody is seen holding it: draining without it. Look for objid ${LOCK_LEADER} in pg_locks and end its session.`;
+const UNSEEN = `The leader lock is refused, and nobody is seen holding it: this worker delivers without it. Look for objid ${LEADER_LOCK} in pg_locks and end its session.`;
 const REOPEN_FIRST_MS = 50;
 const REOPEN_MOST_MS = 2_000;
 
@@ -172,7 +178,7 @@ export class Leadership {
   async #rivals(): Promise<{ leader?: Holder; contest: Contest | null }> {
     let holders: Holder[];
     try {
-      holders = (await lockHolders(this.#parts.pool)).filter((holder) => holder.lock === 'S');
+      holders = (await lockHolders(this.#parts.pool)).filter((holder) => holder.lock === 'leader');
     } catch {
       // Nothing known: follow, and look again in a second.
       return { contest: null };
@@ -180,10 +186,10 @@ export class Leadership {
     const leader = leaderOf(holders);
     this.#unseen = holders.length === 0 ? this.#unseen + 1 : 0;
     if (leader !== undefined) return { leader, contest: null };
-    const stranger = holders.find((holder) => holder.stranger);
+    const stranger = holders.find((holder) => holder.foreign);
     if (stranger !== undefined) {
       const { pid, role, application } = stranger;
-      return { contest: { because: describeStranger(stranger), fields: { pid, role, application } } };
+      return { contest: { because: describeForeignSession(stranger), fields: { pid, role, application } } };
     }
     return { contest: this.#unseen < UNSEEN_MOST ? null : { because: UNSEEN, fields: {} } };
   }

@@ -9,11 +9,10 @@
  * pg_stat_activity as this leader's sign of life (leadership.ts). It writes nothing.
  */
 import pg from 'pg';
-import { explainDatabaseError } from '../db/errors.ts';
-import { LOCK_BELL, LOCK_LEADER } from '../db/names.ts';
+import { explainDatabaseError, transactionPoolerError } from '../db/errors.ts';
+import { LEADER_LOCK, WAKE_LOCK } from '../db/names.ts';
 import { clientOptions } from '../db/pool.ts';
-import { WorkerError } from '../lib/errors.ts';
-import { ExitCode } from '../lib/exit-codes.ts';
+import { ExitCode, WorkerError } from '../lib/errors.ts';
 
 export const BEAT_INTERVAL_MS = 2_000;
 const ANSWER_WITHIN_MS = 3_000;
@@ -92,24 +91,24 @@ export class LockSession {
 
   /** Tries S. @throws WorkerError SESSION_LOST */
   tryLead(): Promise<boolean> {
-    return this.#call('select pg_try_advisory_lock($1) as done', LOCK_LEADER);
+    return this.#call('select pg_try_advisory_lock($1) as done', LEADER_LOCK);
   }
 
   /** Tries K exclusively. @throws WorkerError SESSION_LOST */
   tryBell(): Promise<boolean> {
-    return this.#call('select pg_try_advisory_lock($1) as done', LOCK_BELL);
+    return this.#call('select pg_try_advisory_lock($1) as done', WAKE_LOCK);
   }
 
   /** Releases K: from now on writers are silent. @throws WorkerError SESSION_LOST */
   releaseBell(): Promise<boolean> {
-    return this.#call('select pg_advisory_unlock($1) as done', LOCK_BELL);
+    return this.#call('select pg_advisory_unlock($1) as done', WAKE_LOCK);
   }
 
   /** One sign of life; ends the session if it gets no answer, or the answer of another backend. Never rejects. */
   async beat(): Promise<void> {
     try {
       const pid = await this.#inLine(() => this.#backend());
-      if (pid !== this.#pid) throw poolerError();
+      if (pid !== this.#pid) throw transactionPoolerError();
     } catch (error) {
       this.#lose(error);
     }
@@ -171,13 +170,4 @@ function lostError(cause?: unknown): WorkerError {
     exitCode: ExitCode.unavailable,
     cause,
   });
-}
-
-/** Two backends behind one connection: the sign of a pooler in transaction mode. */
-export function poolerError(): WorkerError {
-  return new WorkerError(
-    'TRANSACTION_POOLER',
-    'DATABASE_URL goes through a pooler in transaction mode, where LISTEN and session locks are lost silently: use the direct connection or the session pooler, port 5432.',
-    { exitCode: ExitCode.configuration },
-  );
 }

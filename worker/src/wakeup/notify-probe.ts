@@ -6,8 +6,7 @@
 import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { CHANNEL } from '../db/names.ts';
-import { WorkerError } from '../lib/errors.ts';
-import { ExitCode } from '../lib/exit-codes.ts';
+import { ExitCode, WorkerError } from '../lib/errors.ts';
 
 const HEARD_WITHIN_MS = 3_000;
 

@@ -4,7 +4,7 @@
  * Kinds of failure: `denied`, the caller may not ask; `away`, the readers or their cache cannot answer now; `request`,
  * this very question is at fault.
  */
-import { ExitCode } from '../lib/exit-codes.ts';
+import { ExitCode } from '../lib/errors.ts';
 
 /** Where an answer came from, as `x-cache` says it; `other`: it says nothing that we know. */
 export type Origin = 'MISS' | 'HIT' | 'STALE' | 'other';

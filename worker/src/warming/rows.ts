@@ -7,8 +7,7 @@ import pg from 'pg';
 import { errorCode, explainDatabaseError } from '../db/errors.ts';
 import { lockHolders } from '../db/lock-holders.ts';
 import { clientOptions } from '../db/pool.ts';
-import { describe, WorkerError } from '../lib/errors.ts';
-import { ExitCode } from '../lib/exit-codes.ts';
+import { describe, ExitCode, WorkerError } from '../lib/errors.ts';
 import type { Row } from './template.ts';
 
 /** A table that is read whole takes its time. */
@@ -47,7 +46,7 @@ export async function readRows(
     );
     const rows = await query(client, source, columns, limit + 1);
     await client.query('rollback');
-    const workerLeads = (await lockHolders(client)).some(({ lock, granted }) => lock === 'S' && granted);
+    const workerLeads = (await lockHolders(client)).some(({ lock, granted }) => lock === 'leader' && granted);
     return { rows: rows.slice(0, limit), more: rows.length > limit, workerLeads };
   } catch (error) {
     throw explainDatabaseError(error, url);

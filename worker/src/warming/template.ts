@@ -3,8 +3,7 @@
  * encodeURIComponent does, so it stays the one value it is, whatever it holds. Scheme, host and port are the template's own:
  * no row decides who gets the token. Pure.
  */
-import { WorkerError } from '../lib/errors.ts';
-import { ExitCode } from '../lib/exit-codes.ts';
+import { ExitCode, WorkerError } from '../lib/errors.ts';
 
 /** {column}, or {"column"} with quotes doubled, for a name that has braces or quotes in it. */
 const PLACEHOLDER = /\{("(?:[^"]|"")+"|[^{}"]+)\}/;

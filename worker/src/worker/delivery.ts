@@ -4,7 +4,7 @@
  */
 
 import { explainDatabaseError } from '../db/errors.ts';
-import { Tidy } from '../db/vacuum.ts';
+import { OutboxVacuum } from '../db/vacuum.ts';
 import { settleBacklog } from '../delivery/backlog.ts';
 import { Heartbeat } from '../delivery/heartbeat.ts';
 import { Drain } from '../delivery/loop.ts';
@@ -55,7 +55,7 @@ export function createHeartbeat(context: Context): Heartbeat {
 export function createDraining(context: Context, heartbeat: Heartbeat, queue: QueueLife): Draining {
   const { configuration, log, metrics, trouble, pool, outbox, onTrouble } = context;
   let wake: () => void = () => undefined;
-  const tidy = new Tidy(pool);
+  const tidy = new OutboxVacuum(pool);
   const record = new CommandRecord(context.cache, configuration.cachePrefix, () => metrics.commandCount);
   const report = new Report(log, configuration.logFormat === 'pretty', () => outbox.watchedTables());
   const widened = new Set<number | null>();

@@ -4,17 +4,14 @@
  * /readyz and the metrics show it while it lasts.
  */
 import type pg from 'pg';
-import { describeStranger, leaderIsAlive, lockHolders } from '../db/lock-holders.ts';
-import { APPLICATION } from '../db/names.ts';
+import { describeForeignSession, leaderIsAlive, lockHolders } from '../db/lock-holders.ts';
+import { UNFIT_APPLICATION } from '../db/names.ts';
 import { StandbyRedis } from '../diagnostics/self-checks/standby-redis.ts';
 import { BellLock } from '../diagnostics/self-checks/wake-lock.ts';
 import type { Context } from './context.ts';
 import type { Bell } from './wakeup.ts';
 
 const LOOK_MS = 2_000;
-
-/** How a session calls itself while its worker could not take over; `status` counts these. */
-export const UNFIT = `${APPLICATION}:unfit`;
 
 export interface SelfChecks {
   /** Why this worker is not ready, one sentence each. */
@@ -49,7 +46,7 @@ export function createSelfChecks(
       if (holder === null) log.info("No stranger holds the doorbell's lock any more.");
       else {
         const { pid, role, application } = holder;
-        log.warn({ pid, role, application }, describeStranger(holder));
+        log.warn({ pid, role, application }, describeForeignSession(holder));
       }
     },
   });
@@ -75,7 +72,7 @@ export function createSelfChecks(
     },
     get warnings() {
       if (bell.contest !== null) return [bell.contest];
-      return lock.stranger === null ? [] : [describeStranger(lock.stranger)];
+      return lock.stranger === null ? [] : [describeForeignSession(lock.stranger)];
     },
     start() {
       timer = setInterval(look, LOOK_MS);
@@ -107,7 +104,7 @@ class UnfitMark {
       client.once('error', () => this.clear());
       this.#client = client;
       if (this.#closed) return this.clear();
-      await client.query("select set_config('application_name', $1, false)", [UNFIT]);
+      await client.query("select set_config('application_name', $1, false)", [UNFIT_APPLICATION]);
     } catch {
       this.clear();
     }

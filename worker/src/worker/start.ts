@@ -18,10 +18,9 @@ import { Flow, stallAfter } from '../delivery/health.ts';
 import { createOverview } from '../http/dashboard/overview.ts';
 import { type Readiness, readiness } from '../http/readiness.ts';
 import { startHttpServer } from '../http/server.ts';
-import { Reading } from '../lib/cached-query.ts';
+import { CachedQuery } from '../lib/cached-query.ts';
 import type { Configuration } from '../lib/config.ts';
-import { asWorkerError, WorkerError } from '../lib/errors.ts';
-import { ExitCode } from '../lib/exit-codes.ts';
+import { asWorkerError, ExitCode, WorkerError } from '../lib/errors.ts';
 import { createLog, type Log } from '../lib/log.ts';
 import { Metrics } from '../metrics/metrics.ts';
 import { createScrape } from '../metrics/scrape.ts';
@@ -78,7 +77,10 @@ export async function startWorker(
   const scrape = createScrape(context, queue, () => bell.role);
 
   // However many look at a follower.
-  const leader = new Reading(() => leaderIsAlive(pool), { freshMs: LOOK_WITHIN_MS, waitMs: LOOK_WITHIN_MS });
+  const leader = new CachedQuery(() => leaderIsAlive(pool), {
+    freshMs: LOOK_WITHIN_MS,
+    waitMs: LOOK_WITHIN_MS,
+  });
 
   const currentReadiness = async (): Promise<Readiness> => {
     const result = await readiness({

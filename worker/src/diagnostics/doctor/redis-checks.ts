@@ -4,8 +4,7 @@
 
 import { EPOCH_KEY, HEARTBEAT_KEY } from '../../../../supabase/functions/_shared/cache/protocol/epoch.ts';
 import type { Configuration } from '../../lib/config.ts';
-import { describe } from '../../lib/errors.ts';
-import { ExitCode } from '../../lib/exit-codes.ts';
+import { describe, ExitCode } from '../../lib/errors.ts';
 import { UpstashFailure } from '../../redis/errors.ts';
 import type { CacheServer } from '../../redis/upstash.ts';
 import { type Finding, fail, ok, warn } from './finding.ts';

@@ -10,7 +10,7 @@ import {
   whoIs,
   workerSessions,
 } from '../../db/lock-holders.ts';
-import { duration } from '../../lib/duration.ts';
+import { duration } from '../../lib/text.ts';
 import { type Finding, fail, ok, warn } from './finding.ts';
 
 /** Between two looks at the locks, longer than the instant of a writer's commit. */
@@ -35,7 +35,7 @@ export async function checkWorker(pool: pg.Pool): Promise<Finding[]> {
           )
         : ok('worker', `drains (database process ${leader.pid})`),
     );
-  } else if (alive > 0 && strangers.some(({ lock }) => lock === 'S')) {
+  } else if (alive > 0 && strangers.some(({ lock }) => lock === 'leader')) {
     findings.push(
       warn(
         'worker',
@@ -49,14 +49,14 @@ export async function checkWorker(pool: pg.Pool): Promise<Finding[]> {
 
 /** The strangers that are no passing impression: a writer in the instant of its commit resembles one on K. */
 async function surely(pool: pg.Pool, holders: readonly Holder[]): Promise<Holder[]> {
-  const strangers = holders.filter((holder) => holder.stranger);
-  if (!strangers.some(({ lock, shared }) => lock === 'K' && shared)) return strangers;
+  const strangers = holders.filter((holder) => holder.foreign);
+  if (!strangers.some(({ lock, shared }) => lock === 'wake' && shared)) return strangers;
   await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
   return seenAgain(strangers, await lockHolders(pool));
 }
 
 function strangerFinding(holder: Holder): Finding {
-  const lock = holder.lock === 'S' ? 'the leadership lock' : 'the doorbell lock';
+  const lock = holder.lock === 'leader' ? 'the leadership lock' : 'the doorbell lock';
   const how = `${holder.granted ? 'holds' : 'waits for'} ${lock}${holder.shared ? ' in shared mode' : ''}`;
   return fail('stranger', `${whoIs(holder)} ${how} and is no worker`, remedyFor(holder));
 }

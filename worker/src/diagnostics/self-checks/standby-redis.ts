@@ -10,8 +10,7 @@
  * a leader that has just begun an epoch, or its term, is still writing it.
  */
 import { HEARTBEAT_KEY } from '../../../../supabase/functions/_shared/cache/protocol/epoch.ts';
-import { asWorkerError, WorkerError } from '../../lib/errors.ts';
-import { ExitCode } from '../../lib/exit-codes.ts';
+import { asWorkerError, ExitCode, WorkerError } from '../../lib/errors.ts';
 import { PROBE_KEY } from '../../redis/apply.ts';
 import type { CacheServer } from '../../redis/upstash.ts';
 import type { Role } from '../../wakeup/leader-election.ts';

@@ -46,7 +46,7 @@ export class BellLock {
       const seen = await this.#parts.holders();
       const twice = seenAgain(this.#seen, seen);
       this.#seen = seen;
-      this.#settle(twice.find((holder) => holder.lock === 'K') ?? null);
+      this.#settle(twice.find((holder) => holder.lock === 'wake') ?? null);
     } catch {
       // The database is away; the drain says so.
     }

@@ -4,11 +4,11 @@
  */
 import type pg from 'pg';
 import { HEARTBEAT_KEY } from '../../../../supabase/functions/_shared/cache/protocol/epoch.ts';
-import { describeStranger, leaderOf, lockHolders, workerSessions } from '../../db/lock-holders.ts';
+import { describeForeignSession, leaderOf, lockHolders, workerSessions } from '../../db/lock-holders.ts';
+import { UNFIT_APPLICATION } from '../../db/names.ts';
 import type { Outbox } from '../../db/outbox.ts';
 import { describe } from '../../lib/errors.ts';
 import type { CacheServer } from '../../redis/upstash.ts';
-import { UNFIT } from '../../worker/self-checks.ts';
 import { AUDIT_KEY, type AuditResult } from '../audit/audit.ts';
 import { type HitRate, hitRates } from './hit-rates.ts';
 import type { RecordedDay } from './recorded-day.ts';
@@ -43,7 +43,7 @@ export interface CacheState {
 export async function readDrainState(pool: pg.Pool, outbox: Outbox, countTo: number): Promise<DrainState> {
   const holders = await lockHolders(pool);
   const leader = leaderOf(holders);
-  const stranger = holders.find((holder) => holder.lock === 'S' && holder.stranger);
+  const stranger = holders.find((holder) => holder.lock === 'leader' && holder.foreign);
   const { running, alive } = await workerSessions(pool);
   return {
     leader: leader === undefined ? null : { pid: leader.pid, silentMs: Math.round(leader.silentMs) },
@@ -52,7 +52,7 @@ export async function readDrainState(pool: pg.Pool, outbox: Outbox, countTo: num
     unfit: await countUnfit(pool),
     outbox: await outbox.backlog(countTo),
     deferred: { waiting: await countDeferred(pool, countTo), dueInMs: await outbox.nextDue() },
-    problems: stranger === undefined ? [] : [describeStranger(stranger)],
+    problems: stranger === undefined ? [] : [describeForeignSession(stranger)],
   };
 }
 
@@ -84,7 +84,7 @@ async function countUnfit(pool: pg.Pool): Promise<number> {
   const result = await pool.query<{ count: number }>(
     `select count(*)::int as count from pg_catalog.pg_stat_activity
       where application_name = $1 and datname = current_database()`,
-    [UNFIT],
+    [UNFIT_APPLICATION],
   );
   return result.rows[0]?.count ?? 0;
 }

@@ -8,7 +8,7 @@ import {
 } from '../../../../supabase/functions/_shared/cache/protocol/epoch.ts';
 import { scopesOf } from '../../../../supabase/functions/_shared/cache/protocol/fences.ts';
 import { typeOf } from '../../../../supabase/functions/_shared/cache/protocol/key-types.ts';
-import { duration } from '../../lib/duration.ts';
+import { duration } from '../../lib/text.ts';
 import type { CacheServer } from '../../redis/upstash.ts';
 
 /**

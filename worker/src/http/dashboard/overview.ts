@@ -10,7 +10,7 @@ import {
   readCacheState,
   readDrainState,
 } from '../../diagnostics/status/status.ts';
-import { type Read, Reading } from '../../lib/cached-query.ts';
+import { CachedQuery, type CachedResult } from '../../lib/cached-query.ts';
 import type { RecentLatency } from '../../metrics/recent-latency.ts';
 import type { QueueLife } from '../../queue/supervisor.ts';
 import type { QueueCounts } from '../../queue/work-queue.ts';
@@ -27,9 +27,9 @@ const SELDOM = { freshMs: 30_000, waitMs: 1_000 };
 export interface Overview {
   readonly readiness: Readiness;
   /** Null until the database has answered once. */
-  readonly drain: Read<DrainState> | null;
-  readonly queue: Read<QueueCounts | null> | null;
-  readonly cache: Read<CacheState> | null;
+  readonly drain: CachedResult<DrainState> | null;
+  readonly queue: CachedResult<QueueCounts | null> | null;
+  readonly cache: CachedResult<CacheState> | null;
   /** Of what this worker applied lately, from the write to the confirmed DEL. */
   readonly latency: RecentLatency | null;
   /** Commands sent to Upstash since this worker's start. */
@@ -42,15 +42,15 @@ export function createOverview(
   role: () => Role,
   readiness: () => Promise<Readiness>,
 ): () => Promise<Overview> {
-  const drain = new Reading(() => readDrainState(pool, outbox, COUNT_TO), SOON);
+  const drain = new CachedQuery(() => readDrainState(pool, outbox, COUNT_TO), SOON);
   // A follower holds no connection for the queue: the leader's dashboard shows it.
-  const jobs = new Reading(
+  const jobs = new CachedQuery(
     async () => (role() === 'following' ? null : await queue.use((open) => open.counts())),
     SOON,
   );
   const { cachePrefix } = configuration;
   const day = new RecordedDay(cache, cachePrefix);
-  const cached = new Reading(() => readCacheState(cache, cachePrefix, day), SELDOM);
+  const cached = new CachedQuery(() => readCacheState(cache, cachePrefix, day), SELDOM);
   return async () => {
     const [now, drainState, counts, cacheState] = await Promise.all([
       readiness(),

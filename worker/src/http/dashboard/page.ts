@@ -6,7 +6,7 @@ import { html } from 'hono/html';
 import { ALIVE_MS } from '../../db/lock-holders.ts';
 import { type HitRate, meetsTarget } from '../../diagnostics/status/hit-rates.ts';
 import type { CacheState, DrainState } from '../../diagnostics/status/status.ts';
-import { duration } from '../../lib/duration.ts';
+import { duration } from '../../lib/text.ts';
 import { WINDOW_MINUTES } from '../../metrics/recent-latency.ts';
 import { COUNT_TO, type Overview } from './overview.ts';
 import { RENEWAL, STYLE } from './page-assets.ts';

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { printable } from './terminal.ts';
+import { printable } from './text.ts';
 
 it('writes control characters out, and leaves lines, colours and other scripts', () => {
   expect(printable('a\x1b[2Jb\x07c\rd\x9be\x00')).toBe('a\\u001b[2Jb\\u0007c\\u000dd\\u009be\\u0000');
