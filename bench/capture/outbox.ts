@@ -1,17 +1,18 @@
 /**
- * A million events: the outbox's size, and the time of a claim, alone and while another session keeps a transaction
- * open (a snapshot and a transaction id) for the whole run.
+ * A million events: the outbox's size and the time of a claim, alone, and while another session keeps a transaction open
+ * (a snapshot and a transaction id) for the whole run.
  *
- *     npx tsx bench/capture/outbox.ts [--events 1000000] [--role fencepost_worker]
+ *     npx tsx bench/capture/outbox.ts [--events 1000000] [--tenths 10]
  *
- * Each event is an UPDATE of its own in batches of ten to a transaction; the worker drains meanwhile. A claim's time is taken with
- * an equal backlog of 100 rows, 200 times in each tenth of the run, so that speed and load do not mix.
+ * Each event is an UPDATE of its own, ten to a transaction, and a worker delivers meanwhile. A claim is timed with the same
+ * backlog of 100 rows each time, 200 times in each tenth of the run, so that speed and load do not mix.
  */
 import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { acknowledge, claim } from '../../tests/capture/drain.ts';
-import { median, percentile } from './statistics.ts';
-import { pgbench, type Stand, startDrainProcess, startStand } from './support.ts';
+import { type BenchDatabase, pgbench, startDatabase } from '../support/database.ts';
+import { median, quantile } from '../support/statistics.ts';
+import { startBenchWorker, startCacheServer } from '../support/worker.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -28,20 +29,20 @@ interface Sample {
   readonly acknowledge: number;
 }
 
-async function sizeOf(stand: Stand): Promise<number> {
-  const [row] = await stand.query<{ size: string }>(
+async function sizeOf(database: BenchDatabase): Promise<number> {
+  const [row] = await database.query<{ size: string }>(
     `select pg_total_relation_size('cache_invalidation.outbox') as size`,
   );
   return Number(row?.size);
 }
 
 /** Median and 99th percentile of claims that find 100 rows, and of their acknowledgement. */
-async function timeClaims(stand: Stand): Promise<Omit<Sample, 'events' | 'bytes'>> {
-  const worker = new pg.Client({ connectionString: stand.url });
+async function timeClaims(database: BenchDatabase): Promise<Omit<Sample, 'events' | 'bytes'>> {
+  const worker = new pg.Client({ connectionString: database.url });
   await worker.connect();
   const claims: number[] = [];
   const acknowledgements: number[] = [];
-  // What was there before is not what is measured; a worker's first claim on a connection looks at everything.
+  // The first claim of a connection looks at everything; it is not what is measured.
   let page = await claim(worker, null, 1000);
   while (!page.drained) {
     await acknowledge(worker, page.rows, page.rests);
@@ -49,7 +50,7 @@ async function timeClaims(stand: Stand): Promise<Omit<Sample, 'events' | 'bytes'
   }
   await acknowledge(worker, page.rows, page.rests);
   for (let number = 0; number < 200; number += 1) {
-    await stand.query(
+    await database.query(
       `do $$ begin for i in 1..100 loop update public.events set used = used + 1 where id = i; end loop; end $$`,
     );
     const started = performance.now();
@@ -63,52 +64,57 @@ async function timeClaims(stand: Stand): Promise<Omit<Sample, 'events' | 'bytes'
   await worker.end();
   return {
     claim: median(claims),
-    claimP99: percentile(claims, 0.99),
+    claimP99: quantile(claims, 0.99),
     acknowledge: median(acknowledgements),
   };
 }
 
 async function run(isPinned: boolean): Promise<Sample[]> {
-  const stand = await startStand({ synchronous_commit: 'off' });
+  const database = await startDatabase({ synchronous_commit: 'off' });
+  const cacheServer = await startCacheServer();
   try {
-    await stand.query(`create table public.events (id integer primary key, org_id text, used bigint default 0);
+    await database.query(`create table public.events (id integer primary key, org_id text, used bigint default 0);
       insert into public.events select i, 'org-' || i % 1000, 0 from generate_series(1, 10000) as i;
       alter table public.events set (fillfactor = 50);
       select cache_invalidation.watch('public.events', 'usage:{org_id}:*')`);
-    const pinning = new pg.Client({ connectionString: stand.url });
+    const pinning = new pg.Client({ connectionString: database.url });
     await pinning.connect();
     const samples: Sample[] = [];
     let events = 0;
-    samples.push({ events, bytes: await sizeOf(stand), ...(await timeClaims(stand)) });
+    samples.push({ events, bytes: await sizeOf(database), ...(await timeClaims(database)) });
     if (isPinned) {
       await pinning.query(`begin isolation level repeatable read; select count(*) from cache_invalidation.outbox;
         create temporary table holds_an_id (a integer)`);
     }
     const tenth = Number(options.events) / Number(options.tenths);
     for (let part = 0; part < Number(options.tenths); part += 1) {
-      const drain = await startDrainProcess(stand.url);
+      const worker = await startBenchWorker({
+        databaseUrl: database.url,
+        gatewayUrl: cacheServer.gatewayUrl,
+      });
       const until = events + tenth;
       while (events < until) {
         const { transactions } = await pgbench(
-          stand.url,
+          database.url,
           `${'\\set id random(1, 10000)\n'}begin;\n${'update public.events set used = used + 1 where id = :id;\n'.repeat(10)}end;\n`,
           { clients: 1, seconds: 5 },
         );
         events += transactions * 10;
       }
-      await drain.stop();
-      samples.push({ events, bytes: await sizeOf(stand), ...(await timeClaims(stand)) });
+      await worker.stop();
+      samples.push({ events, bytes: await sizeOf(database), ...(await timeClaims(database)) });
       const last = samples.at(-1);
       if (last !== undefined) console.log(describe(last));
     }
-    const [row] = await stand.query<{ live: string }>(
+    const [row] = await database.query<{ live: string }>(
       'select count(*) as live from cache_invalidation.outbox',
     );
     console.log(`rows left: ${row?.live}`);
     await pinning.end();
     return samples;
   } finally {
-    await stand.stop();
+    await cacheServer.stop();
+    await database.stop();
   }
 }
 

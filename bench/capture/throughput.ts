@@ -1,65 +1,64 @@
 /**
- * What capture costs writers: single-row updates by primary key, with
+ * What capture costs writers: updates of one row by primary key.
  *
- *   none      no trigger
- *   empty     an empty statement trigger with transition tables, the floor of any such capture
- *   notify    a row trigger with pg_notify, the plain way, and somebody who listens
- *   bare      a row trigger with a single INSERT into a table without an index, the floor of anything durable: nobody could
- *             drain it, and a bulk statement would write a row for each of its rows
- *   outbox    a statement trigger that writes the distinct keys into a plain outbox, which nobody drains: no rights, no
- *             encoding, no protection of the write, no bell
- *   unserved  Fencepost without a worker: what the trigger alone costs
- *   fence     Fencepost, with the worker, the gateway and Redis at work on the same processors
- *   joined    the same with a target that is looked up in a parent table
+ *   none         no trigger
+ *   empty        an empty statement trigger with transition tables: the floor of any such capture
+ *   notify       a row trigger with pg_notify, and one listener
+ *   bare         a row trigger with one INSERT into a table without an index: the floor of anything durable. Nobody could claim
+ *                from that table, and a bulk statement would write one row for each of its rows.
+ *   outbox       a statement trigger that writes the distinct keys into a plain outbox, which nobody claims from: no rights, no
+ *                encoding, no protection of the write, no wakeup
+ *   workerless   Fencepost without a worker: what the trigger alone costs
+ *   fencepost    Fencepost with the worker, the gateway and Redis on the same processors
+ *   joined       the same with a target that is looked up in a parent table
  *
- *     npx tsx bench/capture/throughput.ts [--seconds 10] [--rounds 5] [--clients 1,16,64] [--variants none,fence] [--protocol simple] [--request]
+ *     npx tsx bench/capture/throughput.ts [--seconds 10] [--rounds 5] [--clients 1,16,64] [--variants none,fencepost] [--protocol simple] [--request]
  *
- * The protocol is pgbench's: `prepared`, where a transaction costs least and a trigger weighs most; `extended`; or `simple`. With
- * --request each update comes as an API's does, here PostgREST's: a transaction of four statements, with the caller's role and settings.
- * The variants are interleaved, so that what else the machine does falls on all of them; the median of the rounds
- * counts.
+ * `--protocol` is pgbench's: `prepared`, where a transaction costs least and a trigger weighs most; `extended`; or `simple`. With
+ * `--request` each update is what PostgREST sends: a transaction of four statements, with the caller's role and settings. The
+ * variants are interleaved, so that all of them meet the same load of the machine. The median of the rounds counts.
  */
 import { parseArgs } from 'node:util';
 import pg from 'pg';
-import { type Serving, startServing } from './served.ts';
-import { median } from './statistics.ts';
-import { pgbench, type Stand, startStand } from './support.ts';
+import { type BenchDatabase, pgbench, startDatabase } from '../support/database.ts';
+import { median } from '../support/statistics.ts';
+import { type CacheServer, startBenchWorker, startCacheServer } from '../support/worker.ts';
 
 const { values: options } = parseArgs({
   options: {
     seconds: { type: 'string', default: '10' },
     rounds: { type: 'string', default: '5' },
     clients: { type: 'string', default: '1,16,64' },
-    variants: { type: 'string', default: 'none,empty,notify,bare,outbox,unserved,fence,joined' },
+    variants: { type: 'string', default: 'none,empty,notify,bare,outbox,workerless,fencepost,joined' },
     protocol: { type: 'string', default: 'prepared' },
     request: { type: 'boolean', default: false },
   },
 });
 
-const rows = 100_000;
+const ROWS = 100_000;
 const variants = options.variants.split(',');
 
-async function prepare(stand: Stand): Promise<void> {
+async function prepare(database: BenchDatabase): Promise<void> {
   for (const variant of variants) {
-    await stand.query(`create table public.${variant} (id integer primary key, org_id text not null, provider text, model text,
+    await database.query(`create table public.${variant} (id integer primary key, org_id text not null, provider text, model text,
         used bigint not null default 0, note text);
-      insert into public.${variant} select i, 'org-' || i % 1000, 'openai', 'gpt-5', 0, repeat('x', 60) from generate_series(1, ${rows}) as i`);
-    await stand.query(`vacuum analyze public.${variant}`);
+      insert into public.${variant} select i, 'org-' || i % 1000, 'openai', 'gpt-5', 0, repeat('x', 60) from generate_series(1, ${ROWS}) as i`);
+    await database.query(`vacuum analyze public.${variant}`);
   }
-  await stand.query(`
+  await database.query(`
     create function public.empty_trigger() returns trigger language plpgsql as 'begin return null; end';
     create function public.notify_trigger() returns trigger language plpgsql as
       'begin perform pg_notify(''plain'', ''quota:'' || new.org_id); return null; end'`);
   if (variants.includes('empty')) {
-    await stand.query(`create trigger empty after update on public.empty referencing old table as o new table as n
+    await database.query(`create trigger empty after update on public.empty referencing old table as o new table as n
       for each statement execute function public.empty_trigger()`);
   }
   if (variants.includes('notify')) {
-    await stand.query(`create trigger notify after update on public.notify
+    await database.query(`create trigger notify after update on public.notify
       for each row execute function public.notify_trigger()`);
   }
   if (variants.includes('bare')) {
-    await stand.query(`create table public.bare_outbox (target text, at timestamptz default now());
+    await database.query(`create table public.bare_outbox (target text, at timestamptz default now());
       create function public.bare_trigger() returns trigger language plpgsql as $$
       begin
         insert into public.bare_outbox (target) values ('quota:' || new.org_id || ':*');
@@ -68,7 +67,7 @@ async function prepare(stand: Stand): Promise<void> {
       create trigger bare after update on public.bare for each row execute function public.bare_trigger()`);
   }
   if (variants.includes('outbox')) {
-    await stand.query(`create table public.plain_outbox (id bigint generated always as identity primary key, target text, at timestamptz default now());
+    await database.query(`create table public.plain_outbox (id bigint generated always as identity primary key, target text, at timestamptz default now());
       create function public.outbox_trigger() returns trigger language plpgsql as $$
       begin
         insert into public.plain_outbox (target)
@@ -79,21 +78,21 @@ async function prepare(stand: Stand): Promise<void> {
       for each statement execute function public.outbox_trigger()`);
   }
   if (variants.includes('joined')) {
-    await stand.query(`create table public.parents (id integer primary key, org_id text);
+    await database.query(`create table public.parents (id integer primary key, org_id text);
       insert into public.parents select i, 'org-' || i from generate_series(0, 999) as i;
       alter table public.joined add column parent_id integer;
       update public.joined set parent_id = id % 1000;
       select cache_invalidation.watch('public.joined', 'quota:{p.org_id}:*', join => 'public.parents p on p.id = row.parent_id')`);
-    await stand.query('vacuum full analyze public.joined');
+    await database.query('vacuum full analyze public.joined');
   }
-  await stand.query('grant all on all tables in schema public to authenticated');
+  await database.query('grant all on all tables in schema public to authenticated');
   for (const variant of variants) {
-    if (variant !== 'fence' && variant !== 'unserved') continue;
-    await stand.query(`select cache_invalidation.watch('public.${variant}', 'quota:{org_id}:*')`);
+    if (variant !== 'fencepost' && variant !== 'workerless') continue;
+    await database.query(`select cache_invalidation.watch('public.${variant}', 'quota:{org_id}:*')`);
   }
 }
 
-/** What PostgREST sends for a PATCH that returns nothing, but for its unpacking of the body as JSON. */
+/** What PostgREST sends for a PATCH that returns nothing. Its unpacking of the body as JSON is left out. */
 function request(update: string): string {
   return `begin isolation level read committed read write;
     select set_config('search_path', '"public"', true), set_config('role', 'authenticated', true),
@@ -110,15 +109,23 @@ function request(update: string): string {
 `;
 }
 
-async function measure(stand: Stand, serving: Serving, variant: string, clients: number): Promise<number> {
+async function measure(
+  database: BenchDatabase,
+  cacheServer: CacheServer,
+  variant: string,
+  clients: number,
+): Promise<number> {
   const update = `update public.${variant} set used = used + 1 where id = :id`;
-  const script = `\\set id random(1, ${rows})\n${options.request ? request(update) : `${update};\n`}`;
-  const listener = variant === 'notify' ? new pg.Client({ connectionString: stand.url }) : undefined;
+  const script = `\\set id random(1, ${ROWS})\n${options.request ? request(update) : `${update};\n`}`;
+  const listener = variant === 'notify' ? new pg.Client({ connectionString: database.url }) : undefined;
   await listener?.connect();
   await listener?.query('listen plain');
-  const worker = variant === 'fence' || variant === 'joined' ? await serving.startWorker(stand) : undefined;
+  const worker =
+    variant === 'fencepost' || variant === 'joined'
+      ? await startBenchWorker({ databaseUrl: database.url, gatewayUrl: cacheServer.gatewayUrl })
+      : undefined;
   try {
-    const result = await pgbench(stand.url, script, {
+    const result = await pgbench(database.url, script, {
       clients,
       seconds: Number(options.seconds),
       protocol: options.protocol,
@@ -128,23 +135,23 @@ async function measure(stand: Stand, serving: Serving, variant: string, clients:
   } finally {
     await listener?.end();
     await worker?.stop();
-    await stand.query('truncate cache_invalidation.outbox');
-    if (variants.includes('bare')) await stand.query('truncate public.bare_outbox');
-    if (variants.includes('outbox')) await stand.query('truncate public.plain_outbox');
-    await stand.query(`vacuum public.${variant}`);
+    await database.query('truncate cache_invalidation.outbox');
+    if (variants.includes('bare')) await database.query('truncate public.bare_outbox');
+    if (variants.includes('outbox')) await database.query('truncate public.plain_outbox');
+    await database.query(`vacuum public.${variant}`);
   }
 }
 
 async function main(): Promise<void> {
-  const stand = await startStand();
-  const serving = await startServing();
+  const database = await startDatabase();
+  const cacheServer = await startCacheServer();
   try {
-    await prepare(stand);
+    await prepare(database);
     for (const clients of options.clients.split(',').map(Number)) {
       const samples = new Map(variants.map((variant) => [variant, [] as number[]]));
       for (let round = 0; round < Number(options.rounds); round += 1) {
         for (const variant of variants) {
-          const tps = await measure(stand, serving, variant, clients);
+          const tps = await measure(database, cacheServer, variant, clients);
           samples.get(variant)?.push(tps);
           console.error(`  ${clients} clients, round ${round + 1}, ${variant}: ${Math.round(tps)} tps`);
         }
@@ -153,13 +160,13 @@ async function main(): Promise<void> {
       for (const [variant, tps] of samples) {
         const sorted = tps.map(Math.round).sort((a, b) => a - b);
         console.log(
-          `${String(clients).padStart(3)} clients  ${variant.padEnd(8)} ${String(Math.round(median(tps))).padStart(7)} tps  ${(median(tps) / base).toFixed(2)}   [${sorted.join(', ')}]`,
+          `${String(clients).padStart(3)} clients  ${variant.padEnd(10)} ${String(Math.round(median(tps))).padStart(7)} tps  ${(median(tps) / base).toFixed(2)}   [${sorted.join(', ')}]`,
         );
       }
     }
   } finally {
-    await serving.stop();
-    await stand.stop();
+    await cacheServer.stop();
+    await database.stop();
   }
 }
 

@@ -1,28 +1,29 @@
 /**
- * How fast a backlog of distinct targets is drained, row by row, and with how much memory; and how fast the same
- * backlog is settled by a new epoch, which is what the worker does by itself beyond 1 000 000 rows.
+ * How fast a backlog of distinct targets is delivered row by row, and with how much memory; and how fast the same backlog is
+ * settled by a new epoch, which is what the worker does by itself beyond 1 000 000 rows.
  *
  *     npx tsx bench/worker/backlog.ts [rows = 1000000]
  */
 import { readFileSync } from 'node:fs';
 import pg from 'pg';
-import { now, type Stand, startBenchWorker, startStand } from './support.ts';
+import { now } from '../support/statistics.ts';
+import { type Stack, startBenchWorker, startStack } from '../support/worker.ts';
 
 const ROWS = Number(process.argv[2] ?? 1_000_000);
 
-const stand = await startStand();
+const stack = await startStack();
 try {
-  await fill(stand);
-  const drained = await measure(stand, { FENCEPOST_BACKLOG_ROWS: '100000000' });
-  await fill(stand);
-  const settled = await measure(stand, { FENCEPOST_BACKLOG_ROWS: String(Math.max(1_000, ROWS - 1)) });
+  await fill(stack);
+  const delivered = await measure(stack, { FENCEPOST_BACKLOG_ROWS: '100000000' });
+  await fill(stack);
+  const settled = await measure(stack, { FENCEPOST_BACKLOG_ROWS: String(Math.max(1_000, ROWS - 1)) });
   console.log(`${ROWS} rows, each with a target of its own`);
-  console.table({ 'drained row by row': drained, 'settled by a new epoch': settled });
+  console.table({ 'delivered row by row': delivered, 'settled by a new epoch': settled });
 } finally {
-  await stand.stop();
+  await stack.stop();
 }
 
-async function fill({ databaseUrl }: Stand): Promise<void> {
+async function fill({ databaseUrl }: Stack): Promise<void> {
   const client = new pg.Client(databaseUrl);
   await client.connect();
   await client.query(
@@ -34,7 +35,7 @@ async function fill({ databaseUrl }: Stand): Promise<void> {
   await client.end();
 }
 
-async function measure(on: Stand, environment: Record<string, string>): Promise<Record<string, string>> {
+async function measure(on: Stack, environment: Record<string, string>): Promise<Record<string, string>> {
   const client = new pg.Client(on.databaseUrl);
   await client.connect();
   const worker = await startBenchWorker(on, { ...environment, REPORT_MEMORY: '1' }, false);
@@ -73,7 +74,7 @@ async function measure(on: Stand, environment: Record<string, string>): Promise<
   };
 }
 
-/** What a process has used of the processors so far: it says what the machine could do when others do not use it too. */
+/** Processor seconds that a process has used so far. They hold on a busy machine too. */
 function cpuSeconds(pid: number): number {
   try {
     const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];

@@ -8,7 +8,7 @@
 import { startGateway } from '../../local/gateway/gateway.ts';
 import { startRedis } from '../../local/parts/redis.ts';
 import { cloneFrom, startTemplate } from '../../tests/support/template.ts';
-import { startBenchWorker, TOKEN } from './support.ts';
+import { startBenchWorker, TOKEN } from '../support/worker.ts';
 
 const SECONDS = Number(process.argv[2] ?? 660);
 

@@ -1,24 +1,25 @@
 /**
- * How long a write takes to become a confirmed DEL, beside the floor measured in the same run: one NOTIFY ping (from
- * sending the NOTIFY to its arrival at another connection) plus one REST DEL through the same client. Both include the
- * commit's flush to disk, and so does the write: from sending the UPDATE to Redis's confirmation in the worker's hand.
+ * The time from a write to its confirmed DEL, beside the floor of the same run: one NOTIFY ping (from sending the NOTIFY to its
+ * arrival at another connection) plus one REST DEL through the same client. The write's time starts when the UPDATE is sent
+ * and ends when the worker has Redis's confirmation. Ping and write both include the commit's flush to disk.
  *
  *     npx tsx bench/worker/latency.ts [writes = 500] [keys in Redis = 0]
  */
 import pg from 'pg';
 import { createClient } from 'redis';
 import { connectUpstash } from '../../worker/src/redis/upstash.ts';
-import { now, startBenchWorker, startStand, summary, TOKEN } from './support.ts';
+import { now, quantile } from '../support/statistics.ts';
+import { startBenchWorker, startStack, TOKEN } from '../support/worker.ts';
 
 const WRITES = Number(process.argv[2] ?? 500);
 const KEYS = Number(process.argv[3] ?? 0);
-/** Between two writes: long enough for the worker to be asleep again. */
+/** The pause between two writes, in which the worker falls asleep again. */
 const PAUSE_MS = 15;
 
-const stand = await startStand();
+const stack = await startStack();
 try {
   await fill(KEYS);
-  const worker = await startBenchWorker(stand);
+  const worker = await startBenchWorker(stack);
   const confirmed = new Map<string, (at: number) => void>();
   worker.on((message) => {
     if (message.kind === 'confirmed') confirmed.get(message.target)?.(Number(message.at) / 1e6);
@@ -35,7 +36,7 @@ try {
     `insert into public.quotas (org_id, provider, model) select 'bench-' || n, 'openai', 'gpt-5-mini' from generate_series(1, 50) n`,
   );
   const cache = connectUpstash({
-    upstashUrl: stand.gatewayUrl,
+    upstashUrl: stack.gatewayUrl,
     upstashToken: TOKEN,
     upstashTimeoutMs: 5_000,
   });
@@ -78,24 +79,21 @@ try {
   console.table(
     Object.fromEntries(
       Object.entries(rows).map(([name, values]) => {
-        const { p50, p90, p99 } = summary(values);
-        return [name, { p50: p50.toFixed(2), p90: p90.toFixed(2), p99: p99.toFixed(2) }];
+        const at = (share: number) => quantile(values, share).toFixed(2);
+        return [name, { p50: at(0.5), p90: at(0.9), p99: at(0.99) }];
       }),
     ),
   );
-  const floor = summary(floors);
-  const write = summary(writes);
-  console.log(
-    `p50 is ${(write.p50 / floor.p50).toFixed(2)} times the floor's, p99 ${(write.p99 / floor.p99).toFixed(2)} times.`,
-  );
+  const ratio = (share: number) => (quantile(writes, share) / quantile(floors, share)).toFixed(2);
+  console.log(`p50 is ${ratio(0.5)} times the floor's, p99 ${ratio(0.99)} times.`);
   await Promise.all([writer.end(), listener.end(), ringer.end()]);
   await worker.stop();
 } finally {
-  await stand.stop();
+  await stack.stop();
 }
 
 async function connected(): Promise<pg.Client> {
-  const client = new pg.Client(stand.databaseUrl);
+  const client = new pg.Client(stack.databaseUrl);
   await client.connect();
   return client;
 }
@@ -108,7 +106,7 @@ async function timed(work: () => Promise<unknown>): Promise<number> {
 
 async function fill(count: number): Promise<void> {
   if (count === 0) return;
-  const redis = createClient({ url: stand.redisUrl });
+  const redis = createClient({ url: stack.redisUrl });
   await redis.connect();
   for (let from = 0; from < count; from += 10_000) {
     const pairs: [string, string][] = [];

@@ -1,5 +1,5 @@
 /**
- * How long nobody drains when the leader is killed (SIGKILL) or stopped (SIGSTOP), as the log of the follower tells.
+ * How long nobody leads after the leader is killed (SIGKILL) or stopped (SIGSTOP), by the time stamps of the follower's log.
  *
  *     npx tsx bench/worker/takeover.ts [rounds = 5]
  */
@@ -7,23 +7,29 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { startStand, summary, TOKEN } from './support.ts';
+import { execa } from 'execa';
+import { median } from '../support/statistics.ts';
+import { startStack, TOKEN } from '../support/worker.ts';
 
 const ROUNDS = Number(process.argv[2] ?? 5);
-const CLI = fileURLToPath(new URL('../../worker/dist/cli.js', import.meta.url));
+const WORKER = fileURLToPath(new URL('../../worker', import.meta.url));
 
-const stand = await startStand();
+await execa(process.execPath, [`${WORKER}/build.mjs`]);
+
+const stack = await startStack();
 try {
   const rows: Record<string, Record<string, string>> = {};
   for (const signal of ['SIGKILL', 'SIGSTOP'] as const) {
     const times: number[] = [];
     for (let round = 0; round < ROUNDS; round++) times.push(await takeover(signal));
-    const { p50 } = summary(times);
-    rows[signal] = { median: `${Math.round(p50)} ms`, most: `${Math.round(Math.max(...times))} ms` };
+    rows[signal] = {
+      median: `${Math.round(median(times))} ms`,
+      most: `${Math.round(Math.max(...times))} ms`,
+    };
   }
   console.table(rows);
 } finally {
-  await stand.stop();
+  await stack.stop();
 }
 
 async function takeover(signal: 'SIGKILL' | 'SIGSTOP'): Promise<number> {
@@ -41,11 +47,11 @@ async function takeover(signal: 'SIGKILL' | 'SIGSTOP'): Promise<number> {
 }
 
 function start() {
-  const process = spawn(globalThis.process.execPath, [CLI, 'run'], {
+  const process = spawn(globalThis.process.execPath, [`${WORKER}/dist/cli.js`, 'run'], {
     env: {
       ...globalThis.process.env,
-      DATABASE_URL: stand.databaseUrl,
-      UPSTASH_REDIS_REST_URL: stand.gatewayUrl,
+      DATABASE_URL: stack.databaseUrl,
+      UPSTASH_REDIS_REST_URL: stack.gatewayUrl,
       UPSTASH_REDIS_REST_TOKEN: TOKEN,
       PORT: '0',
       FENCEPOST_LOG: 'json',

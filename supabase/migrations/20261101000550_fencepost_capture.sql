@@ -63,7 +63,7 @@ $$;
 -- as that: a join, named columns, row triggers, or no column in the target. What the query does not give (several rows, a
 -- moved one, a NULL in the key, an error) the general way deals with.
 --
--- Measured as instructions of the whole update (bench/capture/instructions.ts): no trigger 91 000, an empty one 109 000, the least
+-- Measured as instructions of the whole update (docs/benchmarks.md): no trigger 91 000, an empty one 109 000, the least
 -- that a statement trigger must do, without protection, comparison and encoding, 167 000, this 209 000.
 create function cache_invalidation.keyed_update(
   w cache_invalidation.watches, out declarations text, out query text, out target text

@@ -1,6 +1,6 @@
 /**
- * The stand that the worker's benchmarks share: a migrated Postgres, a Redis, the gateway in a process of its own (it
- * must not share an event loop with what is measured), and a worker in another.
+ * What the benchmarks run a worker against: a Redis, the gateway in a process of its own (it must not share an event loop
+ * with what is measured), the worker in another, and a migrated Postgres.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -13,13 +13,16 @@ import { cloneFrom, startTemplate } from '../../tests/support/template.ts';
 
 export const TOKEN = 'bench-token';
 
-export interface Stand {
-  readonly databaseUrl: string;
+export interface CacheServer {
   readonly redisUrl: string;
-  readonly gatewayUrl: string;
   readonly redisPid: number;
+  readonly gatewayUrl: string;
   readonly gatewayPid: number;
   stop(): Promise<void>;
+}
+
+export interface Stack extends CacheServer {
+  readonly databaseUrl: string;
 }
 
 /** What the worker's process tells its parent; times are of the machine's monotonic clock, in nanoseconds. */
@@ -29,21 +32,33 @@ export type WorkerMessage =
   | { readonly kind: 'batch'; readonly rows: number; readonly at: bigint }
   | { readonly kind: 'memory'; readonly rssMb: number };
 
-export async function startStand(): Promise<Stand> {
-  const postgres = await startTemplate();
-  const database = await cloneFrom(postgres.url);
+/** Redis and the gateway before it. */
+export async function startCacheServer(): Promise<CacheServer> {
   const redis = await startRedis();
-  const gateway = child('gateway-process.ts', { REDIS_URL: redis.url, TOKEN });
+  const gateway = startProcess('gateway-process.ts', { REDIS_URL: redis.url, TOKEN });
   const [gatewayUrl] = (await once(gateway, 'message')) as [string];
   return {
-    databaseUrl: database.url,
     redisUrl: redis.url,
-    gatewayUrl,
     redisPid: redis.pid,
+    gatewayUrl,
     gatewayPid: gateway.pid ?? 0,
     async stop() {
       gateway.kill();
       await redis.stop();
+    },
+  };
+}
+
+/** The same with a migrated database. */
+export async function startStack(): Promise<Stack> {
+  const postgres = await startTemplate();
+  const database = await cloneFrom(postgres.url);
+  const cacheServer = await startCacheServer();
+  return {
+    ...cacheServer,
+    databaseUrl: database.url,
+    async stop() {
+      await cacheServer.stop();
       await database.drop();
       await postgres.stop();
     },
@@ -64,13 +79,13 @@ export interface BenchWorker {
  * @param wait false: return at once, and leave `asleep` to the caller
  */
 export async function startBenchWorker(
-  stand: Pick<Stand, 'databaseUrl' | 'gatewayUrl'>,
+  stack: Pick<Stack, 'databaseUrl' | 'gatewayUrl'>,
   environment: Record<string, string> = {},
   wait = true,
 ): Promise<BenchWorker> {
-  const worker = child('worker-process.ts', {
-    DATABASE_URL: stand.databaseUrl,
-    UPSTASH_REDIS_REST_URL: stand.gatewayUrl,
+  const worker = startProcess('worker-process.ts', {
+    DATABASE_URL: stack.databaseUrl,
+    UPSTASH_REDIS_REST_URL: stack.gatewayUrl,
     UPSTASH_REDIS_REST_TOKEN: TOKEN,
     PORT: '0',
     FENCEPOST_LOG: 'json',
@@ -92,27 +107,14 @@ export async function startBenchWorker(
     async stop() {
       const ended = once(worker, 'exit');
       worker.kill('SIGTERM');
-      await ended;
+      const [code] = (await ended) as [number | null];
+      if (code !== 0) throw new Error(`The worker ended with ${code}.`);
     },
   };
 }
 
-/** Milliseconds of the machine's monotonic clock, the same in every process. */
-export function now(): number {
-  return Number(process.hrtime.bigint()) / 1e6;
-}
-
-export function quantile(sorted: readonly number[], share: number): number {
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
-}
-
-export function summary(values: readonly number[]): { p50: number; p90: number; p99: number } {
-  const sorted = [...values].sort((a, b) => a - b);
-  return { p50: quantile(sorted, 0.5), p90: quantile(sorted, 0.9), p99: quantile(sorted, 0.99) };
-}
-
 /** Built like dist/, so that memory and start-up are those of a worker and not of a compiler beside it. */
-function child(file: string, environment: Record<string, string>): ChildProcess {
+function startProcess(file: string, environment: Record<string, string>): ChildProcess {
   built ??= buildProcesses();
   return fork(join(built, file.replace('.ts', '.js')), {
     // For a profile: BENCH_NODE_ARGUMENTS="--cpu-prof --cpu-prof-dir=profile".
@@ -130,7 +132,7 @@ function buildProcesses(): string {
   const folder = join(repository, 'node_modules/.cache/fencepost-bench', String(process.pid));
   buildSync({
     entryPoints: ['worker-process.ts', 'gateway-process.ts'].map((file) =>
-      join(repository, 'bench/worker', file),
+      join(repository, 'bench/support', file),
     ),
     outdir: folder,
     bundle: true,

@@ -5,7 +5,7 @@
 import { readConfiguration } from '../../worker/src/lib/config.ts';
 import { createLog } from '../../worker/src/lib/log.ts';
 import { startWorker } from '../../worker/src/worker/start.ts';
-import type { WorkerMessage } from './support.ts';
+import type { WorkerMessage } from './worker.ts';
 
 const send = (message: WorkerMessage) => process.send?.(message);
 

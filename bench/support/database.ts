@@ -1,21 +1,14 @@
-/**
- * What the capture benchmarks share: a Postgres with real durability, a table of quotas in several variants, pgbench, and
- * the draining worker of tests/capture/drain.ts in a process of its own.
- */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
+/** The capture benchmarks' database: a Postgres that flushes every commit, and pgbench. */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import pg from 'pg';
 import { ensureCommand } from '../../local/system-packages.ts';
 import { cloneFrom, startTemplate } from '../../tests/support/template.ts';
 
-/** As in production: every commit is flushed. The rest keeps checkpoints out of a run of some seconds. */
-const durable = {
+/** Every commit is flushed, as in production. The rest keeps checkpoints out of a run of some seconds. */
+const DURABLE = {
   fsync: 'on',
   full_page_writes: 'on',
   synchronous_commit: 'on',
@@ -25,15 +18,15 @@ const durable = {
   checkpoint_timeout: '30min',
 };
 
-export interface Stand {
+export interface BenchDatabase {
   readonly url: string;
   query<T extends pg.QueryResultRow>(sql: string, values?: unknown[]): Promise<T[]>;
   stop(): Promise<void>;
 }
 
 /** A migrated database on a server of its own. */
-export async function startStand(settings: Record<string, string> = {}): Promise<Stand> {
-  const server = await startTemplate({ settings: { ...durable, ...settings } });
+export async function startDatabase(settings: Record<string, string> = {}): Promise<BenchDatabase> {
+  const server = await startTemplate({ settings: { ...DURABLE, ...settings } });
   const database = await cloneFrom(server.url);
   const client = new pg.Client({ connectionString: database.url });
   await client.connect();
@@ -51,7 +44,7 @@ export async function startStand(settings: Record<string, string> = {}): Promise
   };
 }
 
-/** Transactions per second of one pgbench run; `protocol` as pgbench names it, with prepared statements unless it is given. */
+/** One pgbench run. `protocol` is pgbench's; prepared statements unless it is given. */
 export async function pgbench(
   url: string,
   script: string,
@@ -92,38 +85,4 @@ export async function pgbench(
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
-}
-
-export interface DrainReport {
-  readonly rows: number;
-  readonly claims: number;
-  /** Milliseconds, median and 99th percentile, over claims that found rows. */
-  readonly claimP50: number;
-  readonly claimP99: number;
-  readonly acknowledgeP50: number;
-}
-
-/** A draining worker in its own process; `stop` gives what it measured. */
-export async function startDrainProcess(url: string): Promise<{ stop(): Promise<DrainReport> }> {
-  const tsx = createRequire(import.meta.url).resolve('tsx');
-  const file = fileURLToPath(new URL('drain-process.ts', import.meta.url));
-  const child: ChildProcess = spawn(process.execPath, ['--import', tsx, file, url], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  let output = '';
-  child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
-    output += chunk;
-  });
-  while (!output.includes('ready\n')) {
-    if (child.exitCode !== null) throw new Error('The draining process ended.');
-    await Promise.race([once(child.stdout ?? child, 'data'), once(child, 'exit')]);
-  }
-  return {
-    async stop() {
-      const ended = once(child, 'exit');
-      child.kill('SIGTERM');
-      await ended;
-      return JSON.parse(output.slice(output.indexOf('{'))) as DrainReport;
-    },
-  };
 }
