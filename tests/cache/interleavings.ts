@@ -8,7 +8,7 @@
 import type { Scheduler } from 'fast-check';
 import { OVERDUE_MS } from '../../supabase/functions/_shared/cache/client/single-flight.ts';
 import { EPOCH_KEY, HEARTBEAT_KEY } from '../../supabase/functions/_shared/cache/protocol/epoch.ts';
-import { deletionsFor, scopesOf } from '../../supabase/functions/_shared/cache/protocol/fences.ts';
+import { deletionsFor, fencesOf } from '../../supabase/functions/_shared/cache/protocol/fences.ts';
 import type { Runtime } from '../../supabase/functions/_shared/cache/redis/runtime.ts';
 import { type Cache, createCache } from '../../supabase/functions/_shared/cache.ts';
 import { Flow } from '../../worker/src/delivery/health.ts';
@@ -203,7 +203,7 @@ class World {
   }
 
   #row(name: Key): Row {
-    const fences = [...scopesOf(name).fences, EPOCH_KEY];
+    const fences = [...fencesOf(name, name.startsWith('cost:') ? 3 : 2), EPOCH_KEY];
     return { key: name, version: this.#committed.get(name) ?? 0, fences };
   }
 

@@ -3,7 +3,7 @@ import { type Browser, chromium, type Page } from 'playwright-core';
 import { createClient } from 'redis';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { ensureCommand } from '../../local/system-packages.ts';
-import { statisticsKey } from '../../supabase/functions/_shared/cache/client/statistics.ts';
+import { statisticsKey } from '../../supabase/functions/_shared/cache/protocol/statistics.ts';
 import { AUDIT_KEY } from '../../worker/src/diagnostics/audit/audit.ts';
 import { startTcpProxy } from './support/tcp-proxy.ts';
 import { startUpstashFaults } from './support/upstash-faults.ts';

@@ -16,10 +16,10 @@ import { deleteKeys, deletePattern } from './cache/client/delete.ts';
 import { resolve } from './cache/client/get-or-set.ts';
 import { type LoadToken, PlainAccess } from './cache/client/get-set.ts';
 import type { LoadContext, LoadMany } from './cache/client/loader.ts';
-import { type CacheOptions, type GetOrSetOptions, type Plan, planFor } from './cache/client/options.ts';
+import { type CacheOptions, type GetOrSetOptions, planFor } from './cache/client/options.ts';
 import type { CacheStatistics } from './cache/client/statistics.ts';
 import { CacheError } from './cache/protocol/errors.ts';
-import { checkPattern } from './cache/protocol/fences.ts';
+import { checkPattern, type Plan } from './cache/protocol/fences.ts';
 import { encodeSegment, keys } from './cache/protocol/keys.ts';
 import type { Health } from './cache/redis/redis-access.ts';
 

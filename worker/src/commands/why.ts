@@ -4,7 +4,7 @@
  */
 import type pg from 'pg';
 import { CacheError } from '../../../supabase/functions/_shared/cache/protocol/errors.ts';
-import { scopesOf } from '../../../supabase/functions/_shared/cache/protocol/fences.ts';
+import { fencesOf } from '../../../supabase/functions/_shared/cache/protocol/fences.ts';
 import { typeOf } from '../../../supabase/functions/_shared/cache/protocol/key-types.ts';
 import { covers, targetFor } from '../diagnostics/why/coverage.ts';
 import { lookAt, type Verdict } from '../diagnostics/why/inspect.ts';
@@ -49,7 +49,7 @@ export interface Why {
 
 export function why(variables: NodeJS.ProcessEnv, key: string, json: boolean): Promise<ExitCode> {
   return withContext(variables, async ({ pool, cache, configuration, queue }) => {
-    const { fences } = scopesOfChecked(key);
+    const fences = checkedFencesOf(key);
     // Before the entry: what is confirmed in between then shows as a miss, not as nothing at all.
     const rows = await outboxRows(pool);
     const deferred = await deferredTargets(pool);
@@ -81,9 +81,9 @@ export function why(variables: NodeJS.ProcessEnv, key: string, json: boolean): P
 }
 
 /** @throws WorkerError INVALID_TARGET */
-function scopesOfChecked(key: string): ReturnType<typeof scopesOf> {
+function checkedFencesOf(key: string): string[] {
   try {
-    return scopesOf(key);
+    return fencesOf(key, typeOf(key)?.entity);
   } catch (error) {
     if (!(error instanceof CacheError)) throw error;
     throw new WorkerError('INVALID_TARGET', `${error.message} Name one key, such as session:42:state.`, {

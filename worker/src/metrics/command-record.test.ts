@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { sumCommands } from '../../../supabase/functions/_shared/cache/client/statistics.ts';
+import { sumCommands } from '../../../supabase/functions/_shared/cache/protocol/statistics.ts';
 import { CommandRecord } from './command-record.ts';
 
 const HOUR_MS = 3_600_000;

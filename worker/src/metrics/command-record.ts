@@ -1,5 +1,5 @@
 /**
- * Writes down how many commands this worker sends, beside what the readers' isolates send (_shared/cache/client/statistics.ts), so that
+ * Writes down how many commands this worker sends, beside what the readers' isolates send (_shared/cache/protocol/statistics.ts), so that
  * `fencepost cost` can add up what all of them together cost.
  *
  * Once in so many commands, so that the record itself costs less than one command in a hundred and an idle worker's next to nothing;
@@ -10,7 +10,7 @@ import {
   KEPT_SECONDS,
   statisticsKey,
   WORKER_COMMANDS,
-} from '../../../supabase/functions/_shared/cache/client/statistics.ts';
+} from '../../../supabase/functions/_shared/cache/protocol/statistics.ts';
 import type { CacheServer } from '../redis/upstash.ts';
 
 /** An idle worker sends 132 in an hour, so it writes 380 times in 30 days: 760 commands. */

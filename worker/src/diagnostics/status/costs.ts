@@ -2,7 +2,7 @@
 import {
   sumCommands,
   sumStatistics,
-} from '../../../../supabase/functions/_shared/cache/client/statistics.ts';
+} from '../../../../supabase/functions/_shared/cache/protocol/statistics.ts';
 import { dollars, SECONDS_A_MONTH } from '../../metrics/price.ts';
 import type { RecordedHour } from './recorded-day.ts';
 

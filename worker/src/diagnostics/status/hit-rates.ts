@@ -1,7 +1,7 @@
 /** How well each key type was served in the last day. */
 
-import { sumStatistics } from '../../../../supabase/functions/_shared/cache/client/statistics.ts';
 import { catalogueTypes } from '../../../../supabase/functions/_shared/cache/protocol/key-types.ts';
+import { sumStatistics } from '../../../../supabase/functions/_shared/cache/protocol/statistics.ts';
 import type { RecordedHour } from './recorded-day.ts';
 
 export interface HitRate {

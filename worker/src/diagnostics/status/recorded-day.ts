@@ -1,5 +1,5 @@
-/** What the isolates, and the worker, wrote down in the last 24 hours (_shared/cache/client/statistics.ts): one hash an hour. */
-import { statisticsKey } from '../../../../supabase/functions/_shared/cache/client/statistics.ts';
+/** What the isolates, and the worker, wrote down in the last 24 hours (_shared/cache/protocol/statistics.ts): one hash an hour. */
+import { statisticsKey } from '../../../../supabase/functions/_shared/cache/protocol/statistics.ts';
 import { WorkerError } from '../../lib/errors.ts';
 import type { CacheServer } from '../../redis/upstash.ts';
 

@@ -1,6 +1,7 @@
 /** Which invalidations reach a key. Pure; the meaning of a target is fences.ts's. */
-import { deletionsFor, scopesOf } from '../../../../supabase/functions/_shared/cache/protocol/fences.ts';
+import { deletionsFor, fencesOf } from '../../../../supabase/functions/_shared/cache/protocol/fences.ts';
 import { compileGlob } from '../../../../supabase/functions/_shared/cache/protocol/glob.ts';
+import { typeOf } from '../../../../supabase/functions/_shared/cache/protocol/key-types.ts';
 
 /**
  * Whether an invalidation of the target makes entries of the key unreadable.
@@ -11,7 +12,7 @@ export function covers(target: string, key: string): boolean {
   const { keys, newEpoch, sweep } = deletionsFor(target);
   if (newEpoch) return true;
   if (sweep !== null && compileGlob(sweep).matches(key)) return true;
-  const guards = new Set([key, ...scopesOf(key).fences]);
+  const guards = new Set([key, ...fencesOf(key, typeOf(key)?.entity)]);
   return keys.some((name) => guards.has(name));
 }
 

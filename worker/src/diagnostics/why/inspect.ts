@@ -6,7 +6,7 @@ import {
   EPOCH_KEY,
   HEARTBEAT_KEY,
 } from '../../../../supabase/functions/_shared/cache/protocol/epoch.ts';
-import { scopesOf } from '../../../../supabase/functions/_shared/cache/protocol/fences.ts';
+import { fencesOf } from '../../../../supabase/functions/_shared/cache/protocol/fences.ts';
 import { typeOf } from '../../../../supabase/functions/_shared/cache/protocol/key-types.ts';
 import { duration } from '../../lib/text.ts';
 import type { CacheServer } from '../../redis/upstash.ts';
@@ -42,7 +42,7 @@ export async function lookAt(
   key: string,
   now: number = Date.now(),
 ): Promise<Look> {
-  const fences = [...scopesOf(key).fences, EPOCH_KEY];
+  const fences = [...fencesOf(key, typeOf(key)?.entity), EPOCH_KEY];
   const [entry, ...rest] = await cache.getMany([key, ...fences, HEARTBEAT_KEY].map((name) => prefix + name));
   const heartbeat = rest.at(-1) ?? null;
   const epoch = rest.at(-2) ?? null;

@@ -2,12 +2,13 @@
  * Putting one cache together from its options and the environment: the connection, the clock, what is counted and what is said.
  */
 import { CacheError } from '../protocol/errors.ts';
+import type { Plan } from '../protocol/fences.ts';
 import { RedisAccess } from '../redis/redis-access.ts';
 import { environmentVariable, systemRuntime } from '../redis/runtime.ts';
 import { type Connection, connectUpstash } from '../redis/upstash.ts';
 import { tell } from './hooks.ts';
 import type { Core } from './loader.ts';
-import { type CacheOptions, type Plan, type Settings, settingsOf, typeName } from './options.ts';
+import { type CacheOptions, type Settings, settingsOf, typeName } from './options.ts';
 import { Flights, OVERDUE_MS } from './single-flight.ts';
 import { Statistics } from './statistics.ts';
 

@@ -22,9 +22,10 @@
  * so a load is aborted exactly when nobody waits for it, and no flight outlives its callers.
  */
 
+import type { Plan } from '../protocol/fences.ts';
 import { type Core, drive } from './loader.ts';
 import { Boarding, type Call, type Pending } from './lookup.ts';
-import { lifetimesOf, type Plan } from './options.ts';
+import { lifetimesOf } from './options.ts';
 import { OVERDUE_MS } from './single-flight.ts';
 import { OVERDUE, type Patience, startPatience } from './wait-limits.ts';
 
@@ -112,7 +113,7 @@ async function collect(
       } else {
         const fallback = boarding.fallbackFor(flight);
         if (fallback === null) throw outcome.error;
-        answers.set(plan.key, fallback.value);
+        answers.set(plan.key, fallback.envelope.value);
       }
     }),
   );

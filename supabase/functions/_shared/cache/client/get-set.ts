@@ -4,11 +4,12 @@
 
 import type { Stamp } from '../protocol/entry.ts';
 import { CacheError } from '../protocol/errors.ts';
-import { judge, type KeyState, readStates, standing } from '../protocol/key-state.ts';
+import type { Plan } from '../protocol/fences.ts';
+import { judge, type KeyState, standing } from '../protocol/key-state.ts';
 import { unsupportedIn } from './json-values.ts';
-import { prepare } from './lease.ts';
+import { prepare, readStates } from './key-states.ts';
 import type { Core } from './loader.ts';
-import { lifetimesOf, type Plan, planFor } from './options.ts';
+import { lifetimesOf, planFor } from './options.ts';
 import { MissMemory } from './recent-misses.ts';
 import { longestMs, store } from './store.ts';
 
@@ -41,9 +42,9 @@ export class PlainAccess {
     }
     const now = runtime.now();
     const missing = states.filter((state) => {
-      const hit = judge(state, lifetimesOf(state.plan, settings, undefined), now);
-      const fresh = hit !== null && hit.staleFor === null;
-      if (fresh) found.set(state.plan.key, hit.value);
+      const judged = judge(state, lifetimesOf(state.plan, settings, undefined).degradedMs, now);
+      const fresh = judged.hit && judged.staleFor === null;
+      if (fresh) found.set(state.plan.key, judged.envelope.value);
       this.#core.observe(state.plan, fresh ? 'hit' : 'miss', now - startedAt);
       return !fresh;
     });
@@ -77,7 +78,7 @@ export class PlainAccess {
     const lifetimes = lifetimesOf(plan, settings, ttl);
     const stamp = remembered === undefined ? await this.#currentStamp(plan, ttl) : remembered;
     const { stored } = await store(access, runtime, settings, [
-      { plan, stamp, value, lifetimes, leasedUntil: null, renew: plan.scopes.mortal },
+      { plan, stamp, value, lifetimes, leasedUntil: null, renew: plan.mortal },
     ]);
     return stored.has(key);
   }

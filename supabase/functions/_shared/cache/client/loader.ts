@@ -14,13 +14,15 @@
  * up is still stored: its stamp is as true as ever, and the next caller finds it.
  */
 import type { CacheError } from '../protocol/errors.ts';
-import { judge, type KeyState, readStates, standing } from '../protocol/key-state.ts';
+import type { Plan } from '../protocol/fences.ts';
+import { judge, type KeyState, standing } from '../protocol/key-state.ts';
 import type { RedisAccess } from '../redis/redis-access.ts';
 import type { Runtime } from '../redis/runtime.ts';
 import { unsupportedIn } from './json-values.ts';
-import { type Lease, prepare, releaseLeases } from './lease.ts';
+import { prepare, readStates } from './key-states.ts';
+import { type Lease, releaseLeases } from './lease.ts';
 import { valuesOf } from './loaded-values.ts';
-import { type Outcome, type Plan, type Settings, typeName } from './options.ts';
+import { type Outcome, type Settings, typeName } from './options.ts';
 import type { Flight, Flights } from './single-flight.ts';
 import type { Statistics } from './statistics.ts';
 import { longestMs, store } from './store.ts';
@@ -102,9 +104,9 @@ async function waitFor(core: Core, flights: readonly Flight[], load: LoadMany): 
 
 /** Settles a flight with an entry that somebody stored meanwhile. */
 function settleFrom(state: KeyState, flight: Flight, now: number): boolean {
-  const hit = judge(state, flight.lifetimes, now);
-  if (hit === null || hit.staleFor !== null) return false;
-  flight.settle({ ok: true, value: hit.value, sharable: true });
+  const judged = judge(state, flight.lifetimes.degradedMs, now);
+  if (!judged.hit || judged.staleFor !== null) return false;
+  flight.settle({ ok: true, value: judged.envelope.value, sharable: true });
   return true;
 }
 

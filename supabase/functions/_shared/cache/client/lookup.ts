@@ -3,11 +3,13 @@
  * The states that a key passes through are drawn in read-through.ts.
  */
 
-import { type Hit, judge, type KeyState, readStates, standing } from '../protocol/key-state.ts';
+import type { Plan } from '../protocol/fences.ts';
+import { type Hit, judge, type KeyState, standing } from '../protocol/key-state.ts';
 import { tell } from './hooks.ts';
-import { type Lease, prepare, releaseLeases, renewable } from './lease.ts';
+import { prepare, readStates, renewable } from './key-states.ts';
+import { type Lease, releaseLeases } from './lease.ts';
 import type { Core, LoadMany } from './loader.ts';
-import type { GetOrSetOptions, Lifetimes, Outcome, Plan } from './options.ts';
+import type { GetOrSetOptions, Lifetimes, Outcome } from './options.ts';
 import { Crew, type Flight, newFlight } from './single-flight.ts';
 import { longestMs } from './store.ts';
 
@@ -71,8 +73,8 @@ export class Boarding {
     if (kept === undefined) return null;
     const { state, lifetimes } = kept;
     const latest = seen === null ? state : { ...state, fences: seen.fences, epoch: seen.epoch };
-    const hit = judge(latest, lifetimes, this.#core.runtime.now());
-    return hit !== null && (hit.staleFor ?? 0) < lifetimes.errorMs ? hit : null;
+    const judged = judge(latest, lifetimes.degradedMs, this.#core.runtime.now());
+    return judged.hit && (judged.staleFor ?? 0) < lifetimes.errorMs ? judged : null;
   }
 
   /** This caller has its answers. */
@@ -175,14 +177,14 @@ export class Boarding {
   #answer(pending: Pending, startedAt: number): boolean {
     const { plan, lifetimes, state } = pending;
     const now = this.#core.runtime.now();
-    const hit = judge(state, lifetimes, now);
+    const judged = judge(state, lifetimes.degradedMs, now);
     // What an earlier look has kept may have been invalidated since.
     this.fallbacks.delete(plan.key);
-    if (hit === null) return false;
-    const late = hit.staleFor;
+    if (!judged.hit) return false;
+    const late = judged.staleFor;
     if (this.#refreshing && late !== null) return false;
     if (late === null || late < lifetimes.revalidateMs) {
-      this.answers.set(plan.key, hit.value);
+      this.answers.set(plan.key, judged.envelope.value);
       this.#report(plan, late === null ? 'hit' : 'stale', now - startedAt);
       if (late !== null) this.refreshes.push(pending);
       return true;

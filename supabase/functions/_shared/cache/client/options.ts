@@ -4,8 +4,8 @@
 
 import { DEGRADED_MAX_AGE_SECONDS } from '../protocol/epoch.ts';
 import { CacheError } from '../protocol/errors.ts';
-import { type Scopes, scopesOf } from '../protocol/fences.ts';
-import { type CompiledType, TTL, type TypeName, typeOf } from '../protocol/key-types.ts';
+import { fencesOf, type Plan } from '../protocol/fences.ts';
+import { isCatalogued, TTL, type TypeName, typeOf } from '../protocol/key-types.ts';
 import type { Runtime } from '../redis/runtime.ts';
 import type { Connection } from '../redis/upstash.ts';
 
@@ -93,18 +93,14 @@ export function settingsOf(options: CacheOptions): Settings {
   };
 }
 
-/** A key with what the catalogue says about it. */
-export interface Plan {
-  readonly key: string;
-  readonly scopes: Scopes;
-  readonly type: CompiledType | undefined;
-}
-
-/** @throws CacheError INVALID_KEY as scopesOf does */
+/** @throws CacheError INVALID_KEY as checkKey does */
 export function planFor(key: string): Plan {
   const known = plans.get(key);
   if (known !== undefined) return known;
-  const plan = { key, scopes: scopesOf(key), type: typeOf(key) };
+  const type = typeOf(key);
+  const fences = fencesOf(key, type?.entity);
+  const typeIsKnown = isCatalogued(key.split(':', 1)[0] ?? '');
+  const plan = { key, fences, mortal: typeIsKnown ? fences.slice(1) : fences, type };
   // Nothing depends on what is remembered; starting over is cheaper than keeping an order.
   if (plans.size >= REMEMBERED_PLANS) plans.clear();
   plans.set(key, plan);

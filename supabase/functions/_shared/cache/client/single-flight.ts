@@ -17,9 +17,10 @@
  * somebody who died.
  */
 import type { Stamp } from '../protocol/entry.ts';
+import type { Plan } from '../protocol/fences.ts';
 import { type KeyState, sameTexts, timely } from '../protocol/key-state.ts';
 import type { Runtime } from '../redis/runtime.ts';
-import type { Lifetimes, Plan } from './options.ts';
+import type { Lifetimes } from './options.ts';
 import { UnkeptKeys } from './uncacheable-keys.ts';
 
 /**

@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
+import { sumCommands } from '../protocol/statistics.ts';
 import { RedisAccess } from '../redis/redis-access.ts';
 import { systemRuntime } from '../redis/runtime.ts';
 import type { Connection, Write } from '../redis/upstash.ts';
-import { Statistics, statisticsKey, sumCommands, sumStatistics } from './statistics.ts';
+import { Statistics } from './statistics.ts';
 
 const START = Date.UTC(2026, 10, 1, 10, 59, 0);
 
@@ -76,6 +77,9 @@ describe('statistics', () => {
     expect(record).toMatchObject({ op: 'record', key: 'fencepost:stats:2026-11-01T11' });
     const value = record?.op === 'record' ? record.value : '';
     expect(JSON.parse(value).quota).toMatchObject({ hits: 1, stale: 1, misses: 0, errors: 0, hitMs: 2 });
+    // Each type with its target, read or not; keys of no type only once there were any.
+    expect(JSON.parse(value)).toMatchObject({ quota: { target: 0.8 }, cost: { target: 0.95 }, prefs: {} });
+    expect(JSON.parse(value)).not.toHaveProperty('other');
     expect(statistics.snapshot(5)).toMatchObject({
       commands: 5,
       types: {
@@ -105,13 +109,6 @@ describe('statistics', () => {
     await readFor(3600);
     expect(recorded()).toEqual({ readers: 3, worker: 0 });
     expect(access.commands).toBe(4 + 5);
-    expect(
-      sumCommands(['{"#commands":6}', '{"#worker":4}', '{"#commands":"9"}', 'null', '"text"', '{']),
-    ).toEqual({ readers: 6, worker: 4 });
-    expect(sumCommands(['{"#commands":-5}', '{"#commands":1e300}', '{"#worker":-1}'])).toEqual({
-      readers: 0,
-      worker: 0,
-    });
   });
 
   it('give a hash its end again that was lost and written anew, or whose first write failed', async () => {
@@ -136,23 +133,5 @@ describe('statistics', () => {
     await flush();
     server.refusing = false;
     expect(await flush()).toEqual(['record', 'expire']);
-  });
-
-  it('add up over isolates, whatever else is in the hash', () => {
-    const quota = { hits: 3, stale: 0, misses: 1, loads: 1, errors: 0, hitMs: 6, loadMs: 50 };
-    const fields = [
-      JSON.stringify({ quota }),
-      JSON.stringify({ quota, cost: { hits: 1 } }),
-      'garbage',
-      '[]',
-      '{"x":5}',
-    ];
-    expect(sumStatistics(fields)).toEqual(
-      new Map([
-        ['quota', { hits: 6, stale: 0, misses: 2, loads: 2, errors: 0, hitMs: 12, loadMs: 100 }],
-        ['cost', { hits: 1, stale: 0, misses: 0, loads: 0, errors: 0, hitMs: 0, loadMs: 0 }],
-      ]),
-    );
-    expect(statisticsKey(START)).toBe('fencepost:stats:2026-11-01T10');
   });
 });

@@ -1,16 +1,20 @@
 /**
- * How well each key type is served: counted in the isolate, and written to Redis for `fencepost status` to sum up.
+ * How well each key type is served: counted in the isolate, and written to Redis, where `fencepost status` adds it up. The format is
+ * protocol/statistics.ts's.
  *
- * In Redis, one hash an hour: `fencepost:stats:2026-11-01T10` (UTC), one field per isolate (a random name), whose value is
- * JSON of what that isolate counted within the hour so far: { "quota": { "hits": 12, … }, …, "#commands": 31 }. The value is
- * cumulative, so writing it again is harmless, one flush is one command whatever the number of types, and a flush that was lost
- * is made good by the next. The hash expires after two days. A worker's field has "#worker" alone, the commands that it
- * sent. `sumStatistics` and `sumCommands` add the fields up.
- *
- * Cost: a flush happens at most every 10 s, and then only when the isolate has sent 250 commands since the last (so at most
- * 0.8 % of its commands are flushes, two of them in an hour's first), or a minute has passed.
+ * Cost: one flush is one command, whatever the number of types. It happens at most every 10 s, and then only when the isolate has
+ * sent 250 commands since the last one or a minute has passed. So at most 0.8 % of its commands are flushes; the first of an hour
+ * is two, because the hash gets its end.
  */
 import { catalogueTypes, type TypeName } from '../protocol/key-types.ts';
+import {
+  type Counts,
+  KEPT_SECONDS,
+  noCounts,
+  OTHER_TYPE,
+  READER_COMMANDS,
+  statisticsKey,
+} from '../protocol/statistics.ts';
 import type { RedisAccess } from '../redis/redis-access.ts';
 import type { Runtime } from '../redis/runtime.ts';
 
@@ -18,28 +22,8 @@ const FLUSH_INTERVAL_MS = 10_000;
 const FLUSH_COMMANDS = 250;
 const FLUSH_IDLE_INTERVAL_MS = 60_000;
 const HOUR_MS = 3_600_000;
-/** How long an hour's hash is kept, in seconds. */
-export const KEPT_SECONDS = 2 * 86_400;
 
-/** What stands beside the key types, none of which is named so: the commands that an isolate, or a worker, sent. */
-export const READER_COMMANDS = '#commands';
-export const WORKER_COMMANDS = '#worker';
-
-/** What is counted for one key type. Times are sums in milliseconds. */
-export interface Counts {
-  /** Reads answered from the cache, stale ones included. */
-  hits: number;
-  stale: number;
-  /** Reads that a loader (this one's or another's) answered. */
-  misses: number;
-  /** Calls of loaders, and those that failed. */
-  loads: number;
-  errors: number;
-  hitMs: number;
-  loadMs: number;
-}
-
-export type StatisticsName = TypeName | 'other';
+export type StatisticsName = TypeName | typeof OTHER_TYPE;
 
 /** What `stats()` answers for one key type, since the isolate started. */
 export interface TypeStatistics extends Counts {
@@ -53,53 +37,6 @@ export interface CacheStatistics {
   /** Billed commands sent, and calls to Redis that failed. */
   readonly commands: number;
   readonly redisErrors: number;
-}
-
-/** The hash that holds the counts of the hour in which a moment lies. */
-export function statisticsKey(now: number): string {
-  return `fencepost:stats:${new Date(now).toISOString().slice(0, 13)}`;
-}
-
-/** What the fields of one or several such hashes hold; what is none of ours is left out. */
-function* entriesOf(fields: Iterable<string>): Generator<[name: string, counted: unknown]> {
-  for (const field of fields) {
-    try {
-      yield* Object.entries((JSON.parse(field) as object | null) ?? {});
-    } catch {
-      // Anybody may write into a hash.
-    }
-  }
-}
-
-/** Adds up what isolates counted, by key type. */
-export function sumStatistics(fields: Iterable<string>): Map<string, Counts> {
-  const sums = new Map<string, Counts>();
-  for (const [name, counts] of entriesOf(fields)) {
-    if (typeof counts !== 'object' || counts === null) continue;
-    const sum = sums.get(name) ?? noCounts();
-    for (const measure of Object.keys(sum) as (keyof Counts)[]) {
-      const value: unknown = (counts as Partial<Counts>)[measure];
-      if (isCount(value)) sum[measure] += value;
-    }
-    sums.set(name, sum);
-  }
-  return sums;
-}
-
-/** Adds up the commands, as Upstash bills them, that isolates and workers sent. */
-export function sumCommands(fields: Iterable<string>): { readers: number; worker: number } {
-  const sums = { readers: 0, worker: 0 };
-  for (const [name, counted] of entriesOf(fields)) {
-    if (!isCount(counted)) continue;
-    if (name === READER_COMMANDS) sums.readers += counted;
-    if (name === WORKER_COMMANDS) sums.worker += counted;
-  }
-  return sums;
-}
-
-/** Anybody may write into a hash: what no isolate can have counted would make sums of nothing. */
-function isCount(value: unknown): value is number {
-  return typeof value === 'number' && value >= 0 && value <= Number.MAX_SAFE_INTEGER;
 }
 
 export class Statistics {
@@ -173,7 +110,13 @@ export class Statistics {
     this.#hourCommands = (first ? 0 : this.#hourCommands) + commands - this.#flushed.commands;
     this.#flushed = { at: now, commands, hourNumber: this.#hourNumber };
     const value = JSON.stringify({
-      ...Object.fromEntries([...this.#counters].map(([name, { hour }]) => [name, hour])),
+      ...Object.fromEntries(
+        catalogueTypes().map(({ name, hitRate }) => [
+          name,
+          { ...this.#counters.get(name)?.hour, target: hitRate },
+        ]),
+      ),
+      [OTHER_TYPE]: this.#counters.get(OTHER_TYPE)?.hour,
       [READER_COMMANDS]: this.#hourCommands,
     });
     const record = { op: 'record', key, field: this.#isolate, value } as const;
@@ -201,8 +144,4 @@ export class Statistics {
     }
     return counters;
   }
-}
-
-function noCounts(): Counts {
-  return { hits: 0, stale: 0, misses: 0, loads: 0, errors: 0, hitMs: 0, loadMs: 0 };
 }

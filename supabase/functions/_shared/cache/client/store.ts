@@ -8,11 +8,13 @@
  */
 
 import { type Stamp, writeEnvelope } from '../protocol/entry.ts';
+import type { Plan } from '../protocol/fences.ts';
 import type { RedisAccess } from '../redis/redis-access.ts';
 import type { Runtime } from '../redis/runtime.ts';
 import type { Reply, Write } from '../redis/upstash.ts';
-import { renewals, returnable } from './lease.ts';
-import { type Lifetimes, type Plan, type Settings, typeName } from './options.ts';
+import { renewals } from './key-states.ts';
+import { returnable } from './lease.ts';
+import { type Lifetimes, type Settings, typeName } from './options.ts';
 
 /** Entries live up to this share shorter than asked, so that what was stored together does not expire together. */
 const TTL_JITTER = 0.1;
@@ -122,7 +124,7 @@ function entryFor(
   const staleAt = windowMs > 0 ? runtime.now() + freshMs : null;
   let text: string;
   try {
-    text = writeEnvelope(stamp, value, staleAt);
+    text = writeEnvelope(stamp, value, staleAt, lifetimes.degradedMs);
   } catch {
     // A Proxy or a hidden toJSON may still refuse what `unsupportedIn` could read.
     access.warn('value', `a value of type ${typeName(plan)} cannot be written as JSON; not cached.`);

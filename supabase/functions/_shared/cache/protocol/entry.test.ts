@@ -13,10 +13,17 @@ describe('the envelope', () => {
         expect(readEnvelope(writeEnvelope(stamp, value, staleAt))).toEqual({
           ...stamp,
           staleAt,
+          degradedMs: 30_000,
           value: expected,
         });
       }),
     );
+  });
+
+  it('carries how old it may be without a worker, and no byte for the usual 30 s', () => {
+    expect(readEnvelope(writeEnvelope(stamp, 1, null, 0))?.degradedMs).toBe(0);
+    expect(readEnvelope(writeEnvelope(stamp, 1, 5, 2_000))).toMatchObject({ degradedMs: 2_000, staleAt: 5 });
+    expect(writeEnvelope(stamp, 1, null, 30_000)).not.toContain('"g"');
   });
 
   it('tells null from absence', () => {
@@ -36,6 +43,7 @@ describe('the envelope', () => {
     '{"v":1,"f":["a"],"e":3,"t":1}',
     '{"v":1,"f":["a"],"e":null}',
     '{"v":1,"f":["a"],"e":null,"t":1,"s":"x"}',
+    '{"v":1,"f":["a"],"e":null,"t":1,"g":"x"}',
     '{"v":1,',
   ])('takes %j for none of ours', (text) => {
     expect(readEnvelope(text)).toBeNull();

@@ -1,16 +1,24 @@
 /**
  * What an entry looks like in Redis: one JSON object, written once and never patched.
  *
- *   { "v": 1, "f": ["…", "…"], "e": "…"|null, "t": 1793527200000, "s": 1793530800000, "d": <value> }
+ *   { "v": 1, "f": ["…", "…"], "e": "…"|null, "t": 1793527200000, "s": 1793530800000, "g": 0, "d": <value> }
  *
  *   v  format; another number is a miss, so that versions can live side by side during a deployment
- *   f  the fences the value was loaded under, in the order of Scopes.fences, and the epoch as the last
+ *   f  the values of the fences that it was loaded under, in the order of Plan.fences, and of the epoch as the last
  *   e  that epoch again if a worker vouched for it; null when none did, and then it is never a hit once one does
  *   t  when its load began, milliseconds since 1970 by the loader's clock
  *   s  when it turns stale (fresh until then, kept longer for staleWhileRevalidate and staleIfError); absent: with its TTL
+ *   g  how many milliseconds old it may be while no worker is alive, as the call that stored it said; absent: 30 000
  *   d  the value; absent when the loader answered undefined, which is cached like null and told from a miss
+ *
+ * An entry names its fences without spelling them: their number is the depth of the entity, and the rest of each name is a prefix of
+ * the key (planOfEntry in key-state.ts). So a worker that knows no key types judges any entry, at no byte more.
  */
+import { DEGRADED_MAX_AGE_SECONDS } from './epoch.ts';
+
 const FORMAT = 1;
+
+const USUAL_DEGRADED_MS = DEGRADED_MAX_AGE_SECONDS * 1_000;
 
 /** What an entry was loaded under; taken before the load and never refreshed. */
 export interface Stamp {
@@ -22,15 +30,23 @@ export interface Stamp {
 
 export interface Envelope extends Stamp {
   readonly staleAt: number | null;
+  /** How old it may be while no worker is alive; 0: it is no answer then. */
+  readonly degradedMs: number;
   readonly value: unknown;
 }
 
 /** The text to store. @param value one in which `unsupportedIn` finds nothing */
-export function writeEnvelope(stamp: Stamp, value: unknown, staleAt: number | null): string {
+export function writeEnvelope(
+  stamp: Stamp,
+  value: unknown,
+  staleAt: number | null,
+  degradedMs: number = USUAL_DEGRADED_MS,
+): string {
   const stale = staleAt === null ? '' : `,"s":${staleAt}`;
+  const degraded = degradedMs === USUAL_DEGRADED_MS ? '' : `,"g":${degradedMs}`;
   const data = value === undefined ? '' : `,"d":${JSON.stringify(value)}`;
   const fences = JSON.stringify(stamp.fences);
-  return `{"v":${FORMAT},"f":${fences},"e":${JSON.stringify(stamp.epoch)},"t":${stamp.loadedAt}${stale}${data}}`;
+  return `{"v":${FORMAT},"f":${fences},"e":${JSON.stringify(stamp.epoch)},"t":${stamp.loadedAt}${stale}${degraded}${data}}`;
 }
 
 /** The entry behind a stored text, or null when the text is none of ours or of another format: then it is a miss. */
@@ -42,9 +58,17 @@ export function readEnvelope(text: string): Envelope | null {
     return null;
   }
   if (typeof parsed !== 'object' || parsed === null || !('v' in parsed) || parsed.v !== FORMAT) return null;
-  const { f, e, t, s, d } = parsed as { f?: unknown; e?: unknown; t?: unknown; s?: unknown; d?: unknown };
+  const { f, e, t, s, g, d } = parsed as Partial<Record<'f' | 'e' | 't' | 's' | 'g' | 'd', unknown>>;
   if (!Array.isArray(f) || !f.every((fence) => typeof fence === 'string')) return null;
   if ((typeof e !== 'string' && e !== null) || typeof t !== 'number') return null;
   if (s !== undefined && typeof s !== 'number') return null;
-  return { fences: f, epoch: e, loadedAt: t, staleAt: s ?? null, value: d };
+  if (g !== undefined && typeof g !== 'number') return null;
+  return {
+    fences: f,
+    epoch: e,
+    loadedAt: t,
+    staleAt: s ?? null,
+    degradedMs: g ?? USUAL_DEGRADED_MS,
+    value: d,
+  };
 }

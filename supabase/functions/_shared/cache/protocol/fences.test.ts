@@ -1,37 +1,25 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { deletionsFor, scopesOf } from './fences.ts';
+import { deletionsFor, fencesOf } from './fences.ts';
 
 const exact = (...keys: string[]) => ({ keys, newEpoch: false, sweep: null });
 
-describe('scopesOf', () => {
+describe('fencesOf', () => {
   it.each([
-    ['quota:org-1:openai:gpt', 'quota', 'quota:org-1', ['fence:quota', 'fence:quota:org-1']],
-    [
-      'cost:openai:gpt',
-      'cost',
-      'cost:openai:gpt',
-      ['fence:cost', 'fence:cost:openai:*', 'fence:cost:openai:gpt'],
-    ],
-    ['member:o:u', 'member', 'member:o:u', ['fence:member', 'fence:member:o:*', 'fence:member:o:u']],
-    ['a:b:c', 'a', 'a:b', ['fence:a', 'fence:a:b']],
-    ['a:b', 'a', 'a:b', ['fence:a', 'fence:a:b']],
-    ['a', 'a', 'a', ['fence:a']],
-    ['quota:', 'quota', 'quota:', ['fence:quota', 'fence:quota:']],
-  ])('%s', (key, type, entity, fences) => {
-    expect(scopesOf(key)).toMatchObject({ type, entity, fences });
-  });
-
-  it("keeps only the catalogue's type fences for ever", () => {
-    expect(scopesOf('cost:a:b').mortal).toEqual(['fence:cost:a:*', 'fence:cost:a:b']);
-    // Not of that type, but under its fence.
-    expect(scopesOf('cost:a').mortal).toEqual(['fence:cost:a']);
-    expect(scopesOf('4f1c:profile').mortal).toEqual(['fence:4f1c', 'fence:4f1c:profile']);
-    expect(scopesOf('solo').mortal).toEqual(['fence:solo']);
+    ['quota:org-1:openai:gpt', 2, ['fence:quota', 'fence:quota:org-1']],
+    ['cost:openai:gpt', 3, ['fence:cost', 'fence:cost:openai:*', 'fence:cost:openai:gpt']],
+    ['a:b:c:d', 4, ['fence:a', 'fence:a:b:*', 'fence:a:b:c:*', 'fence:a:b:c:d']],
+    ['a:b:c', undefined, ['fence:a', 'fence:a:b']],
+    ['a:b', undefined, ['fence:a', 'fence:a:b']],
+    ['a:b', 3, ['fence:a', 'fence:a:b']],
+    ['a', undefined, ['fence:a']],
+    ['quota:', undefined, ['fence:quota', 'fence:quota:']],
+  ])('%s with an entity of %s segments', (key, entityDepth, fences) => {
+    expect(fencesOf(key, entityDepth)).toEqual(fences);
   });
 
   it.each(['', 'fence:quota', 'fencepost:heartbeat', 'fence'])('refuses %j', (key) => {
-    expect(() => scopesOf(key)).toThrow(expect.objectContaining({ code: 'INVALID_KEY' }));
+    expect(() => fencesOf(key)).toThrow(expect.objectContaining({ code: 'INVALID_KEY' }));
   });
 });
 
@@ -94,11 +82,11 @@ describe('deletionsFor', () => {
   });
 
   it('leaves the siblings of an exact target alone, and other groups of a group', () => {
-    const untouched = (target: string, key: string) =>
-      deletionsFor(target).keys.every((deleted) => !scopesOf(key).fences.includes(deleted));
-    expect(untouched('cost:openai:gpt-5', 'cost:openai:gpt-4')).toBe(true);
-    expect(untouched('member:o:u1', 'member:o:u2')).toBe(true);
-    expect(untouched('cost:openai:*', 'cost:mistral:large')).toBe(true);
+    const untouched = (target: string, key: string, entityDepth?: number) =>
+      deletionsFor(target).keys.every((deleted) => !fencesOf(key, entityDepth).includes(deleted));
+    expect(untouched('cost:openai:gpt-5', 'cost:openai:gpt-4', 3)).toBe(true);
+    expect(untouched('member:o:u1', 'member:o:u2', 3)).toBe(true);
+    expect(untouched('cost:openai:*', 'cost:mistral:large', 3)).toBe(true);
     expect(untouched('quota:org-1:*', 'quota:org-2:openai:gpt')).toBe(true);
     expect(untouched('quota:org-1:*', 'quota:org-1:openai:gpt')).toBe(false);
   });

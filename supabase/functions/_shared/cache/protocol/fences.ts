@@ -29,9 +29,9 @@
  */
 
 import { CacheError } from './errors.ts';
-import { isCatalogued, RESERVED_FIRST_SEGMENTS, typeOf } from './key-types.ts';
+import { type CompiledType, RESERVED_FIRST_SEGMENTS } from './key-types.ts';
 
-/** The entity of keys outside the catalogue: their first two segments. */
+/** The entity of keys of no type: their first two segments. */
 const DEFAULT_ENTITY_DEPTH = 2;
 
 const FENCE_PREFIX = 'fence:';
@@ -48,13 +48,15 @@ const UNREPRESENTABLE = /[\0\ud800-\udfff]/u;
 /** What means something in a glob. */
 const GLOB = /[*?[\]\\]/;
 
-/** What a key's readability depends on; `fences` holds the fences' keys in the order in which they are read. */
-export interface Scopes {
-  readonly type: string;
-  readonly entity: string;
+/** A key, the names of the fences that it stands behind, and what its type says about it. */
+export interface Plan {
+  readonly key: string;
+  /** In the order in which they are read. */
   readonly fences: readonly string[];
-  /** Those of the fences that expire: all but the type's, and that too when the catalogue does not name the type. */
+  /** Those of the fences that expire: all but a known type's own. There are only so many known types. */
   readonly mortal: readonly string[];
+  /** Undefined for a key of no known type. */
+  readonly type: CompiledType | undefined;
 }
 
 /** What must be done in Redis for one target; keys are logical, without the cache's prefix. */
@@ -68,21 +70,20 @@ export interface Deletions {
 }
 
 /**
- * The scopes of a key and the fences that guard them.
+ * The names of the fences that a key stands behind.
+ * @param entityDepth how many of its segments make its entity, as its type says; 2 for a key of no type
  * @throws CacheError INVALID_KEY as checkKey does
  */
-export function scopesOf(key: string): Scopes {
+export function fencesOf(key: string, entityDepth: number = DEFAULT_ENTITY_DEPTH): string[] {
   checkKey(key);
   const segments = key.split(':');
-  const type = segments[0] ?? '';
-  const depth = Math.min(typeOf(key)?.entity ?? DEFAULT_ENTITY_DEPTH, segments.length);
-  const fences = [fenceKey(type)];
+  const depth = Math.min(entityDepth, segments.length);
+  const fences = [fenceKey(segments[0] ?? '')];
   for (let groupDepth = 2; groupDepth < depth; groupDepth++) {
     fences.push(fenceKey(`${segments.slice(0, groupDepth).join(':')}:*`));
   }
-  const entity = segments.slice(0, depth).join(':');
-  if (depth > 1) fences.push(fenceKey(entity));
-  return { type, entity, fences, mortal: isCatalogued(type) ? fences.slice(1) : fences };
+  if (depth > 1) fences.push(fenceKey(segments.slice(0, depth).join(':')));
+  return fences;
 }
 
 /**

@@ -1,25 +1,18 @@
 /**
- * Reading: one MGET, and the judgement whether what it brought is a hit.
+ * The state of a key, as one MGET shows it, and the one judgement whether its entry may answer.
  *
- *   Rule 5   An entry, all of its fences, the epoch and the heartbeat are read by one MGET, which Redis executes at one moment.
- *   Rule 10  An entry is a hit only under the epoch it was loaded under, with a heartbeat or without (heartbeat.ts).
+ * Promise of a hit: at the moment of the MGET every fence that the entry was loaded under still stood, and so did the epoch,
+ * which is the fence of everything. So no invalidation was acknowledged between the load and this MGET.
  *
- * Invariant of a hit: at the moment of the MGET every fence that the entry was loaded under still stood, the epoch being
- * one of them: the fence of everything. Fences are random and never come back once deleted, and the load began after they
- * stood (rule 2), so no invalidation was acknowledged between the load's snapshot of the database and this MGET: the value is
- * as new as every acknowledged invalidation. Reading the entry after its fences would break this: the fence may go, and
- * a newer load may replace the entry, between.
+ *   Rule 5   One MGET reads the entry, all of its fences, the epoch and the heartbeat.
+ *   Rule 10  An entry is a hit only under the epoch that it was loaded under.
  *
- * While no worker vouches for the epoch nobody is known to be deleting fences, so the age of an entry bounds its staleness.
+ * Why that is enough: docs/protocol.md#fences. Readers, `fencepost why` and `fencepost audit` all call `judge`.
  */
 
-import type { Lifetimes, Plan } from '../client/options.ts';
-import type { RedisAccess } from '../redis/redis-access.ts';
-import { readEnvelope, type Stamp } from './entry.ts';
+import { type Envelope, readEnvelope, type Stamp } from './entry.ts';
 import { EPOCH_KEY, HEARTBEAT_KEY } from './epoch.ts';
-
-/** Keys per MGET: each brings up to four more, and a request has to stay far below Upstash's 10 MB. */
-const KEYS_PER_READ = 250;
+import { fencesOf, type Plan } from './fences.ts';
 
 /** Loaders' clocks may differ by so much; an entry from further in the future has no age to rely on. */
 const CLOCK_TOLERANCE_MS = 2_000;
@@ -31,41 +24,42 @@ export interface KeyState {
   readonly fences: readonly (string | null)[];
   /** The epoch, if a living worker vouches for it; null: only the age of an entry bounds its staleness. */
   readonly epoch: string | null;
+  /** The epoch that the heartbeat names, whether or not it is still the current one; null without a heartbeat. */
+  readonly heartbeat: string | null;
   readonly entry: string | null;
   /** Whether somebody holds the lease; false when leases were not asked for. */
   readonly leased: boolean;
 }
 
-/** What a key stands behind: its fences and, last, the epoch. */
-export function guardsOf(plan: Plan): string[] {
-  return [...plan.scopes.fences, EPOCH_KEY];
+/**
+ * The plan of a key as its entry tells it, for a caller that does not know the reader's key types. The number of fences that an
+ * entry carries gives the entity; the key gives their names. Read the entry, make the plan, read all that the plan names with
+ * one MGET, and judge that: the first read is no part of the judgement.
+ * @param entry as it is stored; null, or none of ours: the plan of a key of no type
+ * @throws CacheError INVALID_KEY as checkKey does
+ */
+export function planOfEntry(key: string, entry: string | null): Plan {
+  const envelope = entry === null ? null : readEnvelope(entry);
+  // The last of an entry's fences is the epoch.
+  const depth = envelope === null ? undefined : envelope.fences.length - 1;
+  const fences = fencesOf(key, depth);
+  return { key, fences, mortal: fences, type: undefined };
 }
 
-/** The key of a lease; a key of the machinery, so it can collide with no cached key. */
+/** The names of what guards a key: its fences and, last, the epoch. */
+export function guardsOf({ fences }: Plan): string[] {
+  return [...fences, EPOCH_KEY];
+}
+
+/** The name of a key's lease. It starts with `fencepost:`, as no cached key does. */
 export function leaseKey(key: string): string {
   return `fencepost:lease:${key}`;
 }
 
 /**
- * The state of each key, in order, or null when Redis is away.
+ * What one MGET has to name for some keys, and how to read its reply. Every name occurs once.
  * @param leases also look at each key's lease
  */
-export async function readStates(
-  access: RedisAccess,
-  plans: readonly Plan[],
-  leases = false,
-): Promise<KeyState[] | null> {
-  const states: KeyState[] = [];
-  for (let start = 0; start < plans.length; start += KEYS_PER_READ) {
-    const { names, statesFrom } = layOut(plans.slice(start, start + KEYS_PER_READ), leases);
-    const values = await access.read(names);
-    if (values === null) return null;
-    states.push(...statesFrom(values));
-  }
-  return states;
-}
-
-/** What one MGET has to name for some keys, and how to read its reply. Every name occurs once. */
 export function layOut(
   plans: readonly Plan[],
   leases = false,
@@ -93,6 +87,7 @@ export function layOut(
         plan,
         fences: fences.map(at),
         epoch: at(heartbeat) === at(epoch) ? at(epoch) : null,
+        heartbeat: at(heartbeat),
         entry: at(entry),
         leased: lease !== null && at(lease) !== null,
       }));
@@ -105,21 +100,64 @@ export function standing(fences: readonly (string | null)[]): fences is readonly
   return fences.every((fence) => fence !== null);
 }
 
-/** A usable entry: fresh, or past its time but within a stale window. */
+/** An entry that may answer: it is fresh, or past its time but kept for a stale window. */
 export interface Hit {
-  readonly value: unknown;
-  /** Milliseconds past its time; null while fresh. */
+  readonly hit: true;
+  readonly envelope: Envelope;
+  /** Milliseconds past its time; null while fresh. Whether that is too late is the caller's decision. */
   readonly staleFor: number | null;
 }
 
-/** The entry if it may be used now; what is merely stale is reported with its lateness for the caller to decide. */
-export function judge(state: KeyState, lifetimes: Lifetimes, now: number): Hit | null {
-  if (state.entry === null || !standing(state.fences)) return null;
-  const envelope = readEnvelope(state.entry);
-  if (envelope === null || !sameTexts(envelope.fences, state.fences)) return null;
-  if (!timely(envelope, state.epoch, lifetimes.degradedMs, now)) return null;
+export type MissReason =
+  /** Nothing is stored under the key. */
+  | 'absent'
+  /** What is stored was not written in this format. */
+  | 'unreadable'
+  /** It was stored under another number of fences: the key's type had another entity then. */
+  | 'other-fences'
+  /** A fence that it was stored under does not exist any more. */
+  | 'fence-gone'
+  /** A fence that it was stored under was deleted and made anew. */
+  | 'fence-replaced'
+  /** The epoch has ended or is missing: the whole cache was invalidated. */
+  | 'epoch-over'
+  /** A worker vouches for the epoch now, and none did when the entry was loaded. */
+  | 'loaded-without-worker'
+  /** No worker vouches for the epoch, and the entry is older than such answers may be. */
+  | 'too-old-without-worker';
+
+export interface Miss {
+  readonly hit: false;
+  readonly reason: MissReason;
+  /** The name of the fence that is gone or was replaced; null for the other reasons. */
+  readonly fence: string | null;
+  /** Null when there is no entry that could be read. */
+  readonly envelope: Envelope | null;
+}
+
+/**
+ * Whether an entry may answer now, and if not, why not.
+ * @param degradedMs how old an answer may be while no worker vouches for the epoch, in milliseconds; 0: there are no such answers.
+ * null: as old as the call allowed that stored the entry, for who asks on behalf of no call.
+ */
+export function judge(state: KeyState, degradedMs: number | null, now: number): Hit | Miss {
+  const envelope = state.entry === null ? null : readEnvelope(state.entry);
+  const miss = (reason: MissReason, fence: string | null = null): Miss => {
+    return { hit: false, reason, fence, envelope };
+  };
+  if (envelope === null) return miss(state.entry === null ? 'absent' : 'unreadable');
+  if (envelope.fences.length !== state.fences.length) return miss('other-fences');
+  for (const [index, found] of state.fences.entries()) {
+    if (found !== null && found === envelope.fences[index]) continue;
+    const fence = state.plan.fences[index];
+    if (fence === undefined) return miss('epoch-over');
+    return miss(found === null ? 'fence-gone' : 'fence-replaced', fence);
+  }
+  if (!timely(envelope, state.epoch, degradedMs ?? envelope.degradedMs, now)) {
+    return miss(state.epoch === null ? 'too-old-without-worker' : 'loaded-without-worker');
+  }
   const late = envelope.staleAt === null ? -1 : now - envelope.staleAt;
-  return { value: envelope.value, staleFor: late < 0 ? null : late };
+  return { hit: true, envelope, staleFor: late < 0 ? null : late };
 }
 
 /** Whether what was, or is being, loaded under a stamp with standing fences may be used now. */
