@@ -19,12 +19,8 @@ import type { AddressInfo } from 'node:net';
 import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { startFunctions } from '../../local/parts/functions.ts';
-import {
-  callFunction,
-  JWT_SECRET,
-  type Parameters,
-  startFunctionStack,
-} from '../../tests/functions/support/stack.ts';
+import { JWT_SECRET } from '../../tests/functions/support/callers.ts';
+import { callFunction, type Parameters, startFunctionStack } from '../../tests/functions/support/stack.ts';
 import { cloneFrom, startTemplate } from '../../tests/support/template.ts';
 
 const { values } = parseArgs({

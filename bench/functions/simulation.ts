@@ -58,7 +58,7 @@ const row = {
 /** A database in which everyone is a member and every row exists. */
 export function answersOf(): Database {
   return {
-    async ask(caller, build) {
+    async query(caller, build) {
       let asked = '';
       const chain: Record<string, unknown> = {};
       for (const step of ['select', 'eq', 'maybeSingle']) chain[step] = () => chain;
@@ -84,6 +84,6 @@ export function answersOf(): Database {
           return own;
       }
     },
-    askPublic: () => Promise.resolve(null),
+    queryPublic: () => Promise.resolve(null),
   };
 }

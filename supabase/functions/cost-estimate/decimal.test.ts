@@ -9,7 +9,7 @@ const price = {
   cached_input_per_mtok: '0.025',
   output_per_mtok: '2',
 };
-const asked = {
+const input = {
   provider: 'openai',
   model: 'gpt-5-mini',
   input_tokens: 0,
@@ -52,21 +52,21 @@ describe('decimals', () => {
 
 describe('estimate', () => {
   it('prices input, cached input and output, where binary fractions would drift', () => {
-    const answer = estimate({ ...asked, input_tokens: 1_003, cached_tokens: 3, output_tokens: 7 }, price);
+    const answer = estimate({ ...input, input_tokens: 1_003, cached_tokens: 3, output_tokens: 7 }, price);
     expect(answer.breakdown).toEqual({ input: '0.00025', cached_input: '0.000000075', output: '0.000014' });
     expect(answer.cost).toBe('0.000264075');
-    const tenth = estimate({ ...asked, input_tokens: 300_000 }, { ...price, input_per_mtok: '0.1' });
+    const tenth = estimate({ ...input, input_tokens: 300_000 }, { ...price, input_per_mtok: '0.1' });
     expect(tenth.cost).toBe('0.03');
   });
 
   it('stays exact for the largest request', () => {
-    const answer = estimate({ ...asked, input_tokens: 999_999_999_999_999 }, price);
+    const answer = estimate({ ...input, input_tokens: 999_999_999_999_999 }, price);
     expect(answer.cost).toBe('249999999.99999975');
   });
 
   it('charges cached input as input where it has no price of its own', () => {
     const answer = estimate(
-      { ...asked, input_tokens: 1_000_000, cached_tokens: 500_000 },
+      { ...input, input_tokens: 1_000_000, cached_tokens: 500_000 },
       { ...price, cached_input_per_mtok: null },
     );
     expect(answer.cost).toBe('0.25');
@@ -74,7 +74,7 @@ describe('estimate', () => {
 
   it('does not call an unknown price free', () => {
     const embedding = { ...price, output_per_mtok: null };
-    expect(estimate({ ...asked, input_tokens: 1_000_000 }, embedding).cost).toBe('0.25');
-    expect(() => estimate({ ...asked, output_tokens: 1 }, embedding)).toThrow('No price for output tokens');
+    expect(estimate({ ...input, input_tokens: 1_000_000 }, embedding).cost).toBe('0.25');
+    expect(() => estimate({ ...input, output_tokens: 1 }, embedding)).toThrow('No price for output tokens');
   });
 });

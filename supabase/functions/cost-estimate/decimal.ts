@@ -1,6 +1,6 @@
 /**
- * Exact decimal arithmetic on non-negative numbers, for prices times tokens: an integer and the number of its digits that
- * stand after the point. Binary fractions cannot hold 0.1, and a bill is a sum of very many of them.
+ * Exact decimal arithmetic on non-negative numbers, for prices times tokens. A decimal is an integer and its number of digits
+ * after the point. JavaScript numbers cannot hold 0.1 exactly, and a bill is a sum of many such prices.
  */
 
 export interface Decimal {
@@ -12,8 +12,8 @@ export interface Decimal {
 export const ZERO: Decimal = { units: 0n, scale: 0 };
 
 /**
- * Reads plain decimal notation such as `0.003625`, which is how Postgres writes a numeric.
- * @throws RangeError for anything else: signs, exponents, NaN
+ * Parses plain decimal notation such as `0.003625`, which is how Postgres prints a numeric.
+ * @throws RangeError for everything else, such as signs, exponents and NaN
  */
 export function parseDecimal(text: string): Decimal {
   const match = /^(\d{1,40})(?:\.(\d{1,40}))?$/.exec(text);
@@ -31,12 +31,12 @@ export function add(a: Decimal, b: Decimal): Decimal {
   };
 }
 
-/** What `tokens` cost at a price for a million: price × tokens ÷ 10⁶, exactly (dividing by a power of ten moves the point). */
+/** price × tokens ÷ 10⁶, exactly: dividing by a power of ten only moves the point. */
 export function costOfTokens(pricePerMillion: Decimal, tokens: number): Decimal {
   return { units: pricePerMillion.units * BigInt(tokens), scale: pricePerMillion.scale + 6 };
 }
 
-/** Plain notation without trailing zeros: `0.00125`, `3`. */
+/** Prints plain notation without trailing zeros: `0.00125`, `3`. */
 export function formatDecimal({ units, scale }: Decimal): string {
   const digits = units.toString().padStart(scale + 1, '0');
   const whole = digits.slice(0, digits.length - scale);

@@ -1,8 +1,7 @@
 /**
- * cost-estimate: what a call would cost, from the model's cached list price, in exact decimal arithmetic.
+ * cost-estimate: the cost of a call, from the model's cached list price, in exact decimal arithmetic.
  */
-import type { Caller } from '../_shared/auth/authenticate.ts';
-import { readShared, signedIn } from '../_shared/auth/read.ts';
+import { readShared, requireUser } from '../_shared/auth/read.ts';
 import { keys } from '../_shared/cache.ts';
 import type { FunctionDependencies } from '../_shared/function.ts';
 import { createEndpoint, type Handler } from '../_shared/http/endpoint.ts';
@@ -25,7 +24,7 @@ export interface CostAnswer extends Required<CostRequest> {
   /** Sum of the breakdown, exact. */
   readonly cost: string;
   readonly breakdown: { readonly input: string; readonly cached_input: string; readonly output: string };
-  /** For a million tokens; null is not offered, or not known. */
+  /** Per million tokens; null is not offered or not known. */
   readonly price: {
     readonly input_per_mtok: string | null;
     readonly cached_input_per_mtok: string | null;
@@ -33,7 +32,7 @@ export interface CostAnswer extends Required<CostRequest> {
   };
 }
 
-/** A row of model_prices, its numbers as text: read as JSON numbers they would already be rounded. */
+/** A row of model_prices. Its numbers are text, because a JSON number would be rounded. */
 export interface PriceRow {
   readonly currency: string;
   readonly input_per_mtok: string | null;
@@ -50,64 +49,65 @@ export function createHandler(dependencies: FunctionDependencies): Handler {
     allowedOrigins: dependencies.settings.allowedOrigins,
     answer: async ({ request, readParameters, timing }) => {
       const caller = await timing.measure('auth', () => dependencies.authenticate(request));
-      refuseAnonymous(caller);
-      const asked = costRequest(await readParameters());
+      // Prices are for the service and for everyone who is signed in.
+      if (caller.kind !== 'service') requireUser(caller);
+      const input = costRequest(await readParameters());
       const { value, cache } = await readShared<PriceRow | null>(
         { ...dependencies, caller, timing },
-        keys.cost(asked.provider, asked.model),
+        keys.cost(input.provider, input.model),
         async () =>
-          (await dependencies.database.ask(caller, (client) =>
+          (await dependencies.database.query(caller, (client) =>
             client
               .from('model_prices')
               .select(COLUMNS)
-              .eq('provider', asked.provider)
-              .eq('model', asked.model)
+              .eq('provider', input.provider)
+              .eq('model', input.model)
               .maybeSingle(),
           )) as PriceRow | null,
       );
       if (value === null) {
         throw new Problem('PRICE_NOT_FOUND', 'No price is known for this model.', { outcome: cache });
       }
-      return { body: estimate(asked, value), cache };
+      return { body: estimate(input, value), cache };
     },
   });
 }
 
 /** @throws Problem INVALID_PARAMETER */
 export function costRequest(parameters: Parameters): Required<CostRequest> {
-  const asked = {
+  const input = {
     provider: parameters.identifier('provider'),
     model: parameters.identifier('model'),
     input_tokens: parameters.count('input_tokens'),
     output_tokens: parameters.count('output_tokens'),
     cached_tokens: parameters.count('cached_tokens', 0),
   };
-  if (asked.cached_tokens > asked.input_tokens) {
+  if (input.cached_tokens > input.input_tokens) {
     throw new Problem('INVALID_PARAMETER', 'cached_tokens are part of input_tokens and cannot exceed them.', {
       field: 'cached_tokens',
     });
   }
-  return asked;
+  return input;
 }
 
 /**
- * The cost of a request at a price. Cached input without a price of its own costs what input does.
- * @throws Problem PRICE_NOT_FOUND when tokens are asked for whose price is not known
+ * The cost of a request at a price. Cached input that has no price of its own costs as much as other input.
+ * @throws Problem PRICE_NOT_FOUND when the request has tokens whose price is not known
  */
-export function estimate(asked: Required<CostRequest>, price: PriceRow): CostAnswer {
-  const input = costOf(price.input_per_mtok, asked.input_tokens - asked.cached_tokens, 'input');
+export function estimate(input: Required<CostRequest>, price: PriceRow): CostAnswer {
+  const uncached = costOf(price.input_per_mtok, input.input_tokens - input.cached_tokens, 'input');
   const cached = costOf(
     price.cached_input_per_mtok ?? price.input_per_mtok,
-    asked.cached_tokens,
+    input.cached_tokens,
     'cached input',
   );
-  const output = costOf(price.output_per_mtok, asked.output_tokens, 'output');
+  const output = costOf(price.output_per_mtok, input.output_tokens, 'output');
   return {
-    ...asked,
+    ...input,
     currency: price.currency,
-    cost: formatDecimal(add(add(input, cached), output)),
+    cost: formatDecimal(add(add(uncached, cached), output)),
     breakdown: {
-      input: formatDecimal(input),
+      input: formatDecimal(uncached),
       cached_input: formatDecimal(cached),
       output: formatDecimal(output),
     },
@@ -124,9 +124,4 @@ function costOf(price: string | null, tokens: number, kind: string): Decimal {
   if (price === null)
     throw new Problem('PRICE_NOT_FOUND', `No price for ${kind} tokens is known for this model.`);
   return costOfTokens(parseDecimal(price), tokens);
-}
-
-/** Prices are for everyone who is signed in, and for the service. */
-function refuseAnonymous(caller: Caller): void {
-  if (caller.kind !== 'service') signedIn(caller);
 }

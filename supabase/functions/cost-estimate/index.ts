@@ -1,4 +1,4 @@
-/** The cost-estimate function; see handler.ts. */
+/** Entry point of cost-estimate. The function itself is handler.ts. */
 import { startFunction } from '../_shared/function.ts';
 import { createHandler } from './handler.ts';
 

@@ -1,8 +1,8 @@
 /**
- * health-check: whether the service answers, and how well. Public, so it says nothing that is anyone's: no address, no token,
- * no key. 503 only when the database is away, since without it nothing can be answered; a cache that is away costs time only.
+ * health-check: whether the functions work, and how well. It is public, so it reveals no address, no token and no key. It answers
+ * 503 only without the database; without the cache, answers are only slower.
  *
- * The checks run at most once a second an isolate, whoever asks: a public address must not be a lever on the database.
+ * The checks run at most once per second and isolate, so that nobody can load the database through this public address.
  */
 
 import type { FunctionDependencies } from '../_shared/function.ts';
@@ -10,35 +10,35 @@ import { createEndpoint, type Handler } from '../_shared/http/endpoint.ts';
 
 export interface HealthAnswer {
   /**
-   * `degraded`: answers are right but slower, because the cache or the worker is away, or older than usual, because
-   * invalidations wait for more than 5 s. `unhealthy`: the database is away or took longer than 2 s.
+   * `degraded`: the cache or the worker is away, and answers are right but slower; or invalidations wait for more than 5 s, and
+   * answers may be that old. `unhealthy`: the database is away or took longer than 2 s.
    */
   readonly status: 'healthy' | 'degraded' | 'unhealthy';
   readonly cache: {
     /** Whether a cache is configured. */
     readonly enabled: boolean;
     readonly connected: boolean;
-    /** Redis's DBSIZE, which counts the keys of everyone who shares the database; 0 while it is away. */
+    /** Redis's DBSIZE. It counts all keys of the database, also those of other applications; 0 while Redis is away. */
     readonly keyCount: number;
     readonly latencyMs: number | null;
   };
   readonly database: { readonly connected: boolean; readonly latencyMs: number | null };
   readonly worker: {
-    /** Whether the worker's heartbeat is there; null when nobody can tell. */
+    /** Whether the worker's heartbeat is there; null while the cache is away. */
     readonly alive: boolean | null;
-    /** Age of the oldest invalidation that has not been carried out. */
+    /** Age of the oldest invalidation that is not confirmed yet. */
     readonly secondsBehind: number | null;
   };
 }
 
-/** How long one examination is good for, in milliseconds. */
+/** How long a result is served again, in milliseconds. */
 const FRESH_MS = 1_000;
-/** How long the database may take, in milliseconds: whoever watches gives up before a load would. */
+/** How long the database may take, in milliseconds. Less than for a load, because monitors time out earlier. */
 const DATABASE_LIMIT_MS = 2_000;
-/** From this age of the oldest invalidation on, in seconds, invalidation does not flow as it should. */
-const BEHIND_SECONDS = 5;
+/** Invalidation counts as late when the oldest one is older than this, in seconds. */
+const LATE_SECONDS = 5;
 
-type Examined = HealthAnswer['database'] & { readonly secondsBehind: number | null };
+type DatabaseHealth = HealthAnswer['database'] & { readonly secondsBehind: number | null };
 
 export function createHandler(dependencies: FunctionDependencies): Handler {
   let latest: { readonly at: number; readonly answer: Promise<HealthAnswer> } | undefined;
@@ -50,7 +50,7 @@ export function createHandler(dependencies: FunctionDependencies): Handler {
       await readParameters();
       const now = dependencies.now();
       if (latest === undefined || now - latest.at >= FRESH_MS || now < latest.at) {
-        latest = { at: now, answer: examine(dependencies) };
+        latest = { at: now, answer: checkHealth(dependencies) };
       }
       const body = await latest.answer;
       return { body, status: body.status === 'unhealthy' ? 503 : 200 };
@@ -58,13 +58,13 @@ export function createHandler(dependencies: FunctionDependencies): Handler {
   });
 }
 
-/** Asks the cache and the database at the same time. */
-export async function examine(dependencies: FunctionDependencies): Promise<HealthAnswer> {
-  const [cache, database] = await Promise.all([dependencies.cache.ping(), askDatabase(dependencies)]);
+/** Checks the cache and the database at the same time. */
+export async function checkHealth(dependencies: FunctionDependencies): Promise<HealthAnswer> {
+  const [cache, database] = await Promise.all([dependencies.cache.ping(), checkDatabase(dependencies)]);
   const isWorkerAlive = cache.connected ? cache.workerAlive : null;
-  const isFlowing = isWorkerAlive === true && (database.secondsBehind ?? 0) <= BEHIND_SECONDS;
+  const isOnTime = isWorkerAlive === true && (database.secondsBehind ?? 0) <= LATE_SECONDS;
   return {
-    status: !database.connected ? 'unhealthy' : cache.connected && isFlowing ? 'healthy' : 'degraded',
+    status: !database.connected ? 'unhealthy' : cache.connected && isOnTime ? 'healthy' : 'degraded',
     cache: {
       enabled: cache.enabled,
       connected: cache.connected,
@@ -76,10 +76,10 @@ export async function examine(dependencies: FunctionDependencies): Promise<Healt
   };
 }
 
-async function askDatabase({ database }: FunctionDependencies): Promise<Examined> {
+async function checkDatabase({ database }: FunctionDependencies): Promise<DatabaseHealth> {
   const startedAt = performance.now();
   try {
-    const reply = (await database.askPublic((client) =>
+    const reply = (await database.queryPublic((client) =>
       client.rpc('cache_health').abortSignal(AbortSignal.timeout(DATABASE_LIMIT_MS)),
     )) as {
       seconds_behind?: number;

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { answerFrom, endOfPeriod, type QuotaRow } from './handler.ts';
 
-const asked = { org: 'org-acme', provider: 'openai', model: 'gpt-5-mini' };
+const input = { org: 'org-acme', provider: 'openai', model: 'gpt-5-mini' };
 const now = Date.parse('2026-11-18T13:37:00Z');
 const row: QuotaRow = {
   provider: 'openai',
@@ -14,8 +14,8 @@ const row: QuotaRow = {
 
 describe('answerFrom', () => {
   it('allows while something remains', () => {
-    expect(answerFrom(asked, row, now)).toEqual({
-      ...asked,
+    expect(answerFrom(input, row, now)).toEqual({
+      ...input,
       allowed: true,
       scope: 'model',
       limit: 1_000,
@@ -37,12 +37,12 @@ describe('answerFrom', () => {
     [{ model: null }, { scope: 'provider' }],
     [{ provider: null, model: null }, { scope: 'organization' }],
   ])('%j gives %j', (change, expected) => {
-    expect(answerFrom(asked, { ...row, ...change }, now)).toMatchObject(expected);
+    expect(answerFrom(input, { ...row, ...change }, now)).toMatchObject(expected);
   });
 
-  it('starts the next period by itself, so that a cached row is right across the end of one', () => {
+  it('starts the next period without a new row, so that a cached one is right after the end of its period', () => {
     const after = Date.parse('2026-12-01T00:00:00Z');
-    expect(answerFrom(asked, { ...row, used: 1_000 }, after)).toMatchObject({
+    expect(answerFrom(input, { ...row, used: 1_000 }, after)).toMatchObject({
       allowed: true,
       used: 0,
       remaining: 1_000,

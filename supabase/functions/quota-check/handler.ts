@@ -1,8 +1,8 @@
 /**
  * quota-check: may this organisation make another call to this model?
  *
- * What is cached is the quota's row; `remaining`, and the start of a new period, follow from the time of each answer. So an
- * answer that is a hit across the end of a period is right as well.
+ * The cache holds the quota's row. `remaining` and the current period are computed for each answer, so a hit is right even if the
+ * period has ended since the row was loaded.
  */
 import { readForOrganisation } from '../_shared/auth/read.ts';
 import { keys } from '../_shared/cache.ts';
@@ -21,10 +21,10 @@ export interface QuotaAnswer extends QuotaRequest {
   readonly allowed: boolean;
   /** Which quota decided: the model's, else the provider's, else the organisation's. */
   readonly scope: 'model' | 'provider' | 'organization';
-  /** Tokens a period; null is unlimited. */
+  /** Tokens per period; null is unlimited. */
   readonly limit: number | null;
   readonly used: number;
-  /** Never below 0; null when unlimited. */
+  /** At least 0; null when unlimited. */
   readonly remaining: number | null;
   readonly period: Period;
   readonly resets_at: string;
@@ -32,7 +32,7 @@ export interface QuotaAnswer extends QuotaRequest {
 
 export type Period = 'hour' | 'day' | 'week' | 'month';
 
-/** A quota as quota_answer() gives it. */
+/** A quota as quota_answer() returns it. */
 export interface QuotaRow {
   readonly provider: string | null;
   readonly model: string | null;
@@ -50,35 +50,35 @@ export function createHandler(dependencies: FunctionDependencies): Handler {
     answer: async ({ request, readParameters, timing }) => {
       const caller = await timing.measure('auth', () => dependencies.authenticate(request));
       const parameters = await readParameters();
-      const asked: QuotaRequest = {
+      const input: QuotaRequest = {
         org: parameters.identifier('org'),
         provider: parameters.identifier('provider'),
         model: parameters.identifier('model'),
       };
       const { value, cache } = await readForOrganisation(
         { ...dependencies, caller, timing },
-        asked.org,
-        keys.quota(asked.org, asked.provider, asked.model),
+        input.org,
+        keys.quota(input.org, input.provider, input.model),
         (client) =>
-          client.rpc('quota_answer', { org_id: asked.org, provider: asked.provider, model: asked.model }),
+          client.rpc('quota_answer', { org_id: input.org, provider: input.provider, model: input.model }),
       );
       if (value === null) {
         throw new Problem('QUOTA_NOT_FOUND', 'No quota covers this model. Add a row to quotas.', {
           outcome: cache,
         });
       }
-      return { body: answerFrom(asked, value as QuotaRow, dependencies.now()), cache };
+      return { body: answerFrom(input, value as QuotaRow, dependencies.now()), cache };
     },
   });
 }
 
-/** What a quota's row means at a time (milliseconds since 1970). */
-export function answerFrom(asked: QuotaRequest, row: QuotaRow, now: number): QuotaAnswer {
+/** The answer that a quota's row gives at `now` (milliseconds since 1970). */
+export function answerFrom(input: QuotaRequest, row: QuotaRow, now: number): QuotaAnswer {
   const hasEnded = Date.parse(row.resets_at) <= now;
   const used = hasEnded ? 0 : row.used;
   const remaining = row.limit === null ? null : Math.max(row.limit - used, 0);
   return {
-    ...asked,
+    ...input,
     allowed: remaining === null || remaining > 0,
     scope: row.model !== null ? 'model' : row.provider !== null ? 'provider' : 'organization',
     limit: row.limit,
@@ -92,7 +92,7 @@ export function answerFrom(asked: QuotaRequest, row: QuotaRow, now: number): Quo
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 
-/** When the period that contains `now` ends, in UTC; as record_usage() computes it. Weeks begin on Monday. */
+/** The end of the period that contains `now`, in UTC, as record_usage() computes it. Weeks begin on Monday. */
 export function endOfPeriod(period: Period, now: number): string {
   const date = new Date(now);
   const day = Date.UTC(date.getUTCFullYear(), date.getUTCMonth(), date.getUTCDate());

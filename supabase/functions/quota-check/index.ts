@@ -1,4 +1,4 @@
-/** The quota-check function; see handler.ts. */
+/** Entry point of quota-check. The function itself is handler.ts. */
 import { startFunction } from '../_shared/function.ts';
 import { createHandler } from './handler.ts';
 

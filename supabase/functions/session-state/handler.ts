@@ -1,8 +1,8 @@
 /**
- * session-state: the state of one's own workbench session. A session that is someone else's is answered as one that does not
- * exist, on a hit as on a miss.
+ * session-state: the state of the caller's own workbench session. A session of somebody else gets the same answer as one that does
+ * not exist, on a hit and on a miss.
  */
-import { readOwn, signedIn } from '../_shared/auth/read.ts';
+import { readOwn, requireUser } from '../_shared/auth/read.ts';
 import { keys } from '../_shared/cache.ts';
 import type { FunctionDependencies } from '../_shared/function.ts';
 import { createEndpoint, type Handler } from '../_shared/http/endpoint.ts';
@@ -26,13 +26,13 @@ export function createHandler(dependencies: FunctionDependencies): Handler {
     allowedOrigins: dependencies.settings.allowedOrigins,
     answer: async ({ request, readParameters, timing }) => {
       const caller = await timing.measure('auth', () => dependencies.authenticate(request));
-      const owner = caller.kind === 'service' ? undefined : signedIn(caller).userId;
+      const owner = caller.kind === 'service' ? undefined : requireUser(caller).userId;
       const id = (await readParameters()).identifier('id');
       const { value, cache } = await readOwn<SessionAnswer>(
         { ...dependencies, caller, timing },
         keys.session(id),
         (client) => client.from('sessions').select(COLUMNS).eq('id', id).maybeSingle(),
-        // Absence is not stored: this caller finding nothing does not mean that there is nothing.
+        // Absence is not cached: the row may exist for somebody else.
         { isOwn: (row) => row.user_id === owner, storeAbsence: false },
       );
       if (value === null) {

@@ -1,4 +1,4 @@
-/** The session-state function; see handler.ts. */
+/** Entry point of session-state. The function itself is handler.ts. */
 import { startFunction } from '../_shared/function.ts';
 import { createHandler } from './handler.ts';
 

@@ -1,8 +1,8 @@
 /**
- * usage-summary: tokens, requests and cost of an organisation over some days, by model and by day.
+ * usage-summary: an organisation's tokens, requests and cost over some days, by model and by day.
  *
- * Never more than a minute behind: the first event after a quiet minute makes cached summaries unreadable at once, later ones
- * at most once a minute (the watch on usage_events), and the last of a burst is never lost.
+ * An answer is at most one minute old. The watch on usage_events invalidates cached summaries at once after a minute without
+ * events, then at most once a minute, and always after the last event.
  */
 import { readForOrganisation } from '../_shared/auth/read.ts';
 import { keys } from '../_shared/cache.ts';
@@ -19,16 +19,17 @@ export interface UsageRequest {
   readonly end: string;
 }
 
-/** Each event's figures are exact; a sum above 2^53 is rounded by whoever reads it as a binary fraction, as JavaScript does. */
+/** Figures are exact as sent. JavaScript rounds a number above 2^53 when it parses it. */
 export interface UsageFigures {
   readonly requests: number;
-  /** All input tokens; of these, cached_tokens came from the provider's prompt cache. */
+  /** All input tokens, including the cached ones. */
   readonly input_tokens: number;
+  /** Input tokens that came from the provider's prompt cache. */
   readonly cached_tokens: number;
   readonly output_tokens: number;
   /** US dollars, exact. */
   readonly cost: string;
-  /** Requests whose price was not known when they were made; their cost is not in `cost`. */
+  /** Requests whose price was unknown when they were made. `cost` does not include them. */
   readonly unpriced_requests: number;
 }
 
@@ -43,7 +44,7 @@ export interface UsageAnswer extends UsageRequest {
 }
 
 const DAY_MS = 86_400_000;
-/** A leap year. Longer ranges are reports, not something to wait for. */
+/** A leap year. */
 export const MAX_DAYS = 366;
 
 export function createHandler(dependencies: FunctionDependencies): Handler {
@@ -54,15 +55,15 @@ export function createHandler(dependencies: FunctionDependencies): Handler {
     answer: async ({ request, readParameters, timing }) => {
       const caller = await timing.measure('auth', () => dependencies.authenticate(request));
       const parameters = await readParameters();
-      const asked = usageRequest(parameters);
+      const input = usageRequest(parameters);
       const { value, cache } = await readForOrganisation(
         { ...dependencies, caller, timing },
-        asked.org,
-        keys.usage(asked.org, asked.start, asked.end),
+        input.org,
+        keys.usage(input.org, input.start, input.end),
         (client) =>
-          client.rpc('usage_answer', { org_id: asked.org, start_date: asked.start, end_date: asked.end }),
+          client.rpc('usage_answer', { org_id: input.org, start_date: input.start, end_date: input.end }),
       );
-      const answer: UsageAnswer = { ...asked, ...(value as Omit<UsageAnswer, keyof UsageRequest>) };
+      const answer: UsageAnswer = { ...input, ...(value as Omit<UsageAnswer, keyof UsageRequest>) };
       return { body: answer, cache };
     },
   });

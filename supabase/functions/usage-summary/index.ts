@@ -1,4 +1,4 @@
-/** The usage-summary function; see handler.ts. */
+/** Entry point of usage-summary. The function itself is handler.ts. */
 import { startFunction } from '../_shared/function.ts';
 import { createHandler } from './handler.ts';
 

@@ -1,8 +1,8 @@
 /**
- * user-preferences: one's own settings over the defaults. The service may ask for anyone's.
+ * user-preferences: the caller's own settings, merged over the defaults. The service may read anybody's.
  */
 import type { Caller } from '../_shared/auth/authenticate.ts';
-import { readOwn, signedIn } from '../_shared/auth/read.ts';
+import { readOwn, requireUser } from '../_shared/auth/read.ts';
 import { keys } from '../_shared/cache.ts';
 import type { FunctionDependencies } from '../_shared/function.ts';
 import { createEndpoint, type Handler } from '../_shared/http/endpoint.ts';
@@ -16,7 +16,7 @@ export interface PreferencesAnswer {
   readonly is_default: boolean;
 }
 
-/** What a user has who never chose. Stored preferences replace these one by one. */
+/** The preferences of a user who has stored none. A stored preference replaces the one of the same name. */
 export const DEFAULT_PREFERENCES = {
   theme: 'system',
   locale: 'en',
@@ -37,13 +37,13 @@ export function createHandler(dependencies: FunctionDependencies): Handler {
     answer: async ({ request, readParameters, timing }) => {
       const caller = await timing.measure('auth', () => dependencies.authenticate(request));
       const parameters = await readParameters();
-      const userId = whose(caller, parameters.optionalIdentifier('user'));
+      const userId = userIdFor(caller, parameters.optionalIdentifier('user'));
       const { value, cache } = await readOwn<PreferencesRow>(
         { ...dependencies, caller, timing },
         keys.prefs(userId),
         (client) =>
           client.from('user_preferences').select('user_id,preferences').eq('user_id', userId).maybeSingle(),
-        // The key is the caller's own: finding nothing does mean that there is nothing.
+        // Absence is cached: the key is of this user alone, so no row means the same for every caller.
         { isOwn: (row) => row.user_id === userId, storeAbsence: true },
       );
       return { body: answerFrom(userId, value), cache };
@@ -51,17 +51,17 @@ export function createHandler(dependencies: FunctionDependencies): Handler {
   });
 }
 
-/** @throws Problem FORBIDDEN for a user who asks for someone else, INVALID_PARAMETER for a service that names nobody */
-function whose(caller: Caller, asked: string | undefined): string {
+/** @throws Problem FORBIDDEN when a user names somebody else, INVALID_PARAMETER when the service names nobody */
+function userIdFor(caller: Caller, requested: string | undefined): string {
   if (caller.kind !== 'service') {
-    const own = signedIn(caller).userId;
-    if (asked !== undefined && asked !== own)
+    const own = requireUser(caller).userId;
+    if (requested !== undefined && requested !== own)
       throw new Problem('FORBIDDEN', 'These are not your preferences.');
     return own;
   }
-  if (asked === undefined)
+  if (requested === undefined)
     throw new Problem('INVALID_PARAMETER', 'Say whose preferences.', { field: 'user' });
-  return asked;
+  return requested;
 }
 
 function answerFrom(userId: string, row: PreferencesRow | null): PreferencesAnswer {

@@ -1,4 +1,4 @@
-/** The user-preferences function; see handler.ts. */
+/** Entry point of user-preferences. The function itself is handler.ts. */
 import { startFunction } from '../_shared/function.ts';
 import { createHandler } from './handler.ts';
 

@@ -20,7 +20,7 @@ beforeAll(async () => {
   const pair = await generateKeyPair('ES256', { extractable: true });
   privateKey = pair.privateKey;
   publicJwk = { ...(await exportJWK(pair.publicKey)), kid: 'current', alg: 'ES256', use: 'sig' };
-  // A project's Auth, as far as its key set goes.
+  // Stands in for a project's Auth: it publishes the key set.
   project = createServer((request, response) => {
     const isKeySet = request.url === '/auth/v1/.well-known/jwks.json' && isPublishing;
     response.writeHead(isKeySet ? 200 : 500, { 'content-type': 'application/json' });
@@ -46,7 +46,7 @@ function settings(change: object = {}) {
   };
 }
 
-/** A token of the project's Auth, or one that differs in what a test says. */
+/** A token of the project's Auth, with the changes of the test. */
 function sign(
   claims: JWTPayload,
   change: { key?: CryptoKey | Uint8Array; header?: object; expires?: string } = {},
@@ -74,13 +74,13 @@ async function refusal(request: Request, by = authenticate): Promise<Problem> {
   throw new Error(`Not refused: ${JSON.stringify(outcome)}`);
 }
 
-describe('whom it lets in', () => {
+describe('accepts', () => {
   it('a user with an asymmetric key of the project', async () => {
     const token = await sign(signedIn);
     expect(await authenticate(bearer(token))).toEqual({ kind: 'user', userId, token });
   });
 
-  it('a user with the legacy shared secret, whose id it writes as the database does', async () => {
+  it('a user with the legacy shared secret, and makes the id lower-case as in the database', async () => {
     const token = await signLegacy({ ...signedIn, sub: userId.toUpperCase() });
     expect(await authenticate(bearer(token))).toEqual({ kind: 'user', userId, token });
   });
@@ -102,13 +102,13 @@ describe('whom it lets in', () => {
     expect(await authenticate(inApikey)).toMatchObject({ kind });
   });
 
-  it('the bearer of a token, whatever key stands in apikey beside it', async () => {
+  it('the token in Authorization, and ignores the key in apikey beside it', async () => {
     const request = bearer(await sign(signedIn));
     request.headers.set('apikey', 'sb_publishable_one');
     expect(await authenticate(request)).toMatchObject({ kind: 'user' });
   });
 
-  it('keys given inline, and those rotated in since', async () => {
+  it('keys of the environment, and keys that were published later', async () => {
     const old = await exportJWK((await generateKeyPair('ES256', { extractable: true })).publicKey);
     const inlineKeySet = JSON.stringify({ keys: [{ ...old, kid: 'old', alg: 'ES256' }] });
     const withInline = createAuthenticate(settings({ inlineKeySet }));
@@ -116,21 +116,24 @@ describe('whom it lets in', () => {
   });
 });
 
-it.each(['{}', 'null', '"keys"', 'not JSON'])('says that SUPABASE_JWKS=%s is no key set', (inlineKeySet) => {
-  expect(() => createAuthenticate(settings({ inlineKeySet }))).toThrow(
-    expect.objectContaining({ code: 'MISCONFIGURED' }),
-  );
-});
+it.each(['{}', 'null', '"keys"', 'not JSON'])(
+  'reports that SUPABASE_JWKS=%s is not a key set',
+  (inlineKeySet) => {
+    expect(() => createAuthenticate(settings({ inlineKeySet }))).toThrow(
+      expect.objectContaining({ code: 'MISCONFIGURED' }),
+    );
+  },
+);
 
-describe('whom it refuses', () => {
-  it('nobody at all', async () => {
+describe('refuses', () => {
+  it('a request without a token', async () => {
     expect(await refusal(new Request('http://functions.test'))).toMatchObject({
       code: 'TOKEN_MISSING',
       status: 401,
     });
   });
 
-  it('an expired token, by its own code', async () => {
+  it('an expired token, with a code of its own', async () => {
     const problem = await refusal(
       bearer(await sign({ ...signedIn, exp: Math.floor(Date.now() / 1000) - 60 })),
     );
@@ -219,7 +222,7 @@ describe('whom it refuses', () => {
     expect(await refusal(request)).toMatchObject({ code: 'TOKEN_INVALID', status: 401 });
   });
 
-  it('nobody, but says so, while the keys are out of reach', async () => {
+  it('every token while the keys cannot be fetched, with a code that says so', async () => {
     const cold = createAuthenticate(settings());
     isPublishing = false;
     try {

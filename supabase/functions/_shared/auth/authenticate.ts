@@ -1,14 +1,14 @@
 /**
- * Who is calling: verifies the token of a request in code, before its parameters are looked at.
+ * Finds out who is calling, from the token of the request. Functions call it before they read any parameter.
  *
- * Accepted, in this order of precedence:
- * - `Authorization: Bearer <JWT>` of the project's Auth: asymmetric keys through its JWKS, or the legacy shared secret;
- * - one of the project's own keys, in `Authorization` or in `apikey`: secret keys (`sb_secret_…`) and the legacy service_role
- *   key are the service; publishable keys (`sb_publishable_…`) and the legacy anon key are nobody in particular. They are not
- *   verified but compared, since the new ones are no JWTs and the legacy ones carry neither issuer nor audience.
+ * Accepted:
+ * - `Authorization: Bearer <JWT>` from the project's Auth, signed with an asymmetric key of its JWKS or the legacy shared secret.
+ * - One of the project's own keys, in `Authorization` or, when that header is absent, in `apikey`. Secret keys (`sb_secret_…`) and
+ *   the legacy service_role key are the service. Publishable keys (`sb_publishable_…`) and the legacy anon key are anonymous. These
+ *   keys are compared and not verified: the new ones are not JWTs, and the legacy ones have neither issuer nor audience.
  *
- * The algorithm is never taken from the token alone: HS256 is tried with the shared secret only, all others with keys of the
- * JWKS only, and `none` with nothing. So a public key cannot be used as a shared secret.
+ * The token alone never chooses the algorithm. HS256 is verified with the shared secret only, the asymmetric algorithms with the
+ * JWKS only, and `none` is refused. So nobody can sign a token with a public key as the shared secret.
  */
 import {
   createLocalJWKSet,
@@ -24,23 +24,23 @@ import { Problem } from '../http/problem.ts';
 import type { FunctionSettings } from '../http/settings.ts';
 
 export type Caller =
-  /** A signed-in user; `userId` is a lower-case UUID. */
+  /** A signed-in user. `userId` is a lower-case UUID, as the database writes it. */
   | { readonly kind: 'user'; readonly userId: string; readonly token: string }
-  /** The project's backend, which row-level security does not bind. */
+  /** The project's backend. Row-level security does not apply to it. */
   | { readonly kind: 'service'; readonly token: string }
-  /** Someone with no more than a public key. */
+  /** Somebody with a public key only. */
   | { readonly kind: 'anonymous'; readonly token: string };
 
 export type Authenticate = (request: Request) => Promise<Caller>;
 
-/** What Supabase Auth signs with. Each is tied to its kind of key by the verifier. */
+/** What Supabase Auth signs with. jose accepts each with its own kind of key only. */
 const ASYMMETRIC_ALGORITHMS = ['ES256', 'RS256', 'EdDSA'];
-/** Clocks of two machines differ by this much at most. */
+/** The clocks of Auth and of this machine may differ by this much. */
 const CLOCK_TOLERANCE_SECONDS = 5;
-/** A token of Auth with a dozen custom claims has a quarter of it. */
+/** A token of Auth with a dozen custom claims has about 2 000 characters. */
 const MAX_TOKEN_LENGTH = 8_192;
-/** How jose reports that the key set could not be fetched or was no key set. */
-const KEYS_OUT_OF_REACH = ['ERR_JOSE_GENERIC', 'ERR_JWKS_TIMEOUT', 'ERR_JWKS_INVALID'];
+/** The codes with which jose reports that the key set could not be fetched or is malformed. */
+const KEY_SET_ERRORS = ['ERR_JOSE_GENERIC', 'ERR_JWKS_TIMEOUT', 'ERR_JWKS_INVALID'];
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 type AuthSettings = Pick<
@@ -49,21 +49,21 @@ type AuthSettings = Pick<
 >;
 
 /**
- * Makes the verifier of an isolate; fetched keys are kept in it.
- * @throws (the returned function) Problem TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, AUTH_UNAVAILABLE
+ * Makes the verifier of an isolate. It keeps the keys that it fetches.
+ * @returns a function that throws Problem TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED or AUTH_UNAVAILABLE
  */
 export function createAuthenticate(settings: AuthSettings): Authenticate {
   const secret = settings.jwtSecret === undefined ? undefined : new TextEncoder().encode(settings.jwtSecret);
   const keySet = createKeySet(settings);
-  const isSecretKey = matcher(settings.secretKeys);
-  const isPublicKey = matcher(settings.publicKeys);
+  const isSecretKey = createKeyMatcher(settings.secretKeys);
+  const isPublicKey = createKeyMatcher(settings.publicKeys);
 
   return async (request) => {
-    const token = presentedToken(request);
+    const token = tokenOf(request);
     if (token.length > MAX_TOKEN_LENGTH) throw invalidToken('The token is too long.');
-    const presented = await digest(token);
-    if (await isSecretKey(presented)) return { kind: 'service', token };
-    if (await isPublicKey(presented)) return { kind: 'anonymous', token };
+    const tokenDigest = await digest(token);
+    if (await isSecretKey(tokenDigest)) return { kind: 'service', token };
+    if (await isPublicKey(tokenDigest)) return { kind: 'anonymous', token };
     if (token.startsWith('sb_')) throw invalidToken('This key is not one of the project.');
     const payload = await verify(token);
     return callerOf(payload, token);
@@ -96,7 +96,7 @@ export function createAuthenticate(settings: AuthSettings): Authenticate {
   }
 }
 
-/** The keys of the project: those the platform gave inline first, then those it publishes. */
+/** The keys of the project: first those in the environment, then those that it publishes. */
 function createKeySet(settings: AuthSettings): JWTVerifyGetKey {
   const remote = createRemoteJWKSet(new URL(`${settings.supabaseUrl}/auth/v1/.well-known/jwks.json`), {
     timeoutDuration: 3_000,
@@ -107,7 +107,7 @@ function createKeySet(settings: AuthSettings): JWTVerifyGetKey {
     try {
       return await inline(header, token);
     } catch (error) {
-      // A key that was rotated in after this isolate's environment was made.
+      // The key was added after this isolate got its environment.
       if (error instanceof errors.JWKSNoMatchingKey) return remote(header, token);
       throw error;
     }
@@ -120,12 +120,12 @@ function parseKeySet(text: string): JSONWebKeySet {
     const keys: unknown = Array.isArray(parsed) ? parsed : (parsed as { keys?: unknown } | null)?.keys;
     if (Array.isArray(keys)) return { keys };
   } catch {
-    // Said below.
+    // Reported below.
   }
   throw new Problem('MISCONFIGURED', 'SUPABASE_JWKS must be a JSON Web Key Set.');
 }
 
-function presentedToken(request: Request): string {
+function tokenOf(request: Request): string {
   const authorization = request.headers.get('authorization');
   if (authorization !== null) {
     const bearer = /^Bearer +([^\s,]+)$/i.exec(authorization)?.[1];
@@ -149,17 +149,17 @@ function callerOf(payload: JWTPayload, token: string): Caller {
   return { kind: 'user', userId, token };
 }
 
-/** Tells whether a token is one of the keys, in a time that does not tell how much of it was right. */
-function matcher(keys: readonly string[]): (presented: Uint8Array) => Promise<boolean> {
-  const expected = Promise.all(keys.map(digest));
-  return async (presented) => {
-    let found = false;
-    for (const key of await expected) {
+/** Compares the digest of a token with those of the keys, in a time that does not depend on how many bytes are equal. */
+function createKeyMatcher(keys: readonly string[]): (tokenDigest: Uint8Array) => Promise<boolean> {
+  const digests = Promise.all(keys.map(digest));
+  return async (tokenDigest) => {
+    let isFound = false;
+    for (const keyDigest of await digests) {
       let difference = 0;
-      for (const [index, byte] of key.entries()) difference |= byte ^ (presented[index] ?? 0);
-      if (difference === 0) found = true;
+      for (const [index, byte] of keyDigest.entries()) difference |= byte ^ (tokenDigest[index] ?? 0);
+      if (difference === 0) isFound = true;
     }
-    return found;
+    return isFound;
   };
 }
 
@@ -177,9 +177,9 @@ function asTokenProblem(cause: unknown): Problem {
   if (cause instanceof errors.JWTClaimValidationFailed) {
     return invalidToken(`The token's claim "${cause.claim}" is not right for this project.`, cause);
   }
-  // Anything else that jose names by a code of a token or key is the token's fault; not being able to fetch the keys is not.
+  // jose gives every fault of a token its own code. Any other error means that the keys could not be fetched.
   const code = cause instanceof errors.JOSEError ? cause.code : undefined;
-  if (code === undefined || KEYS_OUT_OF_REACH.includes(code)) {
+  if (code === undefined || KEY_SET_ERRORS.includes(code)) {
     return new Problem('AUTH_UNAVAILABLE', 'The keys to check the token with are out of reach. Try again.', {
       headers: { 'retry-after': '5' },
       cause,

@@ -1,67 +1,70 @@
 /**
- * Questions to the database with the identity of the caller, through supabase-js and PostgREST, so that row-level security
- * decides. One question is one round trip, one transaction and one snapshot; nothing is retried (a caller who waits twice as
- * long for a database in trouble makes its trouble worse) and nothing outlasts the timeout.
+ * Queries the database with the identity of the caller, through supabase-js and PostgREST, so that row-level security decides.
+ *
+ * One query is one round trip, one transaction and one snapshot. It ends within the timeout. It is never retried, because a retry
+ * adds load to a database that is already slow.
  */
 import { createClient, type SupabaseClient } from '@supabase/supabase-js';
 import { Problem } from '../http/problem.ts';
 import type { FunctionSettings } from '../http/settings.ts';
 import type { Caller } from './authenticate.ts';
 
-/** What a question comes back with: a part of PostgREST's reply. */
+/** The part of PostgREST's reply that is used here. */
 interface Reply {
   readonly data: unknown;
   readonly status: number;
   readonly error: { readonly code?: string; readonly details?: string | null } | null;
 }
 
-/** A question under construction: as much of supabase-js's builder as is needed to send it. */
-export interface Question extends PromiseLike<Reply> {
+/** A query that is not sent yet: the part of supabase-js's builder that is used here. */
+export interface Query extends PromiseLike<Reply> {
   setHeader(name: string, value: string): this;
   retry(enabled: boolean): this;
 }
 
+export type BuildQuery = (client: SupabaseClient) => Query;
+
 export interface Database {
   /**
-   * Asks as the caller.
-   * @param build Builds the question, for example `(client) => client.rpc('quota_answer', { … })`.
-   * @returns the rows or the function's result; null where a single row was asked for and row-level security shows none.
+   * Queries as the caller.
+   * @param build builds the query, for example `(client) => client.rpc('quota_answer', { … })`
+   * @returns the rows or the function's result; null for a single row that row-level security does not show
    * @throws Problem TOKEN_INVALID, FORBIDDEN, RATE_LIMITED or DATABASE_UNAVAILABLE
    */
-  ask(caller: Caller, build: (client: SupabaseClient) => Question): Promise<unknown>;
-  /** Asks as nobody in particular, with the public key. Same errors. */
-  askPublic(build: (client: SupabaseClient) => Question): Promise<unknown>;
+  query(caller: Caller, build: BuildQuery): Promise<unknown>;
+  /** Queries as an anonymous caller, with the public key. @throws as query() */
+  queryPublic(build: BuildQuery): Promise<unknown>;
 }
 
 type DatabaseSettings = Pick<FunctionSettings, 'supabaseUrl' | 'publicKey' | 'databaseTimeoutMs'>;
 
-/** One client serves an isolate; whose identity a question has is said question by question, never kept. */
+/** One client serves all requests of an isolate. It holds no identity: each query sets its own. */
 export function createDatabase(settings: DatabaseSettings): Database {
   const client = createClient(settings.supabaseUrl, settings.publicKey, {
-    // No session is ever held: an Authorization header is set on each question below.
+    // No session: query() sets the Authorization header of each query.
     auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
     db: { timeout: settings.databaseTimeoutMs },
     global: { fetch: fetchKeepingRetryAfter },
   });
 
   return {
-    ask: (caller, build) => {
-      const question = build(client).setHeader('authorization', `Bearer ${caller.token}`);
-      // The platform's gateway wants a secret key in `apikey` too, and swaps it for a token of the service role.
-      if (caller.kind === 'service') question.setHeader('apikey', caller.token);
-      return send(question);
+    query: (caller, build) => {
+      const query = build(client).setHeader('authorization', `Bearer ${caller.token}`);
+      // The platform's gateway needs a secret key in `apikey` too. It replaces the key by a token of the service role.
+      if (caller.kind === 'service') query.setHeader('apikey', caller.token);
+      return send(query);
     },
-    askPublic: (build) => send(build(client)),
+    queryPublic: (build) => send(build(client)),
   };
 }
 
-async function send(question: Question): Promise<unknown> {
-  const reply = await question.retry(false);
+async function send(query: Query): Promise<unknown> {
+  const reply = await query.retry(false);
   if (reply.error === null) return reply.data;
   throw asDatabaseProblem(reply);
 }
 
-/** PostgREST's reply as a problem. Its message and hint stay here: they may quote values and name tables. */
+/** Makes a problem of PostgREST's error. Message and hint are dropped, because they may hold values and names of tables. */
 function asDatabaseProblem(reply: Reply): Problem {
   const cause = Object.assign(new Error('PostgREST refused'), {
     code: reply.error?.code ?? String(reply.status),
@@ -85,9 +88,7 @@ function asDatabaseProblem(reply: Reply): Problem {
   });
 }
 
-/**
- * fetch, except that a 429's `retry-after` is put where supabase-js hands it on: its replies have no headers.
- */
+/** fetch, but with the `retry-after` of a 429 copied into the body: supabase-js returns the body and drops the headers. */
 async function fetchKeepingRetryAfter(input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
   const response = await fetch(input, init);
   if (response.status !== 429) return response;

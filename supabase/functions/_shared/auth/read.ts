@@ -1,24 +1,23 @@
 /**
- * Reads through the cache without giving anyone more than the database would.
+ * Reads through the cache, and gives nobody more than the database would.
  *
- * What could go wrong under a key that several people share, and what prevents it:
- * - A stranger hits what a member stored. So every read of an organisation's answer asks for the caller's membership too, in
- *   the same MGET, and a hit counts only when the membership is one as well. Membership entries are invalidated by writes to
- *   org_members and never served while the worker is down, so that someone who is removed is out at once.
- * - A stranger's load stores "nothing" where the organisation has an answer. So a load brings verdict and value from one
- *   snapshot, and only an authorised answer is stored; a refusal is an error, which no cache keeps.
- * - A stranger's refusal becomes the answer of a member who waited for the same load. So loads are shared only between calls of
- *   the same identity.
- * - The load sees the row as it was before a write, and is stored after it. The cache's fences see to that, provided that the
- *   load begins after the cache has confirmed them: loaders here are called by the cache, never started before it.
+ * What could go wrong with a key that several people share, and what prevents it:
+ * - A stranger hits an answer that a member's load stored. So a read for an organisation also reads the caller's membership, in the
+ *   same MGET, and is a hit only if both are. Writes to org_members invalidate membership entries, and those are never served
+ *   while no worker is alive, so a removed member loses access at once.
+ * - A stranger's load stores "no row" where the organisation has an answer. So a load returns verdict and value from one snapshot,
+ *   and only an authorised answer is stored. A refusal is an error, and errors are never cached.
+ * - A member waits for a stranger's load and gets the refusal. So only calls of one identity share a load.
+ * - A load reads a row before a write and is stored after it. The fences prevent that, provided that the load starts after the cache
+ *   has read them. So loaders are passed to the cache here and never started before it.
  */
 import { type Cache, keys, type Outcome } from '../cache.ts';
 import type { CacheHeader, Timing } from '../http/endpoint.ts';
 import { Problem } from '../http/problem.ts';
 import type { Caller } from './authenticate.ts';
-import type { Database, Question } from './database.ts';
+import type { BuildQuery, Database } from './database.ts';
 
-/** An answer and where it came from. */
+/** A value and where it came from. */
 export interface Read<T> {
   readonly value: T;
   readonly cache: CacheHeader;
@@ -39,70 +38,69 @@ export interface ReadContext {
 }
 
 /**
- * An answer that every member of an organisation may see, and nobody else.
- * @param key the answer's key; its load is `question`, which returns a verdict
- * @throws Problem NOT_A_MEMBER, and whatever the database's question throws
+ * Reads an answer that every member of an organisation may see, and nobody else.
+ * @param key the answer's key; `build` builds the query that loads it, which returns a verdict
+ * @throws Problem NOT_A_MEMBER, and what the query throws
  */
 export async function readForOrganisation(
   context: ReadContext,
   organisation: string,
   key: string,
-  question: Parameters<Database['ask']>[1],
+  build: BuildQuery,
 ): Promise<Read<unknown>> {
   const { cache, caller, timing } = context;
-  const ask = () => timing.measure('db', () => context.database.ask(caller, question));
+  const outcomes = new Outcomes();
+  const loadAuthorised = async () =>
+    authorised(await timing.measure('db', () => context.database.query(caller, build)));
 
-  // Row-level security does not bind the service, and it has no membership to look up.
+  // Row-level security does not apply to the service, and the service has no membership.
   if (caller.kind === 'service') {
-    const outcomes = new Outcomes();
-    const load = async () => (await judged(ask)).value;
+    const load = async () => (await loadAuthorised()).value;
     const value = await timing.measure('read', () =>
       cache.getOrSet(key, load, undefined, outcomes.options(caller)),
     );
     return { value, cache: outcomes.header() };
   }
 
-  const userId = signedIn(caller).userId;
-  const memberKey = keys.member(organisation, userId);
-  const outcomes = new Outcomes();
+  const memberKey = keys.member(organisation, requireUser(caller).userId);
   const load = async (missing: readonly string[]) => {
-    const verdict = await judged(ask);
+    const verdict = await loadAuthorised();
     if (verdict.member === null) throw notAMember();
-    const found = new Map<string, unknown>([
+    const loaded = new Map<string, unknown>([
       [key, verdict.value],
       [memberKey, verdict.member],
     ]);
-    return new Map([...found].filter(([name]) => missing.includes(name)));
+    return new Map([...loaded].filter(([name]) => missing.includes(name)));
   };
   const values = await timing.measure('read', () =>
     cache.getOrSetMany([key, memberKey], load, undefined, outcomes.options(caller)),
   );
-  // Nothing but a membership that was found opens the door, whatever else may have gone wrong.
+  // Access needs a membership that was found; an absent or malformed one is a refusal.
   const member = values.get(memberKey);
   if (typeof member !== 'object' || member === null) throw notAMember();
   return { value: values.get(key), cache: outcomes.header() };
 }
 
 /**
- * An answer that belongs to one user: a session, preferences.
- * @param load the row as this caller sees it, null where there is none for them
- * @param isOwn whether a row (or its absence, null) is the caller's to see
- * @returns null where there is nothing for this caller; they cannot tell whether it exists for someone else
+ * Reads a row that belongs to one user, such as a session.
+ * @param options.isOwn whether the caller may see a cached row
+ * @param options.storeAbsence whether "no row" is true for everybody, and so may be cached
+ * @returns null where there is nothing for this caller; it does not reveal whether there is something for somebody else
  */
 export async function readOwn<T extends object>(
   context: ReadContext,
   key: string,
-  question: (client: Parameters<Parameters<Database['ask']>[1]>[0]) => Question,
+  build: BuildQuery,
   options: { readonly isOwn: (row: T) => boolean; readonly storeAbsence: boolean },
 ): Promise<Read<T | null>> {
   const { cache, caller, timing } = context;
   const outcomes = new Outcomes();
-  const ask = async () =>
-    (await timing.measure('db', () => context.database.ask(caller, question))) as T | null;
+  const query = async () =>
+    (await timing.measure('db', () => context.database.query(caller, build))) as T | null;
   const load = async () => {
-    const loaded = await ask();
-    if (loaded === null && !options.storeAbsence) throw new NothingToStore();
-    return loaded;
+    const row = await query();
+    if (row === null && !options.storeAbsence) throw new NothingToStore();
+    return row;
   };
   return timing.measure('read', async () => {
     try {
@@ -113,13 +111,13 @@ export async function readOwn<T extends object>(
       if (error instanceof NothingToStore) return { value: null, cache: outcomes.header() };
       throw error;
     }
-    // Cached, but someone else's. The database is asked as if nothing were cached, so that a stranger gets the same answer and
-    // the same headers as where nothing is. (How long it takes still differs by the round trips of a fence.)
-    return { value: await ask(), cache: 'MISS' };
+    // The cached row is somebody else's. The database is queried as after a miss, so that body and headers are those of a row that
+    // does not exist. The duration still differs, by the round trips that create a fence.
+    return { value: await query(), cache: 'MISS' };
   });
 }
 
-/** An answer that is the same for every signed-in caller. @param load answers null where there is none; that is kept briefly. */
+/** Reads an answer that is the same for every signed-in caller. @param load gives null where there is none */
 export async function readShared<T>(
   context: ReadContext,
   key: string,
@@ -134,20 +132,20 @@ export async function readShared<T>(
   return { value, cache: outcomes.header() };
 }
 
-/** Names that do not exist can be made up without end: their absence is kept for a minute only. */
+/** How long an absent name stays cached. It is short, because a caller can make up any number of names. */
 const ABSENCE_SECONDS = 60;
 
-/** The caller, if signed in or the service. @throws Problem TOKEN_INVALID for a public key, which is nobody's */
-export function signedIn(caller: Caller): Extract<Caller, { kind: 'user' }> {
+/** The caller as a signed-in user. @throws Problem TOKEN_INVALID for all others */
+export function requireUser(caller: Caller): Extract<Caller, { kind: 'user' }> {
   if (caller.kind === 'user') return caller;
   throw new Problem('TOKEN_INVALID', 'This needs a signed-in user; a public key alone is nobody.', {
     headers: { 'www-authenticate': 'Bearer' },
   });
 }
 
-/** @throws Problem NOT_A_MEMBER unless the database said that the caller may */
-async function judged(ask: () => Promise<unknown>): Promise<Verdict> {
-  const verdict = (await ask()) as Verdict | null;
+/** @throws Problem NOT_A_MEMBER unless the database has authorised the caller */
+function authorised(reply: unknown): Verdict {
+  const verdict = reply as Verdict | null;
   if (verdict?.authorised !== true) throw notAMember();
   return verdict;
 }
@@ -156,10 +154,10 @@ function notAMember(): Problem {
   return new Problem('NOT_A_MEMBER', 'You are not a member of this organisation.');
 }
 
-/** Thrown by a loader that found nothing for this caller: an error is the one outcome that no cache stores. */
+/** Thrown by a loader that found no row for this caller. An error, because errors are never cached. */
 class NothingToStore extends Error {}
 
-/** Gathers what the cache did for one request. A composite read is a hit only when all of it was. */
+/** Collects what the cache did for one request. A read of several keys is a hit only if all of them were. */
 class Outcomes {
   readonly #seen = new Set<Outcome>();
 

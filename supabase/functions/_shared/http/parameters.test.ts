@@ -28,7 +28,7 @@ describe('parameters', () => {
     }
   });
 
-  it('carries any printable identifier through unchanged', async () => {
+  it('returns any printable identifier unchanged', async () => {
     const printable = fc
       .string({ unit: 'grapheme', minLength: 1, maxLength: 60 })
       .filter((text) => !/[\p{Cc}\p{Cs}\u2028\u2029\ufeff]/u.test(text));
@@ -59,7 +59,7 @@ describe('parameters', () => {
     expect(await problemOf(get('org=a&org=b'))).toMatchObject({ code: 'INVALID_PARAMETER', field: 'org' });
     expect(await problemOf(get('%3Cb%3E=a&%3Cb%3E=b'))).toMatchObject({ field: 'unknown' });
     expect(await problemOf(post('{"org":"a","org":"b"}'))).toMatchObject({ code: 'INVALID_BODY' });
-    // Spelt differently, the same name.
+    // The same name, written with an escape.
     expect(await problemOf(post('{"org":"a","\\u006frg":"b"}'))).toMatchObject({ code: 'INVALID_BODY' });
   });
 
@@ -70,7 +70,7 @@ describe('parameters', () => {
     expect(backslash.identifier('org')).toBe('\\');
   });
 
-  it('counts names as JSON does, whatever stands in them', async () => {
+  it('counts names as JSON does, with any characters in them', async () => {
     const text = fc.string({ unit: fc.constantFrom('"', '\\', ':', '{', ']', 'a', '\u2028'), maxLength: 8 });
     const flat = fc.dictionary(text, text, { maxKeys: 5 });
     await fc.assert(
@@ -91,7 +91,7 @@ describe('parameters', () => {
     }
   });
 
-  it('asks for what it takes: text and numbers, and neither null nor true', async () => {
+  it('takes text and numbers, and neither null nor true', async () => {
     const { message } = await problemOf(post('{"org":{}}'));
     expect(message).toContain('give text or numbers.');
     expect((await post('{"org":"a","input_tokens":7}')).count('input_tokens')).toBe(7);
@@ -115,7 +115,7 @@ describe('parameters', () => {
     });
   });
 
-  it('stops reading a body at the limit, whatever its length claims to be', async () => {
+  it('stops reading a body at the limit, without trusting its declared length', async () => {
     let pulled = 0;
     const endless = new ReadableStream<Uint8Array>({
       pull: (controller) => {
@@ -133,7 +133,7 @@ describe('parameters', () => {
     expect(pulled).toBeLessThan(MAX_BODY_BYTES / 1_024 + 4);
   });
 
-  it('wants JSON in a POST, and no query beside it', async () => {
+  it('takes JSON in a POST, and no query', async () => {
     expect(await problemOf(post('org=a', { 'content-type': 'text/plain' }))).toMatchObject({ status: 415 });
     const request = new Request(`${url}?org=a`, { method: 'POST', body: '{}' });
     expect(await problemOf(readParameters(request))).toMatchObject({
@@ -186,7 +186,7 @@ describe('counts', () => {
 });
 
 describe('dates', () => {
-  it('accepts every calendar day of the century and gives it back as it is', async () => {
+  it('accepts every calendar day of the century and returns it unchanged', async () => {
     const day = fc.date({ min: new Date('2000-01-01'), max: new Date('2100-12-31'), noInvalidDate: true });
     await fc.assert(
       fc.asyncProperty(day, async (date) => {

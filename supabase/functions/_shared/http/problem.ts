@@ -1,9 +1,10 @@
 /**
- * Errors as callers of the functions see them: `application/problem+json` (RFC 9457) with a stable `code`. A problem says
- * what is wrong with the request and never what happened inside: no stack, no address, no value of another tenant.
+ * The errors that callers of the functions see: `application/problem+json` (RFC 9457) with a stable `code` and a remedy. A problem
+ * describes what is wrong with the request. It holds no stack, no address and no value of another tenant; the cause is for the
+ * log, and the log gets its name and code only.
  */
 
-/** Every code a function answers with, and its status. Codes never change their meaning; new ones may come. */
+/** Every code that a function answers with, and its status. A code never changes its meaning; new codes may be added. */
 export const PROBLEM_STATUS = {
   INVALID_PARAMETER: 400,
   INVALID_BODY: 400,
@@ -41,16 +42,16 @@ const TITLES: Readonly<Record<number, string>> = {
 };
 
 export interface ProblemOptions {
-  /** The parameter at fault, for codes of status 400. */
+  /** The parameter at fault, for status 400. */
   readonly field?: string;
-  /** Headers that belong to the answer, such as `allow` or `retry-after`. */
+  /** Headers of the answer, such as `allow` or `retry-after`. */
   readonly headers?: Readonly<Record<string, string>>;
-  /** Whether the answer came from the cache, where an absence did. */
+  /** The `x-cache` header, where the absence of a row was looked up through the cache. */
   readonly outcome?: string;
   readonly cause?: unknown;
 }
 
-/** A request that cannot be answered, with the status and code that the caller gets. */
+/** Thrown anywhere in a function to end the request. The endpoint turns it into the answer. */
 export class Problem extends Error {
   override readonly name = 'Problem';
   readonly code: ProblemCode;
@@ -59,7 +60,7 @@ export class Problem extends Error {
   readonly headers: Readonly<Record<string, string>>;
   readonly outcome: string | undefined;
 
-  /** @param detail One sentence for the caller, with the remedy; it must not repeat untrusted input. */
+  /** @param detail One sentence for the caller, with the remedy. It must not repeat untrusted input. */
   constructor(code: ProblemCode, detail: string, options: ProblemOptions = {}) {
     super(detail, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
@@ -89,7 +90,7 @@ export class Problem extends Error {
   }
 }
 
-/** Anything thrown, as a problem: a Problem as it is, all else as INTERNAL without a word about its cause. */
+/** Makes a problem of anything thrown. What is not a Problem becomes INTERNAL, and its cause goes to the log only. */
 export function asProblem(error: unknown): Problem {
   if (error instanceof Problem) return error;
   return new Problem('INTERNAL', 'The function failed. Try again; if it persists, its log says why.', {
@@ -97,7 +98,7 @@ export function asProblem(error: unknown): Problem {
   });
 }
 
-/** What may be logged of an unexpected error: kinds and codes, never messages (clients put whole commands into them). */
+/** The loggable part of an error: names and codes. Messages are left out, because clients put whole commands into them. */
 export function describeForLog(error: unknown): { name: string; code?: string; cause?: string } {
   if (!(error instanceof Error)) return { name: typeof error };
   const code = (error as { code?: unknown }).code;

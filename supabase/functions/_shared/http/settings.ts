@@ -1,35 +1,35 @@
 /**
- * Reads the functions' settings from the environment, in Deno and in Node, once an isolate. Every setting is checked here, so
- * that a malformed one gives one sentence at the first request and not a surprise at the thousandth.
+ * Reads the functions' settings from the environment, in Deno and in Node, once per isolate. All settings are checked here, so a
+ * malformed one is reported by the first request and not by the first request that needs it.
  */
 import { Problem } from './problem.ts';
 
 export interface FunctionSettings {
   /** Base address of the project's API, without a trailing slash. */
   readonly supabaseUrl: string;
-  /** The key that requests made for signed-in users carry in `apikey`: publishable, or the legacy anon key. */
+  /** The `apikey` of database requests for signed-in users: a publishable key, or the legacy anon key. */
   readonly publicKey: string;
-  /** Publishable keys (`sb_publishable_…`) and the legacy anon key: callers who present one are anonymous. */
+  /** Publishable keys (`sb_publishable_…`) and the legacy anon key. Whoever presents one is anonymous. */
   readonly publicKeys: readonly string[];
-  /** Secret keys (`sb_secret_…`) and the legacy service_role key: callers who present one are the service. */
+  /** Secret keys (`sb_secret_…`) and the legacy service_role key. Whoever presents one is the service. */
   readonly secretKeys: readonly string[];
-  /** The project's legacy shared secret; without it no HS256 token is accepted. */
+  /** The project's legacy shared secret. Without it no HS256 token is accepted. */
   readonly jwtSecret: string | undefined;
-  /** Key set given inline by the platform, as JSON; others are fetched from the project. */
+  /** A JSON Web Key Set from the platform. Keys that are not in it are fetched from the project. */
   readonly inlineKeySet: string | undefined;
   readonly issuers: readonly string[];
   readonly audience: string;
   /** Origins that browsers may call from, or `*`. */
   readonly allowedOrigins: readonly string[];
-  /** How long a question to the database may take, in milliseconds. */
+  /** How long a database query may take, in milliseconds. */
   readonly databaseTimeoutMs: number;
-  /** How long a question to the cache may take, in milliseconds; then the database is asked. */
+  /** How long a cache read may take, in milliseconds. After that the database is queried. */
   readonly cacheTimeoutMs: number;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** The process's environment, whichever runtime this is. */
+/** The environment variables of the process, in Deno or in Node. */
 export function processEnvironment(): Environment {
   const runtime = globalThis as {
     Deno?: { env: { toObject(): Record<string, string> } };
@@ -39,14 +39,14 @@ export function processEnvironment(): Environment {
 }
 
 /**
- * Takes the settings out of an environment.
- * @throws Problem MISCONFIGURED, naming the variable, when one is missing or malformed.
+ * Reads and checks the settings.
+ * @throws Problem MISCONFIGURED, which names the variable that is missing or malformed
  */
 export function readSettings(environment: Environment = processEnvironment()): FunctionSettings {
   const supabaseUrl = baseUrl(required(environment, 'SUPABASE_URL'));
   const publishable = namedKeys(environment, 'SUPABASE_PUBLISHABLE_KEYS');
   const secret = namedKeys(environment, 'SUPABASE_SECRET_KEYS');
-  const publicKeys = [...publishable, ...present(environment.SUPABASE_ANON_KEY)];
+  const publicKeys = [...publishable, ...nonEmpty(environment.SUPABASE_ANON_KEY)];
   const [publicKey] = publicKeys;
   if (publicKey === undefined) {
     throw new Problem('MISCONFIGURED', 'Set SUPABASE_PUBLISHABLE_KEYS or SUPABASE_ANON_KEY.');
@@ -55,9 +55,9 @@ export function readSettings(environment: Environment = processEnvironment()): F
     supabaseUrl,
     publicKey,
     publicKeys,
-    secretKeys: [...secret, ...present(environment.SUPABASE_SERVICE_ROLE_KEY)],
-    jwtSecret: present(environment.FENCEPOST_JWT_SECRET)[0],
-    inlineKeySet: present(environment.SUPABASE_JWKS)[0],
+    secretKeys: [...secret, ...nonEmpty(environment.SUPABASE_SERVICE_ROLE_KEY)],
+    jwtSecret: nonEmpty(environment.FENCEPOST_JWT_SECRET)[0],
+    inlineKeySet: nonEmpty(environment.SUPABASE_JWKS)[0],
     issuers: list(environment.FENCEPOST_JWT_ISSUER) ?? [`${supabaseUrl}/auth/v1`],
     audience: environment.FENCEPOST_JWT_AUDIENCE?.trim() || 'authenticated',
     allowedOrigins: origins(environment) ?? ['*'],
@@ -72,7 +72,7 @@ function required(environment: Environment, name: string): string {
   return value;
 }
 
-function present(value: string | undefined): string[] {
+function nonEmpty(value: string | undefined): string[] {
   return value === undefined || value === '' ? [] : [value];
 }
 
@@ -84,7 +84,7 @@ function list(value: string | undefined): string[] | undefined {
   return entries.length === 0 ? undefined : entries;
 }
 
-/** Browsers send an origin without a trailing slash; people write it with one. */
+/** Removes a trailing slash: people write it, but browsers send an origin without it. */
 function origins(environment: Environment): string[] | undefined {
   return list(environment.FENCEPOST_ALLOWED_ORIGINS)?.map((origin) => origin.replace(/\/$/, ''));
 }
@@ -109,7 +109,7 @@ function milliseconds(environment: Environment, name: string, fallback: number):
   return parsed;
 }
 
-/** The platform gives keys as a JSON object from names to keys, the one named `default` first here. */
+/** The keys in a JSON object of names and keys, which is how the platform passes them. The one named `default` comes first. */
 function namedKeys(environment: Environment, name: string): string[] {
   const value = environment[name];
   if (value === undefined || value === '') return [];
@@ -123,7 +123,7 @@ function namedKeys(environment: Environment, name: string): string[] {
         .filter((key): key is string => typeof key === 'string' && key !== '');
     }
   } catch {
-    // Said below, without repeating the value: it is a secret.
+    // Reported below, without the value: it is a secret.
   }
   throw new Problem('MISCONFIGURED', `${name} must be a JSON object of names and keys.`);
 }
