@@ -1,7 +1,6 @@
 /**
- * openapi.json against the running functions: every operation answers as documented, for every documented status that a request
- * can bring about; and no function answers with anything that is not documented. The rest of the published contract, the import
- * maps and the CLI's configuration, is held here too.
+ * Compares openapi.json with the running functions. Every operation answers as documented, for every documented status that a
+ * request can cause, and no function answers with anything else. It also checks the import maps and the CLI's configuration.
  */
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -35,7 +34,7 @@ function resolve(node: Json | undefined): Json | undefined {
     .reduce<Json | undefined>((at, part) => at?.[part], root);
 }
 
-/** Checks an answer against what the document says of this operation and status. */
+/** Checks an answer against the document's schema of this operation and status. */
 function expectDocumented(name: string, method: string, called: Called): void {
   const responses = root.paths?.[`/${name}`]?.[method.toLowerCase()]?.responses;
   const response = resolve(responses?.[String(called.status)]);

@@ -1,6 +1,6 @@
 /**
- * Input that attacks, over real HTTP: nothing crashes (the next honest request is answered by the same isolate), nothing leaks
- * (no stack, no address, no value of another tenant, no line in the log), nothing collides with another key.
+ * Attacks over real HTTP. No request crashes the isolate: it answers the next valid request. No answer leaks a stack, an address or
+ * a value of another tenant, and the log stays empty. No identifier collides with another key.
  */
 import { request as httpRequest } from 'node:http';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -13,17 +13,17 @@ beforeAll(async () => {
 });
 afterAll(() => stack?.stop());
 
-const honest = { org: 'org-acme', provider: 'openai', model: 'gpt-5-mini' };
+const valid = { org: 'org-acme', provider: 'openai', model: 'gpt-5-mini' };
 
 afterEach(async () => {
-  expect(await stack.call('quota-check', honest, { as: 'member' })).toMatchObject({
+  expect(await stack.call('quota-check', valid, { as: 'member' })).toMatchObject({
     status: 200,
     body: { used: 250_000 },
   });
   expect(stack.lines).toEqual([]);
 });
 
-/** Sends a body as it is, which fetch would not for some of these. */
+/** Sends a body unchanged. fetch would change some of these. */
 function send(
   name: string,
   body: string | Buffer,
@@ -77,9 +77,9 @@ describe('bodies', () => {
     ['not JSON', '{org: org-acme}'],
     ['nothing', ''],
     ['a byte order mark alone', '\ufeff'],
-    ['10 kB of a name', JSON.stringify({ ...honest, model: 'm'.repeat(10_000) })],
-    ['NUL', JSON.stringify({ ...honest, org: 'org-acme\u0000' })],
-    ['an escape sequence', JSON.stringify({ ...honest, org: '\u001b[31morg-acme' })],
+    ['10 kB of a name', JSON.stringify({ ...valid, model: 'm'.repeat(10_000) })],
+    ['NUL', JSON.stringify({ ...valid, org: 'org-acme\u0000' })],
+    ['an escape sequence', JSON.stringify({ ...valid, org: '\u001b[31morg-acme' })],
     ['half of a surrogate pair', '{"org":"\\ud83d","provider":"openai","model":"gpt-5-mini"}'],
   ])('%s', async (_what, body) => {
     const { status, text } = await send('quota-check', body);
@@ -102,7 +102,7 @@ describe('bodies', () => {
   });
 });
 
-/** A short name for a test of a long or odd value. */
+/** A value with a short name for the test's title. */
 function labelled(value: string): [string, string] {
   return [JSON.stringify(value.slice(0, 32)), value];
 }
@@ -129,22 +129,22 @@ describe('identifiers', () => {
     '🔥'.repeat(250),
   ];
 
-  it.each(hostile.map(labelled))('%s as an organisation opens nothing', async (_label, org) => {
+  it.each(hostile.map(labelled))('refuses %s as an organisation', async (_label, org) => {
     for (const method of ['GET', 'POST']) {
-      const called = await stack.call('quota-check', { ...honest, org }, { as: 'member', method });
+      const called = await stack.call('quota-check', { ...valid, org }, { as: 'member', method });
       expect([called.status, called.body]).toMatchObject([403, { code: 'NOT_A_MEMBER' }]);
     }
   });
 
-  it.each(hostile.map(labelled))('%s as a session is no session', async (_label, id) => {
+  it.each(hostile.map(labelled))('finds no session %s', async (_label, id) => {
     expect(await stack.call('session-state', { id }, { as: 'member' })).toMatchObject({
       status: 404,
       body: { code: 'SESSION_NOT_FOUND' },
     });
   });
 
-  it("made to collide with another tenant's key stay apart from it", async () => {
-    // quota:{org}:{provider}:{model}, once with a colon inside the organisation and once inside the provider.
+  it("never collide with another tenant's key", async () => {
+    // quota:{org}:{provider}:{model} with a colon inside the organisation, and with one inside the provider.
     for (const [org, provider] of [
       ['org-x', 'y:z'],
       ['org-x:y', 'z'],
@@ -171,16 +171,16 @@ describe('identifiers', () => {
     expect(await limits()).toEqual([5, 7]);
     expect(await limits()).toEqual([5, 7]);
 
-    // A user id cannot carry a separator either: `member:{org}:{user}` ends where the token's subject says.
+    // The same for `member:{org}:{user}`: an organisation that looks like one with a user is refused.
     const nobody = await stack.call(
       'quota-check',
-      { ...honest, org: `org-acme:${'1'.repeat(8)}` },
+      { ...valid, org: `org-acme:${'1'.repeat(8)}` },
       { as: 'stranger' },
     );
     expect(nobody.status).toBe(403);
   });
 
-  it('as long as they may be, each is itself', async () => {
+  it('of the maximum length differ in their last character', async () => {
     const base = 'm'.repeat(511);
     for (const [index, last] of ['a', 'b'].entries()) {
       await stack.sql(
@@ -201,14 +201,14 @@ describe('identifiers', () => {
 
 describe('tokens', () => {
   const bad = ['', ' ', 'a.b.c', 'null', '../../etc/passwd', 'x'.repeat(7_000), 'eyJhbGciOiJub25lIn0.e30.'];
-  it.each(bad.map(labelled))('%s is no token', async (_label, token) => {
-    const called = await stack.call('quota-check', honest, { headers: { authorization: `Bearer ${token}` } });
+  it.each(bad.map(labelled))('refuses %s', async (_label, token) => {
+    const called = await stack.call('quota-check', valid, { headers: { authorization: `Bearer ${token}` } });
     expect(called.status).toBe(401);
     expectClean(called.text);
   });
 
-  it('is not taken from the query', async () => {
-    const called = await stack.call('quota-check', { ...honest, apikey: stack.tokens.service ?? '' });
+  it('are not read from the query', async () => {
+    const called = await stack.call('quota-check', { ...valid, apikey: stack.tokens.service ?? '' });
     expect([400, 401]).toContain(called.status);
     expect(called.text).not.toContain(stack.tokens.service);
   });

@@ -1,6 +1,6 @@
 /**
- * From a write to the function's next answer, through triggers, outbox, worker and Redis: what a write makes stale is never
- * answered again, and someone who is removed is out although everything they ever read is still cached.
+ * From a write to the function's next answer, through trigger, outbox, worker and Redis. After a confirmed write no function answers
+ * with the old row, and a removed member is refused although the answers they have read are still cached.
  */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { USERS } from './support/callers.ts';
@@ -13,7 +13,7 @@ beforeAll(async () => {
 });
 afterAll(() => stack?.stop());
 
-/** Reads until the answer comes from the cache, which is the second time. */
+/** Reads twice; the second answer must be a hit. */
 async function readTwice(
   name: string,
   parameters: Parameters,
@@ -28,7 +28,7 @@ async function readTwice(
 const today = () => new Date().toISOString().slice(0, 10);
 const quota = { org: 'org-acme', provider: 'openai', model: 'gpt-5-mini' };
 
-it('a removed member is out at once, and in again when they are added again', async () => {
+it('refuses a removed member at once, and answers again when they are added again', async () => {
   const usage = { org: 'org-acme', start: today(), end: today() };
   await stack.sql("insert into public.org_members (org_id, user_id) values ('org-acme', $1)", [
     USERS.removed,
@@ -47,7 +47,7 @@ it('a removed member is out at once, and in again when they are added again', as
   ] as const) {
     const refused = await stack.call(name, parameters, { as: 'removed' });
     expect(refused).toMatchObject({ status: 403, body: { code: 'NOT_A_MEMBER' } });
-    // The organisation's own answer was not touched: others go on hitting it.
+    // The organisation's answer was not invalidated: other members still hit it.
     await readTwice(name, parameters);
   }
 
@@ -61,7 +61,7 @@ it('a removed member is out at once, and in again when they are added again', as
   ]);
 });
 
-it('record_usage shows in the next quota check', async () => {
+it('shows recorded usage in the next quota check', async () => {
   const before = (await readTwice('quota-check', quota)).body as { used: number };
   await stack.sql("select public.record_usage('org-acme', 'openai', 'gpt-5-mini', 900, 100)");
   await stack.settled();
@@ -70,7 +70,7 @@ it('record_usage shows in the next quota check', async () => {
   expect(after.headers.get('x-cache')).toBe('MISS');
 });
 
-it('a more specific quota decides as soon as it exists, and an absent one is remembered', async () => {
+it('caches the absence of a quota, and lets a more specific one decide as soon as it exists', async () => {
   const asked = { org: 'org-globex', provider: 'openai', model: 'gpt-5-nano' };
   const absent = await stack.call('quota-check', asked, { as: 'stranger' });
   expect(absent).toMatchObject({ status: 404, body: { code: 'QUOTA_NOT_FOUND' } });
@@ -93,7 +93,7 @@ it('a more specific quota decides as soon as it exists, and an absent one is rem
   expect(scopes).toMatchObject([{ scope: 'organization' }, { scope: 'provider' }, { scope: 'model' }]);
 });
 
-it('a price change shows in the next estimate, and leaves other models cached', async () => {
+it('shows a new price in the next estimate, and keeps other models cached', async () => {
   const nano = { provider: 'openai', model: 'gpt-5-nano', input_tokens: 1_000_000, output_tokens: 0 };
   const other = { ...nano, model: 'gpt-4.1' };
   expect((await readTwice('cost-estimate', nano)).body).toMatchObject({ cost: '0.05' });
@@ -105,7 +105,7 @@ it('a price change shows in the next estimate, and leaves other models cached', 
   expect((await stack.call('cost-estimate', other, { as: 'member' })).headers.get('x-cache')).toBe('HIT');
 });
 
-it('a session shows its new state, and is gone for the owner it was taken from', async () => {
+it('shows the new state of a session, and hides it from its former owner', async () => {
   const asked = { id: 'session-acme-1' };
   await readTwice('session-state', asked);
   await stack.sql(`update public.sessions set state = '{"step": "sent"}' where id = 'session-acme-1'`);
@@ -120,7 +120,7 @@ it('a session shows its new state, and is gone for the owner it was taken from',
   expect((await stack.call('session-state', asked, { as: 'owner' })).status).toBe(200);
 });
 
-it('preferences a user writes through the API are what they read next', async () => {
+it('shows preferences that a user has written through the API in their next read', async () => {
   expect((await readTwice('user-preferences', {})).body).toMatchObject({
     preferences: { theme: 'dark', locale: 'en' },
   });
@@ -148,7 +148,7 @@ it('preferences a user writes through the API are what they read next', async ()
   });
 });
 
-it('usage shows at once after a quiet minute, then within a minute, and the last event is never lost', async () => {
+it('shows usage at once after a quiet minute, then within a minute, and never loses the last event', async () => {
   const asked = { org: 'org-quiet', start: today(), end: today() };
   await stack.sql("insert into public.org_members (org_id, user_id) values ('org-quiet', $1)", [
     USERS.stranger,
@@ -163,7 +163,7 @@ it('usage shows at once after a quiet minute, then within a minute, and the last
   await stack.settled();
   expect(await requests()).toBe(before + 1);
 
-  // The second within the minute waits, but is written down with the time at which it will be carried out.
+  // The second invalidation within the minute is deferred: it is stored with the time at which it is due.
   await stack.sql("select public.record_usage('org-quiet', 'openai', 'gpt-5-mini', 10)");
   await stack.settled();
   const [deferred] = await stack.sql(
@@ -172,7 +172,7 @@ it('usage shows at once after a quiet minute, then within a minute, and the last
   expect(deferred?.seconds).toBeGreaterThan(0);
   expect(deferred?.seconds).toBeLessThanOrEqual(60);
 
-  // The minute passes.
+  // Stands for the minute that passes.
   await stack.sql("update cache_invalidation.deferred set due_at = now() where target = 'usage:org-quiet:*'");
   await expect.poll(requests, { timeout: 20_000 }).toBe(before + 2);
 });

@@ -1,6 +1,6 @@
 /**
- * The functions in a project without shared secrets: tokens signed with an asymmetric key, publishable and secret keys. All the
- * way to Postgres, so that the identity a function verified is the one that row-level security sees.
+ * The functions in a project without a shared secret: tokens with an asymmetric signature, publishable and secret keys. Requests go
+ * all the way to Postgres, so row-level security must see the identity that the function has verified.
  */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type FunctionsPart, startFunctions } from '../../local/parts/functions.ts';
@@ -38,7 +38,7 @@ const quota = new URLSearchParams({ org: 'org-acme', provider: 'openai', model: 
 const ask = (headers: Record<string, string>, path = `quota-check?${quota}`) =>
   fetch(`${functions.url}/${path}`, { headers });
 
-it('a user of the project reads, on a miss and on a hit; the key set is fetched once', async () => {
+it('answers a user of the project, on a miss and on a hit, and fetches the key set once', async () => {
   const token = await platform.sign({ role: 'authenticated', sub: USERS.member });
   const headers = { authorization: `Bearer ${token}`, apikey: PUBLISHABLE_KEY };
   const answers = [await ask(headers), await ask(headers), await ask(headers)];
@@ -50,12 +50,12 @@ it('a user of the project reads, on a miss and on a hit; the key set is fetched 
   expect(platform.keySetRequests()).toBe(1);
 });
 
-it('a stranger of the same project does not', async () => {
+it('refuses a stranger of the same project', async () => {
   const token = await platform.sign({ role: 'authenticated', sub: USERS.stranger });
   expect((await ask({ authorization: `Bearer ${token}` })).status).toBe(403);
 });
 
-it('a secret key is the service, in either header', async () => {
+it('takes a secret key for the service, in either header', async () => {
   await stack.emptyCache();
   const first = await ask({ apikey: SECRET_KEY });
   const second = await ask({ authorization: `Bearer ${SECRET_KEY}` });
@@ -68,15 +68,15 @@ it.each([
   ['another publishable key of the project', { apikey: 'sb_publishable_other' }],
   ['a secret key of another project', { apikey: 'sb_secret_of_another_project' }],
   ['a secret key but for its last letter', { apikey: SECRET_KEY.slice(0, -1) }],
-])('%s is nobody', async (_what, headers) => {
+])('refuses %s', async (_what, headers) => {
   expect((await ask(headers)).status).toBe(401);
 });
 
-it('anyone may ask after its health', async () => {
+it('answers health-check to anybody', async () => {
   expect((await ask({}, 'health-check')).status).toBe(200);
 });
 
-it('browsers of the configured origins may call, others are not told that they may', async () => {
+it('allows browsers of the configured origins only', async () => {
   const preflight = (origin: string) =>
     fetch(`${functions.url}/quota-check`, {
       method: 'OPTIONS',
@@ -97,7 +97,7 @@ it('browsers of the configured origins may call, others are not told that they m
   for (const origin of ['https://evil.example', 'https://app.example.evil.example', 'null']) {
     expect((await preflight(origin)).headers.has('access-control-allow-origin')).toBe(false);
   }
-  // Errors too: a browser that may not read them cannot show them.
+  // Errors have the header too, or the browser would hide them from the page.
   const refused = await ask({ origin: 'https://app.example' });
   expect([refused.status, refused.headers.get('access-control-allow-origin')]).toEqual([
     401,
@@ -106,7 +106,7 @@ it('browsers of the configured origins may call, others are not told that they m
   expect(refused.headers.get('access-control-expose-headers')).toContain('x-cache');
 });
 
-it('says which setting is missing, to everyone and in words', async () => {
+it('answers with the name of a setting that is missing', async () => {
   const incomplete = await startFunctions({ environment: { SUPABASE_URL: platform.url } });
   try {
     const answer = await fetch(`${incomplete.url}/quota-check?${quota}`);

@@ -1,6 +1,6 @@
 /**
- * Every endpoint × every kind of caller × a cache that is cold or full: a function's verdict is the verdict of the row's
- * policy, which Postgres gives by itself. A cached answer is exactly as private as the row it came from.
+ * Every endpoint, for every kind of caller, with a cold and with a full cache. A function answers if and only if Postgres shows
+ * the row to this caller. So a cached answer is exactly as private as the row it was loaded from.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CALLERS, type CallerName, USERS } from './support/callers.ts';
@@ -14,7 +14,7 @@ beforeAll(async () => {
 });
 afterAll(() => stack?.stop());
 
-/** A day in UTC, counted from today; the seed's usage is of the last two weeks. */
+/** A day in UTC, counted from today. The seed's usage is of the last two weeks. */
 function day(offset: number): string {
   return new Date(Date.now() + offset * 86_400_000).toISOString().slice(0, 10);
 }
@@ -22,9 +22,9 @@ function day(offset: number): string {
 interface Endpoint {
   readonly name: string;
   readonly parameters: Parameters;
-  /** The row behind the answer; whoever Postgres shows it to may have the answer. */
+  /** The row behind the answer. Those to whom Postgres shows it may have the answer. */
   readonly row: string;
-  /** Text that only the answer holds. */
+  /** Matches text that only the answer holds. */
   readonly secret: RegExp;
   readonly refusals: readonly number[];
 }
@@ -67,7 +67,7 @@ const ENDPOINTS: readonly Endpoint[] = [
   },
 ];
 
-/** Makes the removed caller's past: a member who read everything, then was removed. */
+/** Adds the removed caller as a member, lets them read, and removes them. */
 async function removeAfterReading(endpoint: Endpoint): Promise<void> {
   await stack.sql("insert into public.org_members (org_id, user_id) values ('org-acme', $1)", [
     USERS.removed,
@@ -83,14 +83,14 @@ async function removeAfterReading(endpoint: Endpoint): Promise<void> {
 describe.each(ENDPOINTS)('$name', (endpoint) => {
   const call = (caller: CallerName) => stack.call(endpoint.name, endpoint.parameters, { as: caller });
 
-  it.each(CALLERS)('judges as the policy does: %s', async (caller) => {
+  it.each(CALLERS)('answers %s as the policy does', async (caller) => {
     if (caller === 'removed') await removeAfterReading(endpoint);
     const mayRead = await stack.isVisibleTo(caller, endpoint.row);
 
     await stack.emptyCache();
     const onMiss = await call(caller);
 
-    // Fill the cache as everyone who may read would: the answer is there, and so is the caller's own membership, if any.
+    // Everybody who may read fills the cache: with the answer and with the caller's own membership, if there is one.
     for (const reader of ['member', 'owner', 'service', caller] as const) await call(reader);
     expect(await stack.entries()).not.toEqual([]);
     const onHit = await call(caller);
@@ -106,25 +106,25 @@ describe.each(ENDPOINTS)('$name', (endpoint) => {
         expect(refused.headers.get('content-type')).toContain('application/problem+json');
         expect(refused.text).not.toMatch(endpoint.secret);
       }
-      // Not even whether something is cached may show.
+      // The refusal must not reveal whether an answer is cached.
       expect(onHit.body).toEqual(onMiss.body);
       expect(onHit.headers.get('x-cache')).toBe(onMiss.headers.get('x-cache'));
       expect(timedParts(onHit)).toEqual(timedParts(onMiss));
     }
   });
 
-  it("lets no stranger's refusal become the answer of those who may read", async () => {
+  it("never gives a stranger's refusal to those who may read", async () => {
     const strangerMayRead = await stack.isVisibleTo('stranger', endpoint.row);
     await stack.emptyCache();
     const expected = await call('member');
     expect(expected.status).toBe(200);
 
-    // Not what a stranger's load found, kept for the next reader …
+    // A stranger's load is not stored for the next reader.
     await stack.emptyCache();
     expect((await call('stranger')).status === 200).toBe(strangerMayRead);
     expect(await call('member')).toMatchObject({ status: 200, body: expected.body });
 
-    // … and not a stranger's load in flight, joined by another.
+    // Nobody who may read joins a stranger's load.
     for (let round = 0; round < 5; round += 1) {
       await stack.emptyCache();
       const callers = ['stranger', 'stranger', 'member', 'stranger', 'member', 'service'] as const;
@@ -138,12 +138,12 @@ describe.each(ENDPOINTS)('$name', (endpoint) => {
   });
 });
 
-/** The parts that `server-timing` names, in its order. */
+/** The parts that `server-timing` lists, in its order. */
 function timedParts(called: Called): string[] {
   return (called.headers.get('server-timing') ?? '').split(', ').map((part) => part.replace(/;.*/, ''));
 }
 
-it('covers callers on both sides of every policy, so that no verdict is vacuous', async () => {
+it('has callers on both sides of every policy', async () => {
   for (const endpoint of ENDPOINTS) {
     const verdicts = new Set<boolean>();
     for (const caller of CALLERS) verdicts.add(await stack.isVisibleTo(caller, endpoint.row));

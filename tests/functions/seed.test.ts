@@ -1,4 +1,4 @@
-/** The seed on a migrated database: real prices, tenants to try things with, and no harm in running it again. */
+/** The seed on a migrated database: real prices, tenants for the tests, and no change when it runs again. */
 import { readFile } from 'node:fs/promises';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -60,7 +60,7 @@ it('changes nothing when it runs again', async () => {
   expect(await counts()).toEqual(before);
 });
 
-it('record_usage loses nothing to callers at the same time', async () => {
+it('record_usage counts every one of 40 concurrent calls', async () => {
   const used = async () =>
     Number(
       (await one(`select used from public.quotas where org_id = 'org-acme' and model = 'gpt-5-mini'`)).used,

@@ -1,6 +1,6 @@
 /**
- * What Supabase's platform puts in front of a project that has moved on from shared secrets: it publishes the key set of its
- * Auth, and swaps publishable and secret keys, which are no JWTs, for short-lived tokens of their roles.
+ * Stands in for Supabase's platform in front of a project without a shared secret. It publishes the key set of the project's Auth,
+ * and replaces publishable and secret keys, which are not JWTs, by short-lived tokens of their roles.
  */
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -12,11 +12,11 @@ export const PUBLISHABLE_KEY = 'sb_publishable_of_the_tests';
 export const SECRET_KEY = 'sb_secret_of_the_tests';
 
 export interface Platform extends Part {
-  /** What the functions find in SUPABASE_URL. */
+  /** The functions' SUPABASE_URL. */
   readonly url: string;
-  /** A token as this project's Auth signs it. */
+  /** Signs a token as this project's Auth does. */
   sign(claims: JWTPayload): Promise<string>;
-  /** How often the key set was asked for. */
+  /** How often the key set was fetched. */
   keySetRequests(): number;
 }
 

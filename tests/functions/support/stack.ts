@@ -1,26 +1,24 @@
 /**
- * All real parts behind the functions, for one test file: a clone of the migrated and seeded database, PostgREST, Redis, the
- * gateway, the worker, and the functions under Deno.
+ * The real parts behind the functions, for one test file: a clone of the migrated and seeded database, PostgREST, Redis, the
+ * gateway, the worker, and the functions under Deno. A test may stop a part to see what callers get without it.
  */
 import pg from 'pg';
 import { createClient } from 'redis';
 import { type GatewayPart, startGateway } from '../../../local/gateway/gateway.ts';
 import { type FunctionsPart, startFunctions } from '../../../local/parts/functions.ts';
-import type { Part } from '../../../local/parts/part.ts';
-import { startPostgrest } from '../../../local/parts/postgrest.ts';
+import { type PostgrestPart, startPostgrest } from '../../../local/parts/postgrest.ts';
 import { startRedis } from '../../../local/parts/redis.ts';
 import { EPOCH_KEY, HEARTBEAT_KEY } from '../../../supabase/functions/_shared/cache/protocol/epoch.ts';
 import { readConfiguration } from '../../../worker/src/lib/config.ts';
 import { startWorker } from '../../../worker/src/worker/start.ts';
 import type { ClonedDatabase } from '../../support/template.ts';
-import { type CallerName, postgresIdentity, type Tokens, tokensFor } from './callers.ts';
+import { type CallerName, isVisibleTo, JWT_SECRET, type Tokens, tokensFor } from './callers.ts';
 
-export const JWT_SECRET = 'the shared secret of the tests, long enough';
 const GATEWAY_TOKEN = 'token-of-the-tests';
 
 export interface CallOptions {
   readonly as?: CallerName;
-  /** Instead of the caller's own. */
+  /** Used instead of the caller's own. */
   readonly token?: string;
   readonly method?: string;
   readonly headers?: Readonly<Record<string, string>>;
@@ -30,7 +28,7 @@ export interface Called {
   readonly status: number;
   readonly headers: Headers;
   readonly text: string;
-  /** The JSON that was answered, if it was JSON. */
+  /** The parsed body, if it was JSON. */
   readonly body: unknown;
 }
 
@@ -39,35 +37,31 @@ export type Parameters = Readonly<Record<string, string | number>>;
 export interface FunctionStack {
   readonly apiUrl: string;
   readonly databaseUrl: string;
-  /** PostgREST and its front. */
-  readonly api: Part;
+  readonly api: PostgrestPart;
   readonly functions: FunctionsPart;
   readonly gateway: GatewayPart;
-  readonly redis: Part & { url: string };
   readonly tokens: Tokens;
-  /** What the functions wrote to their logs. */
+  /** The functions' log. */
   readonly lines: readonly string[];
-  /** Calls a function by GET (default) or POST. */
+  /** Calls a function, by GET unless the options say otherwise. */
   call(name: string, parameters?: Parameters, options?: CallOptions): Promise<Called>;
-  /** A statement as the superuser. */
+  /** Runs a statement as the superuser. */
   sql(text: string, values?: readonly unknown[]): Promise<Record<string, unknown>[]>;
-  /** Whether a query shows a caller any row, by the database's own verdict. */
+  /** Whether a query shows a caller any row, as Postgres judges it. */
   isVisibleTo(caller: CallerName, query: string): Promise<boolean>;
-  /** Waits until every committed write has been carried out in Redis. */
+  /** Waits until Redis has confirmed the invalidations of all committed writes. */
   settled(): Promise<void>;
-  /** Empties the cache, but for the epoch and the heartbeat. */
+  /** Deletes all keys in Redis but the epoch and the heartbeat. */
   emptyCache(): Promise<void>;
-  /** All keys that hold answers, whatever their prefix. */
+  /** The keys of all cached answers. */
   entries(): Promise<string[]>;
+  /** Stops the worker as if it had died: the heartbeat is gone at once and not after 90 s. */
+  stopWorker(): Promise<void>;
   stop(): Promise<void>;
 }
 
 export interface StackOptions {
-  /** Further or other settings of the functions. */
-  readonly environment?: Readonly<Record<string, string>>;
-  /** Without the worker nothing is invalidated and nothing beats. Default true. */
-  readonly worker?: boolean;
-  /** Dropped when the stack stops. Default: a clone from the test run's template. */
+  /** It is dropped when the stack stops. Default: a clone of the test run's template. */
   readonly database?: ClonedDatabase;
 }
 
@@ -98,20 +92,18 @@ export async function startFunctionStack(options: StackOptions = {}): Promise<Fu
       async () => raw.destroy(),
     );
 
-    if (options.worker !== false) {
-      const worker = await startWorker(
-        readConfiguration({
-          DATABASE_URL: database.url,
-          UPSTASH_REDIS_REST_URL: gateway.url,
-          UPSTASH_REDIS_REST_TOKEN: gateway.token,
-          HOST: '127.0.0.1',
-          PORT: '0',
-          LOG_LEVEL: 'silent',
-          FENCEPOST_FALLBACK_POLL_SECONDS: '1',
-        }),
-      );
-      undo.push(() => worker.stop());
-    }
+    const worker = await startWorker(
+      readConfiguration({
+        DATABASE_URL: database.url,
+        UPSTASH_REDIS_REST_URL: gateway.url,
+        UPSTASH_REDIS_REST_TOKEN: gateway.token,
+        HOST: '127.0.0.1',
+        PORT: '0',
+        LOG_LEVEL: 'silent',
+        FENCEPOST_FALLBACK_POLL_SECONDS: '1',
+      }),
+    );
+    undo.push(() => worker.stop());
 
     const tokens = await tokensFor(JWT_SECRET, postgrest.apiUrl);
     const lines: string[] = [];
@@ -123,9 +115,8 @@ export async function startFunctionStack(options: StackOptions = {}): Promise<Fu
         FENCEPOST_JWT_SECRET: JWT_SECRET,
         UPSTASH_REDIS_REST_URL: gateway.url,
         UPSTASH_REDIS_REST_TOKEN: gateway.token,
-        // A busy machine must not look like a Redis that is away.
+        // Long, so that a slow test machine does not look like an outage of Redis.
         FENCEPOST_CACHE_TIMEOUT_MS: '10000',
-        ...options.environment,
       },
       onLine: (name, line) => lines.push(`${name}: ${line}`),
     });
@@ -141,10 +132,13 @@ export async function startFunctionStack(options: StackOptions = {}): Promise<Fu
       api: postgrest,
       functions,
       gateway,
-      redis,
       tokens,
       lines,
       stop,
+      stopWorker: async () => {
+        await worker.stop();
+        await raw.del(HEARTBEAT_KEY);
+      },
       sql,
       call: (name, parameters, call) => callFunction(functions.url, tokens, name, parameters, call),
       isVisibleTo: (caller, query) => isVisibleTo(pool, caller, query),
@@ -160,11 +154,9 @@ export async function startFunctionStack(options: StackOptions = {}): Promise<Fu
       },
       entries: async () => (await keys()).filter((key) => !/^(?:fence|lease|stat|fencepost)/.test(key)),
     };
-    // The worker's first heartbeat, and with it an epoch under which entries count.
-    if (options.worker !== false) {
-      await waitUntil(async () => (await raw.exists(HEARTBEAT_KEY)) === 1);
-      await stack.settled();
-    }
+    // Entries count only under the epoch of the worker's heartbeat.
+    await waitUntil(async () => (await raw.exists(HEARTBEAT_KEY)) === 1);
+    await stack.settled();
     return stack;
   } catch (error) {
     await stop();
@@ -172,13 +164,13 @@ export async function startFunctionStack(options: StackOptions = {}): Promise<Fu
   }
 }
 
-/** Imported only where it is needed: it exists within a test run alone, and benchmarks use this file too. */
+/** Imported on demand, because benchmarks use this file too and that module exists only in a test run. */
 async function cloneOfThisRun(): Promise<ClonedDatabase> {
   const { cloneDatabase } = await import('../../support/database.ts');
   return cloneDatabase();
 }
 
-/** Calls one function at any base address, as stack.call does. */
+/** Calls a function at a base address, as stack.call does. */
 export async function callFunction(
   base: string,
   tokens: Tokens,
@@ -208,26 +200,7 @@ export async function callFunction(
   };
 }
 
-/** Asks Postgres itself, as the role and with the claims that PostgREST would use for this caller. */
-async function isVisibleTo(pool: pg.Pool, caller: CallerName, query: string): Promise<boolean> {
-  const { role, claims } = postgresIdentity(caller);
-  const client = await pool.connect();
-  try {
-    await client.query('begin');
-    await client.query("select set_config('request.jwt.claims', $1, true)", [JSON.stringify(claims)]);
-    await client.query(`set local role ${role}`);
-    return ((await client.query(query)).rowCount ?? 0) > 0;
-  } catch (error) {
-    // No privilege on the table is a verdict too.
-    if ((error as { code?: string }).code === '42501') return false;
-    throw error;
-  } finally {
-    await client.query('rollback');
-    client.release();
-  }
-}
-
-/** Asks again until the answer is yes; the test's own time limit ends it. */
-export async function waitUntil(isSo: () => Promise<boolean>): Promise<void> {
+/** Polls every 5 ms until the condition holds. The time limit of the test ends it. */
+async function waitUntil(isSo: () => Promise<boolean>): Promise<void> {
   while (!(await isSo())) await new Promise((resolve) => setTimeout(resolve, 5));
 }
