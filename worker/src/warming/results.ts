@@ -1,93 +1,108 @@
-/**
- * What came of the requests of `fencepost warm`, when to give up early, and how it ended as an exit code. Pure.
- *
- * Kinds of failure: `denied`, the caller may not ask; `away`, the readers or their cache cannot answer now; `request`,
- * this very question is at fault.
- */
+/** What came of the requests of `fencepost warm`: the counts, when to stop early, the exit code, and what to do. Pure. */
 import { ExitCode } from '../lib/errors.ts';
 
-/** Where an answer came from, as `x-cache` says it; `other`: it says nothing that we know. */
-export type Origin = 'MISS' | 'HIT' | 'STALE' | 'other';
-
+/** A failure is a few words that are the same for the same cause. `absent`: a 404 through the cache, an answer too. */
 export type Outcome =
-  /** `absent`: 404 through the cache, which is an answer too. */
-  | { readonly origin: Origin; readonly absent: boolean }
-  /** `failure`: a few words that are the same for the same cause, without a value. */
+  | { readonly origin: 'MISS' | 'HIT' | 'STALE' | 'other'; readonly absent: boolean }
   | { readonly failure: string };
 
-/** So many failures in a row, all alike, end it. */
-export const ENOUGH_ALIKE = 10;
-/** Failures that are shown with their address. */
+/** So many equal failures in a row end it. */
+export const STOP_AFTER = 10;
 const EXAMPLES = 3;
 /** Characters of an address that are shown: a row's value may be of any length. */
 const EXAMPLE_LENGTH = 200;
 
-export interface Example {
-  readonly failure: string;
-  /** Its beginning, if it is long. */
-  readonly url: string;
-}
-
-export class Tally {
-  readonly origins: Record<Origin, number> = { MISS: 0, HIT: 0, STALE: 0, other: 0 };
-  readonly failures = new Map<string, number>();
-  readonly examples: Example[] = [];
+export class Results {
+  readonly xCache = { MISS: 0, HIT: 0, STALE: 0, other: 0 };
+  readonly failed: Record<string, number> = {};
+  readonly examples: { readonly failure: string; readonly url: string }[] = [];
+  asked = 0;
+  answered = 0;
   absent = 0;
-  /** The latest failures in a row that were alike. */
-  #row = { failure: '', count: 0 };
+  #last = { failure: '', inARow: 0 };
 
   /** @param url as it may be shown */
-  add(outcome: Outcome, url: () => string): void {
+  add(outcome: Outcome, url: string): void {
+    this.asked++;
+    const failure = 'failure' in outcome ? outcome.failure : '';
+    this.#last = { failure, inARow: failure === this.#last.failure ? this.#last.inARow + 1 : 1 };
     if ('origin' in outcome) {
-      this.origins[outcome.origin] += 1;
-      if (outcome.absent) this.absent += 1;
-      this.#row = { failure: '', count: 0 };
+      this.answered++;
+      this.xCache[outcome.origin]++;
+      this.absent += Number(outcome.absent);
       return;
     }
-    const { failure } = outcome;
-    this.failures.set(failure, (this.failures.get(failure) ?? 0) + 1);
-    if (this.examples.length < EXAMPLES) this.examples.push({ failure, url: shorten(url()) });
-    this.#row = { failure, count: failure === this.#row.failure ? this.#row.count + 1 : 1 };
+    this.failed[failure] = (this.failed[failure] ?? 0) + 1;
+    const shown = url.length > EXAMPLE_LENGTH ? `${url.slice(0, EXAMPLE_LENGTH)}…` : url;
+    if (this.examples.length < EXAMPLES) this.examples.push({ failure, url: shown });
   }
 
-  get answered(): number {
-    return Object.values(this.origins).reduce((sum, count) => sum + count, 0);
+  /** The failure that every further request would end with. A refused row, or one 403 of several answers, says nothing of others. */
+  get stoppedBy(): string | undefined {
+    const { failure, inARow } = this.#last;
+    if (failure === '' || inARow < STOP_AFTER || kindOf(failure) === 'request') return undefined;
+    return failure === 'HTTP 403' && inARow < this.asked ? undefined : failure;
   }
 
-  get failed(): number {
-    return [...this.failures.values()].reduce((sum, count) => sum + count, 0);
-  }
-
-  get asked(): number {
-    return this.answered + this.failed;
-  }
-
-  /**
-   * What every further request would end like, or undefined: the last ones all failed alike, and the failure is of the readers,
-   * or of the caller and nothing else has happened yet. Of single questions it says nothing: further rows may be good ones.
-   */
-  get hopeless(): string | undefined {
-    const { failure, count } = this.#row;
-    if (count < ENOUGH_ALIKE) return undefined;
-    if (kindOf(failure) === 'away' || failure === 'HTTP 401') return failure;
-    return kindOf(failure) === 'denied' && count === this.asked ? failure : undefined;
-  }
-
-  /** Of the whole: by the failure that all have in common, if there is one. */
+  /** By the kind of all failures, if they are of one. */
   get exitCode(): ExitCode {
-    if (this.failed === 0) return ExitCode.ok;
-    const common = this.hopeless === undefined ? this.failures.keys() : [this.hopeless];
-    const kinds = new Set([...common].map(kindOf));
-    if (kinds.size > 1 || (this.answered > 0 && this.hopeless === undefined)) return ExitCode.failed;
-    return kinds.has('denied') ? ExitCode.denied : kinds.has('away') ? ExitCode.unavailable : ExitCode.failed;
+    if (this.asked === this.answered) return ExitCode.ok;
+    const kinds = new Set(Object.keys(this.failed).map(kindOf));
+    const kind = this.stoppedBy
+      ? kindOf(this.stoppedBy)
+      : kinds.size > 1 || this.answered > 0
+        ? 'mixed'
+        : [...kinds][0];
+    return kind === 'denied' ? ExitCode.denied : kind === 'away' ? ExitCode.unavailable : ExitCode.failed;
+  }
+
+  /** One sentence on what the failures have in common, and its remedy. */
+  advice(origin: string, hasToken: boolean, timeoutSeconds: number): string {
+    const failures = Object.keys(this.failed);
+    const common = this.stoppedBy ?? (this.answered === 0 && failures.length === 1 ? failures[0] : undefined);
+    if (common === undefined) {
+      // An answer without x-cache may not be cached.
+      const others =
+        this.answered > 0 && this.xCache.other === 0 ? 'The answers to the others are cached; see' : 'See';
+      const these = failures.every((failure) => kindOf(failure) === 'request') ? 'these rows' : 'these';
+      return `${this.asked - this.answered} of ${this.asked} requests failed. ${others} to ${these} and run it again.`;
+    }
+    const start =
+      this.stoppedBy === undefined
+        ? `No request was answered (${common}).`
+        : `Stopped after ${this.asked} requests, the last ${STOP_AFTER} of which failed alike (${common}).`;
+    const [, remedy] = REMEDIES.find(([pattern]) => new RegExp(`^(?:${pattern})$`).test(common)) ?? ['', ''];
+    const who = hasToken
+      ? 'refuse the caller of FENCEPOST_WARM_TOKEN: set it'
+      : 'ask who calls: set FENCEPOST_WARM_TOKEN';
+    return `${start} ${remedy}`
+      .replace('$origin', origin)
+      .replace('$timeout', `${timeoutSeconds} s`)
+      .replace('$who', who);
   }
 }
 
-function shorten(url: string): string {
-  return url.length > EXAMPLE_LENGTH ? `${url.slice(0, EXAMPLE_LENGTH)}…` : url;
-}
-
+/** `denied`: the caller may not ask. `away`: the readers or their cache cannot answer now. `request`: this one is at fault. */
 export function kindOf(failure: string): 'denied' | 'away' | 'request' {
-  if (failure === 'HTTP 401' || failure === 'HTTP 403') return 'denied';
+  if (/^HTTP 40[13]$/.test(failure)) return 'denied';
   return /^HTTP (?!429|502|503|504)/.test(failure) ? 'request' : 'away';
 }
+
+/** By what a failure matches first; the codes are the system's, OpenSSL's and Node's. */
+const REMEDIES = Object.entries({
+  'HTTP 40[13]': 'The functions $who to a secret key of the project.',
+  'HTTP 404': 'Nothing is served at this path: correct it, or deploy the function.',
+  'HTTP 429': 'The functions are throttled: lower --concurrency, or try again later.',
+  'HTTP 50[234]': 'The functions are in trouble: health-check and their log say why.',
+  'HTTP .*':
+    'See what curl is answered: does the address name each parameter, do the rows fill it as expected?',
+  'x-cache: BYPASS': 'The functions go without their cache: health-check says why.',
+  timeout: "There was no answer within $timeout: raise --timeout-seconds, or see the functions' log.",
+  'ECONNREFUSED|ENOTFOUND|EAI_\\w+|EHOST\\w+|ENET\\w+|EADDRNOTAVAIL|ETIMEDOUT|UND_ERR_CONNECT_TIMEOUT':
+    'Nobody answers at $origin: start it, or correct the address.',
+  'ERR_(SSL|TLS)_\\w+|EPROTO|INVALID_(CA|PURPOSE)|HOSTNAME_MISMATCH|\\w*(CERT|CRL_|LEAF_SIGNATURE)\\w*':
+    'Somebody answers at $origin, but TLS with it fails: correct its certificate, or http and https.',
+  'ECONNRESET|EPIPE|UND_ERR_\\w+|HPE_\\w+|Z_\\w+|ERR_\\w+':
+    "Somebody answers at $origin, but what comes is broken: see the functions' log, and what is in between.",
+  '.*': 'The request to $origin failed by itself: see what curl says of it.',
+});
