@@ -1,0 +1,109 @@
+/**
+ * What the documentation names exists: linked pages and their headings, files, commands. So does each heading of docs/ that a
+ * comment in the code points to.
+ */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+
+const repository = fileURLToPath(new URL('../..', import.meta.url));
+const read = (path: string) => readFileSync(join(repository, path), 'utf8');
+const exists = (path: string) => existsSync(join(repository, path));
+
+/** Files of the repository, without what is installed or built. */
+const files = ['bench', 'docs', 'local', 'supabase', 'tests', 'worker']
+  .flatMap((folder) =>
+    readdirSync(join(repository, folder), { recursive: true, encoding: 'utf8' }).map(
+      (path) => `${folder}/${path}`,
+    ),
+  )
+  .filter((path) => !/(^|\/)(node_modules|dist)\//.test(path));
+const endsAFile = (ending: string) => files.some((path) => `/${path}`.endsWith(ending));
+
+const pages = ['README.md', 'CONTRIBUTING.md', 'RELEASE_NOTES.md']
+  .concat(files.filter((path) => /^docs\/[^/]+\.md$/.test(path)))
+  .filter(exists);
+
+const scripts = ['package.json', 'worker/package.json'].flatMap((path) =>
+  Object.keys((JSON.parse(read(path)) as { scripts: object }).scripts),
+);
+
+const all = (text: string, pattern: RegExp) => [...text.matchAll(pattern)].map(([, found = '']) => found);
+
+/** The anchors that GitHub gives to a page's headings. */
+function anchorsOf(page: string): string[] {
+  const prose = read(page).replace(/^```.*?^```/gms, '');
+  return all(prose, /^#+ (.+)$/gm).map((heading) =>
+    heading
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N}\s_-]/gu, '')
+      .replaceAll(' ', '-'),
+  );
+}
+
+/** Whether a page exists, and the heading that an anchor names. */
+function leadsSomewhere(path: string, anchor: string | undefined): boolean {
+  return exists(path) && (anchor === undefined || anchorsOf(path).includes(anchor));
+}
+
+/** Each text in backticks, and each fenced or indented block. */
+function codeOf(page: string): string[] {
+  const text = read(page);
+  const blocks = [...all(text, /^```.*?\n(.*?)^```/gms), ...all(text, /^ {4}(.*)$/gm)];
+  return [...blocks, ...all(text, /`([^`\n]+)`/g)];
+}
+
+/** What a command line of the page asks for and the repository does not have. */
+function missingCommands(code: string): string[] {
+  const isTest = (filter: string) => files.some((path) => path.endsWith('.test.ts') && path.includes(filter));
+  return [
+    ...all(code, /npx tsx ([\w./-]+)/g).filter((file) => !exists(file)),
+    ...all(code, /vitest run ([\w./-]+)/g).filter((filter) => !isTest(filter)),
+    ...all(code, /npm run ([\w:-]+)/g).filter((script) => !scripts.includes(script)),
+    ...all(code, /\bfencepost ([a-z][\w-]*)/g).filter((name) => !exists(`worker/src/commands/${name}.ts`)),
+  ];
+}
+
+/** Files that the page names from the repository's root, or by their name alone. */
+function missingFiles(code: string): string[] {
+  if (/vitest run/.test(code)) return [];
+  const path = /(?<![\w./<>$…~-])((?:bench|docs|local|supabase|tests|worker)\/[\w./-]*\w)(?![\w*…<{-])/g;
+  return [
+    ...all(code, path).filter((found) => !exists(found)),
+    ...all(code, /^([\w][\w./-]*\.(?:ts|sql|mjs))$/g).filter((name) => !endsAFile(`/${name}`)),
+    ...all(code, /…(_\w+\.sql)/g).filter((ending) => !endsAFile(ending)),
+  ];
+}
+
+describe.each(pages)('%s', (page) => {
+  it('links to pages and headings that exist', () => {
+    const links = all(read(page), /\]\(([^)\s]+)\)/g).filter((link) => !/^[a-z]+:/.test(link));
+    const broken = links.filter((link) => {
+      const [path = '', anchor] = link.split('#');
+      return !leadsSomewhere(path === '' ? page : normalize(join(dirname(page), path)), anchor);
+    });
+    expect(broken).toEqual([]);
+  });
+
+  it('names files that exist', () => {
+    expect(codeOf(page).flatMap(missingFiles)).toEqual([]);
+  });
+
+  it('names commands that exist', () => {
+    expect(codeOf(page).flatMap(missingCommands)).toEqual([]);
+  });
+});
+
+describe('comments in the code', () => {
+  it('point to pages and headings that exist', () => {
+    const broken = files
+      .filter((path) => /\.(ts|mjs|sql|yml)$/.test(path))
+      .flatMap((path) => all(read(path), /\b(docs\/[\w-]+\.md(?:#[\w-]+)?)/g).map((to) => ({ path, to })))
+      .filter(({ to }) => {
+        const [page = '', anchor] = to.split('#');
+        return !leadsSomewhere(page, anchor);
+      });
+    expect(broken).toEqual([]);
+  });
+});
