@@ -9,6 +9,7 @@ import { execute } from '../../local/parts/client.ts';
 import { applyMigrations } from '../../local/parts/migrations.ts';
 import { once, type Part } from '../../local/parts/part.ts';
 import { type PostgresOptions, startPostgres, withDatabase } from '../../local/parts/postgres.ts';
+import { installQueue } from '../../worker/src/queue/install.ts';
 
 const TEMPLATE = 'fencepost_template';
 const migrations = fileURLToPath(new URL('../../supabase/migrations', import.meta.url));
@@ -32,6 +33,8 @@ export async function startTemplate(options?: PostgresOptions): Promise<Part & {
     const url = withDatabase(postgres.url, TEMPLATE);
     if (existsSync(migrations) && readdirSync(migrations).some((file) => file.endsWith('.sql'))) {
       await applyMigrations(url);
+      // Here once, so that not every worker of every clone does it.
+      await installQueue(url);
     }
     if (existsSync(seed)) await execute(url, await readFile(seed, 'utf8'));
   } catch (error) {

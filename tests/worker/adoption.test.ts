@@ -98,7 +98,7 @@ it('from the first command to the first invalidation and the first hit', { timeo
   expect(text).toContain('20991230000000_notes.sql');
 
   // Supabase's program refuses, and lists, what is older than what the database has; what the command said is what helps.
-  await expect(applyMigrations(server.url, project)).rejects.toThrow('20261101020000_queue.sql');
+  await expect(applyMigrations(server.url, project)).rejects.toThrow('20261101020000_fencepost_queue.sql');
   await applyMigrations(server.url, project, { includeAll: true });
 
   await write(
@@ -109,7 +109,7 @@ it('from the first command to the first invalidation and the first hit', { timeo
   expect(await outboxAfterUpdate(server.url)).toEqual(['user:anna:orders']);
   await using(server.url, async (client) => {
     const { rows } = await client.query(
-      "select to_regclass('public.quotas') as workbench, to_regclass('public.workflows') as example, to_regclass('cache_invalidation_queue.job') is not null as queue",
+      "select to_regclass('public.quotas') as workbench, to_regclass('public.workflows') as example, to_regnamespace('cache_invalidation_queue') is not null as queue",
     );
     expect(rows).toEqual([{ workbench: null, example: null, queue: true }]);
   });

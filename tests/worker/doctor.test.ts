@@ -2,6 +2,7 @@
 import pg from 'pg';
 import { createClient } from 'redis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { checkPrivileges } from '../../worker/src/diagnostics/doctor/database-checks.ts';
 import { killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
 import { startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
@@ -47,6 +48,30 @@ describe('a role with the least rights', () => {
   it('suffices', async () => {
     expect(await doctor('privileges', asLeast)).toMatchObject([{ verdict: 'ok' }]);
     expect(await doctor('queue', asLeast)).toMatchObject([{ verdict: 'ok' }]);
+  });
+
+  it('that lacks any one function of the worker', async () => {
+    const { rows } = await stack.sql.query<{ name: string }>(
+      `select p.oid::regprocedure::text as name from pg_proc as p
+        where p.pronamespace = 'cache_invalidation'::regnamespace
+          and has_function_privilege('fencepost_worker', p.oid, 'execute')`,
+    );
+    expect(rows.length).toBeGreaterThan(10);
+    const pool = new pg.Pool({ connectionString: asLeast.DATABASE_URL, max: 1 });
+    try {
+      for (const { name } of rows) {
+        await stack.sql.query(`revoke execute on function ${name} from fencepost_worker`);
+        const { verdict, detail } = await checkPrivileges(pool);
+        await stack.sql.query(`grant execute on function ${name} to fencepost_worker`);
+        expect({ verdict, detail }).toEqual({
+          verdict: 'fail',
+          detail: `role least lacks: function ${name}`,
+        });
+      }
+      expect(await checkPrivileges(pool)).toMatchObject({ verdict: 'ok' });
+    } finally {
+      await pool.end();
+    }
   });
 
   it('that lacks those to the queue’s tables', async () => {

@@ -1,9 +1,6 @@
-import { readFileSync } from 'node:fs';
-import pg from 'pg';
 import { createClient } from 'redis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { startGateway } from '../../local/gateway/gateway.ts';
-import { queueMigration } from '../../worker/generate-queue-migration.mjs';
 import { openBackend } from '../../worker/src/queue/backend.ts';
 import { type Processors, WorkQueue } from '../../worker/src/queue/work-queue.ts';
 import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
@@ -32,7 +29,7 @@ const sweepOf = (pattern: string) => ({ kind: 'sweep', pattern }) as const;
 const nothing: Processors = {
   sweep: async () => 0,
   retry: async () => undefined,
-  isolate: async () => undefined,
+  bisect: async () => undefined,
   'second-delete': async () => undefined,
   audit: async () => undefined,
   prune: async () => 0,
@@ -255,35 +252,5 @@ describe('the worker and its queue', () => {
     await stack.fences.arm(['quota:redis:openai:m', 'fence:quota:redis']);
     await stack.sql.query("select cache_invalidation.invalidate('quota:r*:openai:*')");
     await stack.fences.deleted(['quota:redis:openai:m', 'fence:quota:redis']);
-  });
-});
-
-describe("the queue's migration", () => {
-  it('is what the installed BullMQ carries', () => {
-    const file = readFileSync(
-      new URL('../../supabase/migrations/20261101020000_queue.sql', import.meta.url),
-      'utf8',
-    );
-    expect(file).toBe(queueMigration());
-  });
-
-  it("can be used with the worker's role alone", async () => {
-    await stack.sql.query('drop role if exists least');
-    await stack.sql.query("create role least login password 'l' in role fencepost_worker");
-    const url = new URL(stack.databaseUrl);
-    url.username = 'least';
-    url.password = 'l';
-    const worker = startWorkerProcess(stack.environment({ DATABASE_URL: url.href }));
-    await asleep(worker);
-    await stack.fences.arm(['quota:least:openai:m', 'fence:quota:least']);
-    await stack.sql.query("select cache_invalidation.invalidate('quota:l*:openai:*')");
-    await stack.fences.deleted(['quota:least:openai:m', 'fence:quota:least']);
-    expect(worker.lines.filter((line) => line.level === 'error')).toEqual([]);
-    const other = new pg.Client(url.href);
-    await other.connect();
-    await expect(other.query('create schema mine')).rejects.toMatchObject({ code: '42501' });
-    await other.end();
-    await worker.kill();
-    await stack.sql.query('drop role least');
   });
 });

@@ -178,6 +178,13 @@ program
   );
 
 program
+  .command('queue-sql')
+  .description(
+    'prints the SQL that installs the queue’s tables, for an owner whose worker may create nothing',
+  )
+  .action(() => perform(async () => (await import('./commands/queue-sql.ts')).queueSqlCommand()));
+
+program
   .command('audit')
   .description('compares a sample of the cache with the database now; exit code 1 when an answer is stale')
   .option('--sample <entries>', 'entries to compare at most', wholeNumber(1, 100_000), 200)

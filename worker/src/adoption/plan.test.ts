@@ -6,7 +6,7 @@ const CACHE_TEXT = `import { catalogue, type TypeName } from './catalogue.ts';\n
 const kit: Kit = {
   migrations: [
     { name: '20261101000100_fencepost_schema.sql', text: 'create schema a;\n' },
-    { name: '20261101020000_queue.sql', text: 'create schema q;\n' },
+    { name: '20261101020000_fencepost_queue.sql', text: 'create schema q;\n' },
   ],
   modules: [
     { name: 'cache.ts', text: CACHE_TEXT },
@@ -15,7 +15,7 @@ const kit: Kit = {
   packages: ['@upstash/redis'],
 };
 const SCHEMA = 'supabase/migrations/20261101000100_fencepost_schema.sql';
-const QUEUE = 'supabase/migrations/20261101020000_queue.sql';
+const QUEUE = 'supabase/migrations/20261101020000_fencepost_queue.sql';
 const CACHE = 'supabase/functions/_shared/cache.ts';
 const CATALOGUE = 'supabase/functions/_shared/cache/protocol/key-types.ts';
 

@@ -1,5 +1,5 @@
 /**
- * What an application takes over from Fencepost: the migrations of the engine and of the job queue, and the cache module.
+ * What an application takes over from Fencepost: the migrations of the engine and of the queue's schema, and the cache module.
  * Not the workbench's tables and not the worked example of a key type, which are a project's own business.
  */
 import { existsSync } from 'node:fs';
@@ -25,7 +25,7 @@ export interface KitFile {
 export const MIGRATIONS = 'migrations';
 export const MODULES = 'functions/_shared';
 
-const MIGRATION = /^\d+_(fencepost|queue)(_\w+)?\.sql$/;
+const MIGRATION = /^\d+_fencepost_\w+\.sql$/;
 
 /** The folder that holds the kit: beside the built files, where build.mjs copies it; from source, the repository's supabase/. */
 export function kitFolder(): string {

@@ -68,7 +68,7 @@ function stand(pages: number, rests = false, isDue = false) {
       },
       invalidateAll: async () => undefined,
     },
-    handOver: { take: () => undefined, room: async () => undefined, forget: () => undefined },
+    queueBuffer: { take: () => undefined, room: async () => undefined, forget: () => undefined },
     replicaLagMs: 0,
     isolating: new Allowance(),
     prefix: '',

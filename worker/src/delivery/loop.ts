@@ -42,11 +42,11 @@ import { explainDatabaseError } from '../db/errors.ts';
 import type { Batch, DueTarget, Outbox } from '../db/outbox.ts';
 import type { BatchRows, ClaimedRow, Rows } from '../db/outbox-batch.ts';
 import { WorkerError } from '../lib/errors.ts';
-import type { HandOver } from '../queue/buffer.ts';
+import type { QueueBuffer } from '../queue/buffer.ts';
 import { type Applied, type ApplyParts, apply } from '../redis/apply.ts';
 import type { DrainOutcome } from '../wakeup/sleep-protocol.ts';
 import type { Flow } from './health.ts';
-import { errandsOf, piece, secondDelete } from './queue-requests.ts';
+import { jobsFor, queueRequest, secondDelete } from './queue-requests.ts';
 import { Deferred } from './throttled-targets.ts';
 
 /** Rows in one claim. Enough to keep the round trips' share small, few enough for one DEL of two or three keys each. */
@@ -82,7 +82,7 @@ export interface DrainParts extends ApplyParts {
     | 'forgetThrottled'
     | 'invalidateAll'
   >;
-  readonly handOver: Pick<HandOver, 'take' | 'room' | 'forget'>;
+  readonly queueBuffer: Pick<QueueBuffer, 'take' | 'room' | 'forget'>;
   /** Milliseconds by which loaders on replicas lag: each delete is repeated after them. 0: none does. */
   readonly replicaLagMs: number;
   readonly flow: Flow;
@@ -116,7 +116,7 @@ export class Drain {
     this.#position = null;
     this.#doubts++;
     this.#deferred.forget();
-    this.#parts.handOver.forget();
+    this.#parts.queueBuffer.forget();
   }
 
   /** No further page is begun; `untilEmpty` returns after the one in hand. */
@@ -178,7 +178,7 @@ export class Drain {
 
   /** @param before the work on the page before: acknowledged in turn, one claims and one deletes, on two connections */
   async #applyAndAcknowledge(rows: BatchRows, rests: boolean, before?: Promise<void>): Promise<void> {
-    const { outbox, handOver, replicaLagMs, onWidened } = this.#parts;
+    const { outbox, queueBuffer, replicaLagMs, onWidened } = this.#parts;
     const targets = distinctTargets(rows);
     const { applied, unconfirmed } = await this.#applyRows(rows, targets, rows.oldestMs);
     if (rows.hasErrors) {
@@ -191,12 +191,12 @@ export class Drain {
     const isWhole = unconfirmed.size === 0;
     const confirmed = isWhole ? rows : rows.filter((row) => !unconfirmed.has(row.target));
     if (replicaLagMs === 0) await outbox.acknowledge(confirmed, rests);
-    else handOver.take(piece(confirmed, rests, [secondDelete(targets, unconfirmed, replicaLagMs)]));
+    else queueBuffer.take(queueRequest(confirmed, rests, [secondDelete(targets, unconfirmed, replicaLagMs)]));
     if (!isWhole) {
       const others = rows.filter((row) => unconfirmed.has(row.target));
-      handOver.take(piece(others, rests, errandsOf(applied)));
+      queueBuffer.take(queueRequest(others, rests, jobsFor(applied)));
     }
-    await handOver.room();
+    await queueBuffer.room();
   }
 
   /** Applies the rows' targets and tells what Redis confirmed; `unconfirmed` are those it did not: for the queue. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Outbox } from '../db/outbox.ts';
-import type { QueueLife } from '../queue/supervisor.ts';
+import type { QueueSupervisor } from '../queue/supervisor.ts';
 import type { Role } from '../wakeup/leader-election.ts';
 import { Metrics } from './metrics.ts';
 import { createScrape } from './scrape.ts';
@@ -20,7 +20,7 @@ function stage(parts: { backlog?: () => Promise<{ rows: number; oldestMs: number
   const scrape = () =>
     createScrape(
       { metrics, outbox: outbox as unknown as Outbox },
-      queue as unknown as Pick<QueueLife, 'use'>,
+      queue as unknown as Pick<QueueSupervisor, 'use'>,
       () => state.role,
     )();
   return { metrics, state, scrape, text: async () => (await metrics.text()).text };

@@ -5,7 +5,7 @@
  */
 
 import { CachedQuery } from '../lib/cached-query.ts';
-import type { QueueLife } from '../queue/supervisor.ts';
+import type { QueueSupervisor } from '../queue/supervisor.ts';
 import type { Role } from '../wakeup/leader-election.ts';
 import type { Context } from '../worker/context.ts';
 
@@ -15,7 +15,7 @@ const WHEN = { freshMs: 3_000, waitMs: 1_000 };
 
 export function createScrape(
   { metrics, outbox }: Pick<Context, 'metrics' | 'outbox'>,
-  queue: Pick<QueueLife, 'use'>,
+  queue: Pick<QueueSupervisor, 'use'>,
   role: () => Role,
 ): () => Promise<void> {
   const backlog = new CachedQuery(async () => {

@@ -1,38 +1,38 @@
 /**
- * Where BullMQ keeps its jobs: in the database, in a schema of its own made by our migration, or in the Redis of
- * QUEUE_REDIS_URL. Everything above this file is the same for both.
+ * Where BullMQ keeps its jobs (a schema of the database, or the Redis of QUEUE_REDIS_URL), and BullMQ's two classes with the
+ * options that all jobs share. Everything above this file is the same for both.
  */
-
 import { createRequire } from 'node:module';
 import {
   type BackendFactory,
   type ConnectionOptions,
   createRedisBackend,
   type IQueueBackend,
+  type JobProgress,
+  type JobsOptions,
   PostgresConnection,
   type PostgresConnectionOptions,
   PostgresQueueBackend,
+  type Processor,
+  Queue,
   type QueueBaseOptions,
+  Worker,
 } from 'bullmq';
 import type pg from 'pg';
 import { QUEUE_SCHEMA } from '../db/names.ts';
 import { queuePool } from '../db/pool.ts';
+import { installQueue } from './install.ts';
+import { QUEUE_NAME, RETRY_ATTEMPTS, RETRY_FIRST_MS } from './jobs.ts';
 
 export interface Backend {
   readonly kind: 'postgres' | 'redis';
   readonly factory: BackendFactory<IQueueBackend, ConnectionOptions>;
-  /** Resolves when a call may be made; rejects while its server is known to be away, instead of keeping calls for later. */
+  /** Starts to install what the jobs are kept in; `ready` waits for it. */
+  install(): void;
+  /** Resolves when a call may be made. Rejects while the server is known to be away, instead of keeping calls for later. */
   ready(): Promise<void>;
-  /** After every queue and worker on it is closed. */
+  /** To be called after every queue and worker on it is closed. */
   close(): Promise<void>;
-}
-
-/**
- * BullMQ takes the schema from a configuration object only, and then sets the search path through a start-up option,
- * which Supabase's pooler drops. A pool of ours sets it on each connection (database/connections.ts); this names the schema.
- */
-class SchemaConnection extends PostgresConnection {
-  override readonly schema: string = QUEUE_SCHEMA;
 }
 
 /** @param onError told of idle connections that break; those in use report to their caller */
@@ -45,8 +45,17 @@ export function openBackend(
     : redisBackend(where.queueRedisUrl, onError);
 }
 
+/**
+ * BullMQ takes the schema only from a configuration object, and then sets the search path through a start-up option, which
+ * Supabase's pooler drops. Our own pool sets the search path on each connection (db/pool.ts); this class names the schema.
+ */
+class SchemaConnection extends PostgresConnection {
+  override readonly schema: string = QUEUE_SCHEMA;
+}
+
 function postgresBackend(url: string, onError: (error: Error) => void): Backend {
   const pool: pg.Pool = queuePool(url, onError);
+  let installed: Promise<void> = Promise.resolve();
   return {
     kind: 'postgres',
     factory: (name, options, { withBlockingConnection = false } = {}) => {
@@ -60,15 +69,19 @@ function postgresBackend(url: string, onError: (error: Error) => void): Backend 
         withBlockingConnection ? name : undefined,
       );
     },
-    // The pool connects when it is used, and says at once when it cannot.
-    ready: async () => undefined,
+    install: () => {
+      installed = installQueue(url);
+      installed.catch(() => undefined);
+    },
+    // The pool connects when it is used, and fails at once when it cannot.
+    ready: () => installed,
     close: () => pool.end(),
   };
 }
 
 function redisBackend(url: string, onError: (error: Error) => void): Backend {
-  // One connection for queue and worker; BullMQ makes a second, blocking one of it. It reconnects by itself, and keeps
-  // commands for when it has: BullMQ's own loops are made for that, a caller who waits for an answer is not.
+  // One connection for queue and worker; BullMQ makes a second, blocking one from it. The client reconnects by itself and
+  // keeps commands until then. BullMQ's own loops expect that; a caller that waits for an answer does not.
   const client = redisClient(url);
   let failure: Error | null = null;
   let refuse: (error: Error) => void = () => undefined;
@@ -90,6 +103,7 @@ function redisBackend(url: string, onError: (error: Error) => void): Backend {
     kind: 'redis',
     factory: (name, options, parts) =>
       createRedisBackend(name, { ...options, connection: client as unknown as ConnectionOptions }, parts),
+    install: () => undefined,
     ready: async () => {
       if (client.isReady) return;
       if (failure !== null) throw failure;
@@ -106,4 +120,33 @@ function redisBackend(url: string, onError: (error: Error) => void): Backend {
 function redisClient(url: string) {
   const { createClient } = createRequire(import.meta.url)('redis') as typeof import('redis');
   return createClient({ url });
+}
+
+const JOB_OPTIONS = {
+  // A finished job leaves nothing. A failed one stays until it is retried or pruned.
+  removeOnComplete: true,
+  removeOnFail: false,
+  attempts: RETRY_ATTEMPTS,
+  backoff: { type: 'exponential', delay: RETRY_FIRST_MS, jitter: 0.25 },
+} as const satisfies JobsOptions;
+
+export type JobQueue = ReturnType<typeof createJobQueue>;
+export type JobWorker = ReturnType<typeof createJobWorker>;
+
+// BullMQ's options demand a connection, which the backend's factory ignores.
+export function createJobQueue(backend: Backend) {
+  return new Queue<unknown, unknown, string, unknown, unknown, string, IQueueBackend, ConnectionOptions>(
+    QUEUE_NAME,
+    { connection: {}, defaultJobOptions: JOB_OPTIONS },
+    backend.factory,
+  );
+}
+
+export function createJobWorker(backend: Backend, perform: Processor<unknown, unknown, string>) {
+  return new Worker<unknown, unknown, string, IQueueBackend, JobProgress, ConnectionOptions>(
+    QUEUE_NAME,
+    perform,
+    { connection: {}, concurrency: 4, maxStalledCount: RETRY_ATTEMPTS, name: 'worker' },
+    backend.factory,
+  );
 }

@@ -1,82 +1,70 @@
 /**
- * Hands to the queue what the drain does not do itself, beside the drain and never in its way: sweeps, targets that Redis
- * refuses, second deletes.
+ * Gives the queue what delivery does not do itself (sweeps, refused targets, second deletes), beside delivery and without
+ * ever blocking it.
  *
- *     drain ── take ──▶ remembered here; the row stays in the outbox ── one call for many ──▶ queue ──▶ row acknowledged
+ *     delivery ── take ──▶ kept here; the row stays in the outbox ── one call for many ──▶ queue ──▶ row acknowledged
  *
- * ## States
+ * States: `idle` (nothing is kept), `sending` (one call to the queue is open), `pausing` (the last call failed). In each
+ * of them `missed` may be set: there was no room for some row, which is left to the outbox alone. When everything kept has
+ * been sent, a `missed` row makes delivery start again from the beginning of the outbox.
  *
- *     idle      nothing is remembered
- *     handing   one call to the queue is under way, for as many as fit
- *     pausing   the last call failed: the next is made after a pause; what comes meanwhile is only remembered
- *
- * and, in any of them, `missed`: there was no room for some row. Such a row is not remembered. It stays in the outbox, and
- * when all that is remembered has been handed over, the drain forgets its position, which hands it out once more.
- *
- * ## Invariant
- *
- *     A row that needs the queue leaves the outbox only after the queue has its errand durably; and while it is in the
- *     outbox it is remembered here, or `missed` is set, or the drain's position will be forgotten.
- *
- * It holds because rows are acknowledged only below the call that resolved; because what is remembered is dropped only by
- * `forget`, which goes with the drain's forgetting of its position; and because `missed` is cleared only together with that.
- * A crash forgets everything, and the position with it. A row that comes twice costs a job that finds nothing to do.
- *
- * The queue's failure never reaches the drain: rows that need no queue flow whatever becomes of it.
+ * Promise: a row that needs the queue leaves the outbox only after the queue has stored its job. Until then it is kept
+ * here, or `missed` is set, or delivery is about to start again. A crash forgets everything here and delivery's position
+ * with it. A row that comes twice costs one job that finds nothing to do. Why this holds: docs/protocol.md#queue
  */
 import { asWorkerError, type WorkerError } from '../lib/errors.ts';
-import type { Errand } from './jobs.ts';
+import type { JobRequest } from './jobs.ts';
 
-/** Rows of one page that need the same. */
-export interface Piece {
-  /** Names of the rows, pairwise, as Postgres arrays in text form. */
+/** Rows of one batch that need the same jobs. */
+export interface QueueRequest {
+  /** The keys of the rows, pairwise, as Postgres arrays in text form. */
   readonly xids: string;
   readonly ids: string;
   readonly rows: number;
-  /** Of a page that names targets with a min_interval. */
-  readonly rests: boolean;
-  readonly errands: readonly Errand[];
+  /** The batch has targets with a min_interval. */
+  readonly throttled: boolean;
+  readonly jobs: readonly JobRequest[];
 }
 
-export interface HandOverParts {
-  add(errands: readonly Errand[]): Promise<void>;
-  acknowledge(rows: { readonly xids: string; readonly ids: string }, rests: boolean): Promise<unknown>;
-  /** All that was remembered is handed over, and there was more: the drain is to hand out the rest. */
+export interface QueueBufferParts {
+  add(jobs: readonly JobRequest[]): Promise<void>;
+  acknowledge(rows: { readonly xids: string; readonly ids: string }, throttled: boolean): Promise<unknown>;
+  /** Everything kept has been sent, and there was no room for more: delivery must read the outbox from its beginning. */
   onMissed(): void;
   onTrouble(error: WorkerError): void;
 }
 
-/** Characters of names and targets that are remembered at most; they take about 30 MB. */
+/** Characters of row keys and targets that are kept at most: about 30 MB of memory. */
 const CHARACTERS_MOST = 10_000_000;
-/** In one call, unless one piece alone is more. */
+/** Characters in one call to the queue. A single request may be larger. */
 const CALL_CHARACTERS = 500_000;
 const PAUSE_FIRST_MS = 500;
 const PAUSE_MOST_MS = 10_000;
 
-export class HandOver {
-  readonly #parts: HandOverParts;
+export class QueueBuffer {
+  readonly #parts: QueueBufferParts;
   readonly #most: number;
-  #remembered: Piece[] = [];
+  #requests: QueueRequest[] = [];
   #characters = 0;
   #rows = 0;
   #missed = false;
   #failures = 0;
-  #handing = false;
+  #sending = false;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
   #waiting: (() => void)[] = [];
 
-  constructor(parts: HandOverParts, charactersMost: number = CHARACTERS_MOST) {
+  constructor(parts: QueueBufferParts, charactersMost: number = CHARACTERS_MOST) {
     this.#parts = parts;
     this.#most = charactersMost;
   }
 
-  /** Rows that wait for the queue; some more may be in the outbox when there was no room. */
+  /** Rows kept here. When `missed` is set, more wait in the outbox. */
   get rows(): number {
     return this.#rows;
   }
 
-  /** Rows had to be left to the outbox alone. */
+  /** There was no room for some row. */
   get missed(): boolean {
     return this.#missed;
   }
@@ -86,93 +74,96 @@ export class HandOver {
     return this.#failures > 0;
   }
 
-  /** Takes rows over; their errands follow when the queue takes them. Never waits, never throws. */
-  take(piece: Piece): void {
-    if (this.#stopped || piece.rows === 0) return;
-    const size = sizeOf(piece);
+  /** Keeps the rows until the queue has their jobs. Never waits and never throws. */
+  take(request: QueueRequest): void {
+    if (this.#stopped || request.rows === 0) return;
+    const size = sizeOf(request);
     if (this.#characters > 0 && this.#characters + size > this.#most) {
       this.#missed = true;
       return;
     }
-    this.#remembered.push(detached(piece));
+    this.#requests.push(detached(request));
     this.#characters += size;
-    this.#rows += piece.rows;
-    this.#begin();
+    this.#rows += request.rows;
+    this.#start();
   }
 
   /**
-   * Resolves when less than half of what fits is remembered, so that a backlog does not run ahead of a queue that works;
-   * at once while the queue does not.
+   * Resolves when the buffer is less than half full, so that a backlog does not outrun a working queue. Resolves at once
+   * while the queue fails.
    */
   async room(): Promise<void> {
     while (this.#characters > this.#most / 2 && !this.failing && !this.#stopped)
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
   }
 
-  /** The drain has forgotten its position: every row in the outbox is handed out again. */
+  /** Delivery starts again from the beginning of the outbox: every row there comes again. */
   forget(): void {
-    this.#remembered = [];
+    this.#requests = [];
     this.#characters = 0;
     this.#rows = 0;
     this.#missed = false;
-    this.#tell();
+    this.#wakeWaiting();
   }
 
-  /** What is remembered stays in the outbox for the next worker. */
+  /** What was kept stays in the outbox for the next worker. */
   stop(): void {
     this.#stopped = true;
     clearTimeout(this.#timer);
     this.forget();
   }
 
-  #begin(): void {
-    if (this.#handing || this.#timer !== undefined || this.#stopped) return;
-    this.#handing = true;
-    void this.#handAll().finally(() => {
-      this.#handing = false;
-      this.#tell();
-      // What was taken in the last moment.
-      if (this.#remembered.length > 0) this.#begin();
+  #start(): void {
+    if (this.#sending || this.#timer !== undefined || this.#stopped) return;
+    this.#sending = true;
+    void this.#sendAll().finally(() => {
+      this.#sending = false;
+      this.#wakeWaiting();
+      // Rows may have been taken after the loop below saw none.
+      if (this.#requests.length > 0) this.#start();
     });
   }
 
-  async #handAll(): Promise<void> {
-    // What is taken in the same turn goes with one call.
+  async #sendAll(): Promise<void> {
+    // Rows taken in the same turn go in one call.
     await Promise.resolve();
-    while (this.#remembered.length > 0 && !this.#stopped) {
-      const pieces = this.#next();
+    while (this.#requests.length > 0 && !this.#stopped) {
+      const requests = this.#next();
       try {
-        await this.#hand(pieces);
+        await this.#send(requests);
       } catch (error) {
         this.#pause(asWorkerError(error));
         return;
       }
       this.#failures = 0;
-      // `forget` may have emptied the list meanwhile, and new pieces may have come.
-      if (this.#remembered[0] === pieces[0]) this.#remembered.splice(0, pieces.length);
+      // `forget` may have emptied the list during the call, and new requests may have been added.
+      if (this.#requests[0] === requests[0]) this.#requests.splice(0, requests.length);
       this.#count();
-      this.#tell();
+      this.#wakeWaiting();
     }
     if (!this.#missed) return;
     this.#missed = false;
     this.#parts.onMissed();
   }
 
-  /** The first pieces, as many as fit into a call. */
-  #next(): readonly Piece[] {
+  /** The oldest requests that fit into one call. */
+  #next(): readonly QueueRequest[] {
     let characters = 0;
-    const end = this.#remembered.findIndex((piece, index) => {
-      characters += sizeOf(piece);
+    const end = this.#requests.findIndex((request, index) => {
+      characters += sizeOf(request);
       return index > 0 && characters > CALL_CHARACTERS;
     });
-    return this.#remembered.slice(0, end === -1 ? undefined : end);
+    return this.#requests.slice(0, end === -1 ? undefined : end);
   }
 
-  async #hand(pieces: readonly Piece[]): Promise<void> {
-    await this.#parts.add(merged(pieces.flatMap((piece) => piece.errands)));
+  async #send(requests: readonly QueueRequest[]): Promise<void> {
+    await this.#parts.add(merged(requests.flatMap((request) => request.jobs)));
     await this.#parts.acknowledge(
-      { xids: joined(pieces.map((piece) => piece.xids)), ids: joined(pieces.map((piece) => piece.ids)) },
-      pieces.some((piece) => piece.rests),
+      {
+        xids: joined(requests.map((request) => request.xids)),
+        ids: joined(requests.map((request) => request.ids)),
+      },
+      requests.some((request) => request.throttled),
     );
   }
 
@@ -181,34 +172,34 @@ export class HandOver {
     this.#parts.onTrouble(failure);
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
-      this.#begin();
+      this.#start();
     }, ms);
   }
 
   #count(): void {
-    this.#characters = this.#remembered.reduce((sum, piece) => sum + sizeOf(piece), 0);
-    this.#rows = this.#remembered.reduce((sum, piece) => sum + piece.rows, 0);
+    this.#characters = this.#requests.reduce((sum, request) => sum + sizeOf(request), 0);
+    this.#rows = this.#requests.reduce((sum, request) => sum + request.rows, 0);
   }
 
-  #tell(): void {
-    for (const look of this.#waiting.splice(0)) look();
+  #wakeWaiting(): void {
+    for (const resume of this.#waiting.splice(0)) resume();
   }
 }
 
-/** One errand of several that may go together; a second delete that waits a little longer than asked is as good. */
-function merged(errands: readonly Errand[]): Errand[] {
+/** Merges the lists of targets. The longest delay counts: a second delete may come later than asked, never earlier. */
+function merged(jobs: readonly JobRequest[]): JobRequest[] {
   const targets = new Set<string>();
-  const isolate = new Set<string>();
+  const bisect = new Set<string>();
   let delayMs = 0;
-  const others: Errand[] = [];
-  for (const errand of errands) {
-    if (errand.kind === 'second-delete') {
-      delayMs = Math.max(delayMs, errand.delayMs);
-      for (const target of errand.targets) targets.add(target);
-    } else if (errand.kind === 'isolate') for (const target of errand.targets) isolate.add(target);
-    else others.push(errand);
+  const others: JobRequest[] = [];
+  for (const job of jobs) {
+    if (job.kind === 'second-delete') {
+      delayMs = Math.max(delayMs, job.delayMs);
+      for (const target of job.targets) targets.add(target);
+    } else if (job.kind === 'bisect') for (const target of job.targets) bisect.add(target);
+    else others.push(job);
   }
-  if (isolate.size > 0) others.push({ kind: 'isolate', targets: [...isolate] });
+  if (bisect.size > 0) others.push({ kind: 'bisect', targets: [...bisect] });
   if (targets.size > 0) others.push({ kind: 'second-delete', targets: [...targets], delayMs });
   return others;
 }
@@ -217,16 +208,16 @@ function joined(arrays: readonly string[]): string {
   return `{${arrays.map((array) => array.slice(1, -1)).join(',')}}`;
 }
 
-function sizeOf({ xids, ids, errands }: Piece): number {
-  return errands.reduce((sum, errand) => sum + charactersOf(errand), xids.length + ids.length);
+function sizeOf({ xids, ids, jobs }: QueueRequest): number {
+  return jobs.reduce((sum, job) => sum + charactersOf(job), xids.length + ids.length);
 }
 
-function charactersOf(errand: Errand): number {
-  if ('targets' in errand) return errand.targets.reduce((sum, target) => sum + target.length + 16, 0);
-  return (errand.kind === 'retry' ? errand.target : errand.pattern).length + 16;
+function charactersOf(job: JobRequest): number {
+  if ('targets' in job) return job.targets.reduce((sum, target) => sum + target.length + 16, 0);
+  return (job.kind === 'retry' ? job.target : job.pattern).length + 16;
 }
 
-/** The piece without ties to the page it was cut from: a part of a long text keeps all of the text in memory. */
-function detached(piece: Piece): Piece {
-  return JSON.parse(JSON.stringify(piece)) as Piece;
+/** A copy that shares no text with the batch: a slice of a long string keeps the whole string in memory. */
+function detached(request: QueueRequest): QueueRequest {
+  return JSON.parse(JSON.stringify(request)) as QueueRequest;
 }

@@ -1,30 +1,30 @@
 /**
- * What each kind of job does. All are idempotent: a job that was interrupted anywhere may run again.
+ * What each kind of job does. All are idempotent: a job that was interrupted at any point may run again.
  *
- * With loaders on replicas only the second deletion counts (rule 9 of the fences): a sweep and a retry that Redis has
- * confirmed ask for theirs, `replicaLag` later, before they count as done.
+ * With loaders on replicas only the second deletion counts (docs/protocol.md#fences, rule 9). A confirmed sweep or retry
+ * therefore adds its second deletion, `replicaLag` later, before it counts as done.
  */
 
 import { WorkerError } from '../lib/errors.ts';
 import { type ApplyParts, apply } from '../redis/apply.ts';
 import type { CacheServer } from '../redis/upstash.ts';
-import { type AuditJob, type Errand, ISOLATE_PAUSE_MS } from './jobs.ts';
+import { type AuditJob, BISECT_PAUSE_MS, type JobRequest } from './jobs.ts';
 import { sweep } from './sweep.ts';
 import { type Processors, Unfinished } from './work-queue.ts';
 
 export interface ProcessorParts extends ApplyParts {
   readonly cache: CacheServer;
-  /** Milliseconds by which loaders on replicas lag; 0: none does. */
+  /** Milliseconds by which the loaders' replicas lag; 0 without replicas. */
   readonly replicaLagMs: number;
   audit(job: AuditJob): Promise<unknown>;
   prune(): Promise<number>;
-  /** Durable when it resolves. */
-  add(errands: readonly Errand[]): Promise<void>;
+  /** The jobs are stored when it resolves. */
+  add(requests: readonly JobRequest[]): Promise<void>;
 }
 
 export function createProcessors(parts: ProcessorParts): Processors {
   const { replicaLagMs: delayMs } = parts;
-  const secondDelete = (targets: readonly string[]): Errand[] =>
+  const secondDelete = (targets: readonly string[]): JobRequest[] =>
     delayMs === 0 || targets.length === 0 ? [] : [{ kind: 'second-delete', targets, delayMs }];
 
   return {
@@ -36,15 +36,15 @@ export function createProcessors(parts: ProcessorParts): Processors {
     },
 
     retry: async ({ target }) => {
-      // A single target is always decided.
+      // `apply` always decides a single target.
       const { refused, sweeps } = await apply(parts, [target]);
       const failure = refused.get(target);
-      // The reason is the classified one; Redis's own text never gets here.
+      // This is the classified reason. Redis's own text may hold values and never gets here.
       if (failure !== undefined) throw new WorkerError(failure.code, failure.message);
       await parts.add([...sweeps.map(asSweep), ...secondDelete(sweeps.length === 0 ? [target] : [])]);
     },
 
-    isolate: async ({ targets }, progress) => {
+    bisect: async ({ targets }, progress) => {
       const { refused, undecided, sweeps } = await apply(parts, targets);
       const others = new Set([...refused.keys(), ...undecided, ...sweeps]);
       await parts.add([
@@ -54,7 +54,7 @@ export function createProcessors(parts: ProcessorParts): Processors {
       ]);
       if (undecided.length === 0) return;
       await progress.save({ targets: undecided }, { left: undecided.length });
-      throw new Unfinished(ISOLATE_PAUSE_MS);
+      throw new Unfinished(BISECT_PAUSE_MS);
     },
 
     'second-delete': async ({ targets }) => {
@@ -62,7 +62,7 @@ export function createProcessors(parts: ProcessorParts): Processors {
       await parts.add([
         ...[...refused].map(asRetry),
         ...sweeps.map(asSweep),
-        ...(undecided.length === 0 ? [] : [{ kind: 'isolate', targets: undecided } as const]),
+        ...(undecided.length === 0 ? [] : [{ kind: 'bisect', targets: undecided } as const]),
       ]);
     },
 
@@ -71,10 +71,10 @@ export function createProcessors(parts: ProcessorParts): Processors {
   };
 }
 
-function asSweep(pattern: string): Errand {
+function asSweep(pattern: string): JobRequest {
   return { kind: 'sweep', pattern };
 }
 
-function asRetry([target, failure]: [string, { readonly code: string }]): Errand {
+function asRetry([target, failure]: [string, { readonly code: string }]): JobRequest {
   return { kind: 'retry', target, code: failure.code };
 }

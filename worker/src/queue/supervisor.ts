@@ -1,76 +1,77 @@
 /**
- * When the queue is open and when it works: opened when first needed, working while this worker leads, opened anew after
- * a failure (BullMQ remembers a failed first contact with Postgres for ever). A follower holds no connection for it.
+ * Opens the queue when it is first needed, works on its jobs while this worker leads, and opens a new one after a failure:
+ * BullMQ remembers a failed first contact with Postgres for ever. A follower keeps no connection for the queue.
  *
- *     closed ── lead, use ──▶ open ── a call fails ──▶ broken ── 3 s, a new queue that works ──▶ open
+ *     closed ── lead, use ──▶ open ── a call fails ──▶ broken ── 3 s, a new queue answers ──▶ open
  *
- * While it is broken every call fails at once: one attempt every few seconds is made here, for all of them.
+ * While it is broken, every call fails at once; one attempt every 3 s is made here, for all of them. Each attempt of a
+ * leader also installs the queue's tables where they are missing, so that a right granted later needs no restart.
  */
 import { asWorkerError, WorkerError } from '../lib/errors.ts';
 import type { Processors, WorkQueue } from './work-queue.ts';
 
 const RETRY_MS = 3_000;
 
-export interface QueueLifeParts {
+export interface QueueSupervisorParts {
   open(): WorkQueue;
   processors(): Processors;
-  /** Registers what runs by the clock. */
+  /** Stores the schedules of the jobs that run by the clock. */
   schedule(queue: WorkQueue): Promise<void>;
   onTrouble(error: WorkerError): void;
-  /** It answered. */
+  /** The queue answered. */
   onAnswer(): void;
 }
 
-export class QueueLife {
-  readonly #parts: QueueLifeParts;
+export class QueueSupervisor {
+  readonly #parts: QueueSupervisorParts;
   #queue: WorkQueue | null = null;
   #leading = false;
   #closed = false;
   #failure: WorkerError | null = null;
   #retry: NodeJS.Timeout | undefined;
-  /** Beginnings and ends happen one after the other. */
-  #last: Promise<void> = Promise.resolve();
+  /** Changes of the state run one after the other. */
+  #change: Promise<void> = Promise.resolve();
 
-  constructor(parts: QueueLifeParts) {
+  constructor(parts: QueueSupervisorParts) {
     this.#parts = parts;
   }
 
-  /** Why nothing can be handed to the queue now; null when it can. */
+  /** Why the queue takes nothing now; null when it works. */
   get failure(): WorkerError | null {
     return this.#failure;
   }
 
-  /** Begins to work on jobs, however long the queue takes to be reachable. */
+  /** Starts to work on jobs as soon as the queue can be reached. */
   lead(): void {
     this.#leading = true;
-    this.#arrange();
+    this.#applyRole();
   }
 
-  /** Stops working on jobs and lets the connections go. */
+  /** Stops working on jobs and closes the connections. */
   follow(): void {
     this.#leading = false;
-    this.#arrange();
+    this.#applyRole();
   }
 
   /**
-   * Does something with the queue.
+   * Makes one call to the queue.
    *
    * @throws WorkerError QUEUE_UNAVAILABLE
    */
   async use<T>(work: (queue: WorkQueue) => Promise<T>): Promise<T> {
-    // A worker that does not lead tries by itself: nobody else does.
+    // Only a leader has a timer for the next attempt.
     if (this.#failure !== null && this.#leading) throw this.#failure;
     return await this.#try(work);
   }
 
-  /** @param force true: leave jobs in hand to whoever finds them stalled */
+  /** @param force true: leave running jobs to the worker that finds them stalled */
   async close(force: boolean): Promise<void> {
     this.#closed = true;
     this.#leading = false;
     clearTimeout(this.#retry);
-    // Whatever is being arranged ends with the queue.
+    // Closing the queue ends a change that is under way.
     await this.#queue?.close(force);
-    await this.#last;
+    await this.#change;
     await this.#queue?.close(force);
     this.#queue = null;
   }
@@ -90,8 +91,8 @@ export class QueueLife {
     }
   }
 
-  #arrange(): void {
-    this.#last = this.#last.then(async () => {
+  #applyRole(): void {
+    this.#change = this.#change.then(async () => {
       clearTimeout(this.#retry);
       if (this.#closed) return;
       try {
@@ -120,7 +121,7 @@ export class QueueLife {
     void queue.close(true).catch(() => undefined);
     if (this.#leading && !this.#closed) {
       clearTimeout(this.#retry);
-      this.#retry = setTimeout(() => this.#arrange(), RETRY_MS);
+      this.#retry = setTimeout(() => this.#applyRole(), RETRY_MS);
     }
   }
 }

@@ -1,6 +1,6 @@
 /**
- * A sweep as a job: page by page (supabase/functions/_shared/cache/protocol/sweep.ts says why it is complete), keeping where it
- * is, so that another attempt, or another worker, goes on from there.
+ * A sweep as a job. It works batch by batch and stores its position, so that another attempt or another worker continues
+ * from there. Why a sweep is complete: docs/protocol.md#sweeps
  */
 import {
   SWEEP_START,
@@ -11,8 +11,8 @@ import type { CacheServer } from '../redis/upstash.ts';
 import type { SweepJob } from './jobs.ts';
 import type { Progress } from './work-queue.ts';
 
-/** Pages between two saves: a page is about a thousand keys looked at, and a save is two writes. */
-const PAGES_A_SAVE = 25;
+/** Batches between two saves. A batch reads about a thousand keys; a save is two writes. */
+const BATCHES_A_SAVE = 25;
 
 export interface SweepParts {
   readonly cache: Pick<CacheServer, 'scan' | 'del'>;
@@ -29,9 +29,9 @@ export async function sweep(parts: SweepParts, job: SweepJob, progress: Progress
     delete: (keys: readonly string[]) => parts.cache.del(keys.map((key) => parts.prefix + key)),
   };
   let state: SweepState = job.state ?? SWEEP_START;
-  for (let pages = 1; state.phase !== 'done'; pages++) {
+  for (let batches = 1; state.phase !== 'done'; batches++) {
     state = await sweepPage(connection, job.pattern, state);
-    if (pages % PAGES_A_SAVE === 0) await progress.save({ pattern: job.pattern, state }, state);
+    if (batches % BATCHES_A_SAVE === 0) await progress.save({ pattern: job.pattern, state }, state);
   }
   return state.deleted;
 }

@@ -11,8 +11,8 @@ import { Drain } from '../delivery/loop.ts';
 import { Report } from '../delivery/report.ts';
 import type { WorkerError } from '../lib/errors.ts';
 import { CommandRecord } from '../metrics/command-record.ts';
-import { HandOver } from '../queue/buffer.ts';
-import type { QueueLife } from '../queue/supervisor.ts';
+import { QueueBuffer } from '../queue/buffer.ts';
+import type { QueueSupervisor } from '../queue/supervisor.ts';
 import { Allowance } from '../redis/token-bucket.ts';
 import type { DrainOutcome } from '../wakeup/sleep-protocol.ts';
 import type { Context } from './context.ts';
@@ -52,15 +52,15 @@ export function createHeartbeat(context: Context): Heartbeat {
   });
 }
 
-export function createDraining(context: Context, heartbeat: Heartbeat, queue: QueueLife): Draining {
+export function createDraining(context: Context, heartbeat: Heartbeat, queue: QueueSupervisor): Draining {
   const { configuration, log, metrics, trouble, pool, outbox, onTrouble } = context;
   let wake: () => void = () => undefined;
   const tidy = new OutboxVacuum(pool);
   const record = new CommandRecord(context.cache, configuration.cachePrefix, () => metrics.commandCount);
   const report = new Report(log, configuration.logFormat === 'pretty', () => outbox.watchedTables());
   const widened = new Set<number | null>();
-  const handOver = new HandOver({
-    add: (errands) => queue.use((jobs) => jobs.add(errands)),
+  const queueBuffer = new QueueBuffer({
+    add: (requests) => queue.use((open) => open.add(requests)),
     acknowledge: async (rows, rests) => {
       try {
         await outbox.acknowledge(rows, rests);
@@ -76,7 +76,7 @@ export function createDraining(context: Context, heartbeat: Heartbeat, queue: Qu
   });
   const drain: Drain = new Drain({
     ...context,
-    handOver,
+    queueBuffer,
     replicaLagMs: configuration.replicaLagMs,
     isolating: new Allowance(),
     prefix: configuration.cachePrefix,
@@ -164,19 +164,19 @@ export function createDraining(context: Context, heartbeat: Heartbeat, queue: Qu
       void report.refresh();
     },
     abandon: () => drain.abandon(),
-    close: () => handOver.stop(),
+    close: () => queueBuffer.stop(),
     onMore: (call) => {
       wake = call;
     },
     get warnings() {
-      return waitingForQueue(handOver, queue.failure);
+      return waitingForQueue(queueBuffer, queue.failure);
     },
   };
 }
 
 /** A queue in trouble holds up only what needs it; readiness says what that is. */
 function waitingForQueue(
-  { rows, missed, failing }: Pick<HandOver, 'rows' | 'missed' | 'failing'>,
+  { rows, missed, failing }: Pick<QueueBuffer, 'rows' | 'missed' | 'failing'>,
   failure: WorkerError | null,
 ): string[] {
   if (failure === null && !failing) return [];

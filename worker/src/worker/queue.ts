@@ -6,7 +6,7 @@ import { describe } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 import { openBackend } from '../queue/backend.ts';
 import { createProcessors } from '../queue/processors.ts';
-import { QueueLife } from '../queue/supervisor.ts';
+import { QueueSupervisor } from '../queue/supervisor.ts';
 import { WorkQueue } from '../queue/work-queue.ts';
 import { Allowance } from '../redis/token-bucket.ts';
 import type { Context } from './context.ts';
@@ -14,13 +14,13 @@ import type { Context } from './context.ts';
 /** Entries compared in one scheduled audit. */
 const AUDIT_SAMPLE = 200;
 
-export function createQueue(context: Context, heartbeat: Heartbeat): QueueLife {
+export function createQueue(context: Context, heartbeat: Heartbeat): QueueSupervisor {
   const { configuration, cache, pool, log, trouble, onTrouble } = context;
   const prefix = configuration.cachePrefix;
   const isolating = new Allowance();
   // BullMQ reports every hiccup of a connection that it mends by itself; what it cannot mend fails a call.
   const hiccup = (error: Error) => log.debug({ error: describe(error) }, 'queue');
-  const queue = new QueueLife({
+  const queue = new QueueSupervisor({
     open: () => new WorkQueue(openBackend(configuration, hiccup), hiccup),
     processors: () =>
       createProcessors({
@@ -31,7 +31,7 @@ export function createQueue(context: Context, heartbeat: Heartbeat): QueueLife {
         startEpoch: () => heartbeat.startEpoch('asked for by the target *'),
         audit: (job) => scheduledAudit({ cache, pool, prefix }, log, job.sample),
         prune: () => queue.use((jobs) => jobs.prune()),
-        add: (errands) => queue.use((jobs) => jobs.add(errands)),
+        add: (requests) => queue.use((open) => open.add(requests)),
       }),
     schedule: (jobs) => jobs.schedule(configuration.auditIntervalMs, AUDIT_SAMPLE),
     onTrouble,

@@ -1,7 +1,7 @@
 /** The doorbell of one worker, put together: the ear, its proof, leadership, and what they tell the outside. */
 
 import { explainDatabaseError } from '../db/errors.ts';
-import type { QueueLife } from '../queue/supervisor.ts';
+import type { QueueSupervisor } from '../queue/supervisor.ts';
 import { Leadership, type Role } from '../wakeup/leader-election.ts';
 import { Listener } from '../wakeup/listener.ts';
 import { Echo } from '../wakeup/notify-probe.ts';
@@ -28,7 +28,7 @@ const ROLE_LINES: Readonly<Record<Exclude<Role, 'starting'>, string>> = {
   contested: 'This worker drains without the leadership lock.',
 };
 
-export function createBell(context: Context, draining: Draining, queue: QueueLife): Bell {
+export function createBell(context: Context, draining: Draining, queue: QueueSupervisor): Bell {
   const { configuration, log, metrics, trouble, flow, pool, onTrouble } = context;
   const url = configuration.databaseUrl;
   let role: Role = 'starting';

@@ -51,29 +51,49 @@ export async function checkDatabaseSide(pool: pg.Pool, configuration: Configurat
   return findings;
 }
 
-/** Everything that the worker calls or touches. */
-const NEEDED = `
-  select what from (
-    select 'function ' || p.oid::regprocedure::text as what, has_function_privilege(p.oid, 'execute') as granted
-      from pg_catalog.pg_proc as p
-     where p.pronamespace = 'cache_invalidation'::regnamespace
-       and p.proname in ('claim', 'acknowledge', 'due', 'settle', 'next_due', 'new_epoch', 'discard', 'invalidate')
-    union all
-    select format('%s on %s', right_name, t.name), has_table_privilege('cache_invalidation.' || t.name, right_name)
-      from (values ('outbox', array['select', 'delete']), ('watches', array['select']),
-                   ('deferred', array['select', 'insert', 'update', 'delete']), ('epoch', array['select', 'update'])
-           ) as t(name, rights), unnest(t.rights) as right_name
-  ) as needed where not granted`;
+/** The functions that a worker cannot do without; a test compares them with the grants to its role. */
+const FUNCTIONS = [
+  ...[
+    'claim',
+    'acknowledge',
+    'remove_rows',
+    'rest',
+    'rest_from_now',
+    'forget_rested',
+    'resume',
+    'due',
+    'settle',
+  ],
+  ...['next_due', 'new_epoch', 'discard', 'compact', 'problems', 'invalidate'],
+];
 
-async function checkPrivileges(pool: pg.Pool): Promise<Finding> {
-  const { rows } = await pool.query<{ what: string }>(NEEDED);
+/**
+ * What the connected role lacks: rights that the catalog says fencepost_worker has, and rights that fencepost_worker itself
+ * has lost, as when somebody drops a function and makes it again.
+ */
+const LACKING = `
+  with worker as (select oid from pg_catalog.pg_roles where rolname = 'fencepost_worker')
+  select 'function ' || p.oid::regprocedure::text as what
+    from pg_catalog.pg_proc as p left join worker on true
+   where p.pronamespace = 'cache_invalidation'::regnamespace
+     and (p.proname = any ($1) or has_function_privilege(worker.oid, p.oid, 'execute'))
+     and not has_function_privilege(p.oid, 'execute')
+  union all
+  select format('%s on %s', right_name, t.name)
+    from (values ('outbox', array['select', 'delete']), ('watches', array['select']),
+                 ('deferred', array['select', 'insert', 'update', 'delete']), ('epoch', array['select', 'update'])
+         ) as t(name, rights), unnest(t.rights) as right_name
+   where not has_table_privilege('cache_invalidation.' || t.name, right_name)`;
+
+export async function checkPrivileges(pool: pg.Pool): Promise<Finding> {
+  const { rows } = await pool.query<{ what: string }>(LACKING, [FUNCTIONS]);
   const role = (await pool.query<{ role: string }>('select current_user as role')).rows[0]?.role ?? '?';
   return rows.length === 0
     ? ok('privileges', `role ${role} may do what the worker does`)
     : fail(
         'privileges',
         `role ${role} lacks: ${rows.map((row) => row.what).join(', ')}`,
-        `grant fencepost_worker to ${role};`,
+        `grant fencepost_worker to ${role}; if it has that role, grant to fencepost_worker what is named here.`,
       );
 }
 

@@ -9,7 +9,7 @@ import { type Finding, fail, ok } from './finding.ts';
 const ANSWER_WITHIN_MS = 5_000;
 const NAMED_MOST = 3;
 
-/** Whatever BullMQ may call or touch; the list of its own migrations it only reads. */
+/** What BullMQ calls and touches. A worker only reads BullMQ's record of its own migrations. */
 const LACKING = `
   with queue as (select to_regnamespace('cache_invalidation_queue')::oid as oid)
   select format('%s on %s', right_name, c.relname) as what
@@ -27,16 +27,28 @@ const LACKING = `
     from pg_catalog.pg_proc as p join queue on p.pronamespace = queue.oid
    where not has_function_privilege(p.oid, 'execute')`;
 
+const SCHEMA_STATE = `
+  select to_regclass('cache_invalidation_queue.job') is not null as installed,
+         n.oid is not null as exists,
+         coalesce(has_schema_privilege(n.oid, 'usage'), false) as usable,
+         coalesce(has_schema_privilege(w.oid, n.oid, 'create') and pg_has_role(w.oid, 'member'), false) as installable,
+         current_user as role
+    from (select) as one
+    left join pg_catalog.pg_namespace as n on n.nspname = 'cache_invalidation_queue'
+    left join pg_catalog.pg_roles as w on w.rolname = 'fencepost_worker'`;
+
+interface SchemaState {
+  readonly installed: boolean;
+  readonly exists: boolean;
+  readonly usable: boolean;
+  readonly installable: boolean;
+  readonly role: string;
+}
+
 export async function checkQueueTables(pool: pg.Pool, configuration: Configuration): Promise<Finding[]> {
   if (configuration.queueRedisUrl !== undefined) return [];
-  const { rows } = await pool.query<{ exists: boolean; usable: boolean; role: string }>(
-    `select exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-                     where n.nspname = 'cache_invalidation_queue' and c.relname = 'job') as exists,
-            coalesce(has_schema_privilege(to_regnamespace('cache_invalidation_queue')::oid, 'usage'), false) as usable,
-            current_user as role`,
-  );
-  const { exists = false, usable = false, role = '?' } = rows[0] ?? {};
-  if (!exists) {
+  const state = (await pool.query<SchemaState>(SCHEMA_STATE)).rows[0];
+  if (state === undefined || !state.exists) {
     return [
       fail(
         'queue',
@@ -45,8 +57,21 @@ export async function checkQueueTables(pool: pg.Pool, configuration: Configurati
       ),
     ];
   }
+  const { role } = state;
   const remedy = `grant fencepost_worker to ${role}; if it has that role, apply all migrations again.`;
-  if (!usable) return [fail('queue', `role ${role} may not use the schema cache_invalidation_queue`, remedy)];
+  if (!state.usable)
+    return [fail('queue', `role ${role} may not use the schema cache_invalidation_queue`, remedy)];
+  if (!state.installed) {
+    return state.installable
+      ? [ok('queue', 'in the database; the leading worker installs its tables when it starts')]
+      : [
+          fail(
+            'queue',
+            `its tables are not installed, and role ${role} may not install them`,
+            'As the owner: npx fencepost queue-sql | psql <DATABASE_URL of the owner>',
+          ),
+        ];
+  }
   const lacking = (await pool.query<{ what: string }>(LACKING)).rows.map(({ what }) => what);
   if (lacking.length === 0) return [ok('queue', 'in the database')];
   const more = lacking.length > NAMED_MOST ? ` and ${lacking.length - NAMED_MOST} more` : '';

@@ -12,7 +12,7 @@ import {
 } from '../../diagnostics/status/status.ts';
 import { CachedQuery, type CachedResult } from '../../lib/cached-query.ts';
 import type { RecentLatency } from '../../metrics/recent-latency.ts';
-import type { QueueLife } from '../../queue/supervisor.ts';
+import type { QueueSupervisor } from '../../queue/supervisor.ts';
 import type { QueueCounts } from '../../queue/work-queue.ts';
 import type { Role } from '../../wakeup/leader-election.ts';
 import type { Context } from '../../worker/context.ts';
@@ -38,7 +38,7 @@ export interface Overview {
 
 export function createOverview(
   { pool, outbox, cache, configuration, metrics }: Context,
-  queue: Pick<QueueLife, 'use'>,
+  queue: Pick<QueueSupervisor, 'use'>,
   role: () => Role,
   readiness: () => Promise<Readiness>,
 ): () => Promise<Overview> {
