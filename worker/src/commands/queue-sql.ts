@@ -2,7 +2,7 @@
  * `fencepost queue-sql`: prints the SQL that installs the queue's tables, for teams whose worker may create nothing. It needs
  * no environment and no connection.
  */
-import { ExitCode } from '../lib/exit-codes.ts';
+import { ExitCode } from '../lib/errors.ts';
 import { queueSql } from '../queue/install.ts';
 
 export async function queueSqlCommand(): Promise<ExitCode> {

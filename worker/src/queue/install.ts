@@ -21,8 +21,7 @@ import pg from 'pg';
 import { errorCode, explainDatabaseError } from '../db/errors.ts';
 import { QUEUE_SCHEMA, WORKER_ROLE } from '../db/names.ts';
 import { clientOptions } from '../db/pool.ts';
-import { describe, WorkerError } from '../lib/errors.ts';
-import { ExitCode } from '../lib/exit-codes.ts';
+import { describe, ExitCode, WorkerError } from '../lib/errors.ts';
 import { QUEUE_NAME } from './jobs.ts';
 
 /** The client gives up after the server's own limits. */
