@@ -126,7 +126,7 @@ describe('a worker', () => {
     // And nobody gets them with the schema alone.
     expect(
       await column(`
-        select p.oid::regprocedure from pg_proc as p
+        select p.oid::regprocedure::text from pg_proc as p
          where p.pronamespace = '${QUEUE_SCHEMA}'::regnamespace and has_function_privilege('anon', p.oid, 'execute')
         union all
         select c.oid::regclass::text from pg_class as c
