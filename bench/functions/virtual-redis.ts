@@ -4,7 +4,8 @@
  */
 
 import { EPOCH_KEY, HEARTBEAT_KEY } from '../../supabase/functions/_shared/cache/protocol/epoch.ts';
-import type { Connection, Write } from '../../supabase/functions/_shared/cache/redis/upstash.ts';
+import type { Connection } from '../../supabase/functions/_shared/cache/redis/upstash.ts';
+import type { Write } from '../../supabase/functions/_shared/cache/redis/writes.ts';
 
 export class VirtualRedis implements Connection {
   readonly #now: () => number;
@@ -20,7 +21,7 @@ export class VirtualRedis implements Connection {
     return keys.filter((key) => this.#values.delete(key)).length;
   }
 
-  async read(keys: readonly string[]): Promise<(string | null)[]> {
+  async getMany(keys: readonly string[]): Promise<(string | null)[]> {
     return keys.map((key) => this.#get(key));
   }
 
@@ -29,7 +30,7 @@ export class VirtualRedis implements Connection {
   }
 
   async writeThenRead(writes: readonly Write[], keys: readonly string[]) {
-    return { replies: await this.write(writes), values: await this.read(keys) };
+    return { replies: await this.write(writes), values: await this.getMany(keys) };
   }
 
   async scan(): Promise<{ cursor: string; keys: string[] }> {

@@ -38,6 +38,7 @@ try {
   const cache = connectUpstash({
     upstashUrl: stack.gatewayUrl,
     upstashToken: TOKEN,
+    cachePrefix: '',
     upstashTimeoutMs: 5_000,
   });
 

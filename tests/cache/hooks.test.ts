@@ -45,7 +45,7 @@ it('survives hooks and a log that reject', async () => {
     throw new Error(`the telemetry of ${name} is down`);
   };
   const connection = {
-    read: async (names: readonly string[]) => {
+    getMany: async (names: readonly string[]) => {
       if (names.includes('away:1')) throw new Error('connection reset');
       // Only fences and the epoch stand; `hit:1` has an entry under them.
       const entry = '{"v":1,"f":["r","r","r"],"e":"r","t":0,"d":1}';

@@ -229,7 +229,6 @@ class World {
           return epoch;
         },
       },
-      prefix: '',
       flow,
       intervalMs: 0,
       // A worker whose beat failed is tried anew without waiting.

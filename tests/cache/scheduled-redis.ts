@@ -9,12 +9,8 @@
 import type { Scheduler } from 'fast-check';
 import { readEnvelope } from '../../supabase/functions/_shared/cache/protocol/entry.ts';
 import { EPOCH_KEY, HEARTBEAT_KEY } from '../../supabase/functions/_shared/cache/protocol/epoch.ts';
-import type {
-  Connection,
-  Exchange,
-  Reply,
-  Write,
-} from '../../supabase/functions/_shared/cache/redis/upstash.ts';
+import type { Connection, Exchange } from '../../supabase/functions/_shared/cache/redis/upstash.ts';
+import type { Reply, Write } from '../../supabase/functions/_shared/cache/redis/writes.ts';
 import type { HeartbeatParts } from '../../worker/src/delivery/heartbeat.ts';
 
 /** Ways to build the cache wrong, each of which the invariant must notice. */
@@ -56,7 +52,7 @@ export class ScheduledRedis {
   /** A connection of one isolate. */
   connect(isolate: string): Connection {
     return {
-      read: (keys) => this.#request(`${isolate} MGET`, async () => this.#read(keys)),
+      getMany: (keys) => this.#request(`${isolate} MGET`, async () => this.#read(keys)),
       write: (writes) => this.#request(`${isolate} ${names(writes)}`, () => this.#pipeline(isolate, writes)),
       writeThenRead: (writes, keys) =>
         this.#request(`${isolate} ${names(writes)} MGET`, async (): Promise<Exchange> => {

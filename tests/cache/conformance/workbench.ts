@@ -4,7 +4,7 @@
  */
 
 import { systemRuntime } from '../../../supabase/functions/_shared/cache/redis/runtime.ts';
-import { type Connection, connectUpstash } from '../../../supabase/functions/_shared/cache/redis/upstash.ts';
+import { type Connection, Upstash } from '../../../supabase/functions/_shared/cache/redis/upstash.ts';
 import { type Cache, type CacheOptions, createCache } from '../../../supabase/functions/_shared/cache.ts';
 
 /** Where the real parts are. */
@@ -69,7 +69,7 @@ export class Workbench {
   /** The connection of an isolate, for checks that have something happen between two of its requests. */
   connection(): Connection {
     const { url, token } = this.#addresses;
-    return connectUpstash({ url, token, prefix: this.prefix, timeout: 5_000 });
+    return new Upstash({ url, token, prefix: this.prefix, timeout: 5_000 });
   }
 
   /** An isolate in a database with a living worker. */

@@ -5,8 +5,8 @@ import { withContext } from './command-context.ts';
 import { paint, print, printJson } from './output.ts';
 
 export function auditCommand(variables: NodeJS.ProcessEnv, sample: number, json: boolean): Promise<ExitCode> {
-  return withContext(variables, async ({ cache, pool, configuration }) => {
-    const result = await audit({ cache, pool, prefix: configuration.cachePrefix }, sample);
+  return withContext(variables, async ({ cache, pool }) => {
+    const result = await audit({ cache, pool }, sample);
     if (json) printJson(result);
     else {
       for (const key of result.stale) print(`${paint('fail', 'stale')}  ${key}`);

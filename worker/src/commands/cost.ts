@@ -8,9 +8,9 @@ import { withContext } from './command-context.ts';
 import { print, printJson, table } from './output.ts';
 
 export function cost(variables: NodeJS.ProcessEnv, json: boolean): Promise<ExitCode> {
-  return withContext(variables, async ({ cache, configuration }) => {
+  return withContext(variables, async ({ cache }) => {
     const now = Date.now();
-    const result = costs(await new RecordedDay(cache, configuration.cachePrefix).read(now), now);
+    const result = costs(await new RecordedDay(cache).read(now), now);
     if (json) printJson(result);
     else show(result);
     return ExitCode.ok;

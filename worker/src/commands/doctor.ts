@@ -16,7 +16,7 @@ export function doctor(variables: NodeJS.ProcessEnv, json: boolean): Promise<Exi
       { name: 'configuration', verdict: 'ok', detail: 'complete and well-formed' },
       ...(await checkDatabaseSide(pool, configuration)),
       ...(configuration.queueRedisUrl === undefined ? [] : [await checkQueueRedis(queue)]),
-      ...(await checkRedisSide(cache, configuration)),
+      ...(await checkRedisSide(cache)),
     ];
     const failed = findings.filter((finding) => finding.verdict === 'fail').length;
     if (json) printJson({ ok: failed === 0, findings });

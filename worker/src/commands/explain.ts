@@ -35,7 +35,7 @@ export interface Explained extends Effect {
 }
 
 export function explain(variables: NodeJS.ProcessEnv, statement: string, json: boolean): Promise<ExitCode> {
-  return withContext(variables, async ({ pool, cache, configuration }) => {
+  return withContext(variables, async ({ pool, cache }) => {
     if (NOT_ALLOWED.test(statement)) {
       throw invalid(
         'It must be one INSERT, UPDATE, DELETE, MERGE, TRUNCATE, SELECT or CALL, without transaction control.',
@@ -43,7 +43,7 @@ export function explain(variables: NodeJS.ProcessEnv, statement: string, json: b
     }
     const { rows, effects } = await rehearse(pool, statement);
     const explained: Explained[] = [];
-    for (const effect of effects) explained.push(await touched(cache, configuration.cachePrefix, effect));
+    for (const effect of effects) explained.push(await touched(cache, effect));
     if (json) printJson({ rows, targets: explained });
     else show(rows, explained);
     return ExitCode.ok;
@@ -87,7 +87,7 @@ async function rehearse(
   }
 }
 
-async function touched(cache: CacheServer, prefix: string, effect: Effect): Promise<Explained> {
+async function touched(cache: CacheServer, effect: Effect): Promise<Explained> {
   const { keys, newEpoch, sweep } = deletionsFor(effect.target);
   const kind = newEpoch
     ? 'everything'
@@ -97,15 +97,14 @@ async function touched(cache: CacheServer, prefix: string, effect: Effect): Prom
         ? 'group'
         : 'key';
   if (kind === 'key') {
-    const [entry] = await cache.getMany([prefix + (keys[0] ?? '')]);
+    const [entry] = await cache.getMany([keys[0] ?? '']);
     return { ...effect, kind, entries: entry === null ? 0 : 1, entriesComplete: true };
   }
-  const pattern = `${prefix.replace(/[\\*?[\]^]/g, '\\$&')}${effect.target}`;
   let cursor = '0';
   let entries = 0;
   for (let page = 0; page < PAGES_MOST; page++) {
-    const answer = await cache.scan(cursor, pattern, 1_000);
-    entries += answer.keys.filter((key) => !/^fence(post)?:/.test(key.slice(prefix.length))).length;
+    const answer = await cache.scan(cursor, effect.target, 1_000);
+    entries += answer.keys.filter((key) => !/^fence(post)?:/.test(key)).length;
     cursor = answer.cursor;
     if (cursor === '0') break;
   }

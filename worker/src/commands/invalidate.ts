@@ -14,7 +14,6 @@ import { Outbox } from '../db/outbox.ts';
 import { ExitCode, WorkerError } from '../lib/errors.ts';
 import { duration } from '../lib/text.ts';
 import { UpstashFailure } from '../redis/errors.ts';
-import { splitKeys } from '../redis/split.ts';
 import type { CacheServer } from '../redis/upstash.ts';
 import { withContext } from './command-context.ts';
 import { paint, print, printJson } from './output.ts';
@@ -34,7 +33,7 @@ export function invalidate(
   targets: readonly string[],
   json: boolean,
 ): Promise<ExitCode> {
-  return withContext(variables, async ({ pool, cache, configuration }) => {
+  return withContext(variables, async ({ pool, cache }) => {
     const bad = targets.find(
       (target) => target === '' || Buffer.byteLength(target) > 8_192 || target.split(':').length > 32,
     );
@@ -56,9 +55,7 @@ export function invalidate(
     const invalidations: Invalidation[] = [];
     for (const { target, id } of rows) {
       const waits = !allGone && (await outbox.remaining([id])) > 0;
-      invalidations.push(
-        waits ? { target, state: 'waiting' } : await confirmed(cache, configuration.cachePrefix, target),
-      );
+      invalidations.push(waits ? { target, state: 'waiting' } : await confirmed(cache, target));
     }
     const ms = performance.now() - startedAt;
     const applied = invalidations.every(({ state }) => state === 'invalidated');
@@ -73,11 +70,11 @@ export function invalidate(
  *
  * @throws UpstashFailure when Redis does not answer
  */
-async function confirmed(cache: CacheServer, prefix: string, target: string): Promise<Invalidation> {
+async function confirmed(cache: CacheServer, target: string): Promise<Invalidation> {
   const { keys, sweep } = deletionsFor(target);
   if (sweep !== null) return { target, state: 'queued' };
   try {
-    for (const group of splitKeys(keys.map((key) => prefix + key))) await cache.del(group);
+    await cache.del(keys);
     return { target, state: 'invalidated' };
   } catch (error) {
     if (error instanceof UpstashFailure && error.course === 'isolate')

@@ -25,10 +25,9 @@ export interface Status extends DrainState, CacheState {
 }
 
 export function status(variables: NodeJS.ProcessEnv, json: boolean): Promise<ExitCode> {
-  return withContext(variables, async ({ pool, cache, configuration, queue }) => {
+  return withContext(variables, async ({ pool, cache, queue }) => {
     const drainState = await readDrainState(pool, new Outbox(pool), COUNT_TO);
-    const { cachePrefix } = configuration;
-    const cacheState = await readCacheState(cache, cachePrefix, new RecordedDay(cache, cachePrefix));
+    const cacheState = await readCacheState(cache, new RecordedDay(cache));
     const problems = [...drainState.problems, ...cacheState.problems];
     const countQueue = async (): Promise<QueueCounts | null> => {
       try {

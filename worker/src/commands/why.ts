@@ -48,7 +48,7 @@ export interface Why {
 }
 
 export function why(variables: NodeJS.ProcessEnv, key: string, json: boolean): Promise<ExitCode> {
-  return withContext(variables, async ({ pool, cache, configuration, queue }) => {
+  return withContext(variables, async ({ pool, cache, queue }) => {
     const fences = checkedFencesOf(key);
     // Before the entry: what is confirmed in between then shows as a miss, not as nothing at all.
     const rows = await outboxRows(pool);
@@ -58,11 +58,7 @@ export function why(variables: NodeJS.ProcessEnv, key: string, json: boolean): P
       ...(deferred.length < ROWS_MOST ? [] : [`deferred targets after the first ${ROWS_MOST}`]),
       ...(await queuedWork(queue)),
     ];
-    const {
-      verdict,
-      why: reason,
-      envelope,
-    } = await lookAt(cache, configuration.cachePrefix, key).catch(unknown);
+    const { verdict, why: reason, envelope } = await lookAt(cache, key).catch(unknown);
     const result: Why = {
       key,
       type: typeOf(key)?.name ?? null,

@@ -42,7 +42,6 @@ function stage(epochs: { heartbeat?: string; epoch?: string } = {}, { intervalMs
         return state.postgres;
       },
     },
-    prefix: 'p:',
     flow,
     intervalMs,
     onTrouble: () => calls.push('trouble'),
@@ -56,11 +55,11 @@ function stage(epochs: { heartbeat?: string; epoch?: string } = {}, { intervalMs
   return { calls, state, flow, heartbeat, reasons, beat };
 }
 
-const GETEX = 'GETEX p:fencepost:heartbeat 90';
-const LOOK = 'GET p:fencepost:epoch';
+const GETEX = 'GETEX fencepost:heartbeat 90';
+const LOOK = 'GET fencepost:epoch';
 const start = (epoch: string) => [
   `Postgres ${epoch}`,
-  `SET p:fencepost:epoch ${epoch} null, SET p:fencepost:heartbeat ${epoch} 90`,
+  `SET fencepost:epoch ${epoch} null, SET fencepost:heartbeat ${epoch} 90`,
 ];
 const known = { heartbeat: 'e1', epoch: 'e1' };
 

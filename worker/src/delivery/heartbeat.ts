@@ -37,7 +37,6 @@ const RETRY_MS = 2_000;
 export interface HeartbeatParts {
   readonly cache: Pick<CacheServer, 'getAndRenew' | 'get' | 'setTogether'>;
   readonly outbox: Pick<Outbox, 'epoch' | 'newEpoch'>;
-  readonly prefix: string;
   readonly flow: Flow;
   readonly intervalMs?: number;
   onTrouble(error: WorkerError): void;
@@ -117,15 +116,14 @@ export class Heartbeat {
   }
 
   async #beat(): Promise<void> {
-    const { cache, outbox, prefix } = this.#parts;
+    const { cache, outbox } = this.#parts;
     this.#epoch ??= await outbox.epoch();
-    const found = await cache.getAndRenew(prefix + HEARTBEAT_KEY, HEARTBEAT_TTL_SECONDS);
+    const found = await cache.getAndRenew(HEARTBEAT_KEY, HEARTBEAT_TTL_SECONDS);
     if (found !== null && found !== this.#epoch) this.#epoch = await outbox.epoch();
     if (found === null) return await this.#renewEpoch('the heartbeat was missing');
     if (found !== this.#epoch) return await this.#renewEpoch('the heartbeat held a foreign epoch');
     if (this.#untilLook <= 0) {
-      if ((await cache.get(prefix + EPOCH_KEY)) !== found)
-        return await this.#renewEpoch('the epoch was lost');
+      if ((await cache.get(EPOCH_KEY)) !== found) return await this.#renewEpoch('the epoch was lost');
       this.#untilLook = BEATS_PER_LOOK;
     }
     this.#untilLook--;
@@ -133,13 +131,13 @@ export class Heartbeat {
   }
 
   async #renewEpoch(reason: string): Promise<void> {
-    const { cache, outbox, prefix, onNewEpoch } = this.#parts;
+    const { cache, outbox, onNewEpoch } = this.#parts;
     this.#epoch = null;
     const epoch = await outbox.newEpoch();
     try {
       await cache.setTogether([
-        { key: prefix + EPOCH_KEY, value: epoch, seconds: null },
-        { key: prefix + HEARTBEAT_KEY, value: epoch, seconds: HEARTBEAT_TTL_SECONDS },
+        { key: EPOCH_KEY, value: epoch, seconds: null },
+        { key: HEARTBEAT_KEY, value: epoch, seconds: HEARTBEAT_TTL_SECONDS },
       ]);
     } catch (error) {
       throw classify(error);

@@ -71,7 +71,6 @@ function stand(pages: number, rests = false, isDue = false) {
     queueBuffer: { take: () => undefined, room: async () => undefined, forget: () => undefined },
     replicaLagMs: 0,
     isolating: new Allowance(),
-    prefix: '',
     flow: new Flow(),
     databaseUrl: 'postgres://unused',
     startEpoch: async () => undefined,

@@ -22,7 +22,6 @@ function fixture() {
         return done;
       },
     },
-    'p:',
     () => world.sent,
   );
   return {

@@ -18,7 +18,6 @@ const FLUSH_COMMANDS = 250;
 
 export class CommandRecord {
   readonly #cache: Pick<CacheServer, 'record'>;
-  readonly #prefix: string;
   readonly #sent: () => number;
   readonly #field = randomUUID();
   #recorded = 0;
@@ -29,12 +28,10 @@ export class CommandRecord {
   #writing = false;
 
   /**
-   * @param prefix of all keys of this installation
    * @param sent how many commands this worker has sent since its start
    */
-  constructor(cache: Pick<CacheServer, 'record'>, prefix: string, sent: () => number) {
+  constructor(cache: Pick<CacheServer, 'record'>, sent: () => number) {
     this.#cache = cache;
-    this.#prefix = prefix;
     this.#sent = sent;
   }
 
@@ -48,7 +45,7 @@ export class CommandRecord {
   }
 
   async #write(now: number): Promise<void> {
-    const key = this.#prefix + statisticsKey(now);
+    const key = statisticsKey(now);
     // the two commands of the record among them
     const sent = this.#sent() + 2;
     this.#due = sent + FLUSH_COMMANDS;

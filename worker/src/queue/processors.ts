@@ -29,7 +29,7 @@ export function createProcessors(parts: ProcessorParts): Processors {
 
   return {
     sweep: async (job, progress) => {
-      const deleted = await sweep({ cache: parts.cache, prefix: parts.prefix }, job, progress);
+      const deleted = await sweep(parts.cache, job, progress);
       if (delayMs > 0 && job.second !== true)
         await parts.add([{ kind: 'second-sweep', pattern: job.pattern, delayMs }]);
       return deleted;

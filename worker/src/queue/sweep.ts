@@ -4,6 +4,7 @@
  */
 import {
   SWEEP_START,
+  type SweepConnection,
   type SweepState,
   sweepPage,
 } from '../../../supabase/functions/_shared/cache/protocol/sweep.ts';
@@ -14,19 +15,15 @@ import type { Progress } from './work-queue.ts';
 /** Batches between two saves. A batch reads about a thousand keys; a save is two writes. */
 const BATCHES_A_SAVE = 25;
 
-export interface SweepParts {
-  readonly cache: Pick<CacheServer, 'scan' | 'del'>;
-  readonly prefix: string;
-}
-
 /** @returns the number of entries deleted */
-export async function sweep(parts: SweepParts, job: SweepJob, progress: Progress<'sweep'>): Promise<number> {
-  const connection = {
-    scan: async (cursor: string, glob: string, count: number) => {
-      const page = await parts.cache.scan(cursor, escapePrefix(parts.prefix) + glob, count);
-      return { cursor: page.cursor, keys: page.keys.map((key) => key.slice(parts.prefix.length)) };
-    },
-    delete: (keys: readonly string[]) => parts.cache.del(keys.map((key) => parts.prefix + key)),
+export async function sweep(
+  cache: Pick<CacheServer, 'scan' | 'del'>,
+  job: SweepJob,
+  progress: Progress<'sweep'>,
+): Promise<number> {
+  const connection: SweepConnection = {
+    scan: (cursor, glob, count) => cache.scan(cursor, glob, count),
+    delete: (keys) => cache.del(keys),
   };
   let state: SweepState = job.state ?? SWEEP_START;
   for (let batches = 1; state.phase !== 'done'; batches++) {
@@ -34,8 +31,4 @@ export async function sweep(parts: SweepParts, job: SweepJob, progress: Progress
     if (batches % BATCHES_A_SAVE === 0) await progress.save({ pattern: job.pattern, state }, state);
   }
   return state.deleted;
-}
-
-function escapePrefix(prefix: string): string {
-  return prefix.replace(/[\\*?[\]^]/g, '\\$&');
 }

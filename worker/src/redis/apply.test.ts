@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { apply, PROBE_KEY } from './apply.ts';
 import { UpstashFailure } from './errors.ts';
-import { REQUEST_BYTES_MOST, REQUEST_KEYS_MOST, splitKeys } from './split.ts';
 import { Allowance } from './token-bucket.ts';
 import type { CacheServer } from './upstash.ts';
 
@@ -26,31 +25,30 @@ function refusing(bad: (key: string) => boolean): {
 
 const parts = (cache: CacheServer, isolating = new Allowance()) => ({
   cache,
-  prefix: 'app:',
   isolating,
   startEpoch: async () => undefined,
 });
 
 describe('apply', () => {
-  it('deletes entry and fences of all targets in one request, each key once, under the prefix', async () => {
+  it('deletes entry and fences of all targets in one request, each key once', async () => {
     const redis = refusing(() => false);
     const result = await apply(parts(redis.cache), ['cost:openai:gpt', 'cost:openai:gpt', 'quota:org-1:*']);
     expect(redis.requests()).toBe(1);
     expect(result.keys).toBe(redis.deleted.size);
-    expect(redis.deleted).toContain('app:cost:openai:gpt');
-    expect(redis.deleted).toContain('app:fence:cost:openai:gpt');
-    expect(redis.deleted).toContain('app:fence:quota:org-1');
+    expect(redis.deleted).toContain('cost:openai:gpt');
+    expect(redis.deleted).toContain('fence:cost:openai:gpt');
+    expect(redis.deleted).toContain('fence:quota:org-1');
   });
 
   it('finds the few targets that Redis refuses and confirms all others', async () => {
     const targets = Array.from({ length: 1_000 }, (_, index) => `session:s${index}:state`);
-    const bad = new Set(['app:session:s17:state', 'app:session:s998:state']);
+    const bad = new Set(['session:s17:state', 'session:s998:state']);
     const redis = refusing((key) => bad.has(key));
     const result = await apply(parts(redis.cache), targets);
     expect([...result.refused.keys()].sort()).toEqual(['session:s17:state', 'session:s998:state']);
     for (const target of targets) {
       if (!result.refused.has(target))
-        expect(redis.deleted).toContain(`app:fence:session:${target.split(':')[1]}`);
+        expect(redis.deleted).toContain(`fence:session:${target.split(':')[1]}`);
     }
     // Bisection, not one by one.
     expect(redis.requests()).toBeLessThan(100);
@@ -66,7 +64,7 @@ describe('apply', () => {
     let refusals = 1;
     const redis = refusing((key) => key.endsWith('s1:state') && refusals-- > 0);
     expect((await apply(parts(redis.cache), ['session:s1:state'])).refused.size).toBe(0);
-    expect(redis.deleted).toContain('app:fence:session:s1');
+    expect(redis.deleted).toContain('fence:session:s1');
   });
 
   it('rejects as a whole while Redis is away', async () => {
@@ -99,7 +97,7 @@ describe('apply', () => {
     // What is told apart first are the large parts; a few neighbours of the refused may have to wait.
     expect(good.filter((target) => left.has(target)).length).toBeLessThan(40);
     for (const target of good.filter((name) => !left.has(name)))
-      expect(redis.deleted).toContain(`app:fence:${target.slice(0, -2)}`);
+      expect(redis.deleted).toContain(`fence:${target.slice(0, -2)}`);
     // Nothing is left of the allowance: the next page takes one request, the probe, and none to tell apart.
     const before = redis.requests();
     const next = await apply(parts(redis.cache, allowance), mixed);
@@ -114,7 +112,7 @@ describe('apply', () => {
 
   it('refuses nothing when the server stopped being willing meanwhile', async () => {
     let probes = 0;
-    const redis = refusing((key) => (key === `app:${PROBE_KEY}` ? ++probes > 1 : key.endsWith('s1:state')));
+    const redis = refusing((key) => (key === PROBE_KEY ? ++probes > 1 : key.endsWith('s1:state')));
     await expect(apply(parts(redis.cache), ['session:s1:state', 'session:s2:state'])).rejects.toMatchObject({
       course: 'wait',
     });
@@ -137,26 +135,5 @@ describe('apply', () => {
     expect((await apply(parts(redis.cache), ['quota:*:openai:*', 'quota:a:*'])).sweeps).toEqual([
       'quota:*:openai:*',
     ]);
-  });
-});
-
-describe('splitKeys', () => {
-  it('keeps order and every key, within the limits of a request', () => {
-    const keys = Array.from({ length: 25_000 }, (_, index) => `key:${index}`);
-    const groups = splitKeys(keys);
-    expect(groups.flat()).toEqual(keys);
-    for (const group of groups) expect(group.length).toBeLessThanOrEqual(REQUEST_KEYS_MOST);
-  });
-
-  it('counts bytes, of characters that need three as well', () => {
-    const groups = splitKeys(Array.from({ length: 100 }, (_, index) => `${index}${'\u20ac'.repeat(10_000)}`));
-    for (const group of groups) {
-      expect(Buffer.byteLength(JSON.stringify(group))).toBeLessThanOrEqual(REQUEST_BYTES_MOST);
-    }
-    expect(groups.length).toBeGreaterThan(1);
-  });
-
-  it('sends a key alone that is larger than a request should be', () => {
-    expect(splitKeys(['x'.repeat(2_000_000), 'y']).map((group) => group.length)).toEqual([1, 1]);
   });
 });

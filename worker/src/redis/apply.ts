@@ -17,7 +17,6 @@
  */
 import { deletionsFor } from '../../../supabase/functions/_shared/cache/protocol/fences.ts';
 import { classify, UpstashFailure } from './errors.ts';
-import { splitKeys } from './split.ts';
 import type { Allowance } from './token-bucket.ts';
 import type { CacheServer } from './upstash.ts';
 
@@ -34,7 +33,6 @@ export interface Applied {
 
 export interface ApplyParts {
   readonly cache: CacheServer;
-  readonly prefix: string;
   /** Requests that may be spent on telling refused targets from the others. */
   readonly isolating: Allowance;
   /** Starts a new epoch and resolves when Redis has it: the whole cache, invalidated. */
@@ -127,10 +125,7 @@ function halves(targets: readonly string[]): (readonly string[])[] {
 }
 
 async function deleteAll(parts: ApplyParts, keys: readonly string[]): Promise<number> {
-  const physical = parts.prefix === '' ? keys : keys.map((key) => parts.prefix + key);
-  const groups = splitKeys(physical);
-  if (groups.length === 1 && groups[0] !== undefined) await parts.cache.del(groups[0]);
-  else await Promise.all(groups.map((group) => parts.cache.del(group)));
+  await parts.cache.del(keys);
   return keys.length;
 }
 
@@ -140,7 +135,7 @@ async function deleteAll(parts: ApplyParts, keys: readonly string[]): Promise<nu
  */
 async function proveWilling(parts: ApplyParts, refusal: UpstashFailure): Promise<void> {
   try {
-    await parts.cache.del([`${parts.prefix}${PROBE_KEY}`]);
+    await parts.cache.del([PROBE_KEY]);
   } catch (error) {
     const failure = classify(error);
     throw failure.course === 'wait' ? failure : asAway(refusal);

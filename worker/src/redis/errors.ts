@@ -1,15 +1,15 @@
 /**
- * What Upstash (or the network before it) answered, said without repeating it: @upstash/redis puts the whole command,
- * values included, into its messages, so these are classified here and never passed on.
+ * What the worker makes of a failure of Redis: a code, a sentence with its remedy, and how the invalidation goes on. The server's
+ * own words decide, and are never repeated: they may hold a key (cache/redis/failure.ts).
  */
-import { errorCode } from '../db/errors.ts';
+import { failureOf } from '../../../supabase/functions/_shared/cache/redis/failure.ts';
 import { ExitCode, WorkerError } from '../lib/errors.ts';
 
-/** How an invalidation goes on after this answer. */
+/** How an invalidation goes on after a failure. */
 export type Course =
-  /** The service is away or asks for patience: the same batch again, later. Nothing is lost, the rows stay. */
+  /** Redis is away or asks for time: apply the same batch again later. Nothing is lost, the rows stay. */
   | 'wait'
-  /** This command itself is refused: find the target that causes it and set it aside. */
+  /** Redis refuses this command: find the target that causes it and set it aside. */
   | 'isolate';
 
 export class UpstashFailure extends WorkerError {
@@ -21,68 +21,50 @@ export class UpstashFailure extends WorkerError {
     course: Course,
     exitCode: ExitCode = ExitCode.unavailable,
   ) {
-    // No cause: it would carry the command into whatever prints the error.
     super(code, message, { exitCode });
     this.name = 'UpstashFailure';
     this.course = course;
   }
 }
 
-/** @param error whatever the client threw */
+/** @param error whatever a call to Redis rejected with */
 export function classify(error: unknown): UpstashFailure {
   if (error instanceof UpstashFailure) return error;
-  const name = error instanceof Error ? error.name : '';
-  // The client's words for an answer without a result.
-  if (error instanceof TypeError && error.message === 'Request did not return a result')
-    return badAnswer('a command');
-  if (name === 'UpstashJSONParseError' || error instanceof SyntaxError) {
-    return new UpstashFailure(
-      'UPSTASH_SERVER_ERROR',
-      'The address in UPSTASH_REDIS_REST_URL answered with something that is not Upstash JSON, as a proxy or a failing server does: check the address and status.upstash.com; trying again.',
-      'wait',
-    );
+  const { kind, command, reply, code } = failureOf(error);
+  switch (kind) {
+    case 'refused':
+      return classifyReply(reply);
+    case 'unusable':
+      return new UpstashFailure(
+        'UPSTASH_BAD_ANSWER',
+        `The server at UPSTASH_REDIS_REST_URL answered ${command || 'a command'} in a way that Redis does not: check the address; trying again.`,
+        'wait',
+      );
+    case 'not-json':
+      return new UpstashFailure(
+        'UPSTASH_SERVER_ERROR',
+        'The address in UPSTASH_REDIS_REST_URL answered with something that is not Upstash JSON, as a proxy or a failing server does: check the address and status.upstash.com; trying again.',
+        'wait',
+      );
+    case 'timeout':
+      return new UpstashFailure(
+        'UPSTASH_TIMEOUT',
+        'Upstash does not answer in time: check the network and status.upstash.com; trying again.',
+        'wait',
+      );
+    case 'unreachable':
+      return new UpstashFailure('UPSTASH_UNREACHABLE', unreachable(code), 'wait');
   }
-  if (name === 'UpstashError') return classifyReply(replyOf(error));
-  if (name === 'TimeoutError' || name === 'AbortError') {
-    return new UpstashFailure(
-      'UPSTASH_TIMEOUT',
-      'Upstash does not answer in time: check the network and status.upstash.com; trying again.',
-      'wait',
-    );
-  }
-  const code = errorCode(error);
-  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') {
-    return new UpstashFailure(
-      'UPSTASH_UNREACHABLE',
-      'The host in UPSTASH_REDIS_REST_URL has no address: correct it, or check DNS; trying again.',
-      'wait',
-    );
-  }
-  return new UpstashFailure(
-    'UPSTASH_UNREACHABLE',
-    `Nothing answers at UPSTASH_REDIS_REST_URL${code === '' ? '' : ` (${code})`}: check the address, the network and that the database exists; trying again.`,
-    'wait',
-  );
 }
 
-/** A success that is none: not what Redis answers to this command. */
-export function badAnswer(command: string): UpstashFailure {
-  return new UpstashFailure(
-    'UPSTASH_BAD_ANSWER',
-    `The server at UPSTASH_REDIS_REST_URL answered ${command} in a way that Redis does not: check the address; trying again.`,
-    'wait',
-  );
-}
-
-/** The server's own words, without the command that the client appends. */
-function replyOf(error: unknown): string {
-  const message = error instanceof Error ? error.message : '';
-  const end = message.indexOf(', command was:');
-  return end === -1 ? message : message.slice(0, end);
+function unreachable(code: string): string {
+  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN')
+    return 'The host in UPSTASH_REDIS_REST_URL has no address: correct it, or check DNS; trying again.';
+  return `Nothing answers at UPSTASH_REDIS_REST_URL${code === '' ? '' : ` (${code})`}: check the address, the network and that the database exists; trying again.`;
 }
 
 function classifyReply(reply: string): UpstashFailure {
-  // A right that lacks for some keys only concerns the targets that name them.
+  // Without a right to some keys, only the targets that name them are concerned.
   if (/NOPERM.*key/i.test(reply)) {
     return new UpstashFailure(
       'UPSTASH_REFUSED',

@@ -41,7 +41,6 @@ export function createHeartbeat(context: Context): Heartbeat {
   return new Heartbeat({
     cache,
     outbox,
-    prefix: configuration.cachePrefix,
     flow,
     intervalMs: configuration.heartbeatIntervalMs,
     onTrouble,
@@ -56,7 +55,7 @@ export function createDraining(context: Context, heartbeat: Heartbeat, queue: Qu
   const { configuration, log, metrics, trouble, pool, outbox, onTrouble } = context;
   let wake: () => void = () => undefined;
   const tidy = new OutboxVacuum(pool);
-  const record = new CommandRecord(context.cache, configuration.cachePrefix, () => metrics.commandCount);
+  const record = new CommandRecord(context.cache, () => metrics.commandCount);
   const report = new Report(log, configuration.logFormat === 'pretty', () => outbox.watchedTables());
   const widened = new Set<number | null>();
   const queueBuffer = new QueueBuffer({
@@ -79,7 +78,6 @@ export function createDraining(context: Context, heartbeat: Heartbeat, queue: Qu
     queueBuffer,
     replicaLagMs: configuration.replicaLagMs,
     isolating: new Allowance(),
-    prefix: configuration.cachePrefix,
     databaseUrl: configuration.databaseUrl,
     startEpoch: () => heartbeat.startEpoch('asked for by the target *'),
     onConfirmed: (batch) => {

@@ -16,7 +16,6 @@ const AUDIT_SAMPLE = 200;
 
 export function createQueue(context: Context, heartbeat: Heartbeat): QueueSupervisor {
   const { configuration, cache, pool, log, trouble, onTrouble } = context;
-  const prefix = configuration.cachePrefix;
   const isolating = new Allowance();
   // BullMQ reports every hiccup of a connection that it mends by itself; what it cannot mend fails a call.
   const hiccup = (error: Error) => log.debug({ error: describe(error) }, 'queue');
@@ -25,11 +24,10 @@ export function createQueue(context: Context, heartbeat: Heartbeat): QueueSuperv
     processors: () =>
       createProcessors({
         cache,
-        prefix,
         replicaLagMs: configuration.replicaLagMs,
         isolating,
         startEpoch: () => heartbeat.startEpoch('asked for by the target *'),
-        audit: (job) => scheduledAudit({ cache, pool, prefix }, log, job.sample),
+        audit: (job) => scheduledAudit({ cache, pool }, log, job.sample),
         prune: () => queue.use((jobs) => jobs.prune()),
         add: (requests) => queue.use((open) => open.add(requests)),
       }),

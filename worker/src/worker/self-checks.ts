@@ -26,11 +26,10 @@ export function createSelfChecks(
   context: Context,
   bell: Pick<Bell, 'role' | 'state' | 'contest'>,
 ): SelfChecks {
-  const { configuration, cache, pool, outbox, log, metrics } = context;
+  const { cache, pool, outbox, log, metrics } = context;
   const mark = new UnfitMark(pool);
   const standby = new StandbyRedis({
     cache,
-    prefix: configuration.cachePrefix,
     epoch: () => outbox.epoch(),
     leaderAlive: () => leaderIsAlive(pool),
     onChange: (failure) => {

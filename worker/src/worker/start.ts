@@ -115,7 +115,7 @@ export async function startWorker(
   const check = async (): Promise<void> => {
     await checkOrWait(() => checkDatabase(configuration.databaseUrl), onTrouble);
     // A DEL of a key that never exists: the one right that the worker cannot do without.
-    await checkOrWait(() => cache.del([`${configuration.cachePrefix}${PROBE_KEY}`]), onTrouble);
+    await checkOrWait(() => cache.del([PROBE_KEY]), onTrouble);
   };
   try {
     await unlessAborted(check(), signal);

@@ -27,7 +27,6 @@ export interface AuditResult {
 export interface AuditParts {
   readonly cache: Pick<CacheServer, 'scan' | 'getMany' | 'set'>;
   readonly pool: Pick<pg.Pool, 'query'>;
-  readonly prefix: string;
 }
 
 /** Where the last audit's result is kept for `fencepost status`. */
@@ -57,7 +56,7 @@ export async function audit(parts: AuditParts, sample: number): Promise<AuditRes
   for (const key of suspects) if ((await compare(parts, key, skipped)) === 'differs') stale.push(key);
 
   const result: AuditResult = { at: new Date().toISOString(), compared, stale, skipped };
-  await parts.cache.set(parts.prefix + AUDIT_KEY, JSON.stringify(result), KEPT_SECONDS);
+  await parts.cache.set(AUDIT_KEY, JSON.stringify(result), KEPT_SECONDS);
   return result;
 }
 
@@ -69,9 +68,8 @@ async function sampleKeys(
   const found: string[] = [];
   let cursor = '0';
   for (let page = 0; page < PAGES_MOST && found.length < sample; page++) {
-    const answer = await parts.cache.scan(cursor, `${parts.prefix.replace(/[\\*?[\]^]/g, '\\$&')}*`, 1_000);
-    for (const physical of answer.keys) {
-      const key = physical.slice(parts.prefix.length);
+    const answer = await parts.cache.scan(cursor, '*', 1_000);
+    for (const key of answer.keys) {
       if (key.startsWith('fence:') || key.startsWith('fencepost:')) continue;
       const type = typeOf(key);
       if (type === undefined) continue;
@@ -93,7 +91,7 @@ async function compare(
   const type = typeOf(key);
   const source = type === undefined ? undefined : AUDIT_SOURCES[type.name];
   if (type === undefined || source === undefined || skipped[type.name] !== undefined) return null;
-  const { verdict, envelope } = await lookAt(parts.cache, parts.prefix, key);
+  const { verdict, envelope } = await lookAt(parts.cache, key);
   // What is past its time has the same fences to answer for.
   if ((verdict !== 'hit' && verdict !== 'stale') || envelope === null) return null;
   const values = variableSegments(key, type.segments);

@@ -3,7 +3,6 @@
  */
 
 import { EPOCH_KEY, HEARTBEAT_KEY } from '../../../../supabase/functions/_shared/cache/protocol/epoch.ts';
-import type { Configuration } from '../../lib/config.ts';
 import { describe, ExitCode } from '../../lib/errors.ts';
 import { UpstashFailure } from '../../redis/errors.ts';
 import type { CacheServer } from '../../redis/upstash.ts';
@@ -12,8 +11,7 @@ import { type Finding, fail, ok, warn } from './finding.ts';
 const SLOW_MS = 100;
 const DOCTOR_KEY = 'fencepost:doctor';
 
-export async function checkRedisSide(cache: CacheServer, configuration: Configuration): Promise<Finding[]> {
-  const prefix = configuration.cachePrefix;
+export async function checkRedisSide(cache: CacheServer): Promise<Finding[]> {
   const startedAt = performance.now();
   try {
     await cache.ping();
@@ -38,7 +36,7 @@ export async function checkRedisSide(cache: CacheServer, configuration: Configur
     ['heartbeat', checkHeartbeat],
   ] as const) {
     try {
-      findings.push(await check(cache, prefix));
+      findings.push(await check(cache));
     } catch (error) {
       findings.push(
         fail(name, `could not be checked: ${describe(error)}`, 'Mend this, then run doctor again.'),
@@ -49,8 +47,8 @@ export async function checkRedisSide(cache: CacheServer, configuration: Configur
 }
 
 /** Every command that the worker and its command line send, on a key of doctor's own that expires at once. */
-async function checkRights(cache: CacheServer, prefix: string): Promise<Finding> {
-  const key = prefix + DOCTOR_KEY;
+async function checkRights(cache: CacheServer): Promise<Finding> {
+  const key = DOCTOR_KEY;
   const commands: [string, () => Promise<unknown>][] = [
     ['DEL', () => cache.del([key])],
     ['SET', () => cache.set(key, 'doctor', 1)],
@@ -127,8 +125,8 @@ function unknownEviction(): Finding {
   );
 }
 
-async function checkHeartbeat(cache: CacheServer, prefix: string): Promise<Finding> {
-  const [heartbeat, epoch] = await cache.getMany([prefix + HEARTBEAT_KEY, prefix + EPOCH_KEY]);
+async function checkHeartbeat(cache: CacheServer): Promise<Finding> {
+  const [heartbeat, epoch] = await cache.getMany([HEARTBEAT_KEY, EPOCH_KEY]);
   if (heartbeat == null) {
     return warn(
       'heartbeat',

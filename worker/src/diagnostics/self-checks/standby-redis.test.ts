@@ -34,9 +34,8 @@ beforeEach(() => {
   standby = new StandbyRedis({
     cache: {
       del: () => command(0),
-      get: (key) => command(key === `p:${HEARTBEAT_KEY}` ? world.heartbeat : null),
+      get: (key) => command(key === HEARTBEAT_KEY ? world.heartbeat : null),
     },
-    prefix: 'p:',
     epoch: async () => 'epoch-1',
     leaderAlive: async () => world.leaderAlive,
     onChange: (failure: WorkerError | null) => world.changes.push(failure?.code ?? null),

@@ -21,7 +21,6 @@ const AGAIN_MS = 5_000;
 
 export interface StandbyRedisParts {
   readonly cache: Pick<CacheServer, 'del' | 'get'>;
-  readonly prefix: string;
   /** The epoch that the database knows, which the leader's heartbeat holds. */
   epoch(): Promise<string>;
   leaderAlive(): Promise<boolean>;
@@ -77,9 +76,9 @@ export class StandbyRedis {
 
   /** @throws WorkerError when Redis cannot be written or read */
   async #isForeign(): Promise<boolean> {
-    const { cache, prefix, epoch, leaderAlive } = this.#parts;
-    await cache.del([prefix + PROBE_KEY]);
-    const heartbeat = await cache.get(prefix + HEARTBEAT_KEY);
+    const { cache, epoch, leaderAlive } = this.#parts;
+    await cache.del([PROBE_KEY]);
+    const heartbeat = await cache.get(HEARTBEAT_KEY);
     return heartbeat !== (await epoch()) && (await leaderAlive());
   }
 

@@ -20,11 +20,11 @@ function server(hashes: Record<string, string[]>) {
 
 it('gives the last 24 hours, this one first', async () => {
   const cache = server({
-    'p:fencepost:stats:2026-11-01T12': ['a', 'b'],
-    'p:fencepost:stats:2026-10-31T13': ['c'],
-    'p:fencepost:stats:2026-10-31T12': ['too old'],
+    'fencepost:stats:2026-11-01T12': ['a', 'b'],
+    'fencepost:stats:2026-10-31T13': ['c'],
+    'fencepost:stats:2026-10-31T12': ['too old'],
   });
-  const day = await new RecordedDay(cache, 'p:').read(HALF_PAST);
+  const day = await new RecordedDay(cache).read(HALF_PAST);
   expect(day).toHaveLength(24);
   expect(day[0]).toEqual({ startedAt: NOON, fields: ['a', 'b'] });
   expect(day[1]).toEqual({ startedAt: NOON - HOUR_MS, fields: [] });
@@ -38,16 +38,16 @@ it('takes an hour for empty under whose key there is something else', async () =
       return ['a'];
     },
   });
-  const day = await new RecordedDay(failing('UPSTASH_REFUSED'), '').read(HALF_PAST);
+  const day = await new RecordedDay(failing('UPSTASH_REFUSED')).read(HALF_PAST);
   expect(day.filter(({ fields }) => fields.length === 0).map(({ startedAt }) => startedAt)).toEqual([
     NOON - HOUR_MS,
   ]);
-  await expect(new RecordedDay(failing('UPSTASH_THROTTLED'), '').read(HALF_PAST)).rejects.toThrow('says no');
+  await expect(new RecordedDay(failing('UPSTASH_THROTTLED')).read(HALF_PAST)).rejects.toThrow('says no');
 });
 
 it('asks again only for the hours that may still change', async () => {
   const cache = server({ 'fencepost:stats:2026-11-01T09': ['a'] });
-  const day = new RecordedDay(cache, '');
+  const day = new RecordedDay(cache);
   await day.read(HALF_PAST);
   expect(cache.asked.length).toBe(24);
   cache.asked.length = 0;

@@ -18,14 +18,11 @@ const OPEN_HOURS = 2;
 /** Reads it again and again for two commands each time: 24 the first time, since hours that are over are remembered. */
 export class RecordedDay {
   readonly #cache: Pick<CacheServer, 'hashValues'>;
-  readonly #prefix: string;
   /** By key of the hash. */
   #closedHours = new Map<string, readonly string[]>();
 
-  /** @param prefix of all keys of this installation */
-  constructor(cache: Pick<CacheServer, 'hashValues'>, prefix: string) {
+  constructor(cache: Pick<CacheServer, 'hashValues'>) {
     this.#cache = cache;
-    this.#prefix = prefix;
   }
 
   /**
@@ -39,7 +36,7 @@ export class RecordedDay {
     const hours: RecordedHour[] = [];
     for (let ago = 0; ago < HOURS; ago++) {
       const startedAt = (Math.floor(now / HOUR_MS) - ago) * HOUR_MS;
-      const key = this.#prefix + statisticsKey(startedAt);
+      const key = statisticsKey(startedAt);
       const fields = this.#closedHours.get(key) ?? (await this.#fields(key));
       if (ago >= OPEN_HOURS) closedHours.set(key, fields);
       hours.push({ startedAt, fields });

@@ -59,7 +59,6 @@ export async function readDrainState(pool: pg.Pool, outbox: Outbox, countTo: num
 /** Sends one command for the heartbeat and the last audit, and those of the hit rates. Never throws. */
 export async function readCacheState(
   cache: Pick<CacheServer, 'getMany'>,
-  prefix: string,
   day: RecordedDay,
 ): Promise<CacheState> {
   const problems: string[] = [];
@@ -71,7 +70,7 @@ export async function readCacheState(
       return null;
     }
   };
-  const found = await attempt(() => cache.getMany([prefix + HEARTBEAT_KEY, prefix + AUDIT_KEY]));
+  const found = await attempt(() => cache.getMany([HEARTBEAT_KEY, AUDIT_KEY]));
   return {
     heartbeat: found === null ? null : found[0] == null ? 'missing' : 'alive',
     hitRates: found === null ? null : await attempt(async () => hitRates(await day.read())),

@@ -33,17 +33,15 @@ const CLOCK_TOLERANCE_MS = 2_000;
 /**
  * Rule 5: one MGET.
  *
- * @param key logical, without the prefix
  * @throws CacheError INVALID_KEY; UpstashFailure when Redis is away
  */
 export async function lookAt(
   cache: Pick<CacheServer, 'getMany'>,
-  prefix: string,
   key: string,
   now: number = Date.now(),
 ): Promise<Look> {
   const fences = [...fencesOf(key, typeOf(key)?.entity), EPOCH_KEY];
-  const [entry, ...rest] = await cache.getMany([key, ...fences, HEARTBEAT_KEY].map((name) => prefix + name));
+  const [entry, ...rest] = await cache.getMany([key, ...fences, HEARTBEAT_KEY]);
   const heartbeat = rest.at(-1) ?? null;
   const epoch = rest.at(-2) ?? null;
   if (typeof entry !== 'string')

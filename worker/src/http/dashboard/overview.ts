@@ -37,7 +37,7 @@ export interface Overview {
 }
 
 export function createOverview(
-  { pool, outbox, cache, configuration, metrics }: Context,
+  { pool, outbox, cache, metrics }: Context,
   queue: Pick<QueueSupervisor, 'use'>,
   role: () => Role,
   readiness: () => Promise<Readiness>,
@@ -48,9 +48,8 @@ export function createOverview(
     async () => (role() === 'following' ? null : await queue.use((open) => open.counts())),
     SOON,
   );
-  const { cachePrefix } = configuration;
-  const day = new RecordedDay(cache, cachePrefix);
-  const cached = new CachedQuery(() => readCacheState(cache, cachePrefix, day), SELDOM);
+  const day = new RecordedDay(cache);
+  const cached = new CachedQuery(() => readCacheState(cache, day), SELDOM);
   return async () => {
     const [now, drainState, counts, cacheState] = await Promise.all([
       readiness(),

@@ -5,7 +5,7 @@ import { CacheError } from '../protocol/errors.ts';
 import type { Plan } from '../protocol/fences.ts';
 import { RedisAccess } from '../redis/redis-access.ts';
 import { environmentVariable, systemRuntime } from '../redis/runtime.ts';
-import { type Connection, connectUpstash } from '../redis/upstash.ts';
+import { type Connection, Upstash } from '../redis/upstash.ts';
 import { tell } from './hooks.ts';
 import type { Core } from './loader.ts';
 import { type CacheOptions, type Settings, settingsOf, typeName } from './options.ts';
@@ -75,9 +75,9 @@ function connectionFor(
   }
   const prefix = options.prefix ?? environmentVariable('CACHE_PREFIX') ?? '';
   try {
-    return connectUpstash({ url, token, prefix, timeout: timeoutMs });
+    return new Upstash({ url, token, prefix, timeout: timeoutMs });
   } catch (error) {
-    // Thrown by connectUpstash alone, whose messages are safe to show.
+    // Thrown by Upstash's constructor alone, whose messages are safe to show.
     const reason = error instanceof CacheError ? error.message : 'it could not be set up.';
     log(`cache: disabled; ${reason} Reads go to their loaders.`);
     return null;

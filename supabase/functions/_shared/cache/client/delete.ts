@@ -11,11 +11,8 @@ import { CacheError } from '../protocol/errors.ts';
 import { deletionsFor, deletionsForKey } from '../protocol/fences.ts';
 import { type SweepConnection, sweep } from '../protocol/sweep.ts';
 import type { RedisAccess } from '../redis/redis-access.ts';
+import { splitKeys } from '../redis/requests.ts';
 import { planFor } from './options.ts';
-
-/** What one DEL may name: each name is an argument of a function of the client's, and up to four bytes per unit. */
-const MOST_NAMES = 10_000;
-const MOST_UNITS = 2_000_000;
 
 /** One DEL for up to thousands of keys. @throws CacheError INVALID_KEY for the machinery's own keys */
 export async function deleteKeys(access: RedisAccess, keys: readonly string[]): Promise<number | null> {
@@ -41,28 +38,12 @@ export async function deletePattern(access: RedisAccess, glob: string): Promise<
 async function deleteNames(access: RedisAccess, names: readonly string[]): Promise<number | null> {
   if (names.length === 0) return 0;
   let deleted = 0;
-  for (const some of requestsOf([...new Set(names)])) {
+  for (const some of splitKeys(new Set(names))) {
     const [reply] = (await access.write([{ op: 'delete', keys: some }])) ?? [];
     if (typeof reply !== 'number') return null;
     deleted += reply;
   }
   return deleted;
-}
-
-/** The names in as few DELs as the client and Upstash's 10 MB a request take. */
-function requestsOf(names: readonly string[]): string[][] {
-  const requests: string[][] = [];
-  let units = Number.POSITIVE_INFINITY;
-  for (const name of names) {
-    units += name.length;
-    const open = requests.at(-1);
-    if (open !== undefined && open.length < MOST_NAMES && units <= MOST_UNITS) open.push(name);
-    else {
-      requests.push([name]);
-      units = name.length;
-    }
-  }
-  return requests;
 }
 
 function sweepConnection(access: RedisAccess): SweepConnection {

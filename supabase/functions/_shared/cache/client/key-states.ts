@@ -21,7 +21,7 @@ import type { Plan } from '../protocol/fences.ts';
 import { guardsOf, type KeyState, layOut, leaseKey } from '../protocol/key-state.ts';
 import type { RedisAccess } from '../redis/redis-access.ts';
 import type { Runtime } from '../redis/runtime.ts';
-import type { Write } from '../redis/upstash.ts';
+import type { Write } from '../redis/writes.ts';
 import { returnableUntil } from './lease.ts';
 
 /** A fence outlives the entries under it by up to this share of their time to live. */

@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { sumCommands } from '../protocol/statistics.ts';
 import { RedisAccess } from '../redis/redis-access.ts';
 import { systemRuntime } from '../redis/runtime.ts';
-import type { Connection, Write } from '../redis/upstash.ts';
+import type { Connection } from '../redis/upstash.ts';
+import type { Write } from '../redis/writes.ts';
 import { Statistics } from './statistics.ts';
 
 const START = Date.UTC(2026, 10, 1, 10, 59, 0);
@@ -17,7 +18,7 @@ function rig() {
     settled: () => Promise.all(background),
   };
   const connection: Connection = {
-    read: async (keys) => keys.map(() => null),
+    getMany: async (keys) => keys.map(() => null),
     write: async (sent) => {
       if (server.refusing) throw Object.assign(new Error('refused'), { name: 'UpstashError' });
       writes.push(...sent);

@@ -10,8 +10,9 @@
 import { type Stamp, writeEnvelope } from '../protocol/entry.ts';
 import type { Plan } from '../protocol/fences.ts';
 import type { RedisAccess } from '../redis/redis-access.ts';
+import { groupsOf } from '../redis/requests.ts';
 import type { Runtime } from '../redis/runtime.ts';
-import type { Reply, Write } from '../redis/upstash.ts';
+import type { Reply, Write } from '../redis/writes.ts';
 import { renewals } from './key-states.ts';
 import { returnable } from './lease.ts';
 import { type Lifetimes, type Settings, typeName } from './options.ts';
@@ -92,21 +93,9 @@ export async function store(
 /** The writes in as few requests as they fit; null for each that Redis did not answer. */
 async function send(access: RedisAccess, writes: readonly Write[]): Promise<(Reply | null)[]> {
   const replies: (Reply | null)[] = [];
-  let request: Write[] = [];
-  let units = 0;
-  const flush = async (): Promise<void> => {
-    if (request.length === 0) return;
+  const unitsOf = (write: Write) => (write.op === 'put' ? write.value.length : 0);
+  for (const request of groupsOf(writes, unitsOf, MOST_UNITS, MOST_WRITES))
     replies.push(...((await access.write(request)) ?? request.map(() => null)));
-    request = [];
-    units = 0;
-  };
-  for (const write of writes) {
-    const length = write.op === 'put' ? write.value.length : 0;
-    if (request.length >= MOST_WRITES || units + length > MOST_UNITS) await flush();
-    request.push(write);
-    units += length;
-  }
-  await flush();
   return replies;
 }
 

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { Circuit } from './circuit-breaker.ts';
+import { CircuitBreaker } from './circuit-breaker.ts';
 import type { Runtime } from './runtime.ts';
 
-/** A circuit whose probe succeeds or fails as told, over a clock that stands still. */
-function rig() {
+/** A circuit breaker whose probe succeeds or fails as told, with a clock that only the test moves. */
+function support() {
   const world = { now: 0, healthy: false, probes: 0, background: [] as Promise<void>[] };
   const runtime: Runtime = {
     now: () => 0,
@@ -13,7 +13,7 @@ function rig() {
     sleep: () => Promise.resolve(),
     background: (work) => world.background.push(work),
   };
-  const circuit = new Circuit(runtime, async () => {
+  const circuit = new CircuitBreaker(runtime, async () => {
     world.probes++;
     if (!world.healthy) throw new Error('still away');
   });
@@ -21,16 +21,16 @@ function rig() {
   return { world, circuit, probed };
 }
 
-describe('the circuit', () => {
+describe('the circuit breaker', () => {
   it('opens at the first failure, and only once for all calls that were under way', () => {
-    const { circuit } = rig();
+    const { circuit } = support();
     expect(circuit.allows()).toBe(true);
     expect([circuit.failed('read'), circuit.failed('read')]).toEqual([true, false]);
     expect(circuit.allows()).toBe(false);
   });
 
   it('probes once when the pause is over, while callers still go without', async () => {
-    const { world, circuit, probed } = rig();
+    const { world, circuit, probed } = support();
     circuit.failed('read');
     world.now = 999;
     expect([circuit.allows(), world.probes]).toEqual([false, 0]);
@@ -42,7 +42,7 @@ describe('the circuit', () => {
   });
 
   it('doubles its pause up to 30 s while probes fail, and starts anew after a real success', async () => {
-    const { world, circuit, probed } = rig();
+    const { world, circuit, probed } = support();
     circuit.failed('read');
     for (const pause of [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]) {
       world.now += pause - 1;
@@ -67,14 +67,14 @@ describe('the circuit', () => {
   });
 
   it('is not closed by a late success of a call from before', () => {
-    const { circuit } = rig();
+    const { circuit } = support();
     circuit.failed('read');
     circuit.succeeded('read');
     expect(circuit.allows()).toBe(false);
   });
 
   it('pauses longer and longer while reads and probes succeed and writes do not', async () => {
-    const { world, circuit, probed } = rig();
+    const { world, circuit, probed } = support();
     world.healthy = true;
     for (const pause of [1_000, 2_000, 4_000, 8_000]) {
       circuit.failed('write');

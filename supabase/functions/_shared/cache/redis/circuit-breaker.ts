@@ -1,5 +1,5 @@
 /**
- * The circuit breaker: a Redis that is away costs one call its timeout, and nothing after that until it is back.
+ * The circuit breaker: when Redis is away, one call waits for its timeout and no other call waits until Redis is back.
  *
  *            a call fails                       the pause is over and somebody asks
  *   CLOSED ───────────────▶ OPEN(until) ─────────────────────────────────▶ PROBING
@@ -7,27 +7,28 @@
  *     │                      └───────────── the probe fails, pause doubled ───┤
  *     └──────────────────────────────────── the probe succeeds ───────────────┘
  *
- * Invariant: while the circuit is not CLOSED no caller waits for Redis. The probe runs in the background, one at a time,
- * so that the way back costs no reader a timeout either. A late result of a call that began while the circuit was closed
- * changes nothing once it is open. The pause returns to its start only after a real call of the kind that failed has succeeded,
- * so a Redis that answers probes and reads, and keeps writes waiting, is left alone for longer and longer.
+ * Invariant: no caller waits for Redis unless the circuit is CLOSED. One probe at a time runs in the background, so nobody waits
+ * for it either. A call that began while the circuit was closed and ends later changes nothing.
+ *
+ * The pause starts at 1 s and doubles up to 30 s. It returns to 1 s only after a real call of the kind that failed succeeds:
+ * a Redis that answers probes and reads but not writes is asked less and less often.
  */
 import type { Runtime } from './runtime.ts';
 
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 30_000;
 
-/** Probes are reads, so only a write shows that writes are answered again. */
+/** A probe is a read, so only a write can show that writes work again. */
 export type Purpose = 'read' | 'write';
 
 type State = { name: 'closed' } | { name: 'open'; until: number } | { name: 'probing' };
 
-export class Circuit {
+export class CircuitBreaker {
   readonly #runtime: Runtime;
   readonly #probe: () => Promise<unknown>;
   #state: State = { name: 'closed' };
   #pause = FIRST_PAUSE_MS;
-  /** What failed last; null once that has succeeded again. */
+  /** The kind of call that failed last; null once one of that kind has succeeded. */
   #failing: Purpose | null = null;
 
   /** @param probe asks Redis for something small; rejects when that fails */
@@ -63,7 +64,7 @@ export class Circuit {
   }
 
   #open(): void {
-    // Jitter keeps many isolates from probing a recovering Redis at one moment.
+    // Jitter: many isolates must not probe a recovering Redis at the same moment.
     this.#state = {
       name: 'open',
       until: this.#runtime.monotonic() + this.#pause * (0.8 + 0.4 * this.#runtime.random()),

@@ -1,10 +1,10 @@
 import { describe, expect, it, vi } from 'vitest';
-import { startFairTimeout } from './lag-tolerant-timeout.ts';
+import { startLagTolerantTimeout } from './lag-tolerant-timeout.ts';
 
-describe('the fair timeout', () => {
+describe('the lag-tolerant timeout', () => {
   it('aborts with a TimeoutError when its time is over', async () => {
     vi.useFakeTimers();
-    const { signal } = startFairTimeout(250);
+    const { signal } = startLagTolerantTimeout(250);
     await vi.advanceTimersByTimeAsync(249);
     expect(signal.aborted).toBe(false);
     await vi.advanceTimersByTimeAsync(1);
@@ -14,7 +14,7 @@ describe('the fair timeout', () => {
 
   it('does not abort once it was stopped', async () => {
     vi.useFakeTimers();
-    const { signal, stop } = startFairTimeout(250);
+    const { signal, stop } = startLagTolerantTimeout(250);
     await vi.advanceTimersByTimeAsync(100);
     stop();
     await vi.advanceTimersByTimeAsync(10_000);
@@ -22,8 +22,8 @@ describe('the fair timeout', () => {
     vi.useRealTimers();
   });
 
-  it('counts a standstill of the process as one slice, so that what has arrived is looked at first', async () => {
-    const { signal, stop } = startFairTimeout(100);
+  it('counts a standstill of the process as one slice, so that a reply that has arrived is read first', async () => {
+    const { signal, stop } = startLagTolerantTimeout(100);
     const standstillUntil = performance.now() + 300;
     while (performance.now() < standstillUntil);
     // Everything that is due now: the first slice of five, not the timeout.

@@ -1,22 +1,21 @@
 /**
- * A timeout that does not blame Redis for this process's own standstill.
+ * A timeout that does not count a standstill of this process as a delay of Redis.
  *
- * A plain timer that comes due while the process was busy, or not scheduled at all, fires before the answer that has been
- * lying in the socket is looked at; under load that would open the circuit for a healthy Redis. So the time is counted in
- * slices, each armed when the one before has fired: a standstill, however long, counts as one slice, and the event loop
- * turns (and delivers what has arrived) between any two. On a process that is not at a standstill it is a plain timeout.
+ * A plain timer that comes due while the process was busy fires before the event loop reads the reply that lies in the
+ * socket. Under load that would open the circuit of a healthy Redis. So the time runs in five slices, each armed when the one
+ * before has fired: a standstill, however long, counts as one slice, and the event loop turns between any two.
  */
 
 const SLICES = 5;
 
-export interface FairTimeout {
+export interface LagTolerantTimeout {
   readonly signal: AbortSignal;
-  /** Ends the counting; the signal aborts no more. */
+  /** Stops the time; the signal will not abort. */
   stop(): void;
 }
 
-/** Starts counting so many milliseconds. */
-export function startFairTimeout(milliseconds: number): FairTimeout {
+/** @param milliseconds until the signal aborts with a TimeoutError */
+export function startLagTolerantTimeout(milliseconds: number): LagTolerantTimeout {
   const controller = new AbortController();
   let left = SLICES;
   let timer = setTimeout(tick, milliseconds / SLICES);

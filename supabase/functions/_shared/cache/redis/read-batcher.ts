@@ -1,12 +1,13 @@
 /**
- * Reads asked for in one go travel as one MGET: fifty concurrent getOrSet calls cost one command, not fifty.
+ * Combines reads that are asked for in one turn of the event loop into one MGET: fifty concurrent getOrSet calls cost one
+ * command.
  *
- * Only what is asked for before control returns to the event loop is put together, so nobody waits for it, and the MGET
- * is sent after every caller of it has begun: it is each caller's own read in the sense of rules 5 and 6. Reads that were
- * already sent are never joined: their reply may be older than the caller.
+ * Nobody waits for a batch, because it is sent as soon as control returns to the event loop. It is sent after each of its
+ * callers has begun, so it counts as each caller's own read (docs/protocol.md#fences). A read that was already sent is never
+ * joined: its reply may be older than the caller.
  */
 
-/** Names in one MGET beyond which another is begun; a request has to stay far below Upstash's 10 MB. */
+/** A request has to stay far below Upstash's 10 MB. */
 const MOST_NAMES = 1_000;
 
 type Read = (keys: readonly string[]) => Promise<(string | null)[] | null>;
@@ -16,15 +17,15 @@ interface Batch {
   readonly values: Promise<(string | null)[] | null>;
 }
 
-/** The same read, merged. */
-export function mergeReads(read: Read): Read {
+/** @returns the same read, in batches */
+export function batchReads(read: Read): Read {
   let open: Batch | null = null;
 
   const newBatch = (): Batch => {
     const places = new Map<string, number>();
     const batch: Batch = {
       places,
-      // The microtask runs after everything that is asked for synchronously, and after promises already settled.
+      // This microtask runs after all synchronous calls, and after the continuations of promises that are settled already.
       values: Promise.resolve().then(() => {
         if (open === batch) open = null;
         return read([...places.keys()]);

@@ -1,14 +1,16 @@
 /**
- * Redis as the rest of the cache sees it: it either answers, or is away (null). Nothing here ever throws into a caller,
- * waits while the circuit is open, or prints more of an error than its kind: the client's messages hold whole commands.
+ * Redis as the cache client sees it: it answers, or it is away (null). No call throws, no call waits while the circuit is open,
+ * and a log line tells of a failure only its kind.
  */
 
 import { HEARTBEAT_KEY } from '../protocol/epoch.ts';
 import { CacheError } from '../protocol/errors.ts';
-import { Circuit, type Purpose } from './circuit-breaker.ts';
-import { mergeReads } from './read-batcher.ts';
+import { CircuitBreaker, type Purpose } from './circuit-breaker.ts';
+import { describeFailure, failureOf, RedisFailure } from './failure.ts';
+import { batchReads } from './read-batcher.ts';
 import type { Runtime } from './runtime.ts';
-import type { Connection, Exchange, Reply, Write } from './upstash.ts';
+import type { Connection, Exchange, Page } from './upstash.ts';
+import type { Reply, Write } from './writes.ts';
 
 /** Between two warnings of one kind. */
 const WARNING_INTERVAL_MS = 60_000;
@@ -20,7 +22,7 @@ export interface Health {
   /** DBSIZE: all keys of the database, other applications' included. */
   readonly keyCount: number;
   readonly latencyMs: number | null;
-  /** Whether a worker vouches for the epoch, so that readers need not go by the age of entries (heartbeat.ts). */
+  /** Whether the heartbeat names the epoch: then readers need not go by the age of entries. */
   readonly workerAlive: boolean;
 }
 
@@ -33,7 +35,7 @@ export interface Reporter {
 
 export class RedisAccess {
   readonly #connection: Connection | null;
-  readonly #circuit: Circuit;
+  readonly #circuit: CircuitBreaker;
   readonly #runtime: Runtime;
   readonly #reporter: Reporter;
   readonly #warnedAt = new Map<string, number>();
@@ -44,7 +46,7 @@ export class RedisAccess {
     this.#connection = connection;
     this.#runtime = runtime;
     this.#reporter = reporter;
-    this.#circuit = new Circuit(runtime, async () => connection?.read([HEARTBEAT_KEY]));
+    this.#circuit = new CircuitBreaker(runtime, async () => connection?.getMany([HEARTBEAT_KEY]));
   }
 
   get enabled(): boolean {
@@ -57,7 +59,7 @@ export class RedisAccess {
   }
 
   /** One MGET, shared with what else is read at the same moment; null when Redis is away. */
-  readonly read = mergeReads((keys) => this.#attempt('read', 1, (connection) => connection.read(keys)));
+  readonly read = batchReads((keys) => this.#attempt('read', 1, (connection) => connection.getMany(keys)));
 
   /** The writes in order in one request, or null when Redis is away; then some may have been carried out. */
   async write(writes: readonly Write[]): Promise<Reply[] | null> {
@@ -77,7 +79,7 @@ export class RedisAccess {
   }
 
   /** One page of a scan, or null when Redis is away. */
-  scan(cursor: string, glob: string, count: number): Promise<{ cursor: string; keys: string[] } | null> {
+  scan(cursor: string, glob: string, count: number): Promise<Page | null> {
     return this.#attempt('read', 1, (connection) => connection.scan(cursor, glob, count));
   }
 
@@ -93,7 +95,7 @@ export class RedisAccess {
         return { enabled: true, connected: true, keyCount, latencyMs, workerAlive };
       }
     } catch (error) {
-      this.#reporter.failed(unreachable(error));
+      this.#reporter.failed(asCacheError(failureOf(error)));
     }
     return { enabled: this.enabled, connected: false, keyCount: 0, latencyMs: null, workerAlive: false };
   }
@@ -109,9 +111,11 @@ export class RedisAccess {
 
   #notice(replies: readonly Reply[]): void {
     for (const reply of replies) {
-      if (!(reply instanceof CacheError)) continue;
-      this.#reporter.failed(reply);
-      this.warn('reply', `Redis refused a write (${kindOf(reply.cause)}); the answer is served uncached.`);
+      if (!(reply instanceof RedisFailure)) continue;
+      this.#reporter.failed(
+        new CacheError('REDIS_REPLY', 'Redis refused a command of a pipeline.', { cause: reply }),
+      );
+      this.warn('reply', `Redis refused a write (${describeFailure(reply)}); the answer is served uncached.`);
     }
   }
 
@@ -127,47 +131,22 @@ export class RedisAccess {
       this.#circuit.succeeded(purpose);
       return result;
     } catch (error) {
-      this.#reporter.failed(unreachable(error));
+      const failure = failureOf(error);
+      this.#reporter.failed(asCacheError(failure));
       // A refused write may concern that write alone (too large, read-only token, full memory); reads go on then.
-      const concernsAll = purpose === 'read' || !(error instanceof Error && error.name === 'UpstashError');
+      const concernsAll = purpose === 'read' || failure.kind !== 'refused';
       if (concernsAll) this.#circuit.failed(purpose);
       const consequence = concernsAll
         ? 'reads go to their loaders until it answers'
         : 'the answer is served uncached';
-      this.warn(purpose, `Redis is away (${kindOf(error)}); ${consequence}.`);
+      this.warn(purpose, `Redis is away (${describeFailure(failure)}); ${consequence}.`);
       return null;
     }
   }
 }
 
-function unreachable(cause: unknown): CacheError {
-  if (cause instanceof CacheError) return cause;
-  return new CacheError('REDIS_UNREACHABLE', `Redis is away (${kindOf(cause)}).`, { cause });
-}
-
-/** What an error is about, in words of this file only. */
-function kindOf(error: unknown): string {
-  if (error instanceof CacheError)
-    return error.cause === undefined ? 'an unusable reply' : kindOf(error.cause);
-  const { name, text, code } = detailsOf(error);
-  if (name === 'TimeoutError' || name === 'AbortError') return 'no answer in time';
-  if (name === 'UpstashJSONParseError' || name === 'SyntaxError') return 'an answer that is not JSON';
-  if (/unauthorized|wrongpass|invalid (auth )?token|noauth/i.test(text)) return 'the token was refused';
-  if (/noperm|readonly|read-only/i.test(text)) return 'the token may not write';
-  if (/max (daily|monthly|requests|concurrent)|rate limit|too many|quota|throttl/i.test(text))
-    return 'throttled';
-  if (/oom|maxmemory/i.test(text)) return 'its memory is full';
-  if (/request size|too large|payload/i.test(text)) return 'a request too large';
-  if (code !== '') return code;
-  return name === 'TypeError' ? 'no connection' : 'an error';
-}
-
-function detailsOf(error: unknown): { name: string; text: string; code: string } {
-  if (typeof error === 'string') return { name: '', text: error, code: '' };
-  if (!(error instanceof Error)) return { name: '', text: '', code: '' };
-  const cause = error.cause;
-  const code = typeof cause === 'object' && cause !== null && 'code' in cause ? String(cause.code) : '';
-  // Only what the server said: the client appends the command to it.
-  const [text = ''] = error.message.split(', command was:');
-  return { name: error.name, text, code: /^[A-Z_]{3,40}$/.test(code) ? code : '' };
+function asCacheError(failure: RedisFailure): CacheError {
+  return failure.kind === 'unusable'
+    ? new CacheError('REDIS_REPLY', failure.message, { cause: failure })
+    : new CacheError('REDIS_UNREACHABLE', `Redis is away (${describeFailure(failure)}).`, { cause: failure });
 }

@@ -1,23 +1,23 @@
 /**
- * What the cache takes from the platform: time, chance, background work and the environment. One small object, so that
- * tests can decide when time passes; everything else in this folder is free of side effects of that kind.
+ * What the cache takes from the platform: clocks, random values, background work and the environment. Tests pass a runtime of
+ * their own and so decide when time passes. Supported are Deno, Supabase's edge runtime and Node.
  */
 
 export interface Runtime {
   /** Milliseconds since 1970. */
   now(): number;
-  /** Milliseconds since some moment of this process, never set back: for how long something has been going on. */
+  /** Milliseconds of a clock that never goes back, for durations. */
   monotonic(): number;
   /** A fence, a lease or an epoch: at least 96 random bits, as base64url. */
   randomToken(): string;
   /** A number from 0 to below 1, for jitter. */
   random(): number;
   /**
-   * Resolves after so many milliseconds, or as soon as the signal aborts; then its timer is gone.
-   * @param idle nobody is kept waiting by it: it does not keep the process alive, where the platform knows such a thing
+   * Resolves after so many milliseconds, or as soon as the signal aborts.
+   * @param idle the timer does not keep the process alive
    */
   sleep(milliseconds: number, signal?: AbortSignal, idle?: boolean): Promise<void>;
-  /** Lets work go on after the response was sent. The promise must not reject. */
+  /** Keeps the isolate alive for work after the response was sent. The promise must not reject. */
   background(work: Promise<void>): void;
 }
 
@@ -32,7 +32,7 @@ interface PlatformGlobals {
 
 const platform = globalThis as unknown as PlatformGlobals;
 
-/** The platform as it is: Deno, Supabase's edge runtime or Node. */
+/** The platform that this process runs on. */
 export const systemRuntime: Runtime = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
@@ -51,7 +51,7 @@ export const systemRuntime: Runtime = {
       signal?.addEventListener('abort', done);
     }),
   background: (work) => {
-    // Elsewhere than in the edge runtime the process outlives the request, so the work needs no keeper.
+    // Outside the edge runtime the process outlives the request.
     platform.EdgeRuntime?.waitUntil?.(work);
   },
 };
@@ -69,7 +69,7 @@ export function environmentVariable(name: string): string | undefined {
     const value = platform.Deno?.env.get(name) ?? platform.process?.env?.[name];
     return value === undefined || value.trim() === '' ? undefined : value.trim();
   } catch {
-    // Deno without --allow-env for this name: the same as not set.
+    // Deno without --allow-env for this name: it counts as not set.
     return undefined;
   }
 }

@@ -1,61 +1,38 @@
 /**
- * The few things the cache asks of Redis, and how @upstash/redis 1.39 is made to do exactly those.
+ * The adapter to @upstash/redis, for the cache and the worker alike: what they ask of Redis, and nothing else of the client.
  *
- * What this file promises to the rest: every call ends within the timeout; a call is sent at most once; a reply that is
- * not what Redis would say is an error, never a value; keys are logical here and physical (with the prefix) outside.
+ * Promises: a call is sent at most once; it ends within the timeout; a reply that Redis would not give is a failure, never a
+ * value; no message of the client leaves this folder (failure.ts). The key prefix exists only here: keys, globs and scanned
+ * keys are without it everywhere else.
  *
- * Settings of the client, each for a reason:
- *   retry { retries: 0 }           `retry: false` still sends twice (its loop counts attempts from 0 to 1), and a second
- *                                  SET NX that arrives after an invalidation would revive the fence it deleted (rule 1).
- *   signal as a function           a fresh timeout for each call (the client asks for it synchronously, when the call is
- *                                  made); a static AbortSignal object would make calls resolve to garbage.
+ * Settings of the client (1.39), each for a reason:
+ *   retry { retries: 0 }           `retry: false` still sends twice: its loop counts attempts from 0 to 1. A second SET NX
+ *                                  that arrives after an invalidation would bring back the fence it deleted.
+ *   signal as a function           a fresh timeout for each call; the client asks for it synchronously. With a static
+ *                                  AbortSignal an aborted call resolves to garbage.
  *   automaticDeserialization off   it turns "123" into a number and "null" into a miss.
- *   responseEncoding off           base64 costs a third more bytes, and a reply that fails to decode is passed on as it is.
- *   enableAutoPipelining off       it keeps no order between reads and writes of one tick; rules 2 and 5 need that order.
+ *   responseEncoding off           base64 takes a third more bytes, and a reply that fails to decode is passed on as it is.
+ *   enableAutoPipelining off       it keeps no order between the reads and writes of one tick (docs/protocol.md#fences).
  *   latencyLogging, telemetry off  nothing of the application's traffic is printed or sent along.
  */
 import { Redis } from '@upstash/redis';
 import { EPOCH_KEY, HEARTBEAT_KEY } from '../protocol/epoch.ts';
 import { CacheError } from '../protocol/errors.ts';
 import { escapeGlob } from '../protocol/glob.ts';
-import { startFairTimeout } from './lag-tolerant-timeout.ts';
-
-/** One write; several travel in one request, in order, each billed as one command. */
-export type Write =
-  /** SET NX [EX]: create a fence unless there is one. */
-  | { readonly op: 'create'; readonly key: string; readonly value: string; readonly seconds: number | null }
-  /** SET NX PX: take a lease. The reply is 'OK', or null when somebody holds it. */
-  | { readonly op: 'claim'; readonly key: string; readonly value: string; readonly milliseconds: number }
-  /** SET PX: store an entry. */
-  | { readonly op: 'put'; readonly key: string; readonly value: string; readonly milliseconds: number }
-  /** EXPIRE GT: let a fence live longer, never shorter. */
-  | { readonly op: 'renew'; readonly key: string; readonly seconds: number }
-  /** DEL of any number of keys. The reply is how many there were. */
-  | { readonly op: 'delete'; readonly keys: readonly string[] }
-  /** EXPIRE: let a key end, whatever it was set to before. */
-  | { readonly op: 'expire'; readonly key: string; readonly seconds: number }
-  /** HSET of one field. */
-  | { readonly op: 'record'; readonly key: string; readonly field: string; readonly value: string };
-
-/** The reply to one write; an error reply concerns that write alone. */
-export type Reply = string | number | null | CacheError;
+import { failureOf, RedisFailure } from './failure.ts';
+import { startLagTolerantTimeout } from './lag-tolerant-timeout.ts';
+import { count, exactly, listOf, type PipelineReply, replyTo, textOrNull, valuesOf } from './replies.ts';
+import { splitKeys } from './requests.ts';
+import { append, COMMANDS, type Reply, type Write } from './writes.ts';
 
 export interface Exchange {
   readonly replies: Reply[];
   readonly values: (string | null)[];
 }
 
-export interface Connection {
-  /** One MGET. */
-  read(keys: readonly string[]): Promise<(string | null)[]>;
-  /** The writes in order, in one request; one reply each. */
-  write(writes: readonly Write[]): Promise<Reply[]>;
-  /** The writes in order and then one MGET, all in one request. */
-  writeThenRead(writes: readonly Write[], keys: readonly string[]): Promise<Exchange>;
-  /** One page of keys of type string that match a glob; cursor '0' starts and, returned, ends. */
-  scan(cursor: string, glob: string, count: number): Promise<{ cursor: string; keys: string[] }>;
-  /** Number of keys in the whole database, and the values of the heartbeat and the epoch. */
-  health(): Promise<Vitals>;
+export interface Page {
+  readonly cursor: string;
+  readonly keys: string[];
 }
 
 export interface Vitals {
@@ -64,50 +41,242 @@ export interface Vitals {
   readonly epoch: string | null;
 }
 
-export interface ConnectionSettings {
+/** What the cache asks of Redis. */
+export type Connection = Pick<Upstash, 'getMany' | 'write' | 'writeThenRead' | 'scan' | 'health'>;
+
+export interface UpstashSettings {
   readonly url: string;
   readonly token: string;
+  /** In front of every key. */
   readonly prefix: string;
   /** Milliseconds that one call may take, its body included. */
   readonly timeout: number;
+  /** Told of every command that is sent. */
+  readonly observe?: ((command: string) => void) | undefined;
+  /** Makes of a failure the error that calls reject with; without it they reject with the failure. */
+  readonly explain?: (failure: RedisFailure) => Error;
 }
 
-/**
- * A connection over Upstash's REST interface.
- * @throws CacheError INVALID_CONFIGURATION for a URL that the client refuses, or where it may not read the environment, as it
- * does while it is set up (Deno without --allow-env); the message does not repeat the URL
- */
-export function connectUpstash({ url, token, prefix, timeout }: ConnectionSettings): Connection {
-  let signal = new AbortController().signal;
-  const within: Within = async (call) => {
-    const limit = startFairTimeout(timeout);
-    signal = limit.signal;
+export class Upstash {
+  readonly #settings: UpstashSettings;
+  readonly #redis: Redis;
+  /** Of the call that is being made. */
+  #signal = new AbortController().signal;
+
+  /**
+   * @throws CacheError INVALID_CONFIGURATION for a URL that the client refuses, or where it may not read the environment, as
+   * it does while it is set up (Deno without --allow-env); the message does not repeat the URL
+   */
+  constructor(settings: UpstashSettings) {
+    this.#settings = settings;
     try {
-      return await call();
+      this.#redis = new Redis({
+        url: settings.url,
+        token: settings.token,
+        retry: { retries: 0 },
+        signal: () => this.#signal,
+        automaticDeserialization: false,
+        responseEncoding: false,
+        enableAutoPipelining: false,
+        latencyLogging: false,
+        enableTelemetry: false,
+      });
+    } catch (cause) {
+      throw new CacheError('INVALID_CONFIGURATION', refusal(cause), { cause });
+    }
+  }
+
+  /** One MGET. */
+  async getMany(keys: readonly string[]): Promise<(string | null)[]> {
+    if (keys.length === 0) return [];
+    return await this.#send(['MGET'], () => this.#redis.mget(keys.map(this.#name)), valuesOf(keys.length));
+  }
+
+  async get(key: string): Promise<string | null> {
+    return await this.#send(['GET'], () => this.#redis.get(this.#name(key)), textOrNull);
+  }
+
+  /** Reads a key and renews its time to live, in one command. */
+  async getAndRenew(key: string, seconds: number): Promise<string | null> {
+    return await this.#send(['GETEX'], () => this.#redis.getex(this.#name(key), { ex: seconds }), textOrNull);
+  }
+
+  async set(key: string, value: string, seconds: number): Promise<void> {
+    await this.#send(['SET'], () => this.#redis.set(this.#name(key), value, { ex: seconds }), exactly('OK'));
+  }
+
+  /** Sets several keys in one transaction; `seconds` null: for ever. */
+  async setTogether(
+    entries: readonly { key: string; value: string; seconds: number | null }[],
+  ): Promise<void> {
+    const transaction = this.#redis.multi();
+    for (const { key, value, seconds } of entries) {
+      if (seconds === null) transaction.set(this.#name(key), value);
+      else transaction.set(this.#name(key), value, { ex: seconds });
+    }
+    await this.#send(
+      ['MULTI'],
+      () => transaction.exec(),
+      (reply) => listOf(reply, entries.length, (one) => one === 'OK'),
+    );
+  }
+
+  /** Deletes keys, in several requests where one cannot name them all. @returns how many keys there were */
+  async del(keys: readonly string[]): Promise<number> {
+    const deleted = await Promise.all(
+      splitKeys(keys, this.#settings.prefix).map((group) =>
+        this.#send(['DEL'], () => this.#redis.del(...group.map(this.#name)), count),
+      ),
+    );
+    return deleted.reduce((sum, some) => sum + some, 0);
+  }
+
+  /** The writes in order, in one request; one reply each. */
+  async write(writes: readonly Write[]): Promise<Reply[]> {
+    const [only] = writes;
+    if (only === undefined) return [];
+    if (writes.length === 1) {
+      return [
+        await this.#send([COMMANDS[only.op]], async () => append(this.#redis, only, this.#name), replyTo),
+      ];
+    }
+    const pipeline = this.#redis.pipeline();
+    for (const write of writes) append(pipeline, write, this.#name);
+    return (await this.#run(pipeline, writes)).map((reply, index) => this.#replyOf(reply, writes[index]));
+  }
+
+  /** The writes in order and then one MGET, all in one request. */
+  async writeThenRead(writes: readonly Write[], keys: readonly string[]): Promise<Exchange> {
+    const pipeline = this.#redis.pipeline();
+    for (const write of writes) append(pipeline, write, this.#name);
+    pipeline.mget(keys.map(this.#name));
+    const replies = await this.#run(pipeline, writes, 'MGET');
+    return {
+      values: this.#checked('MGET', replies.at(-1)?.result, valuesOf(keys.length)),
+      replies: replies.slice(0, -1).map((reply, index) => this.#replyOf(reply, writes[index])),
+    };
+  }
+
+  /** One page of the keys of type string that match a glob; cursor '0' starts and, returned, ends. */
+  async scan(cursor: string, glob: string, count: number): Promise<Page> {
+    const { prefix } = this.#settings;
+    const options = { match: escapeGlob(prefix) + glob, count, type: 'string' } as const;
+    return await this.#send(
+      ['SCAN'],
+      () => this.#redis.scan(cursor, options),
+      (reply) => {
+        if (!Array.isArray(reply) || !Array.isArray(reply[1])) return undefined;
+        const keys = reply[1].filter((key) => typeof key === 'string');
+        return { cursor: String(reply[0]), keys: keys.map((key) => key.slice(prefix.length)) };
+      },
+    );
+  }
+
+  /** The values of a hash; none when there is no such hash. */
+  async hashValues(key: string): Promise<string[]> {
+    return await this.#send(
+      ['HVALS'],
+      () => this.#redis.hvals(this.#name(key)),
+      (reply) => (Array.isArray(reply) ? reply.map(String) : undefined),
+    );
+  }
+
+  /** Sets a field of a hash and how long the hash is kept, in one transaction. */
+  async record(key: string, field: string, value: string, seconds: number): Promise<void> {
+    const name = this.#name(key);
+    const transaction = this.#redis
+      .multi()
+      .hset(name, { [field]: value })
+      .expire(name, seconds);
+    await this.#send(
+      ['HSET', 'EXPIRE'],
+      () => transaction.exec(),
+      (reply) => (Array.isArray(reply) && reply.length === 2 && reply[1] === 1 ? true : undefined),
+    );
+  }
+
+  /** Number of keys in the whole database, and the values of the heartbeat and the epoch. */
+  async health(): Promise<Vitals> {
+    const names = [HEARTBEAT_KEY, EPOCH_KEY];
+    const pipeline = this.#redis.pipeline().dbsize().mget(names.map(this.#name));
+    return await this.#send(
+      ['DBSIZE', 'MGET'],
+      () => pipeline.exec(),
+      (reply) => {
+        if (!Array.isArray(reply)) return undefined;
+        const [keyCount, values] = [count(reply[0]), valuesOf(names.length)(reply[1])];
+        if (keyCount === undefined || values === undefined) return undefined;
+        return { keyCount, heartbeat: values[0] ?? null, epoch: values[1] ?? null };
+      },
+    );
+  }
+
+  async info(): Promise<string> {
+    return await this.#send(
+      ['INFO'],
+      () => this.#redis.exec(['INFO']),
+      (reply) => (typeof reply === 'string' ? reply : undefined),
+    );
+  }
+
+  async ping(): Promise<void> {
+    await this.#send(['PING'], () => this.#redis.ping(), exactly('PONG'));
+  }
+
+  /** Sends one request, and checks its reply: a success alone proves nothing. */
+  async #send<T>(
+    commands: readonly string[],
+    call: () => Promise<unknown>,
+    read: (reply: unknown) => T | undefined,
+  ): Promise<T> {
+    for (const command of commands) this.#settings.observe?.(command);
+    const limit = startLagTolerantTimeout(this.#settings.timeout);
+    this.#signal = limit.signal;
+    let reply: unknown;
+    try {
+      reply = await call();
+    } catch (error) {
+      throw this.#explained(failureOf(error));
     } finally {
       limit.stop();
     }
-  };
-  let redis: Redis;
-  try {
-    redis = new Redis({
-      url,
-      token,
-      retry: { retries: 0 },
-      signal: () => signal,
-      automaticDeserialization: false,
-      responseEncoding: false,
-      enableAutoPipelining: false,
-      latencyLogging: false,
-      enableTelemetry: false,
-    });
-  } catch (cause) {
-    throw new CacheError('INVALID_CONFIGURATION', refusal(cause), { cause });
+    return this.#checked(commands.join(' '), reply, read);
   }
-  return new UpstashConnection(redis, prefix, within);
+
+  #checked<T>(command: string, reply: unknown, read: (reply: unknown) => T | undefined): T {
+    const value = read(reply);
+    if (value === undefined) throw this.#explained(new RedisFailure('unusable', { command }));
+    return value;
+  }
+
+  #explained(failure: RedisFailure): Error {
+    return this.#settings.explain?.(failure) ?? failure;
+  }
+
+  async #run(
+    pipeline: ReturnType<Redis['pipeline']>,
+    writes: readonly Write[],
+    ...more: string[]
+  ): Promise<PipelineReply[]> {
+    const commands = [...writes.map(({ op }) => COMMANDS[op]), ...more];
+    return await this.#send(
+      commands,
+      () => pipeline.exec({ keepErrors: true }),
+      (reply) =>
+        listOf<PipelineReply>(reply, commands.length, (one) => typeof one === 'object' && one !== null),
+    );
+  }
+
+  #replyOf({ error, result }: PipelineReply, write: Write | undefined): Reply {
+    if (typeof error === 'string') return new RedisFailure('refused', { reply: error });
+    return this.#checked(write === undefined ? 'a write' : COMMANDS[write.op], result, replyTo);
+  }
+
+  /** A key as Redis knows it. */
+  readonly #name = (key: string): string => this.#settings.prefix + key;
 }
 
-/** Why the client could not be set up, in words of this file only: its own may repeat the URL. */
+/** Why the client could not be set up. Its own message may repeat the URL. */
 function refusal(cause: unknown): string {
   const name = cause instanceof Error ? cause.name : '';
   if (name === 'UrlError') return 'UPSTASH_REDIS_REST_URL is no http(s) URL.';
@@ -115,126 +284,4 @@ function refusal(cause: unknown): string {
     return '@upstash/redis may not read the environment; run Deno with --allow-env.';
   }
   return `@upstash/redis could not be set up (${/^[A-Za-z]{1,40}$/.test(name) ? name : 'an error'}).`;
-}
-
-/** Runs one call with a timeout of its own. */
-type Within = <T>(call: () => Promise<T>) => Promise<T>;
-
-/** The methods that a pipeline and the client itself share, as far as they are used here. */
-type Commands = Redis | ReturnType<Redis['pipeline']>;
-
-class UpstashConnection implements Connection {
-  readonly #redis: Redis;
-  readonly #prefix: string;
-  readonly #within: Within;
-
-  constructor(redis: Redis, prefix: string, within: Within) {
-    this.#redis = redis;
-    this.#prefix = prefix;
-    this.#within = within;
-  }
-
-  async read(keys: readonly string[]): Promise<(string | null)[]> {
-    const names = keys.map((key) => this.#prefix + key);
-    const reply: unknown = await this.#within(() => this.#redis.mget(names));
-    return checkedValues(reply, keys.length);
-  }
-
-  async write(writes: readonly Write[]): Promise<Reply[]> {
-    const [only] = writes;
-    if (only === undefined) return [];
-    if (writes.length === 1) {
-      return [checkedReply(await this.#within(async () => this.#append(this.#redis, only)))];
-    }
-    const pipeline = this.#redis.pipeline();
-    for (const write of writes) this.#append(pipeline, write);
-    return (await this.#run(pipeline)).map(pipelineReply);
-  }
-
-  async writeThenRead(writes: readonly Write[], keys: readonly string[]): Promise<Exchange> {
-    const pipeline = this.#redis.pipeline();
-    for (const write of writes) this.#append(pipeline, write);
-    pipeline.mget(keys.map((key) => this.#prefix + key));
-    const replies = await this.#run(pipeline);
-    return {
-      values: checkedValues(replies.at(-1)?.result, keys.length),
-      replies: replies.slice(0, -1).map(pipelineReply),
-    };
-  }
-
-  async #run(pipeline: ReturnType<Redis['pipeline']>): Promise<PipelineReply[]> {
-    const length = pipeline.length();
-    const replies: PipelineReply[] = await this.#within(() => pipeline.exec({ keepErrors: true }));
-    if (!Array.isArray(replies) || replies.length !== length) throw unexpectedReply('a pipeline');
-    return replies;
-  }
-
-  #append(commands: Commands, write: Write): unknown {
-    switch (write.op) {
-      case 'create':
-        return write.seconds === null
-          ? commands.set(this.#prefix + write.key, write.value, { nx: true })
-          : commands.set(this.#prefix + write.key, write.value, { nx: true, ex: write.seconds });
-      case 'claim':
-        return commands.set(this.#prefix + write.key, write.value, { nx: true, px: write.milliseconds });
-      case 'put':
-        return commands.set(this.#prefix + write.key, write.value, { px: write.milliseconds });
-      case 'renew':
-        return commands.expire(this.#prefix + write.key, write.seconds, 'GT');
-      case 'expire':
-        return commands.expire(this.#prefix + write.key, write.seconds);
-      case 'delete':
-        return commands.del(...write.keys.map((key) => this.#prefix + key));
-      case 'record':
-        return commands.hset(this.#prefix + write.key, { [write.field]: write.value });
-    }
-  }
-
-  async scan(cursor: string, glob: string, count: number): Promise<{ cursor: string; keys: string[] }> {
-    const match = escapeGlob(this.#prefix) + glob;
-    const reply: unknown = await this.#within(() =>
-      this.#redis.scan(cursor, { match, count, type: 'string' }),
-    );
-    if (!Array.isArray(reply) || !Array.isArray(reply[1])) throw unexpectedReply('SCAN');
-    const keys = reply[1].filter((key): key is string => typeof key === 'string');
-    return { cursor: String(reply[0]), keys: keys.map((key) => key.slice(this.#prefix.length)) };
-  }
-
-  async health(): Promise<Vitals> {
-    const names = [HEARTBEAT_KEY, EPOCH_KEY].map((key) => this.#prefix + key);
-    const pipeline = this.#redis.pipeline().dbsize().mget(names);
-    const [keyCount, values]: unknown[] = await this.#within(() => pipeline.exec());
-    if (typeof keyCount !== 'number') throw unexpectedReply('DBSIZE');
-    const [heartbeat = null, epoch = null] = checkedValues(values, names.length);
-    return { keyCount, heartbeat, epoch };
-  }
-}
-
-function isStringOrNull(value: unknown): value is string | null {
-  return typeof value === 'string' || value === null;
-}
-
-function checkedValues(reply: unknown, length: number): (string | null)[] {
-  if (Array.isArray(reply) && reply.length === length && reply.every(isStringOrNull)) return reply;
-  throw unexpectedReply('MGET');
-}
-
-interface PipelineReply {
-  readonly error?: string;
-  readonly result?: unknown;
-}
-
-function pipelineReply(reply: PipelineReply): Reply {
-  if (typeof reply.error === 'string') {
-    return new CacheError('REDIS_REPLY', 'Redis refused a command of a pipeline.', { cause: reply.error });
-  }
-  return checkedReply(reply.result);
-}
-
-function checkedReply(result: unknown): Reply {
-  return isStringOrNull(result) || typeof result === 'number' ? result : unexpectedReply('a write');
-}
-
-function unexpectedReply(command: string): CacheError {
-  return new CacheError('REDIS_REPLY', `Redis gave no usable reply to ${command}.`);
 }
