@@ -82,7 +82,7 @@ export class Upstash {
         enableTelemetry: false,
       });
     } catch (cause) {
-      throw new CacheError('INVALID_CONFIGURATION', refusal(cause), { cause });
+      throw new CacheError('INVALID_CONFIGURATION', refusal(cause));
     }
   }
 
