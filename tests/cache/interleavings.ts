@@ -11,7 +11,7 @@ import { EPOCH_KEY, HEARTBEAT_KEY } from '../../supabase/functions/_shared/cache
 import { deletionsFor, fencesOf } from '../../supabase/functions/_shared/cache/protocol/fences.ts';
 import type { Runtime } from '../../supabase/functions/_shared/cache/redis/runtime.ts';
 import { type Cache, createCache } from '../../supabase/functions/_shared/cache.ts';
-import { Flow } from '../../worker/src/delivery/health.ts';
+import { DeliveryHealth } from '../../worker/src/delivery/health.ts';
 import { Heartbeat } from '../../worker/src/delivery/heartbeat.ts';
 import { type Action, KEYS, type Key, type Scenario } from './scenarios.ts';
 import { type Clock, type Sabotage, ScheduledRedis } from './scheduled-redis.ts';
@@ -139,7 +139,7 @@ class World {
       case 'beat': {
         await this.#step('a beat');
         const heartbeat = this.#workers[next.worker === 0 ? 0 : 1];
-        heartbeat.poke();
+        heartbeat.beatIfDue();
         return heartbeat.settled();
       }
       case 'time passes':
@@ -212,8 +212,8 @@ class World {
   }
 
   #worker(name: string): Heartbeat {
-    const flow = new Flow(() => 0);
-    flow.drained();
+    const health = new DeliveryHealth(() => 0);
+    health.emptied();
     const heartbeat: Heartbeat = new Heartbeat({
       cache: this.#redis.serve(name),
       outbox: {
@@ -229,10 +229,10 @@ class World {
           return epoch;
         },
       },
-      flow,
+      health,
       intervalMs: 0,
       // A worker whose beat failed is tried anew without waiting.
-      onTrouble: () => heartbeat.forget(),
+      onError: () => heartbeat.reset(),
       onNewEpoch: () => {},
     });
     return heartbeat;

@@ -19,7 +19,7 @@ afterAll(async () => {
   await stack.close();
 });
 
-/** Starts a worker that must give up, and what it said. */
+/** Starts a worker that must give up. @returns what it logged */
 async function refusal(
   environment: Record<string, string>,
 ): Promise<{ code: number | string; text: string }> {
@@ -61,7 +61,7 @@ describe('a wrong environment ends the worker with exit code 78 and one report',
   });
 });
 
-describe('what no waiting mends ends the worker with one sentence', () => {
+describe('an error that cannot pass ends the worker with one sentence', () => {
   it('a wrong password', async () => {
     const url = new URL(stack.databaseUrl);
     url.password = 'wrong-and-secret';
@@ -122,7 +122,7 @@ describe('what no waiting mends ends the worker with one sentence', () => {
   });
 });
 
-describe('what may get better is waited for', () => {
+describe('the worker waits for what may recover', () => {
   it('a database that is not there', async () => {
     const worker = startWorkerProcess(
       stack.environment({ DATABASE_URL: 'postgresql://postgres:secret1@127.0.0.1:1/postgres' }),
@@ -144,7 +144,7 @@ describe('what may get better is waited for', () => {
     expect(line.msg).toContain('The host in UPSTASH_REDIS_REST_URL has no address');
   });
 
-  it('a Redis that is not there: nothing is lost, and it goes on by itself', async () => {
+  it('a Redis that is not there: nothing is lost, and the worker recovers by itself', async () => {
     const gateway = await startGateway({ redisUrl: stack.redis.url, token: 'late' });
     const port = Number(new URL(gateway.url).port);
     await gateway.stop();
@@ -163,12 +163,12 @@ describe('what may get better is waited for', () => {
 });
 
 describe('noise from other roles', () => {
-  it('a garbage NOTIFY is a ring and nothing else', async () => {
+  it('a garbage NOTIFY only wakes the worker', async () => {
     const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
     await stack.sql.query('create role noisy');
     try {
-      for (const garbage of ['{', 'null', '"x"', '\u{1F4A3}', 'x'.repeat(7_000), 'echo:0']) {
+      for (const garbage of ['{', 'null', '"x"', '\u{1F4A3}', 'x'.repeat(7_000), 'probe:0']) {
         const client = await stack.sql.connect();
         await client.query('set role noisy');
         await client.query('select pg_notify($1, $2)', ['cache_invalidation', garbage]);
@@ -185,31 +185,31 @@ describe('noise from other roles', () => {
   });
 
   it.each([
-    ['leadership', 461870002],
-    ['the doorbell', 461870001],
-  ])('a stranger on the lock of %s does not stop the flow', async (_name, lock) => {
-    await stack.sql.query('drop role if exists stranger');
-    await stack.sql.query("create role stranger login password 's'");
+    ['the leader lock', 461870002],
+    ['the wake lock', 461870001],
+  ])('a foreign session on %s does not stop the flow', async (_name, lock) => {
+    await stack.sql.query('drop role if exists foreign_role');
+    await stack.sql.query("create role foreign_role login password 's'");
     const url = new URL(stack.databaseUrl);
-    url.username = 'stranger';
+    url.username = 'foreign_role';
     url.password = 's';
-    const stranger = new pg.Client(url.href);
+    const session = new pg.Client(url.href);
     try {
-      await stranger.connect();
-      await stranger.query('select pg_advisory_lock($1)', [lock]);
+      await session.connect();
+      await session.query('select pg_advisory_lock($1)', [lock]);
       const worker = startWorkerProcess(stack.environment());
       const organisations = await stack.organisations(20);
       await stack.write(organisations);
       await stack.fences.deleted(organisations.map(fenceOf));
       if (lock === 461870002) {
-        const line = await worker.line((entry) => entry.level === 'warn' && entry.role === 'stranger');
+        const line = await worker.line((entry) => entry.level === 'warn' && entry.role === 'foreign_role');
         expect(line.msg).toContain('which is no worker');
-        await stranger.end();
+        await session.end();
         await worker.line((entry) => entry.role === 'leading');
       }
     } finally {
-      await stranger.end().catch(() => undefined);
-      await stack.sql.query('drop role stranger');
+      await session.end().catch(() => undefined);
+      await stack.sql.query('drop role foreign_role');
     }
   });
 });

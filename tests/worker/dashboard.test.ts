@@ -12,7 +12,7 @@ import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-st
 
 let stack: WorkerStack;
 let browser: Browser;
-/** What the browser complained about: errors of scripts, and what the page's policy forbids. */
+/** Errors of the browser: of scripts, and of what the page's policy forbids. */
 let complaints: string[] = [];
 
 beforeAll(async () => {
@@ -30,7 +30,7 @@ afterAll(async () => {
   await stack.close();
 });
 
-/** For what the page shows when it renews itself. */
+/** The page refreshes itself every 5 s. */
 const WITHIN = { timeout: 30_000 };
 
 async function open(worker: WorkerProcess): Promise<Page> {
@@ -72,7 +72,7 @@ it('shows that invalidations flow, how fast, what waits and how well reads are s
   const page = await open(worker);
   expect(await page.title()).toBe('flowing · Fencepost');
   expect(await heading(page)).toBe('Invalidations flow');
-  expect(await page.locator('header p').textContent()).toBe('This worker drains, 1 running.');
+  expect(await page.locator('header p').textContent()).toBe('This worker delivers, 1 running.');
   expect(await notices(page)).toBe('');
   expect(await tile(page, 'Write to confirmed DEL')).toMatch(/DEL[\d.]+ m?smedian of/);
   expect(await tile(page, 'Outbox')).toContain('empty');
@@ -93,7 +93,7 @@ it('shows that invalidations flow, how fast, what waits and how well reads are s
   expect(complaints).toEqual([]);
 });
 
-it('renews itself: what is in the way appears and disappears, and a worker that is gone is not taken for one that is well', {
+it('refreshes itself: obstacles appear and disappear, and the page of a dead worker is marked', {
   timeout: 120_000,
 }, async () => {
   const upstash = await startUpstashFaults(stack.gateway.url);
@@ -120,7 +120,7 @@ it('renews itself: what is in the way appears and disappears, and a worker that 
   }
 });
 
-it('answers while the database says nothing, and says how old it is', { timeout: 60_000 }, async () => {
+it('answers while the database does not, and says how old it is', { timeout: 60_000 }, async () => {
   const proxy = await startTcpProxy(stack.databaseUrl);
   try {
     const worker = startWorkerProcess(stack.environment({ DATABASE_URL: proxy.through(stack.databaseUrl) }));
@@ -144,7 +144,7 @@ it('of a standby says that it stands by, and leaves the queue to the leader', as
   expect(await tile(page, 'Dead letters')).toContain("shown on the leader's dashboard");
 });
 
-it('takes no harm from what somebody else wrote under its keys', async () => {
+it('survives foreign values under its keys', async () => {
   const redis = createClient({ url: stack.redis.url });
   await redis.connect();
   const worker = startWorkerProcess(stack.environment());
@@ -157,14 +157,14 @@ it('takes no harm from what somebody else wrote under its keys', async () => {
   await redis.close();
 });
 
-it('costs 25 commands however many look, and none while nobody does', async () => {
+it('costs 25 commands however many people look, and none while nobody does', async () => {
   const worker = startWorkerProcess(stack.environment());
   await asleep(worker);
   const url = await worker.url();
   const before = await commands(worker);
   const pages = await Promise.all(Array.from({ length: 20 }, async () => (await fetch(url)).text()));
   expect(new Set(pages.map((page) => page.includes('Invalidations flow')))).toEqual(new Set([true]));
-  // A beat of the heart may fall in between.
+  // A beat may fall in between.
   const spent = (await commands(worker)) - before;
   expect(spent).toBeGreaterThanOrEqual(25);
   expect(spent).toBeLessThanOrEqual(26);

@@ -27,7 +27,7 @@ async function readyz(worker: WorkerProcess): Promise<{ status: number; body: Re
 }
 
 describe('a worker', () => {
-  it('turns a committed write into a confirmed DEL, and says so in one line', async () => {
+  it('turns a committed write into a confirmed DEL, and logs one line', async () => {
     const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
     const [organisation = ''] = await stack.organisations(1);
@@ -36,13 +36,13 @@ describe('a worker', () => {
     const line = await worker.line(invalidated(`quota:${organisation}:*`));
     expect(line).toMatchObject({ table: 'quotas', operation: 'update' });
     expect(line.ms).toBeGreaterThan(0);
-    // What was asleep is asleep again, and nothing is left behind.
+    // The worker sleeps again, and the outbox is empty.
     await asleep(worker, worker.lines.indexOf(line));
     const { rows } = await stack.sql.query('select count(*)::int as left from cache_invalidation.outbox');
     expect(rows).toEqual([{ left: 0 }]);
   });
 
-  it('drains what was committed while it was away', async () => {
+  it('delivers what was committed while no worker ran', async () => {
     const organisations = await stack.organisations(50);
     await stack.write(organisations);
     const worker = startWorkerProcess(stack.environment());
@@ -75,7 +75,7 @@ describe('a worker', () => {
     expect(stack.fences.missing()).toContain(fenceOf(undone));
   });
 
-  it('hears a write whose savepoint was rolled back and made anew', async () => {
+  it('delivers a write that was rolled back to a savepoint and repeated', async () => {
     const worker = startWorkerProcess(stack.environment({ FENCEPOST_FALLBACK_POLL_SECONDS: '60' }));
     await asleep(worker);
     const [organisation = ''] = await stack.organisations(1);
@@ -100,7 +100,7 @@ describe('a worker', () => {
     const target = 'usage:rested:*';
     await insert();
     const first = await worker.line(invalidated(target));
-    // The first has been acknowledged: from here on the target rests.
+    // The first is acknowledged: the target's interval begins.
     await asleep(worker, worker.lines.indexOf(first));
     await stack.fences.arm(['fence:usage:rested']);
     await insert();
@@ -108,7 +108,7 @@ describe('a worker', () => {
     await insert();
     await stack.fences.deleted(['fence:usage:rested']);
     const second = await worker.line(invalidated(target), worker.lines.indexOf(first) + 1);
-    // It waited for its interval (from the first's acknowledgement, hence a little less than a second of age).
+    // It waited for the interval, which began with the first acknowledgement: a little less than a second.
     expect(second.ms).toBeGreaterThan(300);
     await asleep(worker, worker.lines.indexOf(second));
     const runs = worker.lines.filter(invalidated(target));
@@ -168,16 +168,16 @@ describe('a worker', () => {
     },
   );
 
-  it('writes one readable line an invalidation on a terminal', async () => {
+  it('logs one readable line an invalidation on a terminal', async () => {
     const worker = startWorkerProcess(stack.environment({ FENCEPOST_LOG: 'pretty' }));
-    await worker.line((line) => line.msg.includes('doorbell: asleep'));
+    await worker.line((line) => line.msg.includes('wakeup: asleep'));
     const [organisation = ''] = await stack.organisations(1);
     await stack.write([organisation]);
     const line = await worker.line((entry) => entry.msg.includes(`quota:${organisation}:*`));
     expect(line.msg).toMatch(/quotas\s+update\s+quota:org-\d+:\*\s+\d+\.\d ms/);
   });
 
-  it('stands by while another leads, and both tell the truth about flow', async () => {
+  it('stands by while another leads, and both report whether invalidations flow', async () => {
     const leader = startWorkerProcess(stack.environment());
     await leading(leader);
     await asleep(leader);

@@ -37,7 +37,7 @@ async function superuser(database: string, work: (client: pg.Client) => Promise<
 }
 
 describe('a worker whose Postgres fails', () => {
-  it('every session is ended again and again, while writes go on', async () => {
+  it('every session is ended repeatedly, while writes go on', async () => {
     const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
     const organisations = await stack.organisations(600);
@@ -64,7 +64,7 @@ describe('a worker whose Postgres fails', () => {
       );
       await stack.write([organisation]);
       await stack.fences.deleted([fenceOf(organisation)]);
-      // And again once it has settled.
+      // And again once it sleeps.
       const [later = ''] = await stack.organisations(1);
       await stack.write([later]);
       await stack.fences.deleted([fenceOf(later)]);
@@ -86,7 +86,7 @@ describe('a worker whose Postgres fails', () => {
     await proxy.close();
   });
 
-  it('LISTEN is lost in silence: the fallback poll finds the rows, and the deafness', async () => {
+  it('LISTEN is lost silently: the fallback poll finds the rows, and the probe the loss', async () => {
     const proxy = await startTcpProxy(stack.databaseUrl);
     const worker = startWorkerProcess(
       stack.environment({
@@ -110,7 +110,7 @@ describe('a worker whose Postgres fails', () => {
     await proxy.close();
   });
 
-  it('no connection is left: it comes back when one is', async () => {
+  it('no connection is left: the worker recovers when one is free', async () => {
     const hoarders: pg.Client[] = [];
     const server = await startTemplate({ settings: { max_connections: '20' } });
     const database = await cloneFrom(server.url);
@@ -119,7 +119,7 @@ describe('a worker whose Postgres fails', () => {
       const worker = startWorkerProcess(own.environment());
       await asleep(worker);
       const organisations = await own.organisations(50);
-      // All but the superuser's own share; then the worker's sessions are taken from it.
+      // All connections but the superuser's, and then the worker's sessions are ended.
       await own.sql.query('alter role postgres connection limit -1');
       for (;;) {
         const client = new pg.Client(database.url);
@@ -180,12 +180,12 @@ describe('a worker whose Postgres fails', () => {
     }
   });
 
-  it('it fails over to a server whose transaction numbers are lower: the position is forgotten', async () => {
+  it('it fails over to a server with lower transaction ids: the position is reset', async () => {
     const first = await startTemplate();
     const second = await startTemplate();
     const before = await cloneFrom(first.url);
     const after = await cloneFrom(second.url);
-    // The first server is far ahead; a position from there would hide everything on the second.
+    // The first server is far ahead: a position from there would skip every row of the second.
     await superuser(before.url, async (client) => {
       for (let count = 0; count < 3_000; count++) await client.query('select pg_current_xact_id()');
     });
@@ -194,7 +194,7 @@ describe('a worker whose Postgres fails', () => {
     const now = await startWorkerStack(after.url);
     try {
       const through = proxy.through(before.url);
-      // Both clones have the same name only by accident; the second server gets a database of the first one's name.
+      // The second server gets a database with the first one's name.
       const name = new URL(before.url).pathname.slice(1);
       const renamed = new URL(after.url).pathname.slice(1);
       if (name !== renamed) {
@@ -241,7 +241,7 @@ describe('a worker whose Postgres fails', () => {
     const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
     worker.signal('SIGSTOP');
-    // What an hour does: the server has given up the sessions, the heartbeat has expired.
+    // After an hour the server has ended the sessions and the heartbeat has expired.
     await stack.sql.query(
       "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'fencepost%' and datname = current_database()",
     );
@@ -257,7 +257,7 @@ describe('a worker whose Postgres fails', () => {
     const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
     const organisations = await stack.organisations(20);
-    // The statement that cannot insert its row into the outbox: a limit that stands for a full disk.
+    // A limit that stands for a full disk: the statement cannot insert into the outbox.
     await stack.sql.query(
       "create function public.disk_is_full() returns trigger language plpgsql as $$ begin raise exception 'could not extend file' using errcode = 'disk_full'; end $$",
     );
@@ -280,13 +280,13 @@ describe('a worker whose Postgres fails', () => {
     await stack.fences.deleted(organisations.map(fenceOf));
   });
 
-  it('a writer keeps its transaction open: the others are heard all the same, and so is it at its end', async () => {
+  it('a writer keeps its transaction open: the others are delivered meanwhile, and it is when it commits', async () => {
     const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
     await stack.sql.query('select cache_invalidation.invalidate($1)', ['quota:none:*']);
     const [held = '', ...others] = await stack.organisations(20);
     const client = await stack.sql.connect();
-    // While the worker is awake (not asleep), a silent writer takes its share of K and keeps it.
+    // While the worker is awake, a writer shares the wake lock and keeps it.
     await client.query('begin');
     await client.query('update public.quotas set used = used + 1 where org_id = $1', [held]);
     await stack.write(others);

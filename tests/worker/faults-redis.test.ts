@@ -96,13 +96,13 @@ describe('a worker whose Upstash fails', () => {
       await stack.fences.deleted(organisations.map(fenceOf));
       await process.line(recovered);
       expect((await fetch(`${await process.url()}/readyz`)).status).toBe(200);
-      // Neither keys nor commands reach the log through an error.
+      // No key and no command reaches the log through an error.
       const errors = process.lines.filter((entry) => ['error', 'warn', 'fatal'].includes(entry.level));
       expect(describeLines(errors)).not.toMatch(/command was|fence:|Bearer|stack-token/);
     },
   );
 
-  it('it is slow beyond the limit: the request is given up and made again', async () => {
+  it('it exceeds the time limit: the request is abandoned and repeated', async () => {
     const process = worker({ FENCEPOST_UPSTASH_TIMEOUT_SECONDS: '0.3' });
     await asleep(process);
     const organisations = await stack.organisations(5);
@@ -113,7 +113,7 @@ describe('a worker whose Upstash fails', () => {
     await stack.fences.deleted(organisations.map(fenceOf));
   });
 
-  it('it carries a DEL out and its answer is lost: the DEL is made again, the rows go after it', async () => {
+  it('it executes a DEL and the answer is lost: the DEL is repeated, then the rows are acknowledged', async () => {
     const process = worker();
     await asleep(process);
     const [organisation = ''] = await stack.organisations(1);
@@ -139,7 +139,7 @@ describe('a worker whose Upstash fails', () => {
     await stack.fences.deleted(organisations.map(fenceOf));
   });
 
-  it('kill -9 in the middle of a batch: Redis has it or not, the next worker applies all of it', async () => {
+  it('kill -9 in the middle of a batch: the next worker applies all of it, whatever Redis has', async () => {
     for (const fault of [
       { kind: 'silent', only: /"del"/i },
       { kind: 'swallow-answer', only: /"del"/i },
@@ -156,7 +156,7 @@ describe('a worker whose Upstash fails', () => {
       first.signal('SIGKILL');
       await first.exited;
       expect(await left()).toBe(500);
-      // What Redis has already must be deleted again: readers may have filled it meanwhile.
+      // Readers may have filled again what Redis had deleted.
       await stack.fences.arm(organisations.map(fenceOf));
       upstash.set({ kind: 'none' });
       const second = worker();
@@ -186,7 +186,7 @@ describe('a worker whose Upstash fails', () => {
     await asleep(next);
   });
 
-  it('SIGTERM with a batch in hand: it is finished first', async () => {
+  it('SIGTERM with a batch in flight: it is finished first', async () => {
     const process = worker({ FENCEPOST_UPSTASH_TIMEOUT_SECONDS: '30' });
     await asleep(process);
     const [organisation = ''] = await stack.organisations(1);
@@ -233,7 +233,7 @@ describe('a Redis that forgets or goes back in time', () => {
       stack.environment({ FENCEPOST_HEARTBEAT_SECONDS: '1', FENCEPOST_FALLBACK_POLL_SECONDS: '0.2' }),
     );
     await asleep(process);
-    // Ready means that its own heartbeat is confirmed.
+    // Once ready, its own heartbeat is confirmed.
     await expect.poll(async () => (await fetch(`${await process.url()}/readyz`)).status).toBe(200);
     const from = process.lines.length;
     await redis(stack.redis.url, async (client) => {
@@ -247,7 +247,7 @@ describe('a Redis that forgets or goes back in time', () => {
 });
 
 describe('the clock', () => {
-  it('steps by a day, forwards and back: latencies and beats do not care', async () => {
+  it('steps by a day, forwards and back: latencies and beats stay the same', async () => {
     const process = startWorkerProcess({
       ...stack.environment({ FENCEPOST_HEARTBEAT_SECONDS: '1', FENCEPOST_FALLBACK_POLL_SECONDS: '0.2' }),
       NODE_OPTIONS: `--import ${new URL('./support/stepping-clock.mjs', import.meta.url).href}`,

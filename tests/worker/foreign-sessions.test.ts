@@ -1,4 +1,4 @@
-/** Strangers on the advisory locks, in every mode: invalidations flow, and everybody says who it is and what ends it. */
+/** Foreign sessions on the advisory locks, in every mode: invalidations flow, and every report names the session and its end. */
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Readiness } from '../../worker/src/http/readiness.ts';
@@ -11,27 +11,27 @@ import {
 } from './support/worker-process.ts';
 import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
-const LEADERSHIP = 461870002;
-const DOORBELL = 461870001;
+const LEADER_LOCK = 461870002;
+const WAKE_LOCK = 461870001;
 
 let stack: WorkerStack;
-const strangers: pg.Client[] = [];
+const sessions: pg.Client[] = [];
 
 beforeAll(async () => {
   stack = await startWorkerStack();
 });
 afterEach(async (test) => {
   await killAllWorkers(test);
-  await Promise.all(strangers.splice(0).map((stranger) => stranger.end()));
+  await Promise.all(sessions.splice(0).map((session) => session.end()));
 });
 afterAll(async () => {
   await stack.close();
 });
 
-async function stranger(): Promise<{ client: pg.Client; pid: number }> {
+async function foreignSession(): Promise<{ client: pg.Client; pid: number }> {
   const client = new pg.Client({ connectionString: stack.databaseUrl, application_name: 'somebody' });
   await client.connect();
-  strangers.push(client);
+  sessions.push(client);
   const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
   return { client, pid: rows[0]?.pid ?? 0 };
 }
@@ -56,48 +56,51 @@ interface Found {
   readonly findings: readonly { name: string; verdict: string; detail: string; remedy?: string }[];
 }
 
-const contested = (worker: WorkerProcess) => worker.line(({ role }) => role === 'contested');
+const leaderless = (worker: WorkerProcess) => worker.line(({ role }) => role === 'contested');
 
-describe('the leadership lock', () => {
+describe('the leader lock', () => {
   it.each([
     ['pg_advisory_lock', 'is held by'],
     ['pg_advisory_lock_shared', 'is held in shared mode by'],
-  ])('held by a stranger through %s: the worker drains, and all say who it is', async (take, how) => {
-    const { client, pid } = await stranger();
-    await client.query(`select ${take}($1)`, [LEADERSHIP]);
-    const worker = startWorkerProcess(stack.environment());
-    await contested(worker);
-    await writesAreApplied();
-    const remedy = `select pg_terminate_backend(${pid});`;
-    const line = await worker.line(({ level, msg }) => level === 'warn' && msg.includes('The leader lock'));
-    expect(line).toMatchObject({ pid, application: 'somebody' });
-    expect(line.msg).toContain(`${how} process ${pid}`);
-    expect(line.msg).toContain(remedy);
-    await expect.poll(() => readiness(worker), { timeout: 20_000 }).toMatchObject({ ready: true });
-    expect((await readiness(worker)).warnings.join()).toContain(remedy);
+  ])(
+    'held by a foreign session through %s: the worker delivers, and every report names the session',
+    async (take, how) => {
+      const { client, pid } = await foreignSession();
+      await client.query(`select ${take}($1)`, [LEADER_LOCK]);
+      const worker = startWorkerProcess(stack.environment());
+      await leaderless(worker);
+      await writesAreApplied();
+      const remedy = `select pg_terminate_backend(${pid});`;
+      const line = await worker.line(({ level, msg }) => level === 'warn' && msg.includes('The leader lock'));
+      expect(line).toMatchObject({ pid, application: 'somebody' });
+      expect(line.msg).toContain(`${how} process ${pid}`);
+      expect(line.msg).toContain(remedy);
+      await expect.poll(() => readiness(worker), { timeout: 20_000 }).toMatchObject({ ready: true });
+      expect((await readiness(worker)).warnings.join()).toContain(remedy);
 
-    const { findings } = await document<Found>('doctor');
-    expect(findings.find(({ name }) => name === 'stranger')).toMatchObject({ verdict: 'fail', remedy });
-    expect(findings.find(({ name }) => name === 'worker')).toMatchObject({
-      verdict: 'warn',
-      detail: expect.stringContaining('drains without leadership'),
-    });
-    const status = await document<{ leader: unknown; contested: boolean; problems: string[] }>('status');
-    expect(status).toMatchObject({ leader: null, contested: true });
-    expect(status.problems.join()).toContain(remedy);
+      const { findings } = await document<Found>('doctor');
+      expect(findings.find(({ name }) => name === 'stranger')).toMatchObject({ verdict: 'fail', remedy });
+      expect(findings.find(({ name }) => name === 'worker')).toMatchObject({
+        verdict: 'warn',
+        detail: expect.stringContaining('drains without leadership'),
+      });
+      const status = await document<{ leader: unknown; contested: boolean; problems: string[] }>('status');
+      expect(status).toMatchObject({ leader: null, contested: true });
+      expect(status.problems.join()).toContain(remedy);
 
-    await client.end();
-    await leading(worker);
-    await asleep(worker);
-  });
+      await client.end();
+      await leading(worker);
+      await asleep(worker);
+    },
+  );
 
-  it('of a leader that dies while a stranger waits for it: the standby drains all the same', async () => {
+  it('of a leader that dies while a foreign session waits for it: the standby delivers all the same', async () => {
     const leader = startWorkerProcess(stack.environment());
     await asleep(leader);
     const standby = startWorkerProcess(stack.environment());
     await standby.line(({ role }) => role === 'following');
-    const { client, pid } = await stranger();
-    const waiting = client.query('select pg_advisory_lock_shared($1)', [LEADERSHIP]);
+    const { client, pid } = await foreignSession();
+    const waiting = client.query('select pg_advisory_lock_shared($1)', [LEADER_LOCK]);
     await expect
       .poll(async () => (await document<Found>('doctor')).findings, { timeout: 20_000 })
       .toContainEqual(
@@ -108,18 +111,18 @@ describe('the leadership lock', () => {
       );
     await leader.kill();
     await waiting;
-    await contested(standby);
+    await leaderless(standby);
     await writesAreApplied();
   });
 
   it('held by a prepared transaction, which is no process', async () => {
-    const { client } = await stranger();
+    const { client } = await foreignSession();
     await client.query('begin');
-    await client.query('select pg_advisory_xact_lock_shared($1)', [LEADERSHIP]);
+    await client.query('select pg_advisory_xact_lock_shared($1)', [LEADER_LOCK]);
     await client.query("prepare transaction 'forgotten'");
     try {
       const worker = startWorkerProcess(stack.environment());
-      await contested(worker);
+      await leaderless(worker);
       await writesAreApplied();
       expect((await readiness(worker)).warnings.join()).toContain('a prepared transaction');
     } finally {
@@ -128,14 +131,14 @@ describe('the leadership lock', () => {
   });
 });
 
-describe('the doorbell lock', () => {
+describe('the wake lock', () => {
   it('held in shared mode by a session without a transaction is found; a writer in its transaction is not', async () => {
-    const writer = await stranger();
+    const writer = await foreignSession();
     const [organisation = ''] = await stack.organisations(1);
     await writer.client.query('begin');
     await writer.client.query('update public.quotas set used = used + 1 where org_id = $1', [organisation]);
-    const { client, pid } = await stranger();
-    await client.query('select pg_advisory_lock_shared($1)', [DOORBELL]);
+    const { client, pid } = await foreignSession();
+    await client.query('select pg_advisory_lock_shared($1)', [WAKE_LOCK]);
     const worker = startWorkerProcess(stack.environment());
     const line = await worker.line(({ msg }) => msg.includes('The wake lock is held in shared mode'));
     expect(line).toMatchObject({ pid, level: 'warn' });
@@ -147,7 +150,7 @@ describe('the doorbell lock', () => {
 
     await client.end();
     await writer.client.query('commit');
-    await worker.line(({ msg }) => msg.includes('No stranger holds'));
+    await worker.line(({ msg }) => msg.includes('No foreign session holds'));
     await asleep(worker);
     await stack.fences.deleted([fenceOf(organisation)]);
   });

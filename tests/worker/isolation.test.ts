@@ -26,7 +26,7 @@ it('a worker’s claims abort no transaction of an application that is serializa
       { transaction_isolation: 'serializable' },
     ]);
     await application.query('select amount from public.balances where id = 1');
-    // Another transaction changes what was read, and a watched row, so that the worker claims in between.
+    // Another transaction changes the row that was read and a watched row, so that the worker claims in between.
     const other = new pg.Client({ connectionString: stack.databaseUrl });
     await other.connect();
     await other.query(`begin; update public.balances set amount = 1 where id = 1;

@@ -1,17 +1,17 @@
 /**
- * Leadership that is refused while nobody is seen at its lock. Postgres shows this only for the instant between a leader's
- * end and the look at the lock table, so the looks are made up here; the lock is real.
+ * LEADER_LOCK is refused and no holder is seen. Postgres shows this only between a leader's end and the query of the lock table,
+ * so the query's results are made up here. The lock is real.
  */
 import pg from 'pg';
 import pino from 'pino';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { Leadership, type Role } from '../../worker/src/wakeup/leader-election.ts';
+import { LeaderElection, type Role } from '../../worker/src/wakeup/leader-election.ts';
 import { startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
-const LEADERSHIP = 461870002;
+const LEADER_LOCK = 461870002;
 /** A row of the lock table, as a leader's. */
 const LEADER = {
-  lock: String(LEADERSHIP),
+  lock: String(LEADER_LOCK),
   shared: false,
   granted: true,
   pid: 1,
@@ -23,7 +23,7 @@ const LEADER = {
 
 let stack: WorkerStack;
 let holder: pg.Client;
-let leadership: Leadership;
+let election: LeaderElection;
 const roles: Role[] = [];
 const warnings: string[] = [];
 
@@ -35,55 +35,55 @@ beforeEach(async () => {
   warnings.length = 0;
   holder = new pg.Client(stack.databaseUrl);
   await holder.connect();
-  await holder.query('select pg_advisory_lock($1)', [LEADERSHIP]);
+  await holder.query('select pg_advisory_lock($1)', [LEADER_LOCK]);
 });
 afterEach(async () => {
-  await leadership.stop();
+  await election.stop();
   await holder.end();
 });
 afterAll(async () => {
   await stack.close();
 });
 
-/** @param look what the lock table shows at the look of this number, from 1 on */
-function lead(look: (count: number) => object[]): void {
-  let looks = 0;
-  leadership = new Leadership({
+/** @param rowsOf the rows of the lock table's query number `count`, from 1 on */
+function lead(rowsOf: (count: number) => object[]): void {
+  let queries = 0;
+  election = new LeaderElection({
     url: stack.databaseUrl,
-    pool: { query: async () => ({ rows: look(++looks) }) } as unknown as pg.Pool,
+    pool: { query: async () => ({ rows: rowsOf(++queries) }) } as unknown as pg.Pool,
     log: pino({ level: 'warn' }, { write: (line: string) => warnings.push(JSON.parse(line).msg) }),
-    doorbell: {
+    sleep: {
       listener: { listening: false },
-      drain: async () => ({ rows: 0, retryInMs: null, dueInMs: null }),
+      deliver: async () => ({ rows: 0, retryInMs: null, dueInMs: null }),
       pollInMs: () => 5_000,
       onState: () => undefined,
-      onUnrung: () => undefined,
+      onUnnotified: () => undefined,
     },
     onRole: (role) => {
       if (roles.at(-1) !== role) roles.push(role);
     },
     onLost: () => undefined,
-    onTrouble: () => undefined,
+    onError: () => undefined,
   });
-  leadership.start();
+  election.start();
 }
 
-describe('leadership that is refused with nobody seen', () => {
-  it('is contested when it stays so: somebody has to drain', async () => {
+describe('a refused lock without a visible holder', () => {
+  it('makes the worker deliver leaderless after four refusals', async () => {
     lead(() => []);
     await expect.poll(() => roles, { timeout: 30_000 }).toContain('contested');
     expect(roles).toEqual(['following', 'contested']);
-    expect(leadership.contest).toContain('nobody is seen');
-    expect(warnings).toEqual([leadership.contest]);
-    await holder.query('select pg_advisory_unlock($1)', [LEADERSHIP]);
+    expect(election.leaderless).toContain('no session holds it');
+    expect(warnings).toEqual([election.leaderless]);
+    await holder.query('select pg_advisory_unlock($1)', [LEADER_LOCK]);
     await expect.poll(() => roles.at(-1), { timeout: 30_000 }).toBe('leading');
-    expect(leadership.contest).toBeNull();
+    expect(election.leaderless).toBeNull();
   });
 
-  it('is followed while leaders hand over, however often', async () => {
+  it('is followed while leaders replace each other, however often', async () => {
     lead((count) => {
-      // Three times nobody, then a leader, and again; then the lock is free.
-      if (count === 7) void holder.query('select pg_advisory_unlock($1)', [LEADERSHIP]);
+      // Three times nobody, then a leader, and so on. At the seventh query the lock is freed.
+      if (count === 7) void holder.query('select pg_advisory_unlock($1)', [LEADER_LOCK]);
       return count % 4 === 0 ? [LEADER] : [];
     });
     await expect.poll(() => roles.at(-1), { timeout: 30_000 }).toBe('leading');

@@ -1,4 +1,4 @@
-/** What the metrics count, where counting too much would mislead whoever watches them. */
+/** What the metrics count, where a count too many would mislead. */
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { startTcpProxy } from './support/tcp-proxy.ts';
 import { asleep, killAllWorkers, startWorkerProcess, type WorkerProcess } from './support/worker-process.ts';
@@ -24,7 +24,7 @@ async function metric(worker: WorkerProcess, name: string): Promise<number> {
   return Number(line?.split(' ').at(-1) ?? Number.NaN);
 }
 
-it('reconnects are sessions that were lost, not attempts to have them again', async () => {
+it('reconnects are lost sessions, not attempts to connect', async () => {
   const proxy = await startTcpProxy(stack.databaseUrl);
   try {
     const worker = startWorkerProcess(stack.environment({ DATABASE_URL: proxy.through(stack.databaseUrl) }));
@@ -38,15 +38,15 @@ it('reconnects are sessions that were lost, not attempts to have them again', as
     const from = worker.lines.length;
     proxy.set('pass');
     await asleep(worker, from);
-    // … the one that listens and the one with the locks.
+    // … the listener's and the lock session.
     expect(await metric(worker, 'reconnects_total')).toBe(2);
   } finally {
     await proxy.close();
   }
 });
 
-it('rings are those of writers', async () => {
-  // Before anybody sleeps: setting it up rings as well.
+it('only notifications of writers are counted', async () => {
+  // Before the worker sleeps: the inserts notify as well.
   const [organisation = ''] = await stack.organisations(1);
   const worker = startWorkerProcess(stack.environment());
   await asleep(worker);
@@ -56,7 +56,7 @@ it('rings are those of writers', async () => {
   await expect.poll(() => metric(worker, 'doorbell_rings_total'), WITHIN).toBe(1);
 });
 
-it('answers while the database says nothing', { timeout: 60_000 }, async () => {
+it('answers while the database does not', { timeout: 60_000 }, async () => {
   const proxy = await startTcpProxy(stack.databaseUrl);
   try {
     const worker = startWorkerProcess(stack.environment({ DATABASE_URL: proxy.through(stack.databaseUrl) }));

@@ -16,11 +16,11 @@ afterAll(async () => {
   await stack.close();
 });
 
-it('a burst that fills several pages runs once', async () => {
+it('a burst that fills several batches runs once', async () => {
   await stack.sql.query(`create table public.counters (id text primary key, v int default 0);
     insert into public.counters values ('a');
     select cache_invalidation.watch('public.counters', 'counter:{id}', min_interval => '1 hour')`);
-  // Before the worker is there, so that the pages lie ready.
+  // Before the worker starts, so that the batches are full.
   await stack.sql.query(
     `do $$ begin for i in 1..9000 loop update public.counters set v = v + 1; end loop; end $$`,
   );
@@ -37,13 +37,13 @@ it('a burst that fills several pages runs once', async () => {
   await proxy.close();
 });
 
-it('a locked row of one target holds up no other, and nobody is told of a database that does not answer', async () => {
+it('a locked row of one target delays no other, and is not reported as a slow database', async () => {
   const [organisation = ''] = await stack.organisations(1);
   const worker = startWorkerProcess(stack.environment());
   await asleep(worker);
-  const stranger = await stack.sql.connect();
+  const session = await stack.sql.connect();
   try {
-    await stranger.query(
+    await session.query(
       "begin; update cache_invalidation.deferred set since = now() where target = 'counter:a'",
     );
     await stack.fences.arm(['fence:counter:a']);
@@ -57,17 +57,17 @@ it('a locked row of one target holds up no other, and nobody is told of a databa
       .toBe(0);
     expect(worker.lines.filter(({ level }) => level === 'warn' || level === 'error')).toEqual([]);
   } finally {
-    await stranger.query('rollback');
-    stranger.release();
+    await session.query('rollback');
+    session.release();
   }
 });
 
-it('a lock on a whole table is called a lock, and the backend that waited for it is gone', async () => {
+it('a lock on a whole table is reported as a lock, and no backend keeps waiting for it', async () => {
   const worker = startWorkerProcess(stack.environment());
   await asleep(worker);
-  const stranger = await stack.sql.connect();
+  const session = await stack.sql.connect();
   try {
-    await stranger.query('begin; lock table cache_invalidation.outbox in access exclusive mode');
+    await session.query('begin; lock table cache_invalidation.outbox in access exclusive mode');
     const { msg } = await worker.line(({ code }) => code === 'DATABASE_LOCKED');
     expect(msg).toContain('pg_terminate_backend');
     const { rows } = await stack.sql.query(
@@ -76,12 +76,12 @@ it('a lock on a whole table is called a lock, and the backend that waited for it
     expect(rows[0]?.count).toBeLessThanOrEqual(2);
     expect(worker.lines.filter(({ code }) => code === 'DATABASE_UNREACHABLE')).toEqual([]);
   } finally {
-    await stranger.query('rollback');
-    stranger.release();
+    await session.query('rollback');
+    session.release();
   }
 });
 
-it('targets that have rested are forgotten though nothing is written any more', async () => {
+it('throttled targets are removed after their interval although nothing is written any more', async () => {
   await stack.sql.query(
     `insert into cache_invalidation.deferred (target, due_at) select 'counter:old-' || n, now() from generate_series(1, 12000) as n`,
   );
@@ -97,7 +97,7 @@ it('targets that have rested are forgotten though nothing is written any more', 
     .toBe(0);
 });
 
-it('what serves the drain is ended by the server before the client gives up, and is vacuumed with the outbox', async () => {
+it('the server ends statements of the delivery before the client gives up, and the throttled targets are vacuumed with the outbox', async () => {
   const pool = drainPool(stack.databaseUrl, () => undefined);
   try {
     const { rows } = await pool.query<{ name: string; ms: number }>(

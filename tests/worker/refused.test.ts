@@ -1,4 +1,4 @@
-/** Targets that Redis refuses, many of them: an access list that leaves out a whole type. */
+/** Many targets that Redis refuses: an access list without a whole type. */
 import { createClient } from 'redis';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { type GatewayPart, startGateway } from '../../local/gateway/gateway.ts';
@@ -29,14 +29,14 @@ afterAll(async () => {
 const allow = (...keys: string[]) =>
   admin.sendCommand(['ACL', 'SETUSER', 'narrow', 'on', '>pw', '+@all', 'resetkeys', ...keys]);
 
-it('more than can be told apart at once hold up nobody, and are applied when Redis takes them', async () => {
+it('more than one batch can isolate delay no other target, and are applied once Redis accepts them', async () => {
   const worker = startWorkerProcess(stack.environment({ UPSTASH_REDIS_REST_URL: gateway.url }));
   await asleep(worker);
   await allow('~fencepost:*', '~quota:*', '~fence:quota:*');
   const refused = Array.from({ length: 600 }, (_, index) => `fence:cost:openai:m${index}`);
   await stack.fences.arm(refused);
   const good = await stack.organisations(200);
-  // One transaction, one among the other, so that they share their pages.
+  // Interleaved in one transaction, so that they share batches.
   const client = await stack.sql.connect();
   await client.query('begin');
   for (let index = 0; index < refused.length; index++) {
@@ -48,7 +48,7 @@ it('more than can be told apart at once hold up nobody, and are applied when Red
   await client.query('commit');
   client.release();
   await stack.fences.deleted(good.map(fenceOf));
-  // All of them are the queue's, none the outbox's, and the reason is not that every command is refused.
+  // All of them are in the queue, none in the outbox, and Redis does not count as refusing everything.
   await expect
     .poll(async () => (await stack.sql.query('select from cache_invalidation.outbox')).rowCount, {
       timeout: 60_000,

@@ -1,4 +1,4 @@
-/** Loaders on replicas: only what is deleted again after the lag counts, whatever way it was deleted the first time. */
+/** Loaders on read replicas: whatever deletes a target first, it is deleted again after the lag. */
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { asleep, killAllWorkers, type LogLine, startWorkerProcess } from './support/worker-process.ts';
 import { startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
@@ -23,7 +23,7 @@ it('a backlog settled by a new epoch is followed by another one after the lag', 
     stack.environment({ FENCEPOST_BACKLOG_ROWS: '1000', FENCEPOST_REPLICA_LAG_SECONDS: '2' }),
   );
   const settled = await worker.line(newEpoch(/backlog/));
-  // The row for * that stands for the second one, and, by the queue, the second one itself.
+  // The row for * starts the second epoch; the queue starts another one after the lag.
   const asked = await worker.line(newEpoch(/asked for/), worker.lines.indexOf(settled));
   await worker.line(newEpoch(/asked for/), worker.lines.indexOf(asked) + 1);
 });
@@ -34,12 +34,12 @@ it('a swept pattern is swept again after the lag', async () => {
   await stack.fences.arm(['fence:quota:lag']);
   await stack.sql.query("select cache_invalidation.invalidate('quota:lag*:openai:*')");
   await stack.fences.deleted(['fence:quota:lag']);
-  // A loader on a replica makes it again.
+  // A loader on a replica stores it again.
   await stack.fences.arm(['fence:quota:lag']);
   await stack.fences.deleted(['fence:quota:lag']);
 });
 
-it('a target with a min_interval is deleted again after the lag, its deferred run as well', async () => {
+it('a throttled target is deleted again after the lag, and so is its run after the interval', async () => {
   await stack.sql.query(`create table public.gauges (id text primary key, v int default 0);
     insert into public.gauges values ('a');
     select cache_invalidation.watch('public.gauges', 'gauge:{id}', min_interval => '3 seconds')`);
@@ -55,7 +55,7 @@ it('a target with a min_interval is deleted again after the lag, its deferred ru
     })
     .toBe(1);
   await write();
-  // After this first run's second delete, the deferred run, and the second delete of that.
+  // After the first run's second delete come the run after the interval and its second delete.
   for (let count = 0; count < 3; count++) {
     await stack.fences.arm(['fence:gauge:a']);
     await stack.fences.deleted(['fence:gauge:a']);

@@ -93,12 +93,12 @@ describe('a standby', () => {
   });
 });
 
-describe('a stranger on the doorbell’s lock', () => {
+describe('a foreign session on the wake lock', () => {
   it('is named once, with the remedy, and until it is gone', async () => {
-    const stranger = new pg.Client({ connectionString: stack.databaseUrl, application_name: 'somebody' });
-    await stranger.connect();
-    await stranger.query('select pg_advisory_lock(461870001)');
-    const { rows } = await stranger.query<{ pid: number }>('select pg_backend_pid() as pid');
+    const session = new pg.Client({ connectionString: stack.databaseUrl, application_name: 'somebody' });
+    await session.connect();
+    await session.query('select pg_advisory_lock(461870001)');
+    const { rows } = await session.query<{ pid: number }>('select pg_backend_pid() as pid');
     const pid = rows[0]?.pid;
     const worker = startWorkerProcess(stack.environment());
     expect(await line(worker, 'wake lock is held')).toMatchObject({
@@ -112,8 +112,8 @@ describe('a stranger on the doorbell’s lock', () => {
     expect(body.warnings.join(' ')).toContain(`process ${pid} of role postgres (somebody)`);
     expect(await metric(worker, 'doorbell_lock_held_by_stranger')).toBe('1');
 
-    await stranger.end();
-    await line(worker, 'No stranger holds');
+    await session.end();
+    await line(worker, 'No foreign session holds');
     expect((await readiness(worker)).body.warnings).toEqual([]);
     expect(worker.lines.filter(({ msg }) => msg.includes('wake lock is held'))).toHaveLength(1);
   });

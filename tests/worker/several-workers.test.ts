@@ -20,12 +20,12 @@ afterAll(async () => {
 
 const following = (worker: WorkerProcess) => worker.line((line) => line.role === 'following');
 
-/** Milliseconds between two lines of different processes on one machine. */
+/** Milliseconds between two log lines, also of different processes on this machine. */
 function between(earlier: number, line: Record<string, unknown>): number {
   return Date.parse(String(line.time)) - earlier;
 }
 
-/** Writes to each organisation, one commit after the other, until stopped; gives those that were written. */
+/** Commits one write after the other until stopped. @returns the organisations that were written */
 function keepWriting(organisations: readonly string[]): {
   stop(): Promise<string[]>;
   done: Promise<string[]>;
@@ -57,18 +57,18 @@ describe('several workers', () => {
     await Promise.all(others.map(following));
     const organisations = await stack.organisations(2_000);
     const writing = keepWriting(organisations);
-    // one line for a crowd, if the first batch is already one
+    // The first batch may already be one line for many.
     await leader.line(({ msg }) => /^invalidated$|, one batch of /.test(msg));
     const killedAt = Date.now();
     leader.signal('SIGKILL');
     const next = await Promise.race(others.map((worker) => leading(worker)));
-    // Promised are 2 s; a machine that runs other tests beside this one is given more.
+    // 2 s are promised; a machine that runs other tests needs more.
     expect(between(killedAt, next)).toBeLessThan(5_000);
     const written = await writing.stop();
     await stack.fences.deleted(written.map(fenceOf));
   });
 
-  it('one is stopped (SIGSTOP): another ends its session; when it wakes up it does no harm', async () => {
+  it('one is stopped (SIGSTOP): another ends its session; when it continues it does no harm', async () => {
     const leader = startWorkerProcess(stack.environment());
     await asleep(leader);
     const other = startWorkerProcess(stack.environment());
@@ -122,7 +122,7 @@ describe('several workers', () => {
     }
     const written = await writing.stop();
     await stack.fences.deleted(written.map(fenceOf));
-    // Rows go after their DEL: a worker that ends has acknowledged what it applied.
+    // A worker that stops has acknowledged what it applied.
     current.signal('SIGTERM');
     expect(await current.exited).toBe(0);
     const { rows } = await stack.sql.query('select count(*)::int as left from cache_invalidation.outbox');

@@ -1,4 +1,4 @@
-/** A worker is told to stop before it has started, and twice. */
+/** A worker that is stopped before it has started, and twice. */
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { startTcpProxy } from './support/tcp-proxy.ts';
 import { startUpstashFaults } from './support/upstash-faults.ts';
@@ -25,7 +25,7 @@ it.each(['SIGTERM', 'SIGINT'] as const)(
       );
       await expect.poll(() => proxy.connections, { timeout: 60_000 }).toBeGreaterThan(0);
       worker.signal(signal);
-      // Stopped as asked; the wait for the database was given up, not sat out.
+      // Stopped at once: the wait for the database was abandoned.
       expect(await worker.exited).toBe(0);
       expect(worker.lines).toMatchObject([{ level: 'info', msg: 'Stopped before it had started.' }]);
     } finally {
@@ -34,7 +34,7 @@ it.each(['SIGTERM', 'SIGINT'] as const)(
   },
 );
 
-it('SIGTERM ends a worker that waits for a session, cleanly: it had no batch in hand', async () => {
+it('SIGTERM cleanly ends a worker that waits for a session: it had no batch in flight', async () => {
   const proxy = await startTcpProxy(stack.databaseUrl);
   try {
     proxy.set('blackhole');
@@ -51,7 +51,7 @@ it('SIGTERM ends a worker that waits for a session, cleanly: it had no batch in 
 it.each([
   ['SIGTERM', 'SIGINT'],
   ['SIGINT', 'SIGTERM'],
-] as const)('%s and then %s ends it at once, with its batch in hand', async (first, second) => {
+] as const)('%s and then %s ends it at once, with its batch in flight', async (first, second) => {
   const upstash = await startUpstashFaults(stack.gateway.url);
   try {
     const worker = startWorkerProcess(stack.environment({ UPSTASH_REDIS_REST_URL: upstash.url }));
@@ -71,7 +71,7 @@ it.each([
   }
 });
 
-it('a worker that sleeps for long beats in time all the same', { timeout: 50_000 }, async () => {
+it('a worker with a long fallback poll beats in time', { timeout: 50_000 }, async () => {
   const upstash = await startUpstashFaults(stack.gateway.url);
   try {
     const worker = startWorkerProcess(

@@ -1,6 +1,6 @@
 /**
- * The doorbell under every kind of writer at once, with the fallback poll out of reach: only rings and the awake
- * worker's polling can find a row. A row that had to be found by a fallback poll would show in a metric.
+ * The sleep protocol under every kind of writer at once, without the fallback poll: only notifications and the awake worker's
+ * polling can find a row. A row that only the fallback poll finds shows in a metric.
  */
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -19,7 +19,7 @@ afterAll(async () => {
   await stack.close();
 });
 
-/** A small random source with a seed, so that a failure can be run again. */
+/** Seeded, so that a failure can be reproduced. */
 function random(seed: number): () => number {
   let state = seed;
   return () => {
@@ -43,7 +43,7 @@ const KINDS: readonly Write[] = [
     for (let count = 0; count < 5; count++) await client.query('select 1');
     await client.query('commit');
   },
-  // The write is undone to a savepoint and made again: the lock of the first is dropped, its memory must not count.
+  // The write is rolled back to a savepoint, which releases its share of the wake lock, and repeated.
   async (client, organisation) => {
     await client.query('begin');
     await client.query('savepoint s');
@@ -52,7 +52,7 @@ const KINDS: readonly Write[] = [
     await client.query(update, [organisation]);
     await client.query('commit');
   },
-  // The write's share of K is dropped with an inner savepoint, the row stays.
+  // An inner savepoint releases a share of the wake lock; the row of the write remains.
   async (client, organisation) => {
     await client.query('begin');
     await client.query(update, [organisation]);
@@ -70,7 +70,7 @@ const KINDS: readonly Write[] = [
   },
 ];
 
-describe('the doorbell', () => {
+describe('the sleep protocol', () => {
   it.each([1, 2, 3])(
     'misses no write of six writers of five kinds, with pauses in which it falls asleep (seed %i)',
     { timeout: 120_000 },
@@ -88,7 +88,7 @@ describe('the doorbell', () => {
           for (const organisation of lane) {
             const write = KINDS[Math.floor(next() * KINDS.length)] ?? update;
             if (typeof write === 'function') await write(client, organisation);
-            // Now and then this writer waits for its own invalidation: the others may be waiting too, and the worker sleeps.
+            // Sometimes the writer waits for its own invalidation, so that the worker may sleep.
             if (next() < 0.05) await stack.fences.deleted([fenceOf(organisation)]);
           }
           client.release();
@@ -97,13 +97,13 @@ describe('the doorbell', () => {
       await stack.fences.deleted(organisations.map(fenceOf));
       const metrics = await (await fetch(`${await worker.url()}/metrics`)).text();
       expect(metrics).toMatch(/^fencepost_doorbell_unrung_total 0$/m);
-      // Both ways were taken: rings while asleep, and polling in between.
+      // Both paths were taken: notifications while asleep, polling while awake.
       expect(Number(/^fencepost_doorbell_rings_total (\d+)$/m.exec(metrics)?.[1])).toBeGreaterThan(0);
       expect(worker.lines.filter((line) => line.state === 'awake').length).toBeGreaterThan(0);
     },
   );
 
-  it('a prepared transaction cannot ring: the fallback poll finds its row', async () => {
+  it('a prepared transaction cannot notify: the fallback poll finds its row', async () => {
     const worker = startWorkerProcess(stack.environment({ FENCEPOST_FALLBACK_POLL_SECONDS: '0.2' }));
     await asleep(worker);
     const { rows } = await stack.sql.query<{ most: string }>(
@@ -120,16 +120,16 @@ describe('the doorbell', () => {
     await stack.fences.deleted([fenceOf(organisation)]);
   });
 
-  it('writers are silent while it is awake, and no writer waits for it', async () => {
+  it('writers do not notify while the worker is awake, and none waits for it', async () => {
     const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
     // Other databases of this server have workers of their own.
     const here =
       "locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())";
-    const ring = `select count(*)::int as held from pg_locks where ${here} and objid = 461870001 and mode = 'ExclusiveLock'`;
-    const held = async () => (await stack.sql.query<{ held: number }>(ring)).rows[0]?.held;
+    const wakeLock = `select count(*)::int as held from pg_locks where ${here} and objid = 461870001 and mode = 'ExclusiveLock'`;
+    const held = async () => (await stack.sql.query<{ held: number }>(wakeLock)).rows[0]?.held;
     expect(await held()).toBe(1);
-    // A writer keeps its transaction open while the worker is awake: K cannot be had, and nobody waits for anybody.
+    // A writer's open transaction keeps the wake lock from the worker, and nobody waits.
     const [first = '', ...others] = await stack.organisations(200);
     const client = await stack.sql.connect();
     const from = worker.lines.length;

@@ -8,7 +8,7 @@
  *                   holds it exclusively, or in shared mode without a transaction that has written.
  */
 import type pg from 'pg';
-import { APPLICATION, LEADER_LOCK, WAKE_LOCK } from './names.ts';
+import { APPLICATION, LEADER_LOCK, LOCKS_APPLICATION, UNFIT_APPLICATION, WAKE_LOCK } from './names.ts';
 
 export interface Holder {
   readonly lock: 'leader' | 'wake';
@@ -134,17 +134,20 @@ export interface WorkerSessions {
   readonly running: number;
   /** Those that were active within the last ALIVE_MS. */
   readonly alive: number;
+  /** Those that could not take over. */
+  readonly unfit: number;
 }
 
 /** The workers of this database. Each keeps one session for its locks and beats on it, whether it leads or not. */
 export async function workerSessions(pool: pg.Pool): Promise<WorkerSessions> {
-  const result = await pool.query<{ running: number; alive: number }>(
+  const result = await pool.query<WorkerSessions>(
     `select count(*)::int as running,
-            count(*) filter (where greatest(query_start, state_change) > clock_timestamp() - interval '${ALIVE_MS} milliseconds')::int as alive
-       from pg_catalog.pg_stat_activity where application_name = $1 and datname = current_database()`,
-    [`${APPLICATION}:locks`],
+            count(*) filter (where greatest(query_start, state_change) > clock_timestamp() - interval '${ALIVE_MS} milliseconds')::int as alive,
+            count(*) filter (where application_name = $2)::int as unfit
+       from pg_catalog.pg_stat_activity where application_name in ($1, $2) and datname = current_database()`,
+    [LOCKS_APPLICATION, UNFIT_APPLICATION],
   );
-  return result.rows[0] ?? { running: 0, alive: 0 };
+  return result.rows[0] ?? { running: 0, alive: 0, unfit: 0 };
 }
 
 /** Ends another worker's backend. @returns false where Postgres does not allow it: the sessions are of different roles */
@@ -153,8 +156,8 @@ export async function endBackend(pool: pg.Pool, pid: number): Promise<boolean> {
     // The same statement checks the name again: the process id may have gone to another session meanwhile.
     const result = await pool.query<{ done: boolean }>(
       `select pg_catalog.pg_terminate_backend(pid) as done
-         from pg_catalog.pg_stat_activity where pid = $1 and application_name = $2`,
-      [pid, `${APPLICATION}:locks`],
+         from pg_catalog.pg_stat_activity where pid = $1 and application_name in ($2, $3)`,
+      [pid, LOCKS_APPLICATION, UNFIT_APPLICATION],
     );
     return result.rows[0]?.done === true;
   } catch {

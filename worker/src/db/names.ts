@@ -20,7 +20,8 @@ export const WORKER_ROLE = 'fencepost_worker';
 /** A worker's sessions are called by this name, a colon and their purpose in pg_stat_activity. */
 export const APPLICATION = 'fencepost';
 
-/** The name of a session whose worker stands by and could not take over; `status` counts these. */
+/** The name of every worker's lock session: one while it is fit to lead, the other while it could not take over. */
+export const LOCKS_APPLICATION = `${APPLICATION}:locks`;
 export const UNFIT_APPLICATION = `${APPLICATION}:unfit`;
 
 /** The schema of BullMQ's tables. */

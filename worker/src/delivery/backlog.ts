@@ -1,16 +1,14 @@
 /**
- * Too large a backlog is settled by a new epoch: the whole cache invalidated in one command, and the rows seen before
- * it discarded. It takes seconds where applying each row would take minutes, and nothing is lost:
+ * Settles a backlog that is too large with a new epoch: one command invalidates the whole cache, and the rows seen before it
+ * are discarded. That takes seconds where applying each row would take minutes.
  *
- *     1. S := what is committed now
- *     2. a new epoch, in Postgres and then confirmed by Redis
- *     3. discard exactly the rows visible in S
+ *     1. take a snapshot of what is committed
+ *     2. start a new epoch, in Postgres, then confirmed by Redis
+ *     3. discard exactly the rows that the snapshot shows
  *
- * An entry that is a hit after 2 was loaded after 2, hence after S, and has seen all that S shows. A crash in between
- * leaves the rows where they are.
- *
- * A loader on a replica that lags may load after 2 what the replica has not replayed of S. So with a replica lag a row
- * for `*` is written before 3: it starts one more epoch, and the queue another one after the lag.
+ * Nothing is lost: an entry that is a hit after step 2 was loaded after step 1. A crash in between leaves the rows in place.
+ * With read replicas a loader may lag behind the snapshot, so a row for `*` is written before step 3. It starts one more
+ * epoch, and the queue another one after the lag. Proof: docs/protocol.md#backlog.
  */
 import type { Outbox } from '../db/outbox.ts';
 
@@ -18,34 +16,34 @@ const DISCARD_ROWS = 50_000;
 
 export interface BacklogParts {
   readonly outbox: Pick<Outbox, 'backlog' | 'snapshot' | 'discard' | 'invalidate'>;
-  /** More rows than this, or an older one than this many milliseconds, are too large a backlog. */
-  readonly rowsMost: number;
-  readonly ageMostMs: number;
-  /** Milliseconds by which loaders on replicas lag; 0: none does. */
+  /** More rows than this, or an older row than this, are too large a backlog. */
+  readonly maxRows: number;
+  readonly maxAgeMs: number;
+  /** Milliseconds by which read replicas lag; 0: there are none. */
   readonly replicaLagMs: number;
   startEpoch(reason: string): Promise<void>;
 }
 
 /**
- * Looks, and settles if it must.
+ * Checks the backlog and settles it if it is too large.
  *
  * @returns how many rows were discarded
- * @throws WorkerError or a database error when a step fails; looking again later is right
+ * @throws WorkerError or a database error when a step fails; calling it again is right
  */
 export async function settleBacklog(parts: BacklogParts): Promise<number> {
-  const { rows, oldestMs } = await parts.outbox.backlog(parts.rowsMost + 1);
-  if (rows <= parts.rowsMost && oldestMs <= parts.ageMostMs) return 0;
+  const { rows, oldestMs } = await parts.outbox.backlog(parts.maxRows + 1);
+  if (rows <= parts.maxRows && oldestMs <= parts.maxAgeMs) return 0;
   const snapshot = await parts.outbox.snapshot();
   await parts.startEpoch(
-    rows > parts.rowsMost
-      ? `the backlog exceeded ${parts.rowsMost} rows`
+    rows > parts.maxRows
+      ? `the backlog exceeded ${parts.maxRows} rows`
       : `the backlog's oldest row was ${Math.round(oldestMs / 1000)} s old`,
   );
   if (parts.replicaLagMs > 0) await parts.outbox.invalidate('*');
-  let gone = 0;
+  let discarded = 0;
   for (;;) {
-    const page = await parts.outbox.discard(snapshot, DISCARD_ROWS);
-    gone += page;
-    if (page < DISCARD_ROWS) return gone;
+    const batch = await parts.outbox.discard(snapshot, DISCARD_ROWS);
+    discarded += batch;
+    if (batch < DISCARD_ROWS) return discarded;
   }
 }

@@ -1,28 +1,28 @@
 import pino from 'pino';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { type ErrorCode, WorkerError } from '../lib/errors.ts';
-import { Trouble } from './error-log.ts';
+import { ErrorLog } from './error-log.ts';
 
 let now = 0;
 let lines: { level: number; msg: string }[] = [];
-let trouble: Trouble;
+let errors: ErrorLog;
 
 beforeEach(() => {
   now = 0;
   lines = [];
   const log = pino({ base: null }, { write: (line: string) => lines.push(JSON.parse(line)) });
-  trouble = new Trouble(log, () => now);
+  errors = new ErrorLog(log, () => now);
 });
 
 const error = (code: ErrorCode) => new WorkerError(code, `${code} is in the way.`);
-const said = () => lines.map(({ msg }) => msg);
+const logged = () => lines.map(({ msg }) => msg);
 
-describe('Trouble', () => {
-  it('says at once what begins, every half minute that it lasts, and that it is over', () => {
-    for (; now < 90_000; now += 1_000) trouble.report(error('UPSTASH_TIMEOUT'));
-    trouble.over();
-    trouble.over();
-    expect(said()).toEqual([
+describe('ErrorLog', () => {
+  it('logs an error when it begins, every 30 s while it lasts, and when it is over', () => {
+    for (; now < 90_000; now += 1_000) errors.report(error('UPSTASH_TIMEOUT'));
+    errors.over();
+    errors.over();
+    expect(logged()).toEqual([
       'UPSTASH_TIMEOUT is in the way.',
       'Still: UPSTASH_TIMEOUT is in the way.',
       'Still: UPSTASH_TIMEOUT is in the way.',
@@ -33,23 +33,23 @@ describe('Trouble', () => {
   it.each([
     ['TRANSACTION_POOLER', 'listener'],
     ['QUEUE_UNAVAILABLE', 'queue'],
-  ] as const)('%s is not over because a drain went well', (code, part) => {
+  ] as const)('%s is not over because a delivery succeeded', (code, source) => {
     for (; now < 60_000; now += 3_000) {
-      trouble.report(error(code), part === 'queue' ? 'flow' : part);
-      trouble.over();
+      errors.report(error(code), source === 'queue' ? 'delivery' : source);
+      errors.over();
     }
-    expect(said()).toEqual([`${code} is in the way.`, `Still: ${code} is in the way.`]);
-    trouble.over(part);
-    expect(said().at(-1)).toBe(`Recovered from ${code}: invalidations flow.`);
+    expect(logged()).toEqual([`${code} is in the way.`, `Still: ${code} is in the way.`]);
+    errors.over(source);
+    expect(logged().at(-1)).toBe(`Recovered from ${code}: invalidations flow.`);
   });
 
-  it('says what several parts meet once, and that it is over when it is for all', () => {
-    for (const part of ['flow', 'listener', 'locks'] as const)
-      trouble.report(error('DATABASE_UNREACHABLE'), part);
-    trouble.over('locks');
-    trouble.over();
-    expect(said()).toEqual(['DATABASE_UNREACHABLE is in the way.']);
-    trouble.over('listener');
-    expect(said().at(-1)).toBe('Recovered from DATABASE_UNREACHABLE: invalidations flow.');
+  it('logs an error of several sources once, and its end when it is over for all', () => {
+    for (const source of ['delivery', 'listener', 'locks'] as const)
+      errors.report(error('DATABASE_UNREACHABLE'), source);
+    errors.over('locks');
+    errors.over();
+    expect(logged()).toEqual(['DATABASE_UNREACHABLE is in the way.']);
+    errors.over('listener');
+    expect(logged().at(-1)).toBe('Recovered from DATABASE_UNREACHABLE: invalidations flow.');
   });
 });

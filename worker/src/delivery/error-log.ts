@@ -1,28 +1,27 @@
 /**
- * Says what is wrong once when it begins, again every half minute while it lasts, and once when it is over: a worker
- * whose Redis is away for an hour writes 120 lines, not a million.
+ * Logs an error when it begins, again every 30 s while it lasts, and once when it is over: a worker whose Redis is away for an
+ * hour writes 120 lines, not a million.
  *
- * What is over is judged by the part that failed: a drain that goes well says nothing of a listener that is deaf, nor of a
- * queue that does not answer.
+ * Errors are kept by source, because a delivery that succeeds says nothing about the listener or the queue.
  */
 import { describe, type WorkerError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 
 /**
- *     flow       claims, DELs and heartbeats: over when a drain went well
- *     listener   over when a notification was heard
- *     locks      the session of S and K: over when it is open
+ *     delivery   claims, DELs and heartbeats: over when a delivery succeeded
+ *     listener   over when a notification arrived
+ *     locks      the lock session: over when it is open
  *     queue      over when it answered
  */
-export type Part = 'flow' | 'listener' | 'locks' | 'queue';
+export type ErrorSource = 'delivery' | 'listener' | 'locks' | 'queue';
 
 const REPEAT_MS = 30_000;
 
-export class Trouble {
+export class ErrorLog {
   readonly #log: Log;
   readonly #now: () => number;
-  /** Milliseconds when each code was last said, by part. */
-  readonly #said = new Map<Part, Map<string, number>>();
+  /** When each code was last logged, by source. */
+  readonly #logged = new Map<ErrorSource, Map<string, number>>();
 
   /** @param now milliseconds of a monotonic clock */
   constructor(log: Log, now: () => number = () => performance.now()) {
@@ -30,17 +29,17 @@ export class Trouble {
     this.#now = now;
   }
 
-  /** @param of the part that failed; the queue's own failure is the queue's, whoever met it */
-  report(error: WorkerError, of: Part = 'flow'): void {
-    // A session that is lost is told by what ended it.
+  /** @param from where the error occurred; QUEUE_UNAVAILABLE is always the queue's */
+  report(error: WorkerError, from: ErrorSource = 'delivery'): void {
+    // What ended the session is reported by itself.
     if (error.code === 'SESSION_LOST' || error.code === 'STOPPED') return;
-    const part = error.code === 'QUEUE_UNAVAILABLE' ? 'queue' : of;
-    const codes = this.#said.get(part) ?? new Map<string, number>();
-    this.#said.set(part, codes);
+    const source = error.code === 'QUEUE_UNAVAILABLE' ? 'queue' : from;
+    const codes = this.#logged.get(source) ?? new Map<string, number>();
+    this.#logged.set(source, codes);
     const began = codes.has(error.code);
-    // A database that is away is met by every part; one line says it for all.
+    // A database that is away fails every source; one line is enough.
     const last = Math.max(
-      ...[...this.#said.values()].map((of) => of.get(error.code) ?? Number.NEGATIVE_INFINITY),
+      ...[...this.#logged.values()].map((times) => times.get(error.code) ?? Number.NEGATIVE_INFINITY),
     );
     if (this.#now() - last < REPEAT_MS) {
       if (!began) codes.set(error.code, last);
@@ -52,23 +51,23 @@ export class Trouble {
     else this.#log.error(fields, error.message);
   }
 
-  /** This part works again. */
-  over(part: Part = 'flow'): void {
-    const codes = [...(this.#said.get(part)?.keys() ?? [])];
-    this.#said.delete(part);
-    const others = new Set([...this.#said.values()].flatMap((left) => [...left.keys()]));
+  /** This source works again. */
+  over(source: ErrorSource = 'delivery'): void {
+    const codes = [...(this.#logged.get(source)?.keys() ?? [])];
+    this.#logged.delete(source);
+    const others = new Set([...this.#logged.values()].flatMap((left) => [...left.keys()]));
     const over = codes.filter((code) => !others.has(code));
     if (over.length === 0) return;
     this.#log.info(
       { over },
-      `Recovered from ${over.join(', ')}${this.#said.size === 0 ? ': invalidations flow' : ''}.`,
+      `Recovered from ${over.join(', ')}${this.#logged.size === 0 ? ': invalidations flow' : ''}.`,
     );
   }
 }
 
 /**
- * An unexpected failure keeps its stack, and one of the database or the queue what was said there; all others say
- * everything in their sentence. Redis's errors have no cause: it would repeat keys and values.
+ * An unexpected error keeps its stack, and one of the database or the queue its cause. All others say everything in their
+ * message. Errors of Redis have no cause, since it would repeat keys and values.
  */
 function causeOf(error: WorkerError): { stack?: string; because?: string } {
   const { code, cause } = error;

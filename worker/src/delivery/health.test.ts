@@ -1,17 +1,17 @@
 import { expect, it } from 'vitest';
-import { Flow, STALL_MS, stallAfter } from './health.ts';
+import { DeliveryHealth, STALL_MS, stallAfter } from './health.ts';
 
 it.each([
   [5_000, STALL_MS],
   [40_000, 50_000],
   [60_000, 70_000],
-])('a worker that looks every %i ms stalls after %i ms of silence', (pollMs, stallMs) => {
+])('a worker that polls every %i ms counts as stalled after %i ms', (pollMs, stallMs) => {
   let clock = 0;
-  const flow = new Flow(() => clock, stallAfter(pollMs));
-  expect(flow.flowing).toBe(false);
-  flow.drained();
+  const health = new DeliveryHealth(() => clock, stallAfter(pollMs));
+  expect(health.flowing).toBe(false);
+  health.emptied();
   clock = stallMs;
-  expect(flow.flowing).toBe(true);
+  expect(health.flowing).toBe(true);
   clock = stallMs + 1;
-  expect(flow.flowing).toBe(false);
+  expect(health.flowing).toBe(false);
 });

@@ -1,22 +1,22 @@
 /**
- * Whether invalidations flow: not "is the process alive" but "does what is committed reach Redis". The heartbeat, the
- * readiness endpoint and the metrics all ask here.
+ * Whether invalidations flow: not "is the process alive" but "does what is committed reach Redis". The heartbeat, readiness
+ * and the metrics ask here.
  *
- * Time is the process's monotonic clock; ages of rows come from the database's clock alone (outbox.ts). A stepping wall
- * clock changes neither.
+ * Time is the process's monotonic clock. Ages of rows come from the database's clock alone (db/outbox.ts). A wall clock that
+ * steps changes neither.
  */
 import type { WorkerError } from '../lib/errors.ts';
 
-/** Without an empty outbox or a fresh batch for this long, the cache may be stale: no more heartbeat, not ready. */
+/** Without an empty outbox or a fresh batch for 15 s the cache may be stale: no heartbeat, not ready. */
 export const STALL_MS = 15_000;
 
-/** A worker that sleeps looks only at its fallback polls: the same, where these are further apart than usual. */
+/** A sleeping worker delivers only at its fallback polls, which may be configured further apart. */
 export const stallAfter = (pollMs: number): number => Math.max(STALL_MS, pollMs + 10_000);
 
-/** A batch whose oldest row is older than this, at its confirmation, is a backlog and no sign of health. */
+/** A confirmed batch whose oldest row is older than this is a backlog, not a sign of health. */
 export const FRESH_MS = 15_000;
 
-export class Flow {
+export class DeliveryHealth {
   #freshAt: number | null = null;
   #failure: WorkerError | null = null;
   #lagMs = 0;
@@ -29,13 +29,13 @@ export class Flow {
   }
 
   /** A claim from the outbox's beginning found nothing. */
-  drained(): void {
+  emptied(): void {
     this.#lagMs = 0;
     this.#failure = null;
     this.#freshAt = this.#now();
   }
 
-  /** A batch is confirmed, whose oldest row was this old then. */
+  /** A batch was confirmed. @param oldestAgeMs age of its oldest row at that moment */
   confirmed(oldestAgeMs: number): void {
     this.#lagMs = oldestAgeMs;
     this.#failure = null;
@@ -47,8 +47,8 @@ export class Flow {
     this.#failure = error;
   }
 
-  /** Nothing is known any more: leadership was lost. */
-  forget(): void {
+  /** The role changed: nothing is known any more. */
+  reset(): void {
     this.#freshAt = null;
     this.#failure = null;
   }
@@ -62,7 +62,7 @@ export class Flow {
     return this.#lagMs;
   }
 
-  /** Milliseconds since the last sign of health; null when there was none since leadership began. */
+  /** Milliseconds since the last sign of health; null when there was none in this role. */
   get silentMs(): number | null {
     return this.#freshAt === null ? null : this.#now() - this.#freshAt;
   }

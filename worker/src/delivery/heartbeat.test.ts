@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { WorkerError } from '../lib/errors.ts';
 import { UpstashFailure } from '../redis/errors.ts';
-import { Flow, FRESH_MS, STALL_MS } from './health.ts';
-import { BEATS_PER_LOOK, Heartbeat } from './heartbeat.ts';
+import { DeliveryHealth, FRESH_MS, STALL_MS } from './health.ts';
+import { BEATS_PER_EPOCH_CHECK, Heartbeat } from './heartbeat.ts';
 
-/** Redis's two keys and Postgres's one row, with everything that is done to them in order. */
+/** Redis's two keys and Postgres's one row, with all calls in order. */
 function stage(epochs: { heartbeat?: string; epoch?: string } = {}, { intervalMs = 0 } = {}) {
   const calls: string[] = [];
   const { heartbeat: beats = null, epoch = null } = epochs;
@@ -15,7 +15,7 @@ function stage(epochs: { heartbeat?: string; epoch?: string } = {}, { intervalMs
     clock: number;
     failSet: boolean;
   };
-  const flow = new Flow(() => state.clock);
+  const health = new DeliveryHealth(() => state.clock);
   const reasons: string[] = [];
   const heartbeat = new Heartbeat({
     cache: {
@@ -42,21 +42,21 @@ function stage(epochs: { heartbeat?: string; epoch?: string } = {}, { intervalMs
         return state.postgres;
       },
     },
-    flow,
+    health,
     intervalMs,
-    onTrouble: () => calls.push('trouble'),
+    onError: () => calls.push('error'),
     onNewEpoch: (reason) => reasons.push(reason),
   });
   const beat = async () => {
-    heartbeat.poke();
+    heartbeat.beatIfDue();
     await heartbeat.settled();
     await new Promise((resolve) => setImmediate(resolve));
   };
-  return { calls, state, flow, heartbeat, reasons, beat };
+  return { calls, state, health, heartbeat, reasons, beat };
 }
 
 const GETEX = 'GETEX fencepost:heartbeat 90';
-const LOOK = 'GET fencepost:epoch';
+const GET_EPOCH = 'GET fencepost:epoch';
 const start = (epoch: string) => [
   `Postgres ${epoch}`,
   `SET fencepost:epoch ${epoch} null, SET fencepost:heartbeat ${epoch} 90`,
@@ -64,47 +64,47 @@ const start = (epoch: string) => [
 const known = { heartbeat: 'e1', epoch: 'e1' };
 
 describe('Heartbeat', () => {
-  it('is silent until invalidations flow, and again when they stall', async () => {
-    const { calls, flow, state, beat } = stage(known);
+  it('is silent until invalidations health, and again when they stall', async () => {
+    const { calls, health, state, beat } = stage(known);
     const beats = () => calls.filter((call) => call === GETEX).length;
     await beat();
     expect(calls).toEqual([]);
-    flow.drained();
+    health.emptied();
     await beat();
     expect(beats()).toBe(1);
     state.clock += STALL_MS + 1;
     await beat();
     expect(beats()).toBe(1);
-    flow.confirmed(FRESH_MS + 1);
+    health.confirmed(FRESH_MS + 1);
     await beat();
     expect(beats(), 'a batch of old rows is a backlog, not health').toBe(1);
-    flow.confirmed(10);
+    health.confirmed(10);
     await beat();
     expect(beats()).toBe(2);
   });
 
   it('costs one command when all is well, and one more for every tenth beat', async () => {
-    const { calls, flow, heartbeat, beat } = stage(known);
-    flow.drained();
-    for (let beats = 0; beats < 2 * BEATS_PER_LOOK; beats++) await beat();
-    const ten = [GETEX, LOOK, ...Array.from({ length: BEATS_PER_LOOK - 1 }, () => GETEX)];
+    const { calls, health, heartbeat, beat } = stage(known);
+    health.emptied();
+    for (let beats = 0; beats < 2 * BEATS_PER_EPOCH_CHECK; beats++) await beat();
+    const ten = [GETEX, GET_EPOCH, ...Array.from({ length: BEATS_PER_EPOCH_CHECK - 1 }, () => GETEX)];
     expect(calls).toEqual([...ten, ...ten]);
     expect(heartbeat.ageMs).not.toBeNull();
     const beatsAMonth = (30 * 86_400) / 30;
-    expect(beatsAMonth * (1 + 1 / BEATS_PER_LOOK)).toBeLessThanOrEqual(100_000);
+    expect(beatsAMonth * (1 + 1 / BEATS_PER_EPOCH_CHECK)).toBeLessThanOrEqual(100_000);
   });
 
   it('answers a missing heartbeat with a new epoch, in Postgres before Redis, though the epoch is there', async () => {
-    const { calls, flow, reasons, beat } = stage({ epoch: 'e1' });
-    flow.drained();
+    const { calls, health, reasons, beat } = stage({ epoch: 'e1' });
+    health.emptied();
     await beat();
     expect(calls).toEqual([GETEX, ...start('e2')]);
     expect(reasons).toEqual(['the heartbeat was missing']);
   });
 
   it('answers a foreign value with a new epoch, unless the database has that one', async () => {
-    const { calls, state, flow, reasons, beat } = stage(known);
-    flow.drained();
+    const { calls, state, health, reasons, beat } = stage(known);
+    health.emptied();
     await beat();
     state.postgres = 'e7';
     state.heartbeat = 'e7';
@@ -118,19 +118,19 @@ describe('Heartbeat', () => {
 
   it('answers a lost epoch with a new one, at the latest ten beats later', async () => {
     for (const found of [null, 'made by a reader']) {
-      const { calls, state, flow, reasons, beat } = stage(known);
-      flow.drained();
+      const { calls, state, health, reasons, beat } = stage(known);
+      health.emptied();
       await beat();
       state.epoch = found;
-      for (let beats = 0; beats < BEATS_PER_LOOK; beats++) await beat();
-      expect(calls.slice(-3)).toEqual([LOOK, ...start('e2')]);
+      for (let beats = 0; beats < BEATS_PER_EPOCH_CHECK; beats++) await beat();
+      expect(calls.slice(-3)).toEqual([GET_EPOCH, ...start('e2')]);
       expect(reasons).toEqual(['the epoch was lost']);
     }
   });
 
-  it('starts yet another epoch when it is not known whether Redis took the last one', async () => {
-    const { calls, state, flow, beat, heartbeat } = stage();
-    flow.drained();
+  it('starts another epoch when it is unknown whether Redis has the last one', async () => {
+    const { calls, state, health, beat, heartbeat } = stage();
+    health.emptied();
     state.failSet = true;
     await expect(heartbeat.startEpoch('asked for')).rejects.toBeInstanceOf(WorkerError);
     state.failSet = false;
@@ -139,14 +139,14 @@ describe('Heartbeat', () => {
   });
 
   it('is due again soon after a beat that failed, however long its interval is', async () => {
-    const { state, flow, heartbeat, beat } = stage({ epoch: 'e1' }, { intervalMs: 30_000 });
-    flow.drained();
+    const { state, health, heartbeat, beat } = stage({ epoch: 'e1' }, { intervalMs: 30_000 });
+    health.emptied();
     state.failSet = true;
     await beat();
     expect(heartbeat.failure).not.toBeNull();
     expect(heartbeat.dueInMs).toBeLessThanOrEqual(2_000);
     state.failSet = false;
-    heartbeat.forget();
+    heartbeat.reset();
     await beat();
     expect(heartbeat.failure).toBeNull();
     expect(heartbeat.dueInMs).toBeGreaterThan(20_000);

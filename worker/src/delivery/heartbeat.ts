@@ -1,17 +1,17 @@
 /**
- * The worker's side of the epoch and the heartbeat; the whole protocol, with why it holds, stands in
- * supabase/functions/_shared/cache/protocol/epoch.ts. The heartbeat is renewed every 30 s, only while invalidations flow. Readers that
- * find it missing trust only very young entries, so a dead worker costs hit rate, not truth.
+ * The worker's side of the epoch and the heartbeat (docs/protocol.md#epoch-and-heartbeat). The heartbeat is renewed every
+ * 30 s, only while invalidations flow. Without it readers accept only very young entries, so a dead worker costs hit rate,
+ * not truth.
  *
- *     new epoch:  in Postgres first, then in Redis: the epoch and the heartbeat in one transaction. A crash between the two leaves
- *                 in Redis what is not the database's, which the next beat finds and answers with another new epoch.
+ *     new epoch:  in Postgres first, then the epoch and the heartbeat in one Redis transaction. After a crash in between, the next
+ *                 beat finds that Redis and the database differ, and starts another epoch.
  *
- *     beat:       GETEX heartbeat EX 90  (reads and renews at once; every tenth beat GET epoch as well)
- *                 the epoch we know        → alive
- *                 nothing, or another one  → Redis was emptied, restored from the past, or someone asked for `*`: new epoch,
- *                                            unless the database has that one (another worker started it)
+ *     beat:       GETEX heartbeat EX 90  (reads and renews it; every tenth beat also GET epoch)
+ *                 the known epoch          → alive
+ *                 nothing, or another one  → Redis was emptied or restored, or `*` was requested: new epoch, unless the
+ *                                            database has that one because another worker started it
  *
- * Invariant: the heartbeat of an epoch is written once, in the transaction that writes the epoch, and never again when it was lost.
+ * Promise: the heartbeat of an epoch is written once, in the transaction that writes the epoch, and never again once lost.
  */
 import {
   EPOCH_KEY,
@@ -23,35 +23,35 @@ import type { Outbox } from '../db/outbox.ts';
 import { asWorkerError, type WorkerError } from '../lib/errors.ts';
 import { classify } from '../redis/errors.ts';
 import type { CacheServer } from '../redis/upstash.ts';
-import type { Flow } from './health.ts';
+import type { DeliveryHealth } from './health.ts';
 
 /**
- * Every how many beats the epoch itself is looked at. It is lost by eviction or by hand alone; then readers are careful until
- * this is found. One command in ten makes 95 040 in 30 days of a worker that has nothing to do; more would exceed 100 000.
+ * The epoch key is checked every tenth beat. Only an eviction or a manual delete removes it; until the check, readers accept
+ * only young entries. An idle worker so sends 95 040 commands in 30 days; a check every fifth beat would exceed 100 000.
  */
-export const BEATS_PER_LOOK = 10;
+export const BEATS_PER_EPOCH_CHECK = 10;
 
-/** After a beat that failed. */
+/** After a failed beat. */
 const RETRY_MS = 2_000;
 
 export interface HeartbeatParts {
   readonly cache: Pick<CacheServer, 'getAndRenew' | 'get' | 'setTogether'>;
   readonly outbox: Pick<Outbox, 'epoch' | 'newEpoch'>;
-  readonly flow: Flow;
+  readonly health: DeliveryHealth;
   readonly intervalMs?: number;
-  onTrouble(error: WorkerError): void;
+  onError(error: WorkerError): void;
   onNewEpoch(reason: string): void;
 }
 
 export class Heartbeat {
   readonly #parts: HeartbeatParts;
   #epoch: string | null = null;
-  /** Beats until the epoch is looked at. */
-  #untilLook = 0;
+  /** Beats until the epoch is checked. */
+  #untilCheck = 0;
   #dueAt = 0;
   #confirmedAt: number | null = null;
   #failure: WorkerError | null = null;
-  /** Beats and new epochs happen one after the other. */
+  /** Beats and new epochs run one at a time. */
   #last: Promise<void> = Promise.resolve();
   #beating = false;
 
@@ -64,29 +64,29 @@ export class Heartbeat {
     return this.#confirmedAt === null ? null : performance.now() - this.#confirmedAt;
   }
 
-  /** Why the last beat was not confirmed; null when it was. An idle worker learns from its beats alone that Redis is away. */
+  /** Why the last beat was not confirmed; null when it was. Only beats tell an idle worker that Redis is away. */
   get failure(): WorkerError | null {
     return this.#failure;
   }
 
-  /** Milliseconds until `poke` should be called, which beats or sees whether the beat under way has failed. */
+  /** Milliseconds until `beatIfDue` should be called again. */
   get dueInMs(): number {
     const left = this.#dueAt - performance.now();
     return left > 0 ? left : RETRY_MS;
   }
 
-  /** Called after every drain: beats when it is due and invalidations flow. Never rejects, never waits. */
-  poke(): void {
-    if (this.#beating || performance.now() < this.#dueAt || !this.#parts.flow.flowing) return;
+  /** Called after every delivery: beats when a beat is due and invalidations flow. Never throws, never waits. */
+  beatIfDue(): void {
+    if (this.#beating || performance.now() < this.#dueAt || !this.#parts.health.flowing) return;
     this.#beating = true;
-    void this.#inLine(() => this.#beat())
+    void this.#inOrder(() => this.#beat())
       .then(() => {
         this.#dueAt = performance.now() + (this.#parts.intervalMs ?? HEARTBEAT_INTERVAL_MS);
       })
       .catch((error: unknown) => {
         this.#dueAt = performance.now() + RETRY_MS;
         this.#failure = asWorkerError(error);
-        this.#parts.onTrouble(this.#failure);
+        this.#parts.onError(this.#failure);
       })
       .finally(() => {
         this.#beating = false;
@@ -94,18 +94,18 @@ export class Heartbeat {
   }
 
   /**
-   * Starts a new epoch; resolves when Redis has it: the acknowledgement of the target `*`.
+   * Starts a new epoch, which invalidates the whole cache. Resolves when Redis has it.
    *
-   * @throws WorkerError when Postgres or Redis fails; then any step may have happened, and starting another is right
+   * @throws WorkerError when Postgres or Redis fails; any step may have happened, and starting another epoch is right
    */
   startEpoch(reason: string): Promise<void> {
-    return this.#inLine(() => this.#renewEpoch(reason));
+    return this.#inOrder(() => this.#renewEpoch(reason));
   }
 
-  /** Forgets what was known of the epoch: leadership begins anew. */
-  forget(): void {
+  /** A new term of leadership: reads the epoch again. */
+  reset(): void {
     this.#epoch = null;
-    this.#untilLook = 0;
+    this.#untilCheck = 0;
     this.#failure = null;
     this.#dueAt = 0;
   }
@@ -122,11 +122,11 @@ export class Heartbeat {
     if (found !== null && found !== this.#epoch) this.#epoch = await outbox.epoch();
     if (found === null) return await this.#renewEpoch('the heartbeat was missing');
     if (found !== this.#epoch) return await this.#renewEpoch('the heartbeat held a foreign epoch');
-    if (this.#untilLook <= 0) {
+    if (this.#untilCheck <= 0) {
       if ((await cache.get(EPOCH_KEY)) !== found) return await this.#renewEpoch('the epoch was lost');
-      this.#untilLook = BEATS_PER_LOOK;
+      this.#untilCheck = BEATS_PER_EPOCH_CHECK;
     }
-    this.#untilLook--;
+    this.#untilCheck--;
     this.#confirmed();
   }
 
@@ -143,7 +143,7 @@ export class Heartbeat {
       throw classify(error);
     }
     this.#epoch = epoch;
-    this.#untilLook = BEATS_PER_LOOK;
+    this.#untilCheck = BEATS_PER_EPOCH_CHECK;
     this.#confirmed();
     onNewEpoch(reason);
   }
@@ -153,7 +153,7 @@ export class Heartbeat {
     this.#failure = null;
   }
 
-  #inLine(work: () => Promise<void>): Promise<void> {
+  #inOrder(work: () => Promise<void>): Promise<void> {
     const result = this.#last.then(work);
     this.#last = result.catch(() => undefined);
     return result;

@@ -1,41 +1,22 @@
 /**
- * The drain: claim, apply, acknowledge, until the outbox is empty.
+ * The delivery loop: claim, apply, acknowledge, until the outbox is empty.
  *
- *     claim        read what was committed since the last claim, in pages; nothing is locked or marked
- *     apply        one DEL for the page's distinct targets, confirmed by Redis (apply/apply.ts)
- *     acknowledge  delete exactly the rows that were read; never before Redis has confirmed
+ *     claim        read what was committed since the last claim, in batches; nothing is locked or marked
+ *     apply        one DEL for the batch's distinct targets, confirmed by Redis (redis/apply.ts)
+ *     acknowledge  delete exactly the rows that were read, after Redis has confirmed
  *
- * Invariant: a row leaves the outbox only after a DEL for its target was confirmed that was sent after the row's commit.
- * (Or, for a target that must rest, after it was moved into `deferred`, where the same holds of it: claim, due, settle.)
+ * Promise: a row leaves the outbox only after Redis confirmed a DEL for its target that was sent after the row's commit.
+ * A throttled target's row moves into `deferred` first; the same promise holds for it there.
  *
- * Why it holds under every crash and every overlap: a claim sees committed rows only, so the DEL that follows it is sent
- * after their commit. A worker that dies between any two steps leaves rows that the next one applies again, which costs
- * a miss. Two workers at once (a leader that was stopped and wakes up, a stranger on the leadership lock) read the same
- * rows, delete the same keys and the same rows. A new row for a target that is being applied has a name of its own, so an
- * acknowledgement never swallows it.
+ * - Every step may be repeated, by this worker or another one. A repetition costs a cache miss.
+ * - The position says what has been claimed, and lives only here. Any doubt resets it: a failed batch, a new connection (it
+ *   may lead to another server), a new term. The next claim then returns everything that is not acknowledged.
+ * - Under load two batches are in flight while a third is claimed. Acknowledgements keep the order of the batches.
+ * - Batches with throttled targets go one by one: an acknowledgement starts the interval, and only then can the next batch
+ *   know which of its targets must wait.
+ * - What needs the queue goes into the queue buffer (queue/buffer.ts). The loop never waits for a queue that fails.
  *
- * The position says what has been handed out; it lives here only. Whatever makes it doubtful forgets it, and the next
- * claim hands out everything that is not acknowledged: a page that failed, a new connection (it may lead to another
- * server after a failover), a new term of leadership. Forgetting is always right and costs repetition only.
- *
- * In the path from a ring to the confirmed DEL lie one SELECT and one DEL; the row's deletion comes after.
- *
- * Under load the steps of several pages overlap: the next page is claimed while this one is applied and the one before is
- * acknowledged. That is safe because a claim goes by the position alone, which neither a DEL nor an acknowledgement
- * changes (the protocol above claim() in …_fencepost_drain.sql): each page holds what is invisible in A and lies after p,
- * whatever has become of the pages before. A row may be in two pages in hand; it is then applied and deleted twice, and
- * the second time nothing is there. If any step fails, the pages in hand are waited for, what was claimed beyond
- * them is dropped, and the position is forgotten: every row of theirs that is not acknowledged comes again. `untilEmpty`
- * says "empty" only after all pages in hand are acknowledged, by a claim that began after the flag was cleared.
- *
- * Pages that name targets with a min_interval take their turn one by one: an acknowledgement is what makes a target rest,
- * and only then may the next page be asked which of its targets must rest. Otherwise a burst that fills several pages
- * would be run once for each of them, instead of once at once and once after the interval. (Where loaders lag behind on
- * replicas the acknowledgement comes with the second delete, and a burst may be run once for each page.)
- *
- * What needs the queue (sweeps, refused targets, second deletes) is handed over beside the drain (queue/hand-over.ts),
- * whose rows stay in the outbox, remembered, until the queue has taken them. The drain never waits for the queue.
- * A deferred target has no row to stay, so it becomes one again, written by hand, before it is settled.
+ * Why all of this holds: docs/protocol.md#delivery and docs/protocol.md#throttled-targets.
  */
 
 import { explainDatabaseError } from '../db/errors.ts';
@@ -44,23 +25,23 @@ import type { BatchRows, ClaimedRow, Rows } from '../db/outbox-batch.ts';
 import { WorkerError } from '../lib/errors.ts';
 import type { QueueBuffer } from '../queue/buffer.ts';
 import { type Applied, type ApplyParts, apply } from '../redis/apply.ts';
-import type { DrainOutcome } from '../wakeup/sleep-protocol.ts';
-import type { Flow } from './health.ts';
+import type { DeliveryOutcome } from '../wakeup/sleep-protocol.ts';
+import type { DeliveryHealth } from './health.ts';
 import { jobsFor, queueRequest, secondDelete } from './queue-requests.ts';
-import { Deferred } from './throttled-targets.ts';
+import { ThrottledTargets } from './throttled-targets.ts';
 
-/** Rows in one claim. Enough to keep the round trips' share small, few enough for one DEL of two or three keys each. */
+/** Rows in one claim. Large enough to amortise the round trips, small enough for one DEL of 2 or 3 keys a row. */
 export const CLAIM_ROWS = 2_000;
 
-/** While one page is being acknowledged, the next is on its way to Redis, and a third is claimed. */
-const PAGES_IN_HAND = 2;
+/** One batch is being acknowledged and one is being applied, while a third is claimed. */
+const MAX_IN_FLIGHT = 2;
 
-const RETRY_FIRST_MS = 100;
-const RETRY_MOST_MS = 5_000;
+const FIRST_RETRY_MS = 100;
+const MAX_RETRY_MS = 5_000;
 
 export type ConfirmedRow = Pick<ClaimedRow, 'target' | 'watchId' | 'op' | 'ageMs'>;
 
-/** One page, as confirmed by Redis. */
+/** One batch, as confirmed by Redis. */
 export interface ConfirmedBatch {
   readonly rows: Pick<Rows<ConfirmedRow>, 'length' | 'at'>;
   /** Distinct targets, keys deleted. */
@@ -70,7 +51,7 @@ export interface ConfirmedBatch {
   readonly applyMs: number;
 }
 
-export interface DrainParts extends ApplyParts {
+export interface DeliveryLoopParts extends ApplyParts {
   readonly outbox: Pick<
     Outbox,
     | 'claim'
@@ -83,101 +64,101 @@ export interface DrainParts extends ApplyParts {
     | 'invalidateAll'
   >;
   readonly queueBuffer: Pick<QueueBuffer, 'take' | 'room' | 'forget'>;
-  /** Milliseconds by which loaders on replicas lag: each delete is repeated after them. 0: none does. */
+  /** Milliseconds by which read replicas lag: each delete is repeated after them. 0: there are none. */
   readonly replicaLagMs: number;
-  readonly flow: Flow;
+  readonly health: DeliveryHealth;
   readonly databaseUrl: string;
   onConfirmed(batch: ConfirmedBatch): void;
-  /** Rows whose target was widened because a value could not be rendered. */
+  /** A target was widened because one of its values could not be rendered. */
   onWidened(row: ClaimedRow): void;
-  onTrouble(error: WorkerError): void;
-  /** Targets that the queue goes on with; said to people, nothing more. */
-  onSetAside(applied: Applied): void;
+  onError(error: WorkerError): void;
+  /** The queue continues with some of these targets. For the log only. */
+  onPassedToQueue(applied: Applied): void;
 }
 
-export class Drain {
-  readonly #parts: DrainParts;
+export class DeliveryLoop {
+  readonly #parts: DeliveryLoopParts;
   readonly #limit: number;
-  readonly #deferred: Deferred;
+  readonly #throttled: ThrottledTargets;
   #position: string | null = null;
-  /** Counts what made the position doubtful. */
-  #doubts = 0;
+  /** Counts the resets: a claim that began before one is dropped. */
+  #resets = 0;
   #failures = 0;
   #abandoned = false;
 
-  constructor(parts: DrainParts, limit: number = CLAIM_ROWS) {
+  constructor(parts: DeliveryLoopParts, limit: number = CLAIM_ROWS) {
     this.#parts = parts;
     this.#limit = limit;
-    this.#deferred = new Deferred(parts.outbox);
+    this.#throttled = new ThrottledTargets(parts.outbox);
   }
 
-  /** The next claim hands out everything that is not acknowledged. */
-  forget(): void {
+  /** The next claim returns everything that is not acknowledged. */
+  reset(): void {
     this.#position = null;
-    this.#doubts++;
-    this.#deferred.forget();
+    this.#resets++;
+    this.#throttled.reset();
     this.#parts.queueBuffer.forget();
   }
 
-  /** No further page is begun; `untilEmpty` returns after the one in hand. */
+  /** Starts no further batch. `untilEmpty` returns after those in flight. */
   abandon(): void {
     this.#abandoned = true;
   }
 
-  /** Drains until everything committed is applied, or applying fails, or `abandon`. Never rejects. */
-  async untilEmpty(): Promise<DrainOutcome> {
+  /** Applies everything committed, unless applying fails or `abandon` is called. Never rejects. */
+  async untilEmpty(): Promise<DeliveryOutcome> {
     const progress = { rows: 0 };
-    const working: Promise<void>[] = [];
+    const inFlight: Promise<void>[] = [];
     let next: Promise<Batch | null> | null = null;
     try {
-      for (let drained = false; !drained && !this.#abandoned; ) {
+      for (let isEmpty = false; !isEmpty && !this.#abandoned; ) {
         next ??= handled(this.#claim());
-        const page: Batch | null = await next;
+        const batch: Batch | null = await next;
         if (this.#abandoned) break;
-        drained = page?.drained === true;
-        // On its way while this page is applied.
-        next = drained ? null : handled(this.#claim());
-        if (page === null) continue;
-        if (page.throttled) while (working.length > 0) await working.shift();
-        if (page.throttled) this.#deferred.changed();
-        const rows = page.throttled ? await this.#parts.outbox.moveThrottled(page.rows) : page.rows;
+        isEmpty = batch?.drained === true;
+        // The next claim runs while this batch is applied.
+        next = isEmpty ? null : handled(this.#claim());
+        if (batch === null) continue;
+        if (batch.throttled) while (inFlight.length > 0) await inFlight.shift();
+        if (batch.throttled) this.#throttled.changed();
+        const rows = batch.throttled ? await this.#parts.outbox.moveThrottled(batch.rows) : batch.rows;
         if (rows.length > 0) {
-          if (working.length >= PAGES_IN_HAND) await working.shift();
+          if (inFlight.length >= MAX_IN_FLIGHT) await inFlight.shift();
           progress.rows += rows.length;
-          working.push(handled(this.#applyAndAcknowledge(rows, page.throttled, working.at(-1))));
+          inFlight.push(handled(this.#applyAndAcknowledge(rows, batch.throttled, inFlight.at(-1))));
         }
         // Under steady load the outbox may not be seen empty for long.
-        if (!drained) progress.rows += await this.#runDue(1);
+        if (!isEmpty) progress.rows += await this.#runDue(1);
       }
-      while (working.length > 0) await working.shift();
-      // Abandoned with a page that nobody applies: it counts as never handed out.
+      while (inFlight.length > 0) await inFlight.shift();
+      // Abandoned with a claimed batch that nobody applies: claim it again.
       if (next !== null) {
         await next;
-        this.forget();
+        this.reset();
       }
       progress.rows += await this.#runDue(Infinity);
-      if (!this.#abandoned) await this.#deferred.forgetThrottled();
+      if (!this.#abandoned) await this.#throttled.cleanUpIfDue();
       this.#failures = 0;
-      if (!this.#abandoned) this.#parts.flow.drained();
-      return { rows: progress.rows, retryInMs: null, dueInMs: this.#deferred.dueInMs };
+      if (!this.#abandoned) this.#parts.health.emptied();
+      return { rows: progress.rows, retryInMs: null, dueInMs: this.#throttled.dueInMs };
     } catch (error) {
-      // No work goes on unseen behind a failed drain.
-      await Promise.allSettled([...working, next]);
+      // Leave no work running after a failed delivery.
+      await Promise.allSettled([...inFlight, next]);
       return this.failed(error, progress.rows);
     }
   }
 
-  /** The next page; null when the position turned doubtful while it was asked for. */
+  /** The next batch; null when the position was reset during the claim. */
   async #claim(): Promise<Batch | null> {
-    const doubts = this.#doubts;
-    const page = await this.#parts.outbox.claim(this.#position, this.#limit);
-    if (doubts !== this.#doubts) return null;
-    this.#position = page.position;
-    return page;
+    const resets = this.#resets;
+    const batch = await this.#parts.outbox.claim(this.#position, this.#limit);
+    if (resets !== this.#resets) return null;
+    this.#position = batch.position;
+    return batch;
   }
 
-  /** @param before the work on the page before: acknowledged in turn, one claims and one deletes, on two connections */
-  async #applyAndAcknowledge(rows: BatchRows, rests: boolean, before?: Promise<void>): Promise<void> {
+  /** @param before the previous batch, which is acknowledged first: one connection claims, the other deletes */
+  async #applyAndAcknowledge(rows: BatchRows, throttled: boolean, before?: Promise<void>): Promise<void> {
     const { outbox, queueBuffer, replicaLagMs, onWidened } = this.#parts;
     const targets = distinctTargets(rows);
     const { applied, unconfirmed } = await this.#applyRows(rows, targets, rows.oldestMs);
@@ -190,18 +171,21 @@ export class Drain {
     await before;
     const isWhole = unconfirmed.size === 0;
     const confirmed = isWhole ? rows : rows.filter((row) => !unconfirmed.has(row.target));
-    if (replicaLagMs === 0) await outbox.acknowledge(confirmed, rests);
-    else queueBuffer.take(queueRequest(confirmed, rests, [secondDelete(targets, unconfirmed, replicaLagMs)]));
+    if (replicaLagMs === 0) await outbox.acknowledge(confirmed, throttled);
+    else
+      queueBuffer.take(
+        queueRequest(confirmed, throttled, [secondDelete(targets, unconfirmed, replicaLagMs)]),
+      );
     if (!isWhole) {
       const others = rows.filter((row) => unconfirmed.has(row.target));
-      queueBuffer.take(queueRequest(others, rests, jobsFor(applied)));
+      queueBuffer.take(queueRequest(others, throttled, jobsFor(applied)));
     }
     await queueBuffer.room();
   }
 
-  /** Applies the rows' targets and tells what Redis confirmed; `unconfirmed` are those it did not: for the queue. */
+  /** Applies the rows' targets. `unconfirmed` are those that Redis did not confirm: they are for the queue. */
   async #applyRows(rows: Rows<ConfirmedRow>, targets: readonly string[], oldestMs: number) {
-    const { flow, onConfirmed, onSetAside } = this.#parts;
+    const { health, onConfirmed, onPassedToQueue } = this.#parts;
     const claimedAt = performance.now();
     const applied = await apply(this.#parts, targets);
     const applyMs = performance.now() - claimedAt;
@@ -209,7 +193,7 @@ export class Drain {
     const isWhole = unconfirmed.size === 0;
     const confirmed = isWhole ? rows : rows.filter((row) => !unconfirmed.has(row.target));
     if (confirmed.length > 0) {
-      flow.confirmed(oldestMs + applyMs);
+      health.confirmed(oldestMs + applyMs);
       onConfirmed({
         rows: confirmed,
         targets: targets.length - unconfirmed.size,
@@ -217,15 +201,15 @@ export class Drain {
         applyMs,
       });
     }
-    if (!isWhole) onSetAside(applied);
+    if (!isWhole) onPassedToQueue(applied);
     return { applied, unconfirmed };
   }
 
-  /** Applies deferred targets whose interval is over, at most so many times a thousand. */
-  async #runDue(most: number): Promise<number> {
+  /** Applies throttled targets whose interval is over. @param maxBatches of 1 000 targets each */
+  async #runDue(maxBatches: number): Promise<number> {
     const { outbox, replicaLagMs } = this.#parts;
     if (this.#abandoned) return 0;
-    return await this.#deferred.run(most, async (due) => {
+    return await this.#throttled.run(maxBatches, async (due) => {
       const targets = due.map((row) => row.target);
       const oldestMs = due.reduce((oldest, row) => Math.max(oldest, row.ageMs), 0);
       const { unconfirmed } = await this.#applyRows(due.map(asUpdate), targets, oldestMs);
@@ -234,16 +218,16 @@ export class Drain {
     });
   }
 
-  /** What a drain that failed, or could not begin, means for the doorbell: when to try again. */
-  failed(error: unknown, rows = 0): DrainOutcome {
+  /** The outcome of a delivery that failed or could not begin: when to try again. */
+  failed(error: unknown, rows = 0): DeliveryOutcome {
     const failure =
       error instanceof WorkerError ? error : explainDatabaseError(error, this.#parts.databaseUrl);
-    this.forget();
-    this.#parts.flow.failed(failure);
-    this.#parts.onTrouble(failure);
-    // Spread over half the time, so that many workers do not come back in step.
-    const most = Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** Math.min(this.#failures++, 10));
-    return { rows, retryInMs: most * (0.5 + Math.random() / 2), dueInMs: null };
+    this.reset();
+    this.#parts.health.failed(failure);
+    this.#parts.onError(failure);
+    // Half of the delay is random, so that many workers do not retry in step.
+    const maxMs = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(this.#failures++, 10));
+    return { rows, retryInMs: maxMs * (0.5 + Math.random() / 2), dueInMs: null };
   }
 }
 
@@ -251,7 +235,7 @@ function asUpdate(due: DueTarget): ConfirmedRow {
   return { target: due.target, watchId: due.watchId, op: 'u', ageMs: due.ageMs };
 }
 
-/** A failure that is handled when the promise is awaited; until then it must not count as unhandled. */
+/** Marks a promise as handled until it is awaited. */
 function handled<T>(work: Promise<T>): Promise<T> {
   work.catch(() => undefined);
   return work;

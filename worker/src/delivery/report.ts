@@ -1,16 +1,16 @@
 /**
- * What the worker tells people about invalidations: one line each while they come singly, one line a batch when they
- * come in crowds, so that a terminal stays readable and a log stays affordable.
+ * Logs invalidations: one line a target, or one line a batch when there are many, so that a terminal stays readable and a log
+ * affordable.
  */
 import type { Log } from '../lib/log.ts';
 import type { ConfirmedBatch, ConfirmedRow } from './loop.ts';
 
 const OPERATIONS: Readonly<Record<string, string>> = { i: 'insert', u: 'update', d: 'delete', t: 'truncate' };
 
-/** A batch of more targets than this is one line. */
-const LINES_A_BATCH = 20;
-/** More lines than this within a second are gathered into one. */
-const LINES_A_SECOND = 100;
+/** A batch of more targets is one line. */
+const MAX_LINES_PER_BATCH = 20;
+/** After this many lines in one second, each batch is one line. */
+const MAX_LINES_PER_SECOND = 100;
 
 export class Report {
   readonly #log: Log;
@@ -27,14 +27,14 @@ export class Report {
     this.#readTables = readTables;
   }
 
-  /** Reads the names of the watched tables anew; called at the start and whenever an unknown watch turns up. */
+  /** Reads the names of the watched tables. Called when a term begins and when a watch is unknown. */
   async refresh(): Promise<void> {
     if (this.#reading) return;
     this.#reading = true;
     try {
       this.#tables = await this.#readTables();
     } catch {
-      // Names are a courtesy; an invalidation does not wait for one.
+      // The log then shows the watch's id.
     } finally {
       this.#reading = false;
     }
@@ -48,15 +48,15 @@ export class Report {
       this.#lines = 0;
     }
     const seen = new Map<string, ConfirmedRow>();
-    if (batch.targets <= LINES_A_BATCH) {
-      // The oldest row of each target: its write has waited longest.
+    if (batch.targets <= MAX_LINES_PER_BATCH) {
+      // The first row of each target is its oldest.
       for (let index = 0; index < batch.rows.length && seen.size < batch.targets; index++) {
         const row = batch.rows.at(index);
         if (row !== undefined && !seen.has(row.target)) seen.set(row.target, row);
       }
     }
     this.#lines += Math.max(1, seen.size);
-    if (seen.size === 0 || this.#lines > LINES_A_SECOND) {
+    if (seen.size === 0 || this.#lines > MAX_LINES_PER_SECOND) {
       if (batch.rows.length === 0) return;
       const { rows, targets, keys, applyMs } = batch;
       this.#log.info(

@@ -1,18 +1,18 @@
-/** When the database is asked about deferred targets, and when it is left alone. What its answers mean is tested there. */
+/** When throttled targets cost a query, and when not. tests/capture/throttled.test.ts tests what the queries return. */
 import { expect, it } from 'vitest';
-import { Deferred } from './throttled-targets.ts';
+import { ThrottledTargets } from './throttled-targets.ts';
 
-function stand(answers: {
+function setUp(results: {
   nextDue?: () => number | null;
   forgetThrottled?: () => number | null;
   due?: number;
 }) {
   const calls: string[] = [];
-  let left = answers.due ?? 0;
-  const deferred = new Deferred({
+  let left = results.due ?? 0;
+  const throttled = new ThrottledTargets({
     nextDue: async () => {
       calls.push('nextDue');
-      return answers.nextDue?.() ?? null;
+      return results.nextDue?.() ?? null;
     },
     due: async () => {
       calls.push('due');
@@ -24,56 +24,56 @@ function stand(answers: {
     },
     forgetThrottled: async () => {
       calls.push('forgetThrottled');
-      return answers.forgetThrottled?.() ?? null;
+      return results.forgetThrottled?.() ?? null;
     },
   });
-  return { deferred, calls };
+  return { throttled, calls };
 }
 
 const apply = async () => true;
 
-it('asks once, and again when something was set aside', async () => {
-  const { deferred, calls } = stand({});
-  for (let times = 0; times < 3; times++) expect(await deferred.run(Infinity, apply)).toBe(0);
+it('queries once, and again after a change', async () => {
+  const { throttled, calls } = setUp({});
+  for (let times = 0; times < 3; times++) expect(await throttled.run(Infinity, apply)).toBe(0);
   expect(calls).toEqual(['nextDue']);
-  deferred.changed();
-  await deferred.run(Infinity, apply);
+  throttled.changed();
+  await throttled.run(Infinity, apply);
   expect(calls).toEqual(['nextDue', 'nextDue']);
 });
 
-it('asks again when something was set aside while it was asking', async () => {
-  const { deferred, calls } = stand({
+it('queries again when something changed during the query', async () => {
+  const { throttled, calls } = setUp({
     nextDue: () => {
-      if (calls.length === 1) deferred.changed();
+      if (calls.length === 1) throttled.changed();
       return null;
     },
   });
-  await deferred.run(Infinity, apply);
-  await deferred.run(Infinity, apply);
+  await throttled.run(Infinity, apply);
+  await throttled.run(Infinity, apply);
   expect(calls).toEqual(['nextDue', 'nextDue']);
 });
 
-it('runs what is due, as often as it may', async () => {
-  const { deferred, calls } = stand({ nextDue: () => 0, due: 5 });
-  expect(await deferred.run(2, apply)).toBe(2);
+it('runs due targets, in as many batches as allowed', async () => {
+  const { throttled, calls } = setUp({ nextDue: () => 0, due: 5 });
+  expect(await throttled.run(2, apply)).toBe(2);
   expect(calls.filter((call) => call === 'settle')).toHaveLength(2);
-  expect(deferred.dueInMs).toBe(0);
+  expect(throttled.dueInMs).toBe(0);
 });
 
-it('does not ask again and again for a target that is due and that somebody has locked', async () => {
-  const { deferred } = stand({ nextDue: () => -5_000, due: 0 });
-  expect(await deferred.run(Infinity, apply)).toBe(0);
-  expect(deferred.dueInMs).toBeGreaterThan(500);
+it('does not query in a loop for a due target that another session has locked', async () => {
+  const { throttled } = setUp({ nextDue: () => -5_000, due: 0 });
+  expect(await throttled.run(Infinity, apply)).toBe(0);
+  expect(throttled.dueInMs).toBeGreaterThan(500);
 });
 
-it('forgets at the beginning and when the database said so, and is silent when nothing rests', async () => {
+it('cleans up at the start and when the database says so, and costs nothing when nothing is left', async () => {
   const answers = [-1, null, 3_600_000];
-  const { deferred, calls } = stand({ forgetThrottled: () => answers.shift() ?? null });
-  for (let times = 0; times < 4; times++) await deferred.forgetThrottled();
+  const { throttled, calls } = setUp({ forgetThrottled: () => answers.shift() ?? null });
+  for (let times = 0; times < 4; times++) await throttled.cleanUpIfDue();
   expect(calls).toEqual(['forgetThrottled', 'forgetThrottled']);
-  deferred.forget();
-  await deferred.forgetThrottled();
-  deferred.changed();
-  await deferred.forgetThrottled();
+  throttled.reset();
+  await throttled.cleanUpIfDue();
+  throttled.changed();
+  await throttled.cleanUpIfDue();
   expect(calls).toHaveLength(3);
 });

@@ -1,47 +1,46 @@
 /**
- * Deferred targets (those with a min_interval) as the drain sees them: when one is due, whether it is, and when those that
- * have rested may be forgotten. What they are and why none is lost stands in supabase/migrations (…_fencepost_deferred.sql).
+ * Throttled targets (those with a min_interval), kept in cache_invalidation.deferred: when the next one is due, running
+ * those that are due, and removing those that are no longer needed. Why none is lost: docs/protocol.md#throttled-targets.
  *
- * Asking costs a statement, so what is known holds for a second, unless this worker changes it. Nothing else brings a
- * target forward, but hands and other workers. Times are by this process's monotonic clock: a database whose clock steps
- * wakes nobody late.
+ * The next due time is cached for 1 s. Only another worker or manual SQL can make it out of date. Times are by this
+ * process's monotonic clock: a database whose clock steps delays nothing.
  */
 import type { DueTarget, Outbox } from '../db/outbox.ts';
 
-/** Targets in one go. */
-const DUE_TARGETS = 1_000;
+/** Targets in one batch. */
+const BATCH_TARGETS = 1_000;
 
-const KNOWN_MS = 1_000;
+const CACHED_MS = 1_000;
 
-/** From a target's run until it is looked whether any can be forgotten; the database says when after that. */
-const FORGET_MS = 60_000;
+/** From a target's run until the first clean-up. After that the database says when the next one is worth it. */
+const CLEAN_UP_AFTER_MS = 60_000;
 
-export class Deferred {
+export class ThrottledTargets {
   readonly #outbox: Pick<Outbox, 'nextDue' | 'due' | 'settle' | 'forgetThrottled'>;
   /** When the next one is due; null when none waits. */
   #dueAt: number | null = null;
-  /** When that was asked; -Infinity when it has to be asked again. */
-  #askedAt = -Infinity;
-  /** When targets may be forgotten; null when none rests. */
-  #forgetAt: number | null = 0;
-  /** Counts what makes an answer that is under way too old. */
+  /** When that was queried; -Infinity: query again. */
+  #queriedAt = -Infinity;
+  /** When to clean up; null when there is nothing to clean up. */
+  #cleanUpAt: number | null = 0;
+  /** Counts the changes: a query that began before one is out of date. */
   #changes = 0;
 
   constructor(outbox: Pick<Outbox, 'nextDue' | 'due' | 'settle' | 'forgetThrottled'>) {
     this.#outbox = outbox;
   }
 
-  /** Nothing is known any more. */
-  forget(): void {
+  /** Drops everything cached. */
+  reset(): void {
     this.changed();
-    this.#forgetAt = 0;
+    this.#cleanUpAt = 0;
   }
 
-  /** Events are being set aside, or their targets begin to rest. */
+  /** Rows are being moved to `deferred`, or an interval begins. */
   changed(): void {
     this.#changes++;
-    this.#askedAt = -Infinity;
-    this.#forgetAt ??= performance.now() + FORGET_MS;
+    this.#queriedAt = -Infinity;
+    this.#cleanUpAt ??= performance.now() + CLEAN_UP_AFTER_MS;
   }
 
   /** Milliseconds until the next one is due; null when none waits. */
@@ -50,50 +49,49 @@ export class Deferred {
   }
 
   /**
-   * Runs those that are due.
+   * Runs the targets that are due.
    *
-   * @param most times that targets are taken
-   * @param apply resolves when Redis has confirmed the targets, or rows in the outbox stand for them; to false to end here
+   * @param apply resolves when Redis has confirmed the targets, or rows in the outbox replace them; to false to stop here
    * @returns how many were run
    */
-  async run(most: number, apply: (due: readonly DueTarget[]) => Promise<boolean>): Promise<number> {
-    if (performance.now() - this.#askedAt >= KNOWN_MS) await this.#ask();
+  async run(maxBatches: number, apply: (due: readonly DueTarget[]) => Promise<boolean>): Promise<number> {
+    if (performance.now() - this.#queriedAt >= CACHED_MS) await this.#query();
     let count = 0;
-    for (let times = 0; times < most && this.dueInMs === 0; times++) {
-      const { run, targets } = await this.#outbox.due(DUE_TARGETS);
+    for (let batches = 0; batches < maxBatches && this.dueInMs === 0; batches++) {
+      const { run, targets } = await this.#outbox.due(BATCH_TARGETS);
       if (targets.length === 0) {
-        // Somebody brought the next one back, or has locked its row.
-        await this.#ask();
-        if (this.dueInMs === 0) this.#dueAt = performance.now() + KNOWN_MS;
+        // Another session has brought the next one forward, or has locked its row.
+        await this.#query();
+        if (this.dueInMs === 0) this.#dueAt = performance.now() + CACHED_MS;
         break;
       }
-      const goesOn = await apply(targets);
+      const proceed = await apply(targets);
       await this.#outbox.settle(
         targets.map(({ target }) => target),
         run,
       );
       this.changed();
-      // Not before: until then the run's own lease is what is due next.
-      await this.#ask();
+      // Not earlier: until `settle`, the run's own lease is what is due next.
+      await this.#query();
       count += targets.length;
-      if (!goesOn) break;
+      if (!proceed) break;
     }
     return count;
   }
 
-  /** Forgets some of those that have rested enough, if it is time. */
-  async forgetThrottled(): Promise<void> {
-    if (this.#forgetAt === null || this.#forgetAt > performance.now()) return;
+  /** Removes some of the targets whose interval ended long ago, if it is time. */
+  async cleanUpIfDue(): Promise<void> {
+    if (this.#cleanUpAt === null || this.#cleanUpAt > performance.now()) return;
     const changes = this.#changes;
     const inMs = await this.#outbox.forgetThrottled();
-    if (changes === this.#changes) this.#forgetAt = inMs === null ? null : performance.now() + inMs;
+    if (changes === this.#changes) this.#cleanUpAt = inMs === null ? null : performance.now() + inMs;
   }
 
-  async #ask(): Promise<void> {
+  async #query(): Promise<void> {
     const changes = this.#changes;
     const inMs = await this.#outbox.nextDue();
     const now = performance.now();
     this.#dueAt = inMs === null ? null : now + inMs;
-    if (changes === this.#changes) this.#askedAt = now;
+    if (changes === this.#changes) this.#queriedAt = now;
   }
 }

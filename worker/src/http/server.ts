@@ -1,5 +1,5 @@
 /**
- * The worker's HTTP side: /healthz says that the process lives, /readyz whether invalidations flow, /metrics is for
+ * The worker's HTTP server: /healthz says that the process lives, /readyz whether invalidations flow, /metrics is for
  * Prometheus, / for people.
  */
 import type { AddressInfo } from 'node:net';
@@ -17,8 +17,8 @@ export interface HttpParts {
   readiness(): Promise<Readiness>;
   metrics(): Promise<{ contentType: string; text: string }>;
   overview(): Promise<Overview>;
-  /** An answer could not be made. */
-  onTrouble(error: WorkerError): void;
+  /** A request failed. */
+  onError(error: WorkerError): void;
 }
 
 export interface HttpServer {
@@ -40,7 +40,7 @@ export async function startHttpServer(parts: HttpParts): Promise<HttpServer> {
   });
   app.get('/', async (context) => context.html(dashboardPage(await parts.overview()), 200, PAGE_HEADERS));
   app.onError((error, context) => {
-    parts.onTrouble(asWorkerError(error));
+    parts.onError(asWorkerError(error));
     return context.json({ status: 'error' }, 500);
   });
 
@@ -52,7 +52,7 @@ export async function startHttpServer(parts: HttpParts): Promise<HttpServer> {
     stop: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
-        // A scraper's idle keep-alive connection must not hold up the process's end.
+        // An idle keep-alive connection must not delay the end of the process.
         if ('closeAllConnections' in server) server.closeAllConnections();
       }),
   };

@@ -28,7 +28,7 @@ function fixture() {
     world,
     async send(commands: number, now: number) {
       world.sent += commands;
-      recording.poke(now);
+      recording.writeIfDue(now);
       await world.done;
     },
     recorded: () =>
@@ -38,7 +38,7 @@ function fixture() {
   };
 }
 
-it('writes every 250 commands what the hour had, its own among them', async () => {
+it('writes the hour’s count every 250 commands, its own included', async () => {
   const { send, recorded, world } = fixture();
   await send(249, NOON);
   expect(recorded()).toEqual({});
@@ -51,7 +51,7 @@ it('writes every 250 commands what the hour had, its own among them', async () =
   expect(world.sent).toBe(554 + 252);
 });
 
-it('makes good what could not be written, and asks no oftener', async () => {
+it('makes good for a failed write with the next one, and tries no more often', async () => {
   const { send, recorded, world } = fixture();
   world.refusing = true;
   await send(250, NOON);

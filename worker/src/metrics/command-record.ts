@@ -1,9 +1,9 @@
 /**
- * Writes down how many commands this worker sends, beside what the readers' isolates send (_shared/cache/protocol/statistics.ts), so that
- * `fencepost cost` can add up what all of them together cost.
+ * Records how many commands this worker sends, beside what the readers record, so that `fencepost cost` can add up what all of
+ * them cost.
  *
- * Once in so many commands, so that the record itself costs less than one command in a hundred and an idle worker's next to nothing;
- * what was sent since the last time is lost when the worker ends.
+ * It writes once in 250 commands: the record costs less than one command in a hundred, and an idle worker's next to nothing.
+ * What was sent since the last write is lost when the worker ends.
  */
 import { randomUUID } from 'node:crypto';
 import {
@@ -21,9 +21,9 @@ export class CommandRecord {
   readonly #sent: () => number;
   readonly #field = randomUUID();
   #recorded = 0;
-  /** The next attempt is made when so many were sent. */
+  /** The number of sent commands at which the next write is due. */
   #due = FLUSH_COMMANDS;
-  /** What the hour's hash holds of this worker. */
+  /** What this worker has written for the current hour. */
   #hour = { key: '', commands: 0 };
   #writing = false;
 
@@ -35,8 +35,8 @@ export class CommandRecord {
     this.#sent = sent;
   }
 
-  /** Writes if there is enough to write down. Never rejects, never waits: a count that fails is made good by the next. */
-  poke(now: number = Date.now()): void {
+  /** Never rejects, never waits. The next write makes good for one that failed. */
+  writeIfDue(now: number = Date.now()): void {
     if (this.#writing || this.#sent() < this.#due) return;
     this.#writing = true;
     void this.#write(now).finally(() => {
@@ -46,7 +46,7 @@ export class CommandRecord {
 
   async #write(now: number): Promise<void> {
     const key = statisticsKey(now);
-    // the two commands of the record among them
+    // Counts the record's own two commands.
     const sent = this.#sent() + 2;
     this.#due = sent + FLUSH_COMMANDS;
     const before = this.#hour.key === key ? this.#hour.commands : 0;
@@ -61,7 +61,7 @@ export class CommandRecord {
       this.#hour = { key, commands };
       this.#recorded = sent;
     } catch {
-      // A token without this right, or a Redis that is away, which the drain reports: nothing depends on the count.
+      // The token lacks the right, or Redis is away, which delivery reports. Nothing depends on the count.
     }
   }
 }

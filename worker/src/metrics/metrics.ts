@@ -1,19 +1,19 @@
 /**
- * What Prometheus sees. Names begin with `fencepost_`; times are seconds, as Prometheus has them.
+ * The metrics for Prometheus. Names begin with `fencepost_`; times are in seconds.
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { ConfirmedBatch } from '../delivery/loop.ts';
 import { dollars, SECONDS_A_MONTH } from './price.ts';
 import { RecentLatencies } from './recent-latency.ts';
 
-/** Commit to DEL is about a millisecond when all is well and hours after an outage. */
+/** Commit to DEL takes about a millisecond when all is well, and hours after an outage. */
 const LATENCY_BUCKETS = [
   0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800,
   3600,
 ];
 const SIZE_BUCKETS = [1, 2, 5, 10, 50, 100, 500, 1_000, 2_500, 5_000, 10_000];
 
-/** A projection from the commands of a start would alarm a budget after every deploy. */
+/** A projection from the first minutes would exceed every budget after each deploy. */
 const PROJECT_AFTER_SECONDS = 3_600;
 
 export class Metrics {
@@ -27,7 +27,7 @@ export class Metrics {
     'commit_to_delete_seconds',
     'From the write of a row to the confirmed DEL.',
   );
-  /** For people who look now: the histograms hold everything since the start. */
+  /** The last minutes, for people; the histograms hold everything since the start. */
   readonly recent: RecentLatencies;
   readonly batchRows = new Histogram({
     name: 'fencepost_batch_rows',
@@ -44,42 +44,42 @@ export class Metrics {
     labelNames: ['command'],
     registers: [this.registry],
   });
-  readonly troubles = new Counter({
+  readonly errors = new Counter({
     name: 'fencepost_troubles_total',
-    help: 'Failures of Postgres or Redis, by code.',
+    help: 'Errors of Postgres or Redis, by code.',
     labelNames: ['code'],
     registers: [this.registry],
   });
-  readonly rings = this.#counter(
+  readonly notifications = this.#counter(
     'doorbell_rings_total',
-    'Rings of writers: notifications without a payload.',
+    'Notifications of writers, which have no payload.',
   );
   readonly sleeps = this.#counter('doorbell_sleeps_total', 'Times the worker fell asleep.');
-  readonly unrung = this.#counter('doorbell_unrung_total', 'Rows that a fallback poll found without a ring.');
-  readonly reconnects = this.#counter('reconnects_total', 'Sessions with the database that were lost.');
-  readonly epochs = this.#counter('epochs_total', 'Epochs started: the whole cache invalidated.');
+  readonly unnotified = this.#counter(
+    'doorbell_unrung_total',
+    'Rows that a fallback poll found without a notification.',
+  );
+  readonly reconnects = this.#counter('reconnects_total', 'Lost sessions with the database.');
+  readonly epochs = this.#counter('epochs_total', 'New epochs, each of which invalidates the whole cache.');
   readonly refused = this.#counter(
     'refused_targets_total',
-    'Targets that Redis refused, set aside for retries.',
+    'Targets that Redis refused and that the queue retries.',
   );
-  readonly leading = this.#gauge('leading', '1 when this worker drains.');
+  readonly leading = this.#gauge('leading', '1 when this worker delivers.');
   readonly standbyUnfit = this.#gauge(
     'standby_unfit',
-    '1 when this worker stands by and its Redis would not let it take over.',
+    '1 when this worker stands by and could not take over because of its Redis.',
   );
-  readonly bellHeld = this.#gauge(
+  readonly wakeLockHeld = this.#gauge(
     'doorbell_lock_held_by_stranger',
-    '1 when a session that is no worker keeps this worker from sleeping.',
+    '1 when a foreign session keeps this worker from sleeping.',
   );
   readonly ready = this.#gauge('ready', '1 when invalidations flow.');
-  readonly outboxDepth = this.#gauge(
-    'outbox_rows',
-    'Rows in the outbox, counted up to 100 000: that means as many or more.',
-  );
+  readonly outboxDepth = this.#gauge('outbox_rows', 'Rows in the outbox; 100 000 means as many or more.');
   readonly outboxAge = this.#gauge('outbox_oldest_seconds', 'Age of the oldest row in the outbox.');
   readonly jobs = new Gauge({
     name: 'fencepost_queue_jobs',
-    help: 'Jobs of the queue, by state; `failed` are the dead letters.',
+    help: 'Jobs of the queue, by state; failed ones are the dead letters.',
     labelNames: ['state'],
     registers: [this.registry],
   });
@@ -91,32 +91,31 @@ export class Metrics {
     this.#startedAt = now();
     this.recent = new RecentLatencies(now);
     collectDefaultMetrics({ register: this.registry });
-    const coalescing = this.#gauge('coalescing_ratio', 'Rows for each target applied, since the start.');
+    const coalescing = this.#gauge('coalescing_ratio', 'Rows per applied target, since the start.');
     const cost = this.#gauge(
       'upstash_projected_monthly_dollars',
-      'What a month of Upstash commands costs at the rate since the start ($0.20 for 100 000); from its second hour on.',
+      'Cost of a month of Upstash commands at the rate since the start ($0.20 per 100 000); after one hour.',
       [],
     );
     const monthly = this.#gauge(
       'upstash_projected_monthly_commands',
-      'Commands a month at the rate since the start; from its second hour on.',
+      'Commands a month at the rate since the start; after one hour.',
       [],
     );
-    let projects = false;
-    this.#rowCount = 0;
+    let projected = false;
     this.#beforeScrape = () => {
       coalescing.set(this.#targetCount === 0 ? 1 : this.#rowCount / this.#targetCount);
       const seconds = (now() - this.#startedAt) / 1000;
       if (seconds < PROJECT_AFTER_SECONDS) return;
-      if (!projects) for (const gauge of [cost, monthly]) this.registry.registerMetric(gauge);
-      projects = true;
+      if (!projected) for (const gauge of [cost, monthly]) this.registry.registerMetric(gauge);
+      projected = true;
       const commands = (this.#commandCount / seconds) * SECONDS_A_MONTH;
       monthly.set(commands);
       cost.set(dollars(commands));
     };
   }
 
-  #rowCount: number;
+  #rowCount = 0;
   #targetCount = 0;
   readonly #beforeScrape: () => void;
 
@@ -138,7 +137,7 @@ export class Metrics {
     this.keys.inc(keys);
     this.batchRows.observe(rows.length);
     this.claimToDelete.observe(applyMs / 1000);
-    // A crowd's ages are alike; a sample of it says the same for a fraction of the price.
+    // The ages in a large batch are alike: 64 of them are enough.
     const step = Math.max(1, Math.floor(rows.length / 64));
     for (let index = 0; index < rows.length; index += step) {
       const age = rows.at(index)?.ageMs ?? 0;

@@ -1,13 +1,16 @@
 /**
- * From the write of a row to its confirmed DEL, of late. Prometheus computes that from the histograms; this is for people who look
- * at the worker itself. Node's histograms (HdrHistogram) are exact to three digits, but know no time: one is filled, the one before
- * it is kept, and each time it is full of its minutes the older is forgotten.
+ * The time from the write of a row to its confirmed DEL, over the last minutes. Prometheus computes it from the histograms; this
+ * is for people who look at the worker itself. Rows that were written before this worker started are left out: how long
+ * they waited says nothing about this worker.
+ *
+ * Node's histograms are exact to three digits but keep no time. So there are two: one is filled, the previous one is kept,
+ * and after half of the window they change places.
  */
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks';
 
-/** What is told covers between half of this and all of it. */
+/** A reading covers between half of this and all of it. */
 export const WINDOW_MINUTES = 10;
-const TURN_MS = (WINDOW_MINUTES / 2) * 60_000;
+const ROTATE_MS = (WINDOW_MINUTES / 2) * 60_000;
 
 export interface RecentLatency {
   readonly medianMs: number;
@@ -16,25 +19,30 @@ export interface RecentLatency {
 
 export class RecentLatencies {
   readonly #now: () => number;
+  readonly #startedAt: number;
   #older: RecordableHistogram = createHistogram();
   #newer: RecordableHistogram = createHistogram();
-  #turnedAt: number;
+  #rotatedAt: number;
 
   /** @param now milliseconds of a monotonic clock */
   constructor(now: () => number) {
     this.#now = now;
-    this.#turnedAt = now();
+    this.#startedAt = now();
+    this.#rotatedAt = this.#startedAt;
   }
 
+  /** @param ms age of a row, by the database's clock, at the moment of the call */
   observe(ms: number): void {
-    this.#turn();
+    // Two durations are compared, never two clocks: an older row than this worker was written before its start.
+    if (ms > this.#now() - this.#startedAt) return;
+    this.#rotate();
     // Whole microseconds, at least one.
     this.#newer.record(Math.max(1, Math.round(ms * 1_000)));
   }
 
-  /** @returns null when nothing was applied of late */
+  /** @returns null when nothing was observed lately */
   read(): RecentLatency | null {
-    this.#turn();
+    this.#rotate();
     const both = createHistogram();
     both.add(this.#older);
     both.add(this.#newer);
@@ -42,11 +50,11 @@ export class RecentLatencies {
     return { medianMs: both.percentile(50) / 1_000, percentile99Ms: both.percentile(99) / 1_000 };
   }
 
-  #turn(): void {
-    const passed = this.#now() - this.#turnedAt;
-    if (passed < TURN_MS) return;
-    this.#older = passed < 2 * TURN_MS ? this.#newer : createHistogram();
+  #rotate(): void {
+    const passed = this.#now() - this.#rotatedAt;
+    if (passed < ROTATE_MS) return;
+    this.#older = passed < 2 * ROTATE_MS ? this.#newer : createHistogram();
     this.#newer = createHistogram();
-    this.#turnedAt = this.#now();
+    this.#rotatedAt = this.#now();
   }
 }

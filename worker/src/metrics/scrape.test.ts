@@ -1,5 +1,4 @@
 import { describe, expect, it } from 'vitest';
-import type { Outbox } from '../db/outbox.ts';
 import type { QueueSupervisor } from '../queue/supervisor.ts';
 import type { Role } from '../wakeup/leader-election.ts';
 import { Metrics } from './metrics.ts';
@@ -7,28 +6,24 @@ import { createScrape } from './scrape.ts';
 
 const COUNTS = { waiting: 1, active: 0, delayed: 2, failed: 3 };
 
-function stage(parts: { backlog?: () => Promise<{ rows: number; oldestMs: number }> } = {}) {
+function fixture(parts: { backlog?: () => Promise<{ rows: number; oldestMs: number }> } = {}) {
   const metrics = new Metrics();
-  const state: { role: Role; asked: number } = { role: 'leading', asked: 0 };
+  const state: { role: Role; queries: number } = { role: 'leading', queries: 0 };
   const outbox = { backlog: parts.backlog ?? (async () => ({ rows: 7, oldestMs: 2_000 })) };
   const queue = {
     use: async () => {
-      state.asked++;
+      state.queries++;
       return COUNTS;
     },
   };
   const scrape = () =>
-    createScrape(
-      { metrics, outbox: outbox as unknown as Outbox },
-      queue as unknown as Pick<QueueSupervisor, 'use'>,
-      () => state.role,
-    )();
+    createScrape(metrics, outbox, queue as unknown as Pick<QueueSupervisor, 'use'>, () => state.role)();
   return { metrics, state, scrape, text: async () => (await metrics.text()).text };
 }
 
 describe('a scrape', () => {
   it('shows the outbox and the queue', async () => {
-    const { scrape, text } = stage();
+    const { scrape, text } = fixture();
     await scrape();
     expect(await text()).toMatch(/^fencepost_outbox_rows 7$/m);
     expect(await text()).toMatch(/^fencepost_outbox_oldest_seconds 2$/m);
@@ -36,17 +31,17 @@ describe('a scrape', () => {
   });
 
   it('answers while the database does not', async () => {
-    const { scrape, text } = stage({ backlog: () => new Promise(() => undefined) });
+    const { scrape, text } = fixture({ backlog: () => new Promise(() => undefined) });
     await scrape();
     expect(await text()).toContain('fencepost_queue_jobs{state="failed"} 3');
   });
 
-  it('shows no dead letters of a leader that follows now, and asks no queue then', async () => {
-    const { scrape, state, text } = stage();
+  it('shows no dead letters once the worker follows, and then asks no queue', async () => {
+    const { scrape, state, text } = fixture();
     await scrape();
     state.role = 'following';
     await scrape();
     expect(await text()).not.toContain('fencepost_queue_jobs{');
-    expect(state.asked).toBe(1);
+    expect(state.queries).toBe(1);
   });
 });

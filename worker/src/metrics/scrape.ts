@@ -1,20 +1,21 @@
 /**
- * The gauges that cost a query: read when Prometheus asks, at most once in a few seconds, and left as they were when the
- * database or the queue is away or slow (that itself is in other metrics): a scrape waits a second at most, since one that
- * is late loses all metrics just when they are wanted.
+ * The gauges that need a query. They are updated when Prometheus scrapes, at most once in 3 s, and keep their value while the
+ * database or the queue is away. A scrape waits at most 1 s for them: a late one would lose all metrics when they matter most.
  */
 
+import type { Outbox } from '../db/outbox.ts';
 import { CachedQuery } from '../lib/cached-query.ts';
 import type { QueueSupervisor } from '../queue/supervisor.ts';
 import type { Role } from '../wakeup/leader-election.ts';
-import type { Context } from '../worker/context.ts';
+import type { Metrics } from './metrics.ts';
 
 /** Counting stops here: a scrape must not read a million rows. */
 export const COUNT_TO = 100_000;
-const WHEN = { freshMs: 3_000, waitMs: 1_000 };
+const CACHING = { freshMs: 3_000, waitMs: 1_000 };
 
 export function createScrape(
-  { metrics, outbox }: Pick<Context, 'metrics' | 'outbox'>,
+  metrics: Pick<Metrics, 'outboxDepth' | 'outboxAge' | 'jobs'>,
+  outbox: Pick<Outbox, 'backlog'>,
   queue: Pick<QueueSupervisor, 'use'>,
   role: () => Role,
 ): () => Promise<void> {
@@ -22,14 +23,13 @@ export function createScrape(
     const { rows, oldestMs } = await outbox.backlog(COUNT_TO);
     metrics.outboxDepth.set(rows);
     metrics.outboxAge.set(oldestMs / 1000);
-  }, WHEN);
+  }, CACHING);
   const jobs = new CachedQuery(async () => {
     const counts = role() === 'following' ? null : await queue.use((open) => open.counts());
-    // A follower holds no connection for the queue, and does not open one for a scrape: it has nothing to say, also of
-    // what it saw while it led.
+    // A follower has no connection to the queue, and opens none for a scrape. What it saw as leader is out of date.
     if (counts === null || role() === 'following') metrics.jobs.reset();
     else for (const [state, count] of Object.entries(counts)) metrics.jobs.set({ state }, count);
-  }, WHEN);
+  }, CACHING);
   return async () => {
     await Promise.all([backlog.latest(), jobs.latest()]);
   };

@@ -1,18 +1,18 @@
 /**
- * Leadership: which of any number of workers drains. It is advisory lock S, on the same session as K (locks.ts).
+ * Which of any number of workers delivers: the one that holds LEADER_LOCK, on the same session as WAKE_LOCK.
  *
- *     following   S is another's. Tried once a second; a try holds no snapshot, where waiting for the lock would pin one
- *                 and keep the outbox's dead rows from being cleaned.
- *     leading     S is ours: the doorbell runs (doorbell.ts) until the session is lost or the worker stops.
- *     contested   S is refused, and no worker holds it: a stranger does, or waits for it, in any mode. The worker then
- *                 drains without S and never sleeps. That is safe: leadership only saves work. Every step of the drain
- *                 may be done twice, by two workers, in any order (drain.ts says why).
+ *     following   Another worker holds LEADER_LOCK. It is tried once a second. A try holds no snapshot; waiting for the lock
+ *                 would pin one and keep the outbox's dead rows from being vacuumed.
+ *     leading     This worker holds it. The sleep protocol runs until the session is lost or the worker stops.
+ *     contested   LEADER_LOCK is refused and no worker holds it: a foreign session does, or waits for it. This worker delivers
+ *                 leaderless and never sleeps. That is safe, because every step of delivery may be done twice, by two
+ *                 workers, in any order. Leadership only saves work.
  *
- *     following → contested   a stranger is seen at S and no worker is; or S was refused UNSEEN_MOST times in a row and
- *                             nobody was seen: once or twice is a leader that ended between the try and the look
+ *     following → contested   a foreign session is seen at the lock and no worker is; or the lock was refused 4 times in a row
+ *                             with nobody seen. Fewer refusals can be a leader that ended between the try and the query.
  *
- * A leader that was killed frees S with its session. One that was stopped, or cut off, keeps its session alive but
- * gives no beat; when none has been seen for STALE_MS, a follower ends that backend and tries again.
+ * A killed leader frees the lock with its session. A stopped or disconnected leader keeps its session but no longer beats:
+ * after three missed beats a follower ends that backend and tries again. Proof: docs/protocol.md#leader-election.
  */
 import type pg from 'pg';
 import { isPermanent } from '../db/errors.ts';
@@ -27,79 +27,85 @@ import { LEADER_LOCK } from '../db/names.ts';
 import { asWorkerError, type WorkerError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 import { BEAT_INTERVAL_MS, LockSession } from './lock-session.ts';
-import { Doorbell, type DoorbellParts } from './sleep-protocol.ts';
+import { SleepProtocol, type SleepProtocolParts } from './sleep-protocol.ts';
 import { WakeFlag } from './wake-flag.ts';
 
+/** `/readyz` and the log show these values. */
 export type Role = 'starting' | 'following' | 'leading' | 'contested';
 
-/** Three beats missed. With a try a second, a stopped leader is replaced within 8 s. */
+/** Three missed beats. With one try a second, a stopped leader is replaced within 8 s. */
 const STALE_MS = 3 * BEAT_INTERVAL_MS;
 const TRY_INTERVAL_MS = 1_000;
-/** S refused and nobody seen at it, this many tries in a row. */
-const UNSEEN_MOST = 4;
-const UNSEEN = `The leader lock is refused, and nobody is seen holding it: this worker delivers without it. Look for objid ${LEADER_LOCK} in pg_locks and end its session.`;
-const REOPEN_FIRST_MS = 50;
-const REOPEN_MOST_MS = 2_000;
+/** Refusals in a row with no holder in pg_locks. */
+const MAX_REFUSALS_WITHOUT_HOLDER = 4;
+const NO_HOLDER = `The leader lock is refused, and no session holds it: this worker delivers without it. Look for objid ${LEADER_LOCK} in pg_locks and end its session.`;
+const FIRST_REOPEN_MS = 50;
+const MAX_REOPEN_MS = 2_000;
 
-interface Contest {
+/** Why no worker can lead. */
+interface Leaderless {
   /** One sentence with the remedy. */
-  readonly because: string;
+  readonly reason: string;
   /** For the log. */
   readonly fields: object;
 }
 
-export interface LeadershipParts {
+export interface LeaderElectionParts {
   readonly url: string;
   readonly pool: pg.Pool;
   readonly log: Log;
-  readonly doorbell: Omit<DoorbellParts, 'session'>;
+  readonly sleep: Omit<SleepProtocolParts, 'session'>;
   onRole(role: Role): void;
   /** The session was lost. */
   onLost(error: WorkerError): void;
   /** The session could not be opened. */
-  onTrouble(error: WorkerError): void;
+  onError(error: WorkerError): void;
 }
 
-export class Leadership {
-  readonly #parts: LeadershipParts;
+export class LeaderElection {
+  readonly #parts: LeaderElectionParts;
   readonly #pause = new WakeFlag();
-  #doorbell: Doorbell | null = null;
+  #session: LockSession | null = null;
+  #sleep: SleepProtocol | null = null;
   #stopped = false;
   #running: Promise<void> | null = null;
-  /** Backends that were ours and are not any more; if one still holds S it is a ghost, to be ended at once. */
+  /** This worker's earlier backends. One that still holds LEADER_LOCK is ended at once. */
   readonly #former = new Set<number>();
-  /** Why leadership is contested, one sentence with the remedy; null when it is not. */
-  #contest: string | null = null;
-  /** Tries that S refused in a row without anybody seen at it. */
-  #unseen = 0;
+  #leaderless: string | null = null;
+  #refusalsWithoutHolder = 0;
   readonly #ending = new AbortController();
 
-  constructor(parts: LeadershipParts) {
+  constructor(parts: LeaderElectionParts) {
     this.#parts = parts;
   }
 
-  /** Why leadership is contested, one sentence with the remedy; null when it is not. */
-  get contest(): string | null {
-    return this.#contest;
+  /** Why no worker can lead, one sentence with the remedy; null when one can. */
+  get leaderless(): string | null {
+    return this.#leaderless;
   }
 
   start(): void {
     this.#running ??= this.#run();
   }
 
-  ring(): void {
-    this.#doorbell?.ring();
+  /** Never rejects. */
+  async showFitness(isFit: boolean): Promise<void> {
+    await this.#session?.showFitness(isFit);
   }
 
-  disturb(): void {
-    this.#doorbell?.disturb();
+  notified(): void {
+    this.#sleep?.notified();
   }
 
-  /** Ends after the drain in hand; S and K are free when it resolves. */
+  recheck(): void {
+    this.#sleep?.recheck();
+  }
+
+  /** Resolves after the delivery under way, when both locks are free. */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#ending.abort();
-    this.#doorbell?.end();
+    this.#sleep?.end();
     this.#pause.set();
     await this.#running;
   }
@@ -111,17 +117,19 @@ export class Leadership {
       try {
         const onLost = (error: WorkerError) => {
           this.#parts.onLost(error);
-          this.#doorbell?.end();
+          this.#sleep?.end();
           this.#pause.set();
         };
         session = await LockSession.open(this.#parts.url, onLost, this.#ending.signal);
+        this.#session = session;
         failures = 0;
         await this.#serve(session);
       } catch (error) {
         const reason = asWorkerError(error);
-        if (reason.code !== 'SESSION_LOST') this.#parts.onTrouble(reason);
+        if (reason.code !== 'SESSION_LOST') this.#parts.onError(reason);
         failures += isPermanent(reason) ? 10 : 1;
       } finally {
+        this.#session = null;
         if (session !== null) {
           this.#former.add(session.pid);
           await session.close();
@@ -130,24 +138,24 @@ export class Leadership {
       }
       if (!this.#stopped) {
         this.#pause.clear();
-        await this.#pause.wait(Math.min(REOPEN_MOST_MS, REOPEN_FIRST_MS * 2 ** Math.min(failures, 10)));
+        await this.#pause.wait(Math.min(MAX_REOPEN_MS, FIRST_REOPEN_MS * 2 ** Math.min(failures, 10)));
       }
     }
   }
 
-  /** Follows until S is ours, then leads; ends with the session. */
+  /** Follows until the lock is granted, then leads. Ends with the session. */
   async #serve(session: LockSession): Promise<void> {
     while (!this.#stopped && session.alive) {
       this.#pause.clear();
-      if (await session.tryLead()) {
-        this.#contested(null);
-        await this.#keepDoorbell(session, 'leading');
+      if (await session.tryLeaderLock()) {
+        this.#setLeaderless(null);
+        await this.#deliver(session, 'leading');
         return;
       }
-      const { leader, contest } = await this.#rivals();
-      this.#contested(contest);
-      if (contest !== null) {
-        await this.#keepDoorbell(null, 'contested');
+      const { leader, leaderless } = await this.#findHolder();
+      this.#setLeaderless(leaderless);
+      if (leaderless !== null) {
+        await this.#deliver(null, 'contested');
         continue;
       }
       this.#parts.onRole('following');
@@ -159,42 +167,43 @@ export class Leadership {
     }
   }
 
-  async #keepDoorbell(session: LockSession | null, role: Role): Promise<void> {
+  async #deliver(session: LockSession | null, role: Role): Promise<void> {
     this.#parts.onRole(role);
-    const doorbell = new Doorbell({ ...this.#parts.doorbell, session });
-    this.#doorbell = doorbell;
-    // A contested worker looks again now and then whether the stranger is gone.
-    const again = session === null ? setTimeout(() => doorbell.end(), 5_000) : undefined;
+    const sleep = new SleepProtocol({ ...this.#parts.sleep, session });
+    this.#sleep = sleep;
+    // Without a leader the lock is tried again every 5 s.
+    const retry = session === null ? setTimeout(() => sleep.end(), 5_000) : undefined;
     try {
       if (this.#stopped) return;
-      await doorbell.run();
+      await sleep.run();
     } finally {
-      clearTimeout(again);
-      this.#doorbell = null;
+      clearTimeout(retry);
+      this.#sleep = null;
     }
   }
 
-  /** Who keeps S from this worker: a leader to follow, or a reason to drain without. */
-  async #rivals(): Promise<{ leader?: Holder; contest: Contest | null }> {
+  /** Who holds LEADER_LOCK: a leader to follow, or the reason why there is none. */
+  async #findHolder(): Promise<{ leader?: Holder; leaderless: Leaderless | null }> {
     let holders: Holder[];
     try {
       holders = (await lockHolders(this.#parts.pool)).filter((holder) => holder.lock === 'leader');
     } catch {
-      // Nothing known: follow, and look again in a second.
-      return { contest: null };
+      // Unknown: follow, and ask again in a second.
+      return { leaderless: null };
     }
     const leader = leaderOf(holders);
-    this.#unseen = holders.length === 0 ? this.#unseen + 1 : 0;
-    if (leader !== undefined) return { leader, contest: null };
-    const stranger = holders.find((holder) => holder.foreign);
-    if (stranger !== undefined) {
-      const { pid, role, application } = stranger;
-      return { contest: { because: describeForeignSession(stranger), fields: { pid, role, application } } };
+    this.#refusalsWithoutHolder = holders.length === 0 ? this.#refusalsWithoutHolder + 1 : 0;
+    if (leader !== undefined) return { leader, leaderless: null };
+    const foreign = holders.find((holder) => holder.foreign);
+    if (foreign !== undefined) {
+      const { pid, role, application } = foreign;
+      return { leaderless: { reason: describeForeignSession(foreign), fields: { pid, role, application } } };
     }
-    return { contest: this.#unseen < UNSEEN_MOST ? null : { because: UNSEEN, fields: {} } };
+    const isLeaderless = this.#refusalsWithoutHolder >= MAX_REFUSALS_WITHOUT_HOLDER;
+    return { leaderless: isLeaderless ? { reason: NO_HOLDER, fields: {} } : null };
   }
 
-  /** Ends the session of a leader that gives no sign of life. @returns whether to try for S at once */
+  /** Ends the session of a leader that no longer beats. @returns whether to try the lock at once */
   async #replace(leader: Holder): Promise<boolean> {
     const { pid, silentMs } = leader;
     if (pid === null || (silentMs <= STALE_MS && !this.#former.has(pid))) return false;
@@ -202,17 +211,17 @@ export class Leadership {
     this.#parts.log.warn(
       { pid, silentMs: Math.round(silentMs) },
       ended
-        ? 'The leading worker gave no sign of life: its session is ended, taking over.'
-        : 'The leading worker gives no sign of life and its session cannot be ended by this role.',
+        ? 'The leading worker gave no sign of life: its session was ended, taking over.'
+        : 'The leading worker gives no sign of life, and this role may not end its session.',
     );
     if (ended) this.#former.delete(pid);
     return true;
   }
 
-  /** Says once that leadership is contested, not every time it is seen. */
-  #contested(contest: Contest | null): void {
-    if (contest !== null && contest.because !== this.#contest)
-      this.#parts.log.warn(contest.fields, contest.because);
-    this.#contest = contest?.because ?? null;
+  /** Logs a reason once, not every 5 s. */
+  #setLeaderless(leaderless: Leaderless | null): void {
+    if (leaderless !== null && leaderless.reason !== this.#leaderless)
+      this.#parts.log.warn(leaderless.fields, leaderless.reason);
+    this.#leaderless = leaderless?.reason ?? null;
   }
 }

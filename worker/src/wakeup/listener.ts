@@ -1,30 +1,33 @@
 /**
- * The ear of the doorbell: LISTEN on the channel, kept alive by pg-listen, which reconnects and listens again by itself.
+ * LISTEN on the channel. pg-listen keeps the connection: it reconnects and listens again by itself.
  *
- * Promises: `listening` is true only while a LISTEN is committed on a connection not known to be broken; every change of
- * it is reported; a notification of any content, from any role, is just a ring and can never raise (pg-listen parses
- * payloads as JSON unless told otherwise, and a payload that is not JSON would end the process).
+ * Promises:
+ * - `listening` is true only while a LISTEN is committed on a connection not known to be broken. Every change is reported.
+ * - A notification with any payload, from any role, only wakes the worker. It can never throw: pg-listen parses payloads
+ *   as JSON by default, and one that is not JSON would end the process.
  *
- * pg-listen owns its connection, so the locks S and K live on another session (locks.ts). The doorbell's rule 5 therefore
- * names both: an error of either means awake, and sleeping needs both alive. See the proof in doorbell.ts.
+ * pg-listen owns its connection, so the locks are on another one (lock-session.ts). Sleeping needs both alive:
+ * docs/protocol.md#wakeup.
  */
 import pgListen, { type Subscriber } from 'pg-listen';
 import { CHANNEL } from '../db/names.ts';
 import { clientOptions } from '../db/pool.ts';
+import { endsWithin } from '../lib/deadline.ts';
 
-/** Between two looks at a connection that says nothing; a half-open one is found within this plus the answer's time. */
+/** Between two checks of a silent connection. A half-open one is found within this plus ANSWER_WITHIN_MS. */
 const CHECK_INTERVAL_MS = 5_000;
 const ANSWER_WITHIN_MS = 4_000;
+const CLOSE_WITHIN_MS = 1_000;
 
-/** Attempts to connect again: quick at first, since a restarted Postgres is back within a second. */
-const RETRY_FIRST_MS = 100;
-const RETRY_MOST_MS = 2_000;
+/** Quick at first: a restarted Postgres is back within a second. */
+const FIRST_RETRY_MS = 100;
+const MAX_RETRY_MS = 2_000;
 
 export interface ListenerEvents {
-  /** Someone rang. The payload is empty for a real ring; anything else is treated alike. */
-  ring(payload: string): void;
+  /** A writer's notification has an empty payload. Any other wakes the worker as well. */
+  onNotification(payload: string): void;
   /** `listening` has changed. `error` is set when a connection was lost or could not be made. */
-  change(listening: boolean, error?: unknown): void;
+  onChange(listening: boolean, error?: unknown): void;
 }
 
 export class Listener {
@@ -45,12 +48,12 @@ export class Listener {
     return this.#listening;
   }
 
-  /** Begins to connect and keeps at it until `close`; what happens is told through the events. */
+  /** Connects, and reconnects until `close`. Never throws; the events tell what happens. */
   start(): void {
     if (!this.#closed) void this.#subscribe();
   }
 
-  /** Gives up the present connection and listens on a new one: for when rings do not arrive although it looks alive. */
+  /** Replaces a connection that looks alive but receives no notifications. */
   renew(reason: Error): void {
     if (this.#closed || this.#subscriber === null) return;
     this.#discard(this.#subscriber);
@@ -64,7 +67,7 @@ export class Listener {
     this.#listening = false;
     const subscriber = this.#subscriber;
     this.#subscriber = null;
-    if (subscriber !== null) await endQuietly(subscriber);
+    if (subscriber !== null) await endsWithin(CLOSE_WITHIN_MS, subscriber.close());
   }
 
   async #subscribe(): Promise<void> {
@@ -75,7 +78,7 @@ export class Listener {
       paranoidChecking: CHECK_INTERVAL_MS,
       retryTimeout: 0,
       retryInterval: (attempt) => {
-        // pg-listen's loop does not look whether it was closed; throwing here is what ends it.
+        // pg-listen's retry loop ignores close(); only throwing here ends it.
         if (!isCurrent()) throw new Error('This subscriber was closed.');
         return backoff(attempt);
       },
@@ -86,38 +89,38 @@ export class Listener {
       if (isCurrent()) this.#lost(new Error('The listening connection broke.'));
     });
     subscriber.events.on('error', (error) => {
-      // Only a connection that broke while it listened again ends here; pg-listen does not try a second time.
+      // pg-listen gives up when the connection breaks during its own re-LISTEN.
       if (isCurrent()) this.#replace(subscriber, error);
     });
     subscriber.events.on('connected', () => {
-      // A subscriber that was discarded while it reconnected: end the connection it has just made.
-      if (!isCurrent()) void endQuietly(subscriber);
-      else if (subscribed) this.#found();
+      // Discarded while it reconnected: end the new connection.
+      if (!isCurrent()) void endsWithin(CLOSE_WITHIN_MS, subscriber.close());
+      else if (subscribed) this.#started();
     });
     subscriber.notifications.on(CHANNEL, (payload: string | undefined) => {
-      if (isCurrent()) this.#events.ring(payload ?? '');
+      if (isCurrent()) this.#events.onNotification(payload ?? '');
     });
     try {
       await subscriber.connect();
       await subscriber.listenTo(CHANNEL);
       subscribed = true;
-      if (isCurrent()) this.#found();
+      if (isCurrent()) this.#started();
     } catch (error) {
       if (isCurrent()) this.#replace(subscriber, error);
     }
   }
 
-  #found(): void {
+  #started(): void {
     this.#failures = 0;
     if (this.#listening) return;
     this.#listening = true;
-    this.#events.change(true);
+    this.#events.onChange(true);
   }
 
   #lost(error: unknown): void {
     const was = this.#listening;
     this.#listening = false;
-    if (was || this.#failures++ === 0) this.#events.change(false, error);
+    if (was || this.#failures++ === 0) this.#events.onChange(false, error);
   }
 
   #replace(subscriber: Subscriber, error: unknown): void {
@@ -128,20 +131,10 @@ export class Listener {
 
   #discard(subscriber: Subscriber): void {
     this.#subscriber = null;
-    void endQuietly(subscriber);
+    void endsWithin(CLOSE_WITHIN_MS, subscriber.close());
   }
 }
 
 function backoff(attempt: number): number {
-  return Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** Math.min(attempt, 10));
-}
-
-/** Ends a subscriber without waiting for a server that no longer answers. */
-async function endQuietly(subscriber: Subscriber): Promise<void> {
-  const timeout = new Promise<void>((resolve) => setTimeout(resolve, 1_000).unref());
-  try {
-    await Promise.race([subscriber.close(), timeout]);
-  } catch {
-    // The connection is broken already; there is nothing left to end.
-  }
+  return Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(attempt, 10));
 }

@@ -1,25 +1,27 @@
 /**
- * The session that holds the advisory locks S (leadership) and K (the doorbell).
+ * The session that holds the advisory locks LEADER_LOCK and WAKE_LOCK (docs/protocol.md#leader-election).
  *
- * Promises: both locks are on one session, so that whatever ends it frees both (rule 6); the session runs nothing but
- * lock calls and beats, never a write (rule 7); K is only ever tried, never waited for (rule 2); any error, any answer
- * that takes too long, and any change of the backend behind it ends the session and is reported once through `onLost`.
+ * Promises:
+ * - Both locks are on one session, so whatever ends it frees both.
+ * - The session only takes locks, beats and names itself. It never writes, and it never waits for a lock.
+ * - An error, a late answer or another backend behind the connection ends the session. `onLost` is told once.
  *
- * The beat does two things: it finds a half-open connection within seconds, and it is what other workers see in
- * pg_stat_activity as this leader's sign of life (leadership.ts). It writes nothing.
+ * The beat, every 2 s, finds a half-open connection. Other workers see it in pg_stat_activity as the leader's sign of life.
  */
 import pg from 'pg';
 import { explainDatabaseError, transactionPoolerError } from '../db/errors.ts';
-import { LEADER_LOCK, WAKE_LOCK } from '../db/names.ts';
+import { LEADER_LOCK, LOCKS_APPLICATION, UNFIT_APPLICATION, WAKE_LOCK } from '../db/names.ts';
 import { clientOptions } from '../db/pool.ts';
+import { endsWithin } from '../lib/deadline.ts';
 import { ExitCode, WorkerError } from '../lib/errors.ts';
 
 export const BEAT_INTERVAL_MS = 2_000;
 const ANSWER_WITHIN_MS = 3_000;
+const CLOSE_WITHIN_MS = 1_000;
 
 /**
- * If this machine vanishes without closing its sockets, the server finds out within about 11 s and frees the locks; a
- * standby that sees no beat is quicker (6 s). The session must also outlive any idle limit the database sets.
+ * If this machine vanishes without closing its sockets, the server notices within 11 s and frees the locks. A standby that
+ * misses three beats acts after 6 s. The session must also outlive the database's own idle limit.
  */
 const SESSION_SETUP = `
   set tcp_keepalives_idle = 5;
@@ -33,9 +35,10 @@ export class LockSession {
   readonly #url: string;
   readonly #onLost: (error: WorkerError) => void;
   #pid = 0;
+  #application = LOCKS_APPLICATION;
   #lost = false;
   #beating: NodeJS.Timeout | undefined;
-  /** A client runs one statement at a time; this is the end of the line. */
+  /** The last statement: a client runs one at a time. */
   #last: Promise<unknown> = Promise.resolve();
 
   private constructor(url: string, onLost: (error: WorkerError) => void) {
@@ -49,8 +52,8 @@ export class LockSession {
   /**
    * Opens a session without any lock.
    *
-   * @param onLost called at most once, when the session is no longer to be trusted; not after `close`
-   * @param signal gives up an attempt that is under way; it ends nothing later
+   * @param onLost called at most once, when the session ends by itself; not after `close`
+   * @param signal gives up connecting; it has no effect on an open session
    * @throws WorkerError when the database cannot be reached or refuses
    */
   static async open(
@@ -89,25 +92,39 @@ export class LockSession {
     return !this.#lost;
   }
 
-  /** Tries S. @throws WorkerError SESSION_LOST */
-  tryLead(): Promise<boolean> {
+  /** Tries LEADER_LOCK. @throws WorkerError SESSION_LOST */
+  tryLeaderLock(): Promise<boolean> {
     return this.#call('select pg_try_advisory_lock($1) as done', LEADER_LOCK);
   }
 
-  /** Tries K exclusively. @throws WorkerError SESSION_LOST */
-  tryBell(): Promise<boolean> {
+  /** Tries WAKE_LOCK exclusively. @throws WorkerError SESSION_LOST */
+  tryWakeLock(): Promise<boolean> {
     return this.#call('select pg_try_advisory_lock($1) as done', WAKE_LOCK);
   }
 
-  /** Releases K: from now on writers are silent. @throws WorkerError SESSION_LOST */
-  releaseBell(): Promise<boolean> {
+  /** Releases WAKE_LOCK: writers no longer notify. @throws WorkerError SESSION_LOST */
+  releaseWakeLock(): Promise<boolean> {
     return this.#call('select pg_advisory_unlock($1) as done', WAKE_LOCK);
+  }
+
+  /** Shows in the session's name, which `status` reads, whether this worker could take over. Never rejects. */
+  async showFitness(isFit: boolean): Promise<void> {
+    const application = isFit ? LOCKS_APPLICATION : UNFIT_APPLICATION;
+    if (this.#lost || application === this.#application) return;
+    this.#application = application;
+    try {
+      await this.#inOrder(() =>
+        this.#client.query("select set_config('application_name', $1, false)", [application]),
+      );
+    } catch (error) {
+      this.#lose(error);
+    }
   }
 
   /** One sign of life; ends the session if it gets no answer, or the answer of another backend. Never rejects. */
   async beat(): Promise<void> {
     try {
-      const pid = await this.#inLine(() => this.#backend());
+      const pid = await this.#inOrder(() => this.#backend());
       if (pid !== this.#pid) throw transactionPoolerError();
     } catch (error) {
       this.#lose(error);
@@ -120,15 +137,14 @@ export class LockSession {
     const wasLost = this.#lost;
     this.#lost = true;
     if (wasLost) return;
-    const timeout = new Promise<void>((resolve) => setTimeout(resolve, 1_000).unref());
-    await Promise.race([this.#client.end().catch(() => undefined), timeout]);
+    await endsWithin(CLOSE_WITHIN_MS, this.#client.end());
     this.#destroy();
   }
 
   async #call(sql: string, lock: number): Promise<boolean> {
     if (this.#lost) throw lostError();
     try {
-      const result = await this.#inLine(() => this.#client.query<{ done: boolean }>(sql, [lock]));
+      const result = await this.#inOrder(() => this.#client.query<{ done: boolean }>(sql, [lock]));
       if (this.#lost) throw lostError();
       return result.rows[0]?.done === true;
     } catch (error) {
@@ -142,7 +158,7 @@ export class LockSession {
     return result.rows[0]?.pid ?? 0;
   }
 
-  #inLine<T>(work: () => Promise<T>): Promise<T> {
+  #inOrder<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#last.then(work);
     this.#last = result.catch(() => undefined);
     return result;
@@ -156,7 +172,7 @@ export class LockSession {
     this.#onLost(explainDatabaseError(error, this.#url));
   }
 
-  /** Cuts the socket: a server that still lives sees it at once, a half-open connection cannot delay us. */
+  /** Destroys the socket: a live server notices at once, and a half-open connection cannot delay the worker. */
   #destroy(): void {
     const connection: unknown = Reflect.get(this.#client, 'connection');
     const stream: unknown = connection instanceof Object ? Reflect.get(connection, 'stream') : undefined;

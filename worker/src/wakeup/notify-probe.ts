@@ -1,59 +1,57 @@
 /**
- * Proves that the listener hears: rings the doorbell's own channel over another connection and waits for the ring. It
- * finds what a connection that looks healthy hides: a transaction pooler, an UNLISTEN, a proxy that swallows
- * notifications. Run after every LISTEN and whenever rows were found that nobody had rung for; never on a timer.
+ * Proves that notifications arrive: sends a NOTIFY over another connection and waits 3 s for it. A LISTEN connection can
+ * look healthy and receive nothing, behind a transaction pooler, after an UNLISTEN, or through a faulty proxy.
+ * The probe runs after every LISTEN and whenever rows were found without a notification, never on a timer.
  */
 import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { CHANNEL } from '../db/names.ts';
+import { endsWithin } from '../lib/deadline.ts';
 import { ExitCode, WorkerError } from '../lib/errors.ts';
 
-const HEARD_WITHIN_MS = 3_000;
+const ARRIVES_WITHIN_MS = 3_000;
 
-export interface EchoParts {
+export interface NotifyProbeParts {
   readonly pool: Pick<pg.Pool, 'query'>;
-  /** The listener's connection works, and yet it does not hear. */
-  onDeaf(error: WorkerError): void;
+  /** The connection works, but the notification did not arrive. */
+  onLost(error: WorkerError): void;
 }
 
-export class Echo {
-  readonly #parts: EchoParts;
+export class NotifyProbe {
+  readonly #parts: NotifyProbeParts;
   #expected: string | null = null;
-  #hear: (() => void) | null = null;
+  #arrive: (() => void) | null = null;
 
-  constructor(parts: EchoParts) {
+  constructor(parts: NotifyProbeParts) {
     this.#parts = parts;
   }
 
   /** Told of every notification. */
-  heard(payload: string): void {
-    if (payload !== '' && payload === this.#expected) this.#hear?.();
+  received(payload: string): void {
+    if (payload !== '' && payload === this.#expected) this.#arrive?.();
   }
 
-  /** One test at a time; never rejects. */
-  async test(): Promise<void> {
+  /** One probe at a time. Never rejects. */
+  async run(): Promise<void> {
     if (this.#expected !== null) return;
-    const payload = `echo:${randomBytes(8).toString('hex')}`;
+    const payload = `probe:${randomBytes(8).toString('hex')}`;
     this.#expected = payload;
-    let timer: NodeJS.Timeout | undefined;
+    const arrival = new Promise<void>((resolve) => {
+      this.#arrive = resolve;
+    });
     try {
-      const heard = new Promise<boolean>((resolve) => {
-        this.#hear = () => resolve(true);
-        timer = setTimeout(resolve, HEARD_WITHIN_MS, false);
-      });
       await this.#parts.pool.query('select pg_notify($1, $2)', [CHANNEL, payload]);
-      if (!(await heard)) this.#parts.onDeaf(deafError());
+      if (!(await endsWithin(ARRIVES_WITHIN_MS, arrival))) this.#parts.onLost(lostError());
     } catch {
-      // The database is away; whoever needs it reports that.
+      // The database is away. Whoever needs it reports that.
     } finally {
-      clearTimeout(timer);
-      this.#hear = null;
+      this.#arrive = null;
       this.#expected = null;
     }
   }
 }
 
-function deafError(): WorkerError {
+function lostError(): WorkerError {
   return new WorkerError(
     'TRANSACTION_POOLER',
     'Notifications do not arrive on the connection that listens, as behind a pooler in transaction mode: point DATABASE_URL at the direct connection or the session pooler, port 5432; polling until then.',

@@ -1,11 +1,11 @@
 /**
- * The doorbell against a model of Postgres in which everything may happen between any two steps of the worker: writers
- * insert, ask for K, commit and ring; notifications arrive late; the listener goes and comes back. Each seed is one
- * interleaving. The invariant is the one above the class: whenever the worker sleeps and nothing more is under way, no
- * committed row is left. Without any of the rules some seed fails (tests/worker/wakeup.test.ts is the same with the real parts).
+ * The sleep protocol against a model of Postgres in which anything may happen between two steps of the worker: writers insert,
+ * try WAKE_LOCK, commit and notify; notifications arrive late; LISTEN is lost and comes back. Each seed is one interleaving.
+ * The invariant: while the worker sleeps and no notification is on its way, no committed row is left. Without any one of the
+ * rules some seed fails. tests/worker/wakeup.test.ts is the same with the real parts.
  */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { Doorbell, type DoorbellState, type DrainOutcome } from './sleep-protocol.ts';
+import { type DeliveryOutcome, SleepProtocol, type SleepState } from './sleep-protocol.ts';
 
 const SEEDS = 300;
 
@@ -25,27 +25,27 @@ function random(seed: number): (below: number) => number {
 }
 
 interface Writer {
-  /** begun: nothing yet; inserted: a row, K asked for; done: committed. */
+  /** begun: nothing yet; inserted: a row, and WAKE_LOCK tried; done: committed. */
   stage: 'begun' | 'inserted' | 'done';
-  sharesK: boolean;
-  rings: boolean;
+  sharesLock: boolean;
+  notifies: boolean;
 }
 
-/** Postgres, as far as the doorbell sees it. */
+/** Postgres, as far as the sleep protocol sees it. */
 class Model {
   readonly #below: (below: number) => number;
   #writers: Writer[] = [];
   #outbox = 0;
-  #workerHoldsK = false;
-  #mail: (() => void)[] = [];
+  #workerHoldsLock = false;
+  #notifications: (() => void)[] = [];
   #writesLeft: number;
   #finished = false;
-  #draining = false;
-  state: DoorbellState = 'awake';
-  unrung = 0;
+  #delivering = false;
+  state: SleepState = 'awake';
+  unnotified = 0;
   listening = true;
   failing = 0;
-  doorbell: Doorbell | null = null;
+  protocol: SleepProtocol | null = null;
 
   constructor(seed: number, writes: number) {
     this.#below = random(seed);
@@ -56,7 +56,7 @@ class Model {
     return (
       this.#writesLeft === 0 &&
       this.#writers.every((writer) => writer.stage === 'done') &&
-      this.#mail.length === 0
+      this.#notifications.length === 0
     );
   }
 
@@ -64,88 +64,90 @@ class Model {
     return this.#outbox;
   }
 
-  /** Something happens elsewhere. */
+  /** One random event. */
   happen(): void {
     if (this.#finished) return;
     const choice = this.#below(20);
     if (choice < 5) {
       if (this.#writesLeft === 0) return;
       this.#writesLeft--;
-      this.#writers.push({ stage: 'begun', sharesK: false, rings: false });
+      this.#writers.push({ stage: 'begun', sharesLock: false, notifies: false });
     } else if (choice < 11) {
       const open = this.#writers.filter((writer) => writer.stage !== 'done');
       const writer = open[this.#below(Math.max(1, open.length))];
       if (writer !== undefined) this.#step(writer);
-    } else if (choice < 18) this.#mail.shift()?.();
+    } else if (choice < 18) this.#notifications.shift()?.();
     else if (choice === 18 && this.#below(5) === 0) this.#listener(!this.listening);
     else if (choice === 19 && this.#below(10) === 0) this.failing = 1 + this.#below(3);
   }
 
-  /** Nothing new begins; what is under way comes to its end. */
+  /** Starts nothing new and completes what is under way. */
   finish(): void {
     this.#finished = true;
     this.#writesLeft = 0;
     for (const writer of this.#writers) while (writer.stage !== 'done') this.#step(writer);
     if (!this.listening) this.#listener(true);
-    while (this.#mail.length > 0) this.#mail.shift()?.();
+    while (this.#notifications.length > 0) this.#notifications.shift()?.();
   }
 
   #step(writer: Writer): void {
     if (writer.stage === 'begun') {
-      // The trigger: insert, then try_shared(K).
+      // The trigger: insert, then try the lock in shared mode.
       writer.stage = 'inserted';
-      writer.sharesK = !this.#workerHoldsK;
-      writer.rings = this.#workerHoldsK;
+      writer.sharesLock = !this.#workerHoldsLock;
+      writer.notifies = this.#workerHoldsLock;
       return;
     }
     // The commit: the row is visible before the lock is released and before the notification is sent.
     writer.stage = 'done';
     this.#outbox++;
-    writer.sharesK = false;
-    // Who does not listen at this moment never hears of it.
-    if (writer.rings && this.listening) this.#mail.push(() => this.doorbell?.ring());
+    writer.sharesLock = false;
+    // A notification that nobody listens for is lost.
+    if (writer.notifies && this.listening) this.#notifications.push(() => this.protocol?.notified());
   }
 
   #listener(listening: boolean): void {
     this.listening = listening;
-    if (!listening) this.#mail = [];
-    this.doorbell?.disturb();
+    if (!listening) this.#notifications = [];
+    this.protocol?.recheck();
   }
 
   readonly session = {
     alive: true,
-    tryBell: async () => {
+    tryWakeLock: async () => {
       await this.#meanwhile();
-      const granted = this.#writers.every((writer) => !writer.sharesK);
-      if (granted) this.#workerHoldsK = true;
+      const granted = this.#writers.every((writer) => !writer.sharesLock);
+      if (granted) this.#workerHoldsLock = true;
       await this.#meanwhile();
       return granted;
     },
-    releaseBell: async () => {
+    releaseWakeLock: async () => {
       await this.#meanwhile();
-      this.#workerHoldsK = false;
+      this.#workerHoldsLock = false;
       await this.#meanwhile();
       return true;
     },
   };
 
-  /** What must never be: asleep and deaf; or asleep, nothing on its way, and yet a row is left. */
+  /** Violations: asleep without LISTEN; or asleep with a row and no notification on its way. */
   get wrong(): string | null {
-    if (this.state !== 'asleep' || this.#draining) return null;
-    if (!this.listening) return 'asleep and deaf';
-    return this.#mail.length === 0 && this.#outbox > 0 ? 'asleep with a row that nobody will tell of' : null;
+    if (this.state !== 'asleep' || this.#delivering) return null;
+    if (!this.listening) return 'asleep without LISTEN';
+    return this.#notifications.length === 0 && this.#outbox > 0
+      ? 'asleep with a row and no notification'
+      : null;
   }
 
-  async drain(): Promise<DrainOutcome> {
-    this.#draining = true;
+  async deliver(): Promise<DeliveryOutcome> {
+    this.#delivering = true;
     try {
-      return await this.#drain();
+      return await this.#deliver();
     } finally {
-      this.#draining = false;
+      this.#delivering = false;
     }
   }
 
-  async #drain(): Promise<DrainOutcome> {
+  async #deliver(): Promise<DeliveryOutcome> {
     let rows = 0;
     await this.#meanwhile();
     if (this.failing > 0) {
@@ -171,25 +173,25 @@ class Model {
 }
 
 async function play(model: Model, rounds: number): Promise<void> {
-  const doorbell = new Doorbell({
+  const protocol = new SleepProtocol({
     session: model.session,
     listener: model,
-    drain: () => model.drain(),
+    deliver: () => model.deliver(),
     pollInMs: () => 1e9,
     onState: (state) => {
       model.state = state;
     },
-    onUnrung: (rows) => {
-      model.unrung += rows;
+    onUnnotified: (rows) => {
+      model.unnotified += rows;
     },
   });
-  model.doorbell = doorbell;
-  const run = doorbell.run();
+  model.protocol = protocol;
+  const run = protocol.run();
   for (let round = 0; round < rounds; round++) {
     model.happen();
-    // Time passes too: sometimes enough to fall asleep in between.
+    // Sometimes long enough to fall asleep.
     await vi.advanceTimersByTimeAsync(round % 7 === 0 ? 120 : 1);
-    // Whoever was woken has had its turn.
+    // Let woken tasks run.
     await vi.advanceTimersByTimeAsync(0);
     expect(model.wrong, `round ${round}`).toBeNull();
   }
@@ -201,16 +203,16 @@ async function play(model: Model, rounds: number): Promise<void> {
   ) {
     await vi.advanceTimersByTimeAsync(100);
   }
-  // Long after the last ring, and far before the next fallback poll.
+  // Long after the last notification, and long before the next fallback poll.
   await vi.advanceTimersByTimeAsync(10_000);
-  const left = { state: model.state, outbox: model.outbox, unrung: model.unrung };
-  doorbell.end();
+  const left = { state: model.state, outbox: model.outbox, unnotified: model.unnotified };
+  protocol.end();
   await vi.advanceTimersByTimeAsync(1_000);
   await run;
-  expect(left).toEqual({ state: 'asleep', outbox: 0, unrung: 0 });
+  expect(left).toEqual({ state: 'asleep', outbox: 0, unnotified: 0 });
 }
 
-describe('Doorbell, in every order', () => {
+describe('SleepProtocol, interleaved', () => {
   it(`sleeps only when nothing is left, in ${SEEDS} interleavings`, { timeout: 60_000 }, async () => {
     for (let seed = 1; seed <= SEEDS; seed++) {
       try {

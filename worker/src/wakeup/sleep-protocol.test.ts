@@ -1,6 +1,6 @@
-/** The doorbell's transitions one by one, each against calls that are written down; doorbell-interleavings.test.ts has their sum. */
+/** Each transition of the sleep protocol, checked by the calls it makes. sleep-protocol-interleavings.test.ts checks them together. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { Doorbell } from './sleep-protocol.ts';
+import { SleepProtocol } from './sleep-protocol.ts';
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
@@ -9,179 +9,179 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-describe('Doorbell', () => {
-  const parts = (changes: Partial<ConstructorParameters<typeof Doorbell>[0]> = {}) => {
+describe('SleepProtocol', () => {
+  const parts = (changes: Partial<ConstructorParameters<typeof SleepProtocol>[0]> = {}) => {
     const calls: string[] = [];
     const listener = { listening: true };
-    const doorbell = new Doorbell({
+    const protocol = new SleepProtocol({
       session: {
         alive: true,
-        tryBell: async () => {
-          calls.push('try K');
+        tryWakeLock: async () => {
+          calls.push('try lock');
           return true;
         },
-        releaseBell: async () => {
-          calls.push('release K');
+        releaseWakeLock: async () => {
+          calls.push('release lock');
           return true;
         },
       },
       listener,
-      drain: async () => {
-        calls.push('drain');
+      deliver: async () => {
+        calls.push('deliver');
         return { rows: 0, retryInMs: null, dueInMs: null };
       },
       pollInMs: () => 5_000,
       onState: (state) => calls.push(state),
-      onUnrung: () => calls.push('unrung'),
+      onUnnotified: () => calls.push('unnotified'),
       ...changes,
     });
-    return { doorbell, calls, listener };
+    return { protocol, calls, listener };
   };
 
-  it('takes K, drains once more, and only then sleeps', async () => {
-    const { doorbell, calls } = parts();
-    const run = doorbell.run();
+  it('takes WAKE_LOCK, delivers once more, and only then sleeps', async () => {
+    const { protocol, calls } = parts();
+    const run = protocol.run();
     await vi.advanceTimersByTimeAsync(200);
-    expect(calls.slice(calls.indexOf('try K'))).toEqual(['try K', 'settling', 'drain', 'asleep']);
-    doorbell.end();
+    expect(calls.slice(calls.indexOf('try lock'))).toEqual(['try lock', 'settling', 'deliver', 'asleep']);
+    protocol.end();
     await run;
   });
 
-  it('keeps K on a single ring: one drain, and asleep again', async () => {
-    const { doorbell, calls } = parts();
-    const run = doorbell.run();
+  it('keeps WAKE_LOCK on a single notification: one delivery, then asleep again', async () => {
+    const { protocol, calls } = parts();
+    const run = protocol.run();
     await vi.advanceTimersByTimeAsync(200);
     calls.length = 0;
-    doorbell.ring();
+    protocol.notified();
     await vi.advanceTimersByTimeAsync(1);
-    expect(calls).toEqual(['drain', 'asleep']);
-    doorbell.end();
+    expect(calls).toEqual(['deliver', 'asleep']);
+    protocol.end();
     await run;
   });
 
-  it('releases K when someone rings during the drain: writers in line behind NOTIFY never ring fast', async () => {
-    let inLine = false;
-    const { doorbell, calls } = parts({
-      drain: async () => {
-        calls.push('drain');
-        if (!inLine) return { rows: 0, retryInMs: null, dueInMs: null };
-        inLine = false;
-        doorbell.ring();
+  it('releases WAKE_LOCK on a notification during the delivery: writers that wait for NOTIFY never notify fast', async () => {
+    let waiting = false;
+    const { protocol, calls } = parts({
+      deliver: async () => {
+        calls.push('deliver');
+        if (!waiting) return { rows: 0, retryInMs: null, dueInMs: null };
+        waiting = false;
+        protocol.notified();
         return { rows: 1, retryInMs: null, dueInMs: null };
       },
     });
-    const run = doorbell.run();
+    const run = protocol.run();
     await vi.advanceTimersByTimeAsync(200);
     calls.length = 0;
-    inLine = true;
-    doorbell.ring();
+    waiting = true;
+    protocol.notified();
     await vi.advanceTimersByTimeAsync(1);
-    expect(calls.slice(0, 3)).toEqual(['drain', 'release K', 'awake']);
-    doorbell.end();
+    expect(calls.slice(0, 3)).toEqual(['deliver', 'release lock', 'awake']);
+    protocol.end();
     await run;
   });
 
-  it('releases K when rings come fast, though never during a drain', async () => {
-    const { doorbell, calls } = parts();
-    const run = doorbell.run();
+  it('releases WAKE_LOCK when notifications come fast, though never during a delivery', async () => {
+    const { protocol, calls } = parts();
+    const run = protocol.run();
     await vi.advanceTimersByTimeAsync(200);
-    doorbell.ring();
+    protocol.notified();
     await vi.advanceTimersByTimeAsync(1);
     calls.length = 0;
     for (let count = 0; count < 20; count++) {
-      doorbell.ring();
+      protocol.notified();
       await vi.advanceTimersByTimeAsync(1);
     }
-    expect(calls).toContain('release K');
-    doorbell.end();
+    expect(calls).toContain('release lock');
+    protocol.end();
     await run;
   });
 
   it('awake, keeps the database busy for a fifth of the time at most', async () => {
     const began: number[] = [];
-    const { doorbell } = parts({
-      drain: async () => {
+    const { protocol } = parts({
+      deliver: async () => {
         began.push(performance.now());
         await new Promise((resolve) => setTimeout(resolve, 5));
         return { rows: 1, retryInMs: null, dueInMs: null };
       },
     });
-    const run = doorbell.run();
+    const run = protocol.run();
     await vi.advanceTimersByTimeAsync(1_000);
     expect(began.length).toBeGreaterThan(30);
     expect(began.length).toBeLessThanOrEqual(41);
-    doorbell.end();
+    protocol.end();
     await vi.advanceTimersByTimeAsync(30);
     await run;
   });
 
-  it('releases K while Redis takes nothing, so that writers are not charged for rings in vain', async () => {
+  it('releases WAKE_LOCK while Redis is away, so that writers do not pay for useless notifications', async () => {
     let failing = false;
-    const { doorbell, calls } = parts({
-      drain: async () => {
-        calls.push('drain');
+    const { protocol, calls } = parts({
+      deliver: async () => {
+        calls.push('deliver');
         return { rows: 0, retryInMs: failing ? 1_000 : null, dueInMs: null };
       },
     });
-    const run = doorbell.run();
+    const run = protocol.run();
     await vi.advanceTimersByTimeAsync(200);
     calls.length = 0;
     failing = true;
-    doorbell.ring();
+    protocol.notified();
     await vi.advanceTimersByTimeAsync(1);
-    expect(calls).toEqual(['drain', 'release K', 'awake', 'drain']);
-    // Rings do not shorten the pause.
-    doorbell.ring();
+    expect(calls).toEqual(['deliver', 'release lock', 'awake', 'deliver']);
+    // Notifications do not shorten the pause.
+    protocol.notified();
     await vi.advanceTimersByTimeAsync(500);
     expect(calls).toHaveLength(4);
-    doorbell.end();
+    protocol.end();
     await run;
   });
 
-  it('never sleeps, nor touches K, without a session of its own', async () => {
-    const { doorbell, calls } = parts({ session: null });
-    const run = doorbell.run();
+  it('never sleeps and never takes WAKE_LOCK without a session of its own', async () => {
+    const { protocol, calls } = parts({ session: null });
+    const run = protocol.run();
     await vi.advanceTimersByTimeAsync(2_000);
-    expect(new Set(calls)).toEqual(new Set(['awake', 'drain']));
-    doorbell.end();
+    expect(new Set(calls)).toEqual(new Set(['awake', 'deliver']));
+    protocol.end();
     await run;
   });
 
-  it('wakes up for a deferred target that is due, and calls that no missed ring', async () => {
+  it('wakes up for a throttled target that is due, and does not report it as unnotified', async () => {
     let due: number | null = 700;
-    const { doorbell, calls } = parts({
-      drain: async () => {
-        calls.push('drain');
+    const { protocol, calls } = parts({
+      deliver: async () => {
+        calls.push('deliver');
         const rows = due === null ? 1 : 0;
         return { rows, retryInMs: null, dueInMs: due };
       },
     });
-    const run = doorbell.run();
+    const run = protocol.run();
     await vi.advanceTimersByTimeAsync(200);
     calls.length = 0;
     due = null;
     await vi.advanceTimersByTimeAsync(600);
-    expect(calls.slice(0, 2)).toEqual(['drain', 'asleep']);
-    expect(calls).not.toContain('unrung');
-    doorbell.end();
+    expect(calls.slice(0, 2)).toEqual(['deliver', 'asleep']);
+    expect(calls).not.toContain('unnotified');
+    protocol.end();
     await run;
   });
 
-  it('tells of rows that only the fallback poll found', async () => {
+  it('reports rows that only the fallback poll found', async () => {
     let rows = 0;
-    const { doorbell, calls } = parts({
-      drain: async () => {
+    const { protocol, calls } = parts({
+      deliver: async () => {
         const outcome = { rows, retryInMs: null, dueInMs: null };
         rows = 0;
         return outcome;
       },
     });
-    const run = doorbell.run();
+    const run = protocol.run();
     await vi.advanceTimersByTimeAsync(200);
     rows = 3;
     await vi.advanceTimersByTimeAsync(5_100);
-    expect(calls).toContain('unrung');
-    doorbell.end();
+    expect(calls).toContain('unnotified');
+    protocol.end();
     await run;
   });
 });

@@ -1,6 +1,6 @@
 /**
- * The wake flag of the doorbell: set by a ring, cleared before a drain, waited for while asleep. A ring that arrives
- * between `clear` and `wait` is kept: `wait` then returns at once.
+ * The wake flag: set by a notification, cleared before each delivery, awaited while asleep. A notification between `clear`
+ * and `wait` is kept: `wait` then returns at once.
  */
 export class WakeFlag {
   #set = false;

@@ -1,92 +1,100 @@
 /**
- * The drain with what surrounds it: the heartbeat that beats while it flows, the backlog that is settled when it is too
- * large, the report for people, the vacuum after many deletions, the record of what it all costs.
+ * Wires delivery: the loop, the heartbeat that beats while it succeeds, the queue buffer, the backlog check, the log, the
+ * vacuum and the record of commands.
  */
-
+import type pg from 'pg';
 import { explainDatabaseError } from '../db/errors.ts';
+import type { Outbox } from '../db/outbox.ts';
 import { OutboxVacuum } from '../db/vacuum.ts';
 import { settleBacklog } from '../delivery/backlog.ts';
-import { Heartbeat } from '../delivery/heartbeat.ts';
-import { Drain } from '../delivery/loop.ts';
+import type { ErrorLog } from '../delivery/error-log.ts';
+import type { DeliveryHealth } from '../delivery/health.ts';
+import type { Heartbeat } from '../delivery/heartbeat.ts';
+import { DeliveryLoop } from '../delivery/loop.ts';
 import { Report } from '../delivery/report.ts';
+import type { Configuration } from '../lib/config.ts';
 import type { WorkerError } from '../lib/errors.ts';
+import type { Log } from '../lib/log.ts';
 import { CommandRecord } from '../metrics/command-record.ts';
+import type { Metrics } from '../metrics/metrics.ts';
 import { QueueBuffer } from '../queue/buffer.ts';
 import type { QueueSupervisor } from '../queue/supervisor.ts';
+import type { Applied } from '../redis/apply.ts';
 import { Allowance } from '../redis/token-bucket.ts';
-import type { DrainOutcome } from '../wakeup/sleep-protocol.ts';
-import type { Context } from './context.ts';
+import type { CacheServer } from '../redis/upstash.ts';
+import type { DeliveryOutcome } from '../wakeup/sleep-protocol.ts';
 
-export interface Draining {
-  readonly heartbeat: Heartbeat;
+export interface Delivery {
   /** Until the outbox is empty, or applying fails. Never rejects. */
-  drain(): Promise<DrainOutcome>;
-  /** A new term of leadership: nothing that was known counts any more. */
+  deliver(): Promise<DeliveryOutcome>;
+  readonly beatDueInMs: number;
+  /** A new term of leadership: everything cached is out of date. */
   beginTerm(): void;
-  /** No further page is begun. */
+  /** Starts no further batch. */
   abandon(): void;
-  /** Nothing is handed to the queue any more; what waits for it stays in the outbox. */
+  /** Hands nothing more to the queue. What waits for it stays in the outbox. */
   close(): void;
-  /** @param call called when a drain would find rows that nobody rings for */
-  onMore(call: () => void): void;
-  /** What waits though invalidations flow, one sentence each. */
+  /** What waits although invalidations flow, one sentence each. */
   readonly warnings: readonly string[];
 }
 
-/** Targets of one page that are named in the log. */
-const LINES_A_PAGE = 20;
-
-export function createHeartbeat(context: Context): Heartbeat {
-  const { configuration, cache, outbox, flow, log, metrics, onTrouble } = context;
-  return new Heartbeat({
-    cache,
-    outbox,
-    flow,
-    intervalMs: configuration.heartbeatIntervalMs,
-    onTrouble,
-    onNewEpoch: (reason) => {
-      metrics.epochs.inc();
-      log.info({ reason }, `New epoch: the whole cache is invalidated (${reason}).`);
-    },
-  });
+export interface DeliveryParts {
+  readonly configuration: Configuration;
+  readonly cache: CacheServer;
+  readonly pool: pg.Pool;
+  readonly outbox: Outbox;
+  readonly health: DeliveryHealth;
+  readonly heartbeat: Heartbeat;
+  readonly queue: Pick<QueueSupervisor, 'use' | 'failure'>;
+  readonly log: Log;
+  readonly errors: ErrorLog;
+  readonly metrics: Metrics;
+  /** The outbox holds rows that no notification announces. */
+  onMore(): void;
+  onError(error: WorkerError): void;
 }
 
-export function createDraining(context: Context, heartbeat: Heartbeat, queue: QueueSupervisor): Draining {
-  const { configuration, log, metrics, trouble, pool, outbox, onTrouble } = context;
-  let wake: () => void = () => undefined;
-  const tidy = new OutboxVacuum(pool);
-  const record = new CommandRecord(context.cache, () => metrics.commandCount);
+/** Targets of one batch that the log names. */
+const MAX_LINES_PER_BATCH = 20;
+
+export function createDelivery(parts: DeliveryParts): Delivery {
+  const { configuration, cache, pool, outbox, health, heartbeat, queue, log, errors, metrics } = parts;
+  const { databaseUrl, replicaLagMs } = configuration;
+  const vacuum = new OutboxVacuum(pool);
+  const record = new CommandRecord(cache, () => metrics.commandCount);
   const report = new Report(log, configuration.logFormat === 'pretty', () => outbox.watchedTables());
-  const widened = new Set<number | null>();
   const queueBuffer = new QueueBuffer({
     add: (requests) => queue.use((open) => open.add(requests)),
-    acknowledge: async (rows, rests) => {
+    acknowledge: async (rows, throttled) => {
       try {
-        await outbox.acknowledge(rows, rests);
+        await outbox.acknowledge(rows, throttled);
       } catch (error) {
-        throw explainDatabaseError(error, configuration.databaseUrl);
+        throw explainDatabaseError(error, databaseUrl);
       }
     },
     onMissed: () => {
-      drain.forget();
-      wake();
+      loop.reset();
+      parts.onMore();
     },
-    onTrouble,
+    onTrouble: parts.onError,
   });
-  const drain: Drain = new Drain({
-    ...context,
+  const widened = new Set<number | null>();
+  const loop: DeliveryLoop = new DeliveryLoop({
+    cache,
+    outbox,
+    health,
     queueBuffer,
-    replicaLagMs: configuration.replicaLagMs,
+    replicaLagMs,
     isolating: new Allowance(),
-    databaseUrl: configuration.databaseUrl,
+    databaseUrl,
     startEpoch: () => heartbeat.startEpoch('asked for by the target *'),
     onConfirmed: (batch) => {
-      // The line first: people see it sooner, and bench/worker/latency.ts takes its time from it.
+      // The log line first: people see it sooner, and bench/worker/latency.ts measures it.
       report.confirmed(batch);
       metrics.batch(batch);
-      tidy.deleted(batch.rows.length);
-      // Under steady load the outbox may not be seen empty for long; fresh batches are as good a sign.
-      heartbeat.poke();
+      vacuum.deleted(batch.rows.length);
+      // Under steady load the outbox may never be seen empty.
+      heartbeat.beatIfDue();
     },
     onWidened: ({ watchId, target, error }) => {
       if (widened.has(watchId)) return;
@@ -96,43 +104,24 @@ export function createDraining(context: Context, heartbeat: Heartbeat, queue: Qu
         `Writes to a watched table invalidate the whole of ${target} (${error}): select * from cache_invalidation.problems() says why and what to do.`,
       );
     },
-    onSetAside: ({ refused, undecided, sweeps }) => {
-      metrics.refused.inc(refused.size);
-      for (const [target, failure] of [...refused].slice(0, LINES_A_PAGE)) {
-        log.warn(
-          { target, code: failure.code },
-          `Redis refuses ${target}; it is retried apart. ${failure.message}`,
-        );
-      }
-      const unsaid = Math.max(0, refused.size - LINES_A_PAGE);
-      if (unsaid > 0)
-        log.warn({ targets: unsaid }, `Redis refuses ${unsaid} more targets; they are retried apart.`);
-      if (undecided.length > 0) {
-        log.warn(
-          { targets: undecided.length },
-          `Redis refuses some of ${undecided.length} targets; which ones is found out apart, a few requests a second.`,
-        );
-      }
-      for (const target of sweeps.slice(0, LINES_A_PAGE)) {
-        log.info(
-          { target },
-          `Sweeping ${target}: no fence covers this pattern, so the queue goes through the keys.`,
-        );
-      }
+    onPassedToQueue: (applied) => {
+      metrics.refused.inc(applied.refused.size);
+      logPassedToQueue(log, applied);
     },
+    onError: parts.onError,
   });
-  // A new connection may lead to another server, where the drain's position means nothing.
-  pool.on('connect', () => drain.forget());
+  // A new connection may lead to another server, where the loop's position means nothing.
+  pool.on('connect', () => loop.reset());
 
-  // Looked at when a term begins and after every failure: that is when a backlog can have grown.
+  // A backlog can have grown before a term begins and during every failure.
   let backlogChecked = false;
-  const settle = async (): Promise<void> => {
+  const checkBacklog = async (): Promise<void> => {
     if (backlogChecked) return;
     const rows = await settleBacklog({
       outbox,
-      rowsMost: configuration.backlogRows,
-      ageMostMs: configuration.backlogAgeMs,
-      replicaLagMs: configuration.replicaLagMs,
+      maxRows: configuration.backlogRows,
+      maxAgeMs: configuration.backlogAgeMs,
+      replicaLagMs,
       startEpoch: (reason) => heartbeat.startEpoch(reason),
     });
     backlogChecked = true;
@@ -140,48 +129,66 @@ export function createDraining(context: Context, heartbeat: Heartbeat, queue: Qu
   };
 
   return {
-    heartbeat,
-    async drain() {
+    async deliver() {
       try {
-        await settle();
+        await checkBacklog();
       } catch (error) {
-        return drain.failed(error);
+        return loop.failed(error);
       }
-      const outcome = await drain.untilEmpty();
-      // An outbox that was empty says nothing of Redis; a beat that failed does.
+      const outcome = await loop.untilEmpty();
+      // An empty outbox says nothing about Redis; a failed beat does.
       if (outcome.retryInMs !== null) backlogChecked = false;
-      else if (heartbeat.failure === null) trouble.over();
-      heartbeat.poke();
-      if (heartbeat.failure === null) record.poke();
+      else if (heartbeat.failure === null) errors.over();
+      heartbeat.beatIfDue();
+      if (heartbeat.failure === null) record.writeIfDue();
       return outcome;
+    },
+    get beatDueInMs() {
+      return heartbeat.dueInMs;
     },
     beginTerm() {
       backlogChecked = false;
-      drain.forget();
-      heartbeat.forget();
+      loop.reset();
+      heartbeat.reset();
       void report.refresh();
     },
-    abandon: () => drain.abandon(),
+    abandon: () => loop.abandon(),
     close: () => queueBuffer.stop(),
-    onMore: (call) => {
-      wake = call;
-    },
     get warnings() {
       return waitingForQueue(queueBuffer, queue.failure);
     },
   };
 }
 
-/** A queue in trouble holds up only what needs it; readiness says what that is. */
+function logPassedToQueue(log: Log, { refused, undecided, sweeps }: Applied): void {
+  for (const [target, { code, message }] of [...refused].slice(0, MAX_LINES_PER_BATCH))
+    log.warn({ target, code }, `Redis refuses ${target}; the queue retries it. ${message}`);
+  const unnamed = refused.size - MAX_LINES_PER_BATCH;
+  if (unnamed > 0)
+    log.warn({ targets: unnamed }, `Redis refuses ${unnamed} more targets; the queue retries them.`);
+  if (undecided.length > 0) {
+    log.warn(
+      { targets: undecided.length },
+      `Redis refuses some of ${undecided.length} targets; the queue finds out which, with a few requests a second.`,
+    );
+  }
+  for (const target of sweeps.slice(0, MAX_LINES_PER_BATCH))
+    log.info(
+      { target },
+      `Sweeping ${target}: no fence covers this pattern, so the queue goes through the keys.`,
+    );
+}
+
+/** A queue that fails delays only what needs it. */
 function waitingForQueue(
   { rows, missed, failing }: Pick<QueueBuffer, 'rows' | 'missed' | 'failing'>,
   failure: WorkerError | null,
 ): string[] {
   if (failure === null && !failing) return [];
-  const said = failure?.message ?? 'The queue takes nothing over; trying again.';
-  if (rows === 0) return [said];
+  const message = failure?.message ?? 'The queue takes no jobs; trying again.';
+  if (rows === 0) return [message];
   const count = `${missed ? 'More than ' : ''}${rows} ${rows === 1 ? 'row waits' : 'rows wait'}`;
   return [
-    `${said} ${count} for it in the outbox (sweeps, refused targets, second deletes); all others flow.`,
+    `${message} ${count} for it in the outbox (sweeps, refused targets, second deletes); all others flow.`,
   ];
 }

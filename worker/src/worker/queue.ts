@@ -1,44 +1,54 @@
-/** The queue of one worker: where its jobs are kept, what each kind does, and what runs by the clock. */
-
-import type { Heartbeat } from '../delivery/heartbeat.ts';
+/** Wires the queue: where its jobs are kept, what each kind does, and what runs on a schedule. */
+import type pg from 'pg';
 import { type AuditParts, audit } from '../diagnostics/audit/audit.ts';
-import { describe } from '../lib/errors.ts';
+import type { Configuration } from '../lib/config.ts';
+import { describe, type WorkerError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 import { openBackend } from '../queue/backend.ts';
 import { createProcessors } from '../queue/processors.ts';
 import { QueueSupervisor } from '../queue/supervisor.ts';
 import { WorkQueue } from '../queue/work-queue.ts';
 import { Allowance } from '../redis/token-bucket.ts';
-import type { Context } from './context.ts';
+import type { CacheServer } from '../redis/upstash.ts';
 
-/** Entries compared in one scheduled audit. */
+/** Entries that one scheduled audit compares. */
 const AUDIT_SAMPLE = 200;
 
-export function createQueue(context: Context, heartbeat: Heartbeat): QueueSupervisor {
-  const { configuration, cache, pool, log, trouble, onTrouble } = context;
-  const isolating = new Allowance();
-  // BullMQ reports every hiccup of a connection that it mends by itself; what it cannot mend fails a call.
-  const hiccup = (error: Error) => log.debug({ error: describe(error) }, 'queue');
-  const queue = new QueueSupervisor({
-    open: () => new WorkQueue(openBackend(configuration, hiccup), hiccup),
+export interface QueueParts {
+  readonly configuration: Configuration;
+  readonly cache: CacheServer;
+  readonly pool: pg.Pool;
+  readonly log: Log;
+  startEpoch(): Promise<void>;
+  onError(error: WorkerError): void;
+  onAnswer(): void;
+}
+
+export function createQueue(parts: QueueParts): QueueSupervisor {
+  const { configuration, cache, pool, log, startEpoch, onError, onAnswer } = parts;
+  const { replicaLagMs, auditIntervalMs } = configuration;
+  // BullMQ emits every connection error that it recovers from by itself. Others fail a call.
+  const onConnectionError = (error: Error) => log.debug({ error: describe(error) }, 'queue');
+  const queue: QueueSupervisor = new QueueSupervisor({
+    open: () => new WorkQueue(openBackend(configuration, onConnectionError), onConnectionError),
     processors: () =>
       createProcessors({
         cache,
-        replicaLagMs: configuration.replicaLagMs,
-        isolating,
-        startEpoch: () => heartbeat.startEpoch('asked for by the target *'),
+        replicaLagMs,
+        isolating: new Allowance(),
+        startEpoch,
         audit: (job) => scheduledAudit({ cache, pool }, log, job.sample),
         prune: () => queue.use((jobs) => jobs.prune()),
         add: (requests) => queue.use((open) => open.add(requests)),
       }),
-    schedule: (jobs) => jobs.schedule(configuration.auditIntervalMs, AUDIT_SAMPLE),
-    onTrouble,
-    onAnswer: () => trouble.over('queue'),
+    schedule: (jobs) => jobs.schedule(auditIntervalMs, AUDIT_SAMPLE),
+    onTrouble: onError,
+    onAnswer,
   });
   return queue;
 }
 
-/** Its result is kept for `fencepost status`; a stale answer is an error in the log. */
+/** `fencepost status` shows the result; a stale answer is an error in the log. */
 async function scheduledAudit(parts: AuditParts, log: Log, sample: number): Promise<void> {
   const { compared, stale } = await audit(parts, sample);
   if (stale.length === 0) log.info({ compared }, `Audit: ${compared} entries compared, none stale.`);

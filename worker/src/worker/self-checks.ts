@@ -1,17 +1,18 @@
 /**
- * What a running worker looks at by itself every few seconds, because nothing else would bring it to light: a standby's
- * Redis (standby-redis.ts) and who keeps the doorbell's lock (bell-lock.ts). Both say what they find once in the log, and
- * /readyz and the metrics show it while it lasts.
+ * What a running worker checks every 2 s because nothing else would show it: whether a standby could take over, and whether a
+ * foreign session holds WAKE_LOCK. A finding is logged once; /readyz and the metrics show it while it lasts.
  */
 import type pg from 'pg';
 import { describeForeignSession, leaderIsAlive, lockHolders } from '../db/lock-holders.ts';
-import { UNFIT_APPLICATION } from '../db/names.ts';
+import type { Outbox } from '../db/outbox.ts';
 import { StandbyRedis } from '../diagnostics/self-checks/standby-redis.ts';
-import { BellLock } from '../diagnostics/self-checks/wake-lock.ts';
-import type { Context } from './context.ts';
-import type { Bell } from './wakeup.ts';
+import { WakeLockCheck } from '../diagnostics/self-checks/wake-lock.ts';
+import type { Log } from '../lib/log.ts';
+import type { Metrics } from '../metrics/metrics.ts';
+import type { CacheServer } from '../redis/upstash.ts';
+import type { Wakeup } from './wakeup.ts';
 
-const LOOK_MS = 2_000;
+const INTERVAL_MS = 2_000;
 
 export interface SelfChecks {
   /** Why this worker is not ready, one sentence each. */
@@ -22,12 +23,17 @@ export interface SelfChecks {
   stop(): void;
 }
 
-export function createSelfChecks(
-  context: Context,
-  bell: Pick<Bell, 'role' | 'state' | 'contest'>,
-): SelfChecks {
-  const { cache, pool, outbox, log, metrics } = context;
-  const mark = new UnfitMark(pool);
+export interface SelfCheckParts {
+  readonly cache: CacheServer;
+  readonly pool: pg.Pool;
+  readonly outbox: Outbox;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly wakeup: Pick<Wakeup, 'role' | 'state' | 'leaderless' | 'showFitness'>;
+}
+
+export function createSelfChecks(parts: SelfCheckParts): SelfChecks {
+  const { cache, pool, outbox, log, metrics, wakeup } = parts;
   const standby = new StandbyRedis({
     cache,
     epoch: () => outbox.epoch(),
@@ -36,13 +42,13 @@ export function createSelfChecks(
       metrics.standbyUnfit.set(failure === null ? 0 : 1);
       if (failure !== null)
         log.error({ code: failure.code }, `This standby could not take over: ${failure.message}`);
-      else if (bell.role === 'following') log.info('This standby could take over now.');
+      else if (wakeup.role === 'following') log.info('This standby could take over now.');
     },
   });
-  const lock = new BellLock({
+  const wakeLock = new WakeLockCheck({
     holders: () => lockHolders(pool),
     onChange: (holder) => {
-      if (holder === null) log.info("No stranger holds the doorbell's lock any more.");
+      if (holder === null) log.info('No foreign session holds the wake lock any more.');
       else {
         const { pid, role, application } = holder;
         log.warn({ pid, role, application }, describeForeignSession(holder));
@@ -50,74 +56,34 @@ export function createSelfChecks(
     },
   });
 
-  let busy = false;
+  let checking = false;
   let timer: NodeJS.Timeout | undefined;
-  const look = () => {
-    if (busy) return;
-    busy = true;
+  const check = () => {
+    if (checking) return;
+    checking = true;
     void Promise.all([
-      standby.look(bell.role).then(() => mark.set(standby.failure !== null)),
-      lock.look(bell.role, bell.state),
+      standby.check(wakeup.role).then(() => wakeup.showFitness(standby.failure === null)),
+      wakeLock.check(wakeup.role, wakeup.state),
     ]).finally(() => {
-      metrics.bellHeld.set(lock.stranger === null && bell.contest === null ? 0 : 1);
-      busy = false;
+      metrics.wakeLockHeld.set(wakeLock.foreign === null && wakeup.leaderless === null ? 0 : 1);
+      checking = false;
     });
   };
   return {
     get reasons() {
-      return standby.failure === null || bell.role !== 'following'
+      return standby.failure === null || wakeup.role !== 'following'
         ? []
         : [`This standby could not take over: ${standby.failure.message}`];
     },
     get warnings() {
-      if (bell.contest !== null) return [bell.contest];
-      return lock.stranger === null ? [] : [describeForeignSession(lock.stranger)];
+      if (wakeup.leaderless !== null) return [wakeup.leaderless];
+      return wakeLock.foreign === null ? [] : [describeForeignSession(wakeLock.foreign)];
     },
     start() {
-      timer = setInterval(look, LOOK_MS);
+      timer = setInterval(check, INTERVAL_MS);
     },
     stop() {
       clearInterval(timer);
-      mark.close();
     },
   };
-}
-
-/** A session that says by its name, where every other worker and `status` can see it, that its worker is unfit. */
-class UnfitMark {
-  readonly #pool: pg.Pool;
-  #client: pg.PoolClient | null = null;
-  #closed = false;
-
-  constructor(pool: pg.Pool) {
-    this.#pool = pool;
-  }
-
-  /** Never rejects: where the database is away there is nobody to tell. */
-  async set(unfit: boolean): Promise<void> {
-    if (!unfit) return this.clear();
-    if (this.#client !== null || this.#closed) return;
-    try {
-      // One of the pool's two connections, of which a standby needs one.
-      const client = await this.#pool.connect();
-      client.once('error', () => this.clear());
-      this.#client = client;
-      if (this.#closed) return this.clear();
-      await client.query("select set_config('application_name', $1, false)", [UNFIT_APPLICATION]);
-    } catch {
-      this.clear();
-    }
-  }
-
-  /** Takes no connection any more. */
-  close(): void {
-    this.#closed = true;
-    this.clear();
-  }
-
-  /** The connection is closed, not given back under a false name. */
-  clear(): void {
-    this.#client?.release(true);
-    this.#client = null;
-  }
 }

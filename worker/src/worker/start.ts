@@ -1,45 +1,45 @@
 /**
- * The worker put together, from the doorbell to the DEL:
+ * Starts the worker: makes its parts and ties them together.
  *
- *     Listener ─ ring ─▶ Leadership ▶ Doorbell ─ drain ─▶ Drain ▶ apply ▶ Redis
- *     (doorbell/bell.ts)   (lock S)     (lock K)            │        Heartbeat (while it flows; drain/draining.ts)
- *                                                           └─▶ Queue (what is not instant; queue/queueing.ts)
+ *     NOTIFY ──▶ Listener ──▶ LeaderElection ──▶ SleepProtocol ──▶ DeliveryLoop ──▶ apply ──▶ Redis      wakeup.ts, delivery.ts
+ *                                                                  │   └─▶ Heartbeat, while delivery succeeds
+ *                                                                  └─▶ queue buffer ──▶ BullMQ               queue.ts
  *
- * Connections to Postgres: one listens, one holds the locks, two drain, two are the queue's; six at most.
+ * It uses at most six connections to Postgres: one listens, one holds the locks, two deliver, two are the queue's.
  */
-
 import { explainDatabaseError, isPermanent } from '../db/errors.ts';
 import { leaderIsAlive } from '../db/lock-holders.ts';
 import { Outbox } from '../db/outbox.ts';
 import { drainPool } from '../db/pool.ts';
 import { checkDatabase } from '../db/preconditions.ts';
-import { type Part, Trouble } from '../delivery/error-log.ts';
-import { Flow, stallAfter } from '../delivery/health.ts';
+import { ErrorLog, type ErrorSource } from '../delivery/error-log.ts';
+import { DeliveryHealth, stallAfter } from '../delivery/health.ts';
+import { Heartbeat } from '../delivery/heartbeat.ts';
 import { createOverview } from '../http/dashboard/overview.ts';
 import { type Readiness, readiness } from '../http/readiness.ts';
 import { startHttpServer } from '../http/server.ts';
 import { CachedQuery } from '../lib/cached-query.ts';
 import type { Configuration } from '../lib/config.ts';
+import { endsWithin } from '../lib/deadline.ts';
 import { asWorkerError, ExitCode, WorkerError } from '../lib/errors.ts';
 import { createLog, type Log } from '../lib/log.ts';
 import { Metrics } from '../metrics/metrics.ts';
 import { createScrape } from '../metrics/scrape.ts';
 import { PROBE_KEY } from '../redis/apply.ts';
 import { connectUpstash } from '../redis/upstash.ts';
-import type { Context } from './context.ts';
-import { createDraining, createHeartbeat } from './delivery.ts';
+import { createDelivery } from './delivery.ts';
 import { createQueue } from './queue.ts';
 import { createSelfChecks } from './self-checks.ts';
-import { createBell } from './wakeup.ts';
+import { createWakeup, type Wakeup } from './wakeup.ts';
 
 export interface RunningWorker {
   /** Where the dashboard, /healthz, /readyz and /metrics are. */
   readonly url: string;
   readiness(): Promise<Readiness>;
   /**
-   * Stops: the batch in hand is finished, at most 4 s are waited for it, then everything is closed.
+   * Waits at most 4 s for the batches in flight, then closes everything.
    *
-   * @returns whether the batch was finished; if not, its rows stay in the outbox for the next worker
+   * @returns whether they were finished; if not, their rows stay in the outbox for the next worker
    */
   stop(): Promise<{ finished: boolean }>;
 }
@@ -49,16 +49,14 @@ const FINISH_WITHIN_MS = 3_800;
 const CLOSE_WITHIN_MS = 600;
 const END_WITHIN_MS = 200;
 
-/** /readyz and /metrics answer while the database does not. */
-const LOOK_WITHIN_MS = 1_000;
+/** /readyz and /metrics answer even while the database does not. */
+const LEADER_WITHIN_MS = 1_000;
 
 /**
- * Starts a worker in this process.
+ * Starts a worker in this process. It waits for a database or a Redis that is away, and throws what no waiting can repair.
  *
- * A database or a Redis that is away is waited for; what no waiting mends is thrown.
- *
- * @param signal gives up a start that is under way
- * @throws WorkerError when the set-up is wrong: port taken, credentials refused, migrations missing, transaction pooler;
+ * @param signal gives up the start
+ * @throws WorkerError when the setup is wrong: port taken, credentials refused, migrations missing, transaction pooler;
  *   STOPPED when the signal came first
  */
 export async function startWorker(
@@ -66,36 +64,88 @@ export async function startWorker(
   log: Log = createLog(configuration),
   signal?: AbortSignal,
 ): Promise<RunningWorker> {
+  const { databaseUrl, fallbackPollMs } = configuration;
   let stopping: Promise<{ finished: boolean }> | null = null;
-  const context = createContext(configuration, log, () => stopping !== null);
-  const { metrics, flow, cache, pool, onTrouble } = context;
-  const heartbeat = createHeartbeat(context);
-  const queue = createQueue(context, heartbeat);
-  const draining = createDraining(context, heartbeat, queue);
-  const bell = createBell(context, draining, queue);
-  const checks = createSelfChecks(context, bell);
-  const scrape = createScrape(context, queue, () => bell.role);
+  const metrics = new Metrics();
+  const errors = new ErrorLog(log);
+  const onError = (error: WorkerError, from?: ErrorSource) => {
+    if (stopping !== null) return;
+    metrics.errors.inc({ code: error.code });
+    errors.report(error, from);
+  };
 
-  // However many look at a follower.
-  const leader = new CachedQuery(() => leaderIsAlive(pool), {
-    freshMs: LOOK_WITHIN_MS,
-    waitMs: LOOK_WITHIN_MS,
+  const pool = drainPool(databaseUrl, (error) => onError(explainDatabaseError(error, databaseUrl)));
+  const outbox = new Outbox(pool);
+  const cache = connectUpstash(configuration, (command) => metrics.command(command));
+  const health = new DeliveryHealth(undefined, stallAfter(fallbackPollMs));
+  const heartbeat = new Heartbeat({
+    cache,
+    outbox,
+    health,
+    intervalMs: configuration.heartbeatIntervalMs,
+    onError,
+    onNewEpoch: (reason) => {
+      metrics.epochs.inc();
+      log.info({ reason }, `New epoch: the whole cache is invalidated (${reason}).`);
+    },
   });
+  const queue = createQueue({
+    configuration,
+    cache,
+    pool,
+    log,
+    startEpoch: () => heartbeat.startEpoch('asked for by the target *'),
+    onError,
+    onAnswer: () => errors.over('queue'),
+  });
+  const delivery = createDelivery({
+    configuration,
+    cache,
+    pool,
+    outbox,
+    health,
+    heartbeat,
+    queue,
+    log,
+    errors,
+    metrics,
+    onMore: () => wakeup.recheck(),
+    onError,
+  });
+  const wakeup: Wakeup = createWakeup({
+    databaseUrl,
+    fallbackPollMs,
+    pool,
+    log,
+    metrics,
+    errors,
+    health,
+    delivery,
+    queue,
+    onError,
+  });
+  const checks = createSelfChecks({ cache, pool, outbox, log, metrics, wakeup });
 
+  const role = () => wakeup.role;
+  const updateGauges = createScrape(metrics, outbox, queue, role);
+  const leader = new CachedQuery(() => leaderIsAlive(pool), {
+    freshMs: LEADER_WITHIN_MS,
+    waitMs: LEADER_WITHIN_MS,
+  });
   const currentReadiness = async (): Promise<Readiness> => {
     const result = await readiness({
-      role: bell.role,
-      doorbell: bell.state,
-      listening: bell.listening,
+      role: wakeup.role,
+      doorbell: wakeup.state,
+      listening: wakeup.listening,
       heartbeatAgeMs: heartbeat.ageMs,
       heartbeatFailure: heartbeat.failure,
-      flow,
+      health,
       stopping: stopping !== null,
       leaderAlive: async () => {
-        const read = await leader.latest();
-        return read?.value === true && Date.now() - read.at < 3 * LOOK_WITHIN_MS;
+        const last = await leader.latest();
+        return last?.value === true && Date.now() - last.at < 3 * LEADER_WITHIN_MS;
       },
-      checks: { reasons: checks.reasons, warnings: [...checks.warnings, ...draining.warnings] },
+      checks: { reasons: checks.reasons, warnings: [...checks.warnings, ...delivery.warnings] },
     });
     metrics.ready.set(result.ready ? 1 : 0);
     return result;
@@ -105,41 +155,49 @@ export async function startWorker(
     port: configuration.port,
     readiness: currentReadiness,
     metrics: async () => {
-      await Promise.all([scrape(), currentReadiness()]);
+      await Promise.all([updateGauges(), currentReadiness()]);
       return metrics.text();
     },
-    onTrouble,
-    overview: createOverview(context, queue, () => bell.role, currentReadiness),
+    overview: createOverview({
+      pool,
+      outbox,
+      cache,
+      metrics,
+      queue,
+      role,
+      readiness: currentReadiness,
+    }),
+    onError,
   });
 
   const check = async (): Promise<void> => {
-    await checkOrWait(() => checkDatabase(configuration.databaseUrl), onTrouble);
-    // A DEL of a key that never exists: the one right that the worker cannot do without.
-    await checkOrWait(() => cache.del([PROBE_KEY]), onTrouble);
+    await checkOrWait(() => checkDatabase(databaseUrl), onError);
+    // A DEL of a key that never exists: the one right that every worker needs.
+    await checkOrWait(() => cache.del([PROBE_KEY]), onError);
   };
   try {
     await unlessAborted(check(), signal);
   } catch (error) {
-    await within(CLOSE_WITHIN_MS, Promise.allSettled([http.stop(), pool.end()]));
+    await endsWithin(CLOSE_WITHIN_MS, Promise.allSettled([http.stop(), pool.end()]));
     throw error;
   }
 
-  bell.start();
+  wakeup.start();
   checks.start();
   log.info({ url: http.url }, `Fencepost's worker is up: ${http.url}/readyz`);
 
   const stop = async (): Promise<{ finished: boolean }> => {
-    log.info('Stopping: finishing the batch in hand.');
-    draining.abandon();
+    log.info('Stopping: finishing the batches in flight.');
+    delivery.abandon();
     checks.stop();
-    const finished = await within(FINISH_WITHIN_MS, bell.stop());
-    draining.close();
-    const closing = [bell.close(), heartbeat.settled(), http.stop(), queue.close(!finished)];
-    await within(CLOSE_WITHIN_MS, Promise.allSettled(closing));
-    await within(END_WITHIN_MS, pool.end());
+    const finished = await endsWithin(FINISH_WITHIN_MS, wakeup.stop());
+    delivery.close();
+    const closing = [wakeup.close(), heartbeat.settled(), http.stop(), queue.close(!finished)];
+    await endsWithin(CLOSE_WITHIN_MS, Promise.allSettled(closing));
+    await endsWithin(END_WITHIN_MS, pool.end());
     log.info(
       { finished },
-      finished ? 'Stopped.' : 'Stopped before the batch was confirmed; the next worker applies it.',
+      finished ? 'Stopped.' : 'Stopped before the batches were confirmed; the next worker applies them.',
     );
     return { finished };
   };
@@ -153,53 +211,17 @@ export async function startWorker(
   };
 }
 
-function createContext(configuration: Configuration, log: Log, isStopping: () => boolean): Context {
-  const metrics = new Metrics();
-  const trouble = new Trouble(log);
-  const onTrouble = (error: WorkerError, of?: Part) => {
-    if (isStopping()) return;
-    metrics.troubles.inc({ code: error.code });
-    trouble.report(error, of);
-  };
-  const url = configuration.databaseUrl;
-  const pool = drainPool(url, (error) => onTrouble(explainDatabaseError(error, url)));
-  return {
-    configuration,
-    log,
-    metrics,
-    trouble,
-    flow: new Flow(undefined, stallAfter(configuration.fallbackPollMs)),
-    cache: connectUpstash(configuration, (command) => metrics.command(command)),
-    pool,
-    outbox: new Outbox(pool),
-    onTrouble,
-  };
-}
-
-/** Runs a check: what waiting may mend is reported and passes, what it cannot mend is thrown. */
+/** Runs a check. An error that may pass is reported; one that cannot is thrown. */
 async function checkOrWait(
   check: () => Promise<unknown>,
-  onTrouble: (error: WorkerError) => void,
+  onError: (error: WorkerError) => void,
 ): Promise<void> {
   try {
     await check();
   } catch (error) {
     const reason = asWorkerError(error);
     if (isPermanent(reason) || reason.exitCode === ExitCode.internal) throw reason;
-    onTrouble(reason);
-  }
-}
-
-/** Whether the work ended in time. */
-async function within(ms: number, work: Promise<unknown>): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<false>((resolve) => {
-    timer = setTimeout(resolve, ms, false);
-  });
-  try {
-    return await Promise.race([work.then(() => true), late]);
-  } finally {
-    clearTimeout(timer);
+    onError(reason);
   }
 }
 

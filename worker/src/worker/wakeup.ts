@@ -1,115 +1,134 @@
-/** The doorbell of one worker, put together: the ear, its proof, leadership, and what they tell the outside. */
-
+/** Wires the wakeup: LISTEN, the NOTIFY probe, leader election, and what they report. */
+import type pg from 'pg';
 import { explainDatabaseError } from '../db/errors.ts';
+import type { ErrorLog, ErrorSource } from '../delivery/error-log.ts';
+import type { DeliveryHealth } from '../delivery/health.ts';
+import type { WorkerError } from '../lib/errors.ts';
+import type { Log } from '../lib/log.ts';
+import type { Metrics } from '../metrics/metrics.ts';
 import type { QueueSupervisor } from '../queue/supervisor.ts';
-import { Leadership, type Role } from '../wakeup/leader-election.ts';
+import { LeaderElection, type Role } from '../wakeup/leader-election.ts';
 import { Listener } from '../wakeup/listener.ts';
-import { Echo } from '../wakeup/notify-probe.ts';
-import type { DoorbellState } from '../wakeup/sleep-protocol.ts';
-import type { Context } from './context.ts';
-import type { Draining } from './delivery.ts';
+import { NotifyProbe } from '../wakeup/notify-probe.ts';
+import type { SleepState } from '../wakeup/sleep-protocol.ts';
+import type { Delivery } from './delivery.ts';
 
-export interface Bell {
+export interface Wakeup {
   readonly role: Role;
-  /** Why leadership is contested, one sentence with the remedy; null when it is not. */
-  readonly contest: string | null;
-  readonly state: DoorbellState | null;
+  /** Why no worker can lead, one sentence with the remedy; null when one can. */
+  readonly leaderless: string | null;
+  readonly state: SleepState | null;
   readonly listening: boolean;
   start(): void;
-  /** Resolves when the drain in hand has ended and S and K are free. */
+  /** Something that sleep depends on has changed. */
+  recheck(): void;
+  /** Shows other workers and `status` whether this worker could take over. Never rejects. */
+  showFitness(isFit: boolean): Promise<void>;
+  /** Resolves after the delivery under way, when both locks are free. */
   stop(): Promise<void>;
   /** Ends the listening connection. */
   close(): Promise<void>;
 }
 
+export interface WakeupParts {
+  readonly databaseUrl: string;
+  readonly fallbackPollMs: number;
+  readonly pool: pg.Pool;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly errors: ErrorLog;
+  readonly health: DeliveryHealth;
+  readonly delivery: Delivery;
+  readonly queue: Pick<QueueSupervisor, 'lead' | 'follow'>;
+  onError(error: WorkerError, from: ErrorSource): void;
+}
+
 const ROLE_LINES: Readonly<Record<Exclude<Role, 'starting'>, string>> = {
-  leading: 'This worker leads: it drains the outbox.',
+  leading: 'This worker leads: it delivers invalidations.',
   following: 'Another worker leads: standing by.',
-  contested: 'This worker drains without the leadership lock.',
+  contested: 'This worker delivers without the leader lock.',
 };
 
-export function createBell(context: Context, draining: Draining, queue: QueueSupervisor): Bell {
-  const { configuration, log, metrics, trouble, flow, pool, onTrouble } = context;
-  const url = configuration.databaseUrl;
+export function createWakeup(parts: WakeupParts): Wakeup {
+  const { databaseUrl, pool, log, metrics, errors, health, delivery, queue, onError } = parts;
   let role: Role = 'starting';
-  let state: DoorbellState | null = null;
-  let heard = false;
+  let state: SleepState | null = null;
+  let wasListening = false;
 
-  const listener: Listener = new Listener(url, {
-    ring: (payload) => {
-      // A writer's ring says nothing more; an echo, or a stranger's notification, wakes the worker all the same.
-      if (payload === '') metrics.rings.inc();
-      trouble.over('listener');
-      leadership.ring();
-      echo.heard(payload);
+  const listener: Listener = new Listener(databaseUrl, {
+    onNotification: (payload) => {
+      // Only a writer's payload is empty; the probe's and any other wake the worker all the same.
+      if (payload === '') metrics.notifications.inc();
+      errors.over('listener');
+      election.notified();
+      probe.received(payload);
     },
-    change: (listening, error) => {
-      // A first attempt that fails has lost nothing.
-      if (heard && !listening) metrics.reconnects.inc();
-      heard = listening;
-      if (error !== undefined) onTrouble(explainDatabaseError(error, url), 'listener');
-      leadership.disturb();
-      if (listening) void echo.test();
+    onChange: (listening, error) => {
+      // A failed first attempt has lost nothing.
+      if (wasListening && !listening) metrics.reconnects.inc();
+      wasListening = listening;
+      if (error !== undefined) onError(explainDatabaseError(error, databaseUrl), 'listener');
+      election.recheck();
+      if (listening) void probe.run();
     },
   });
-  const echo = new Echo({
+  const probe = new NotifyProbe({
     pool,
-    onDeaf: (error) => {
-      onTrouble(error, 'listener');
+    onLost: (error) => {
+      onError(error, 'listener');
       listener.renew(error);
     },
   });
-  const leadership = new Leadership({
-    url,
+  const election = new LeaderElection({
+    url: databaseUrl,
     pool,
     log,
-    doorbell: {
+    sleep: {
       listener,
-      // A beat that is due, or is tried again, needs a drain that says whether invalidations flow.
-      pollInMs: () => Math.min(configuration.fallbackPollMs, draining.heartbeat.dueInMs),
-      drain: () => draining.drain(),
+      // A beat needs a delivery that shows whether invalidations flow.
+      pollInMs: () => Math.min(parts.fallbackPollMs, delivery.beatDueInMs),
+      deliver: () => delivery.deliver(),
       onState: (next) => {
         if (next === 'asleep' && state !== 'asleep') metrics.sleeps.inc();
         state = next;
-        log.debug({ state: next }, `doorbell: ${next}`);
+        log.debug({ state: next }, `wakeup: ${next}`);
       },
-      onUnrung: (rows) => {
-        metrics.unrung.inc(rows);
-        void echo.test();
+      onUnnotified: (rows) => {
+        metrics.unnotified.inc(rows);
+        void probe.run();
       },
     },
     onRole: (next) => {
       if (next === role) return;
-      if (next !== 'starting') trouble.over('locks');
+      if (next !== 'starting') errors.over('locks');
       role = next;
       state = null;
       metrics.leading.set(next === 'leading' || next === 'contested' ? 1 : 0);
-      flow.forget();
-      // Between two sessions the queue's work goes on; its jobs need no leader.
+      health.reset();
+      // Between two sessions the queue keeps working; its jobs need no leader.
       if (next === 'starting') return;
-      draining.beginTerm();
+      delivery.beginTerm();
       if (next === 'following') queue.follow();
       else queue.lead();
       log.info({ role: next }, ROLE_LINES[next]);
     },
     onLost: (error) => {
       metrics.reconnects.inc();
-      flow.failed(error);
-      onTrouble(error, 'locks');
+      health.failed(error);
+      onError(error, 'locks');
     },
-    onTrouble: (error) => {
-      flow.failed(error);
-      onTrouble(error, 'locks');
+    onError: (error) => {
+      health.failed(error);
+      onError(error, 'locks');
     },
   });
 
-  draining.onMore(() => leadership.disturb());
   return {
     get role() {
       return role;
     },
-    get contest() {
-      return role === 'contested' ? leadership.contest : null;
+    get leaderless() {
+      return role === 'contested' ? election.leaderless : null;
     },
     get state() {
       return state;
@@ -119,9 +138,11 @@ export function createBell(context: Context, draining: Draining, queue: QueueSup
     },
     start() {
       listener.start();
-      leadership.start();
+      election.start();
     },
-    stop: () => leadership.stop(),
+    recheck: () => election.recheck(),
+    showFitness: (isFit) => election.showFitness(isFit),
+    stop: () => election.stop(),
     close: () => listener.close(),
   };
 }

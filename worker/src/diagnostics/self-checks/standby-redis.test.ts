@@ -6,7 +6,7 @@ import { StandbyRedis } from './standby-redis.ts';
 
 const DAY_MS = 86_400_000;
 
-/** A Redis and a leader that can be put into any state; time is a number. */
+/** A Redis and a leader in any state. */
 const world = {
   now: 0,
   commands: 0,
@@ -44,7 +44,7 @@ beforeEach(() => {
 });
 
 async function follow(ms: number): Promise<void> {
-  for (const end = world.now + ms; world.now < end; world.now += 2_000) await standby.look('following');
+  for (const end = world.now + ms; world.now < end; world.now += 2_000) await standby.check('following');
 }
 
 describe('StandbyRedis', () => {
@@ -67,7 +67,7 @@ describe('StandbyRedis', () => {
   });
 
   it.each([null, 'epoch-of-another'])(
-    'finds a Redis that is not the leader’s: its heartbeat is %s',
+    'finds a Redis other than the leader’s: its heartbeat is %s',
     async (heartbeat) => {
       world.heartbeat = heartbeat;
       await follow(2_000);
@@ -77,7 +77,7 @@ describe('StandbyRedis', () => {
     },
   );
 
-  it('lets a leader that is still writing its heartbeat finish', async () => {
+  it('gives a leader time to write its heartbeat', async () => {
     world.heartbeat = 'epoch-0';
     await follow(2_000);
     world.heartbeat = 'epoch-1';
@@ -92,13 +92,13 @@ describe('StandbyRedis', () => {
     expect(world.changes).toEqual([]);
   });
 
-  it('has no opinion while it leads, and asks anew when it follows again', async () => {
+  it('gives no verdict while it leads, and checks again when it follows', async () => {
     world.away = true;
     await follow(2_000);
-    await standby.look('starting');
+    await standby.check('starting');
     expect(standby.failure?.code).toBe('UPSTASH_UNREACHABLE');
     const before = world.commands;
-    await standby.look('leading');
+    await standby.check('leading');
     expect(standby.failure).toBeNull();
     expect(world.commands).toBe(before);
     await follow(2_000);

@@ -1,13 +1,13 @@
 /**
- * A standby's Redis. A worker that waits for leadership sends Redis nothing, so nothing would tell that it could not take
- * over, with a mistyped address, a token that was revoked or another prefix, until it has to. It therefore asks when it begins
- * to stand by and then once an hour, two commands each time (1 440 in 30 days):
+ * Whether a standby could take over. A follower sends Redis nothing, so a wrong address, a revoked token or another prefix would
+ * show only when it has to lead. It therefore checks when it begins to follow and then once an hour, with two commands each time
+ * (1 440 in 30 days):
  *
  *     DEL of a key that never exists    the address answers, and the token may write
- *     GET of the heartbeat              it is the Redis, and the prefix, that the leading worker keeps alive
+ *     GET of the heartbeat              it is the Redis, and the prefix, that the leader keeps alive
  *
- * After a failure it asks again every minute. A heartbeat that is not the leader's counts only when it is so twice, since
- * a leader that has just begun an epoch, or its term, is still writing it.
+ * After a failure it checks every minute. A heartbeat that differs from the leader's counts only when seen twice, because a
+ * leader may be about to write a new one.
  */
 import { HEARTBEAT_KEY } from '../../../../supabase/functions/_shared/cache/protocol/epoch.ts';
 import { asWorkerError, ExitCode, WorkerError } from '../../lib/errors.ts';
@@ -15,16 +15,16 @@ import { PROBE_KEY } from '../../redis/apply.ts';
 import type { CacheServer } from '../../redis/upstash.ts';
 import type { Role } from '../../wakeup/leader-election.ts';
 
-const SOUND_MS = 3_600_000;
-const FAILED_MS = 60_000;
-const AGAIN_MS = 5_000;
+const CHECK_MS = 3_600_000;
+const CHECK_AFTER_FAILURE_MS = 60_000;
+const CONFIRM_MS = 5_000;
 
 export interface StandbyRedisParts {
   readonly cache: Pick<CacheServer, 'del' | 'get'>;
   /** The epoch that the database knows, which the leader's heartbeat holds. */
   epoch(): Promise<string>;
   leaderAlive(): Promise<boolean>;
-  /** The verdict is another than before; null: this worker can take over, or need not any more. */
+  /** The verdict changed; null: this worker could take over, or does not follow any more. */
   onChange(failure: WorkerError | null): void;
   /** Milliseconds of a monotonic clock. */
   readonly now?: () => number;
@@ -42,14 +42,14 @@ export class StandbyRedis {
     this.#now = parts.now ?? (() => performance.now());
   }
 
-  /** Why this worker could not take over; null when it could, or does not stand by. */
+  /** Why this worker could not take over; null when it could, or does not follow. */
   get failure(): WorkerError | null {
     return this.#failure;
   }
 
-  /** Asks if it is due; called every few seconds. Never rejects. */
-  async look(role: Role): Promise<void> {
-    // Between two sessions nothing changes: the role that follows decides.
+  /** Called every 2 s; checks when it is due. Never rejects. */
+  async check(role: Role): Promise<void> {
+    // Between two sessions the last verdict stands.
     if (role === 'starting') return;
     if (role !== 'following') {
       this.#dueAt = 0;
@@ -63,7 +63,7 @@ export class StandbyRedis {
       foreign = await this.#isForeign();
       if (foreign && !this.#suspected) {
         this.#suspected = true;
-        this.#dueAt = this.#now() + AGAIN_MS;
+        this.#dueAt = this.#now() + CONFIRM_MS;
         return;
       }
       this.#settle(foreign ? foreignError() : null);
@@ -71,7 +71,7 @@ export class StandbyRedis {
       this.#settle(asWorkerError(error));
     }
     this.#suspected = foreign;
-    this.#dueAt = this.#now() + (this.#failure === null ? SOUND_MS : FAILED_MS);
+    this.#dueAt = this.#now() + (this.#failure === null ? CHECK_MS : CHECK_AFTER_FAILURE_MS);
   }
 
   /** @throws WorkerError when Redis cannot be written or read */

@@ -1,39 +1,39 @@
 /**
- * Whether a stranger keeps lock K, the doorbell, from this worker. Invalidations flow all the same: the worker polls and
- * writers stay as they are. But it never sleeps, so somebody should know, once, who it is and what to do.
+ * Whether a foreign session holds WAKE_LOCK. Invalidations flow all the same, because the worker polls, but it never sleeps. So
+ * the log names the session once, with the remedy.
  *
- * Looked at only while this worker leads and has not slept between two looks: one query every few seconds then, none otherwise.
- * Only who is seen at two looks in a row counts: a writer in the instant of its commit resembles a stranger.
+ * Checked only while this worker leads and has been awake at two checks in a row: one query every 2 s then, none otherwise.
+ * Only a session seen twice in a row counts, because a writer in the instant of its commit looks the same.
  */
 
 import { type Holder, seenAgain } from '../../db/lock-holders.ts';
 import type { Role } from '../../wakeup/leader-election.ts';
-import type { DoorbellState } from '../../wakeup/sleep-protocol.ts';
+import type { SleepState } from '../../wakeup/sleep-protocol.ts';
 
-export interface BellLockParts {
+export interface WakeLockCheckParts {
   holders(): Promise<readonly Holder[]>;
-  /** Another stranger than before; null: none any more. */
+  /** Another foreign session than before; null: none any more. */
   onChange(holder: Holder | null): void;
 }
 
-export class BellLock {
-  readonly #parts: BellLockParts;
-  #stranger: Holder | null = null;
+export class WakeLockCheck {
+  readonly #parts: WakeLockCheckParts;
+  #foreign: Holder | null = null;
   #wasAwake = false;
-  /** What the look before saw. */
+  /** What the last query returned. */
   #seen: readonly Holder[] = [];
 
-  constructor(parts: BellLockParts) {
+  constructor(parts: WakeLockCheckParts) {
     this.#parts = parts;
   }
 
-  /** Who holds K and is no worker. */
-  get stranger(): Holder | null {
-    return this.#stranger;
+  /** The foreign session that holds WAKE_LOCK. */
+  get foreign(): Holder | null {
+    return this.#foreign;
   }
 
-  /** Called every few seconds. Never rejects. */
-  async look(role: Role, state: DoorbellState | null): Promise<void> {
+  /** Called every 2 s. Never rejects. */
+  async check(role: Role, state: SleepState | null): Promise<void> {
     const awake = role === 'leading' && state === 'awake';
     const long = awake && this.#wasAwake;
     this.#wasAwake = awake;
@@ -48,13 +48,13 @@ export class BellLock {
       this.#seen = seen;
       this.#settle(twice.find((holder) => holder.lock === 'wake') ?? null);
     } catch {
-      // The database is away; the drain says so.
+      // The database is away, which delivery reports.
     }
   }
 
-  #settle(stranger: Holder | null): void {
-    if (stranger?.pid === this.#stranger?.pid) return;
-    this.#stranger = stranger;
-    this.#parts.onChange(stranger);
+  #settle(foreign: Holder | null): void {
+    if (foreign?.pid === this.#foreign?.pid) return;
+    this.#foreign = foreign;
+    this.#parts.onChange(foreign);
   }
 }

@@ -5,7 +5,6 @@
 import type pg from 'pg';
 import { HEARTBEAT_KEY } from '../../../../supabase/functions/_shared/cache/protocol/epoch.ts';
 import { describeForeignSession, leaderOf, lockHolders, workerSessions } from '../../db/lock-holders.ts';
-import { UNFIT_APPLICATION } from '../../db/names.ts';
 import type { Outbox } from '../../db/outbox.ts';
 import { describe } from '../../lib/errors.ts';
 import type { CacheServer } from '../../redis/upstash.ts';
@@ -44,12 +43,12 @@ export async function readDrainState(pool: pg.Pool, outbox: Outbox, countTo: num
   const holders = await lockHolders(pool);
   const leader = leaderOf(holders);
   const stranger = holders.find((holder) => holder.lock === 'leader' && holder.foreign);
-  const { running, alive } = await workerSessions(pool);
+  const { running, alive, unfit } = await workerSessions(pool);
   return {
     leader: leader === undefined ? null : { pid: leader.pid, silentMs: Math.round(leader.silentMs) },
     contested: leader === undefined && stranger !== undefined && alive > 0,
     workers: running,
-    unfit: await countUnfit(pool),
+    unfit,
     outbox: await outbox.backlog(countTo),
     deferred: { waiting: await countDeferred(pool, countTo), dueInMs: await outbox.nextDue() },
     problems: stranger === undefined ? [] : [describeForeignSession(stranger)],
@@ -77,15 +76,6 @@ export async function readCacheState(
     consistency: parseAudit(found?.[1] ?? null),
     problems,
   };
-}
-
-async function countUnfit(pool: pg.Pool): Promise<number> {
-  const result = await pool.query<{ count: number }>(
-    `select count(*)::int as count from pg_catalog.pg_stat_activity
-      where application_name = $1 and datname = current_database()`,
-    [UNFIT_APPLICATION],
-  );
-  return result.rows[0]?.count ?? 0;
 }
 
 /** Targets that wait for their interval's end, or are being run. */

@@ -1,8 +1,10 @@
 /**
- * What the dashboard shows, and what looking costs: the database is asked at most every 3 s, Redis at most every 30 s (three
- * billed commands, the first time 25), however many people look; nothing while nobody does.
+ * What the dashboard shows. However many people look, it queries the database at most every 3 s and Redis at most every 30 s, with
+ * three billed commands (25 the first time); and nothing while nobody looks.
  */
 
+import type pg from 'pg';
+import type { Outbox } from '../../db/outbox.ts';
 import { RecordedDay } from '../../diagnostics/status/recorded-day.ts';
 import {
   type CacheState,
@@ -11,18 +13,18 @@ import {
   readDrainState,
 } from '../../diagnostics/status/status.ts';
 import { CachedQuery, type CachedResult } from '../../lib/cached-query.ts';
+import type { Metrics } from '../../metrics/metrics.ts';
 import type { RecentLatency } from '../../metrics/recent-latency.ts';
+import { COUNT_TO } from '../../metrics/scrape.ts';
 import type { QueueSupervisor } from '../../queue/supervisor.ts';
 import type { QueueCounts } from '../../queue/work-queue.ts';
+import type { CacheServer } from '../../redis/upstash.ts';
 import type { Role } from '../../wakeup/leader-election.ts';
-import type { Context } from '../../worker/context.ts';
 import type { Readiness } from '../readiness.ts';
 
-/** Counting stops here: a look must not read a million rows. */
-export const COUNT_TO = 100_000;
-const SOON = { freshMs: 3_000, waitMs: 1_000 };
-/** A page that is seen for a whole month costs 260 000 commands, 52 cents. */
-const SELDOM = { freshMs: 30_000, waitMs: 1_000 };
+const DATABASE_CACHING = { freshMs: 3_000, waitMs: 1_000 };
+/** A page that is open for a whole month costs 260 000 commands, 52 cents. */
+const REDIS_CACHING = { freshMs: 30_000, waitMs: 1_000 };
 
 export interface Overview {
   readonly readiness: Readiness;
@@ -30,35 +32,41 @@ export interface Overview {
   readonly drain: CachedResult<DrainState> | null;
   readonly queue: CachedResult<QueueCounts | null> | null;
   readonly cache: CachedResult<CacheState> | null;
-  /** Of what this worker applied lately, from the write to the confirmed DEL. */
+  /** From the write to the confirmed DEL, of what this worker applied lately. */
   readonly latency: RecentLatency | null;
   /** Commands sent to Upstash since this worker's start. */
   readonly commands: number;
 }
 
-export function createOverview(
-  { pool, outbox, cache, metrics }: Context,
-  queue: Pick<QueueSupervisor, 'use'>,
-  role: () => Role,
-  readiness: () => Promise<Readiness>,
-): () => Promise<Overview> {
-  const drain = new CachedQuery(() => readDrainState(pool, outbox, COUNT_TO), SOON);
-  // A follower holds no connection for the queue: the leader's dashboard shows it.
+export interface OverviewParts {
+  readonly pool: pg.Pool;
+  readonly outbox: Outbox;
+  readonly cache: CacheServer;
+  readonly metrics: Pick<Metrics, 'recent' | 'commandCount'>;
+  readonly queue: Pick<QueueSupervisor, 'use'>;
+  role(): Role;
+  readiness(): Promise<Readiness>;
+}
+
+export function createOverview(parts: OverviewParts): () => Promise<Overview> {
+  const { pool, outbox, cache, metrics } = parts;
+  const drain = new CachedQuery(() => readDrainState(pool, outbox, COUNT_TO), DATABASE_CACHING);
+  // A follower has no connection to the queue: the leader's dashboard shows it.
   const jobs = new CachedQuery(
-    async () => (role() === 'following' ? null : await queue.use((open) => open.counts())),
-    SOON,
+    async () => (parts.role() === 'following' ? null : await parts.queue.use((open) => open.counts())),
+    DATABASE_CACHING,
   );
   const day = new RecordedDay(cache);
-  const cached = new CachedQuery(() => readCacheState(cache, day), SELDOM);
+  const cached = new CachedQuery(() => readCacheState(cache, day), REDIS_CACHING);
   return async () => {
-    const [now, drainState, counts, cacheState] = await Promise.all([
-      readiness(),
+    const [readiness, drainState, counts, cacheState] = await Promise.all([
+      parts.readiness(),
       drain.latest(),
       jobs.latest(),
       cached.latest(),
     ]);
     return {
-      readiness: now,
+      readiness,
       drain: drainState,
       queue: counts,
       cache: cacheState,

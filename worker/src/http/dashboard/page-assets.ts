@@ -1,4 +1,4 @@
-/** The dashboard's style and script, and the policy that lets the browser run these and nothing else. */
+/** The dashboard's style and script, and the policy that lets the browser run nothing else. */
 import { createHash } from 'node:crypto';
 import { raw } from 'hono/html';
 
@@ -31,8 +31,8 @@ footer { margin-top: 2rem; border-top: 1px solid var(--line); padding-top: 0.6re
 footer a { margin-right: 0.8rem; color: inherit }
 `;
 
-// Every 5 s while the page is seen. A worker that is away leaves the page as it was, and marked.
-const renewal = `
+// Every 5 s while the page is visible. When the worker does not answer, the page stays and is marked.
+const refresh = `
 setInterval(async () => {
   if (document.hidden) return;
   try {
@@ -52,7 +52,7 @@ setInterval(async () => {
 `;
 
 export const STYLE = raw(style);
-export const RENEWAL = raw(renewal);
+export const REFRESH = raw(refresh);
 
 const hashOf = (text: string) => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
 
@@ -60,7 +60,7 @@ export const PAGE_HEADERS = {
   'content-security-policy': [
     "default-src 'none'",
     `style-src ${hashOf(style)}`,
-    `script-src ${hashOf(renewal)}`,
+    `script-src ${hashOf(refresh)}`,
     "connect-src 'self'",
     'img-src data:',
     "base-uri 'none'",

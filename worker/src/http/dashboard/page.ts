@@ -1,6 +1,6 @@
 /**
- * The dashboard: one page that says whether invalidations flow, and if not, what is in the way. It needs nothing from
- * elsewhere, names no key and no value, and works without its script, which only renews it.
+ * The dashboard: one page that says whether invalidations flow, and if not, why. It loads nothing from elsewhere, shows no key
+ * and no value, and works without its script, which only refreshes it.
  */
 import { html } from 'hono/html';
 import { ALIVE_MS } from '../../db/lock-holders.ts';
@@ -8,8 +8,9 @@ import { type HitRate, meetsTarget } from '../../diagnostics/status/hit-rates.ts
 import type { CacheState, DrainState } from '../../diagnostics/status/status.ts';
 import { duration } from '../../lib/text.ts';
 import { WINDOW_MINUTES } from '../../metrics/recent-latency.ts';
-import { COUNT_TO, type Overview } from './overview.ts';
-import { RENEWAL, STYLE } from './page-assets.ts';
+import { COUNT_TO } from '../../metrics/scrape.ts';
+import type { Overview } from './overview.ts';
+import { REFRESH, STYLE } from './page-assets.ts';
 
 type Html = ReturnType<typeof html>;
 type Tone = 'good' | 'bad' | 'plain';
@@ -17,12 +18,12 @@ type Tone = 'good' | 'bad' | 'plain';
 /** @returns the whole document; hono escapes what it is given */
 export function dashboardPage(overview: Overview): Html {
   const { readiness, drain, cache } = overview;
-  const old = oldness(overview);
-  const obstacles = [...readiness.reasons, ...signsOfStanding(overview)];
+  const outdated = outdatedNotice(overview);
+  const obstacles = [...readiness.reasons, ...signsOfStandstill(overview)];
   const flows = obstacles.length === 0;
   const notices = [
     ...obstacles,
-    ...(old === null ? [] : [old]),
+    ...(outdated === null ? [] : [outdated]),
     ...(drain?.value.problems ?? []),
     ...(cache?.value.problems ?? []),
   ];
@@ -57,16 +58,16 @@ ${cache?.value.hitRates == null ? '' : hitRateTable(cache.value.hitRates, cache.
 <span>Read at ${new Date().toISOString().slice(11, 19)} UTC. The same in a terminal: <code>fencepost status</code>; every precondition: <code>fencepost doctor</code></span>
 </footer>
 </main>
-<script>${RENEWAL}</script>
+<script>${REFRESH}</script>
 </body>
 </html>`;
 }
 
-/** A batch in hand, or replicas that are waited for, take less. */
+/** A batch in flight, or the wait for replicas, takes less. */
 const LATE_MS = 60_000;
 
-/** What shows that nothing flows though this worker finds nothing wrong with itself: a standby only sees that its leader lives. */
-function signsOfStanding({ drain, cache }: Overview): string[] {
+/** Signs that nothing flows although this worker is ready: a standby knows only that its leader lives. */
+function signsOfStandstill({ drain, cache }: Overview): string[] {
   const signs: string[] = [];
   const oldestMs = drain?.value.outbox.oldestMs ?? 0;
   if (oldestMs > LATE_MS) signs.push(`The oldest row of the outbox has waited for ${duration(oldestMs)}.`);
@@ -75,12 +76,12 @@ function signsOfStanding({ drain, cache }: Overview): string[] {
   return signs;
 }
 
-/** A look takes a second at most, and a new one is made every few. */
-const OLD_MS = 10_000;
+/** A query takes 1 s at most and is repeated every 3 s. */
+const OUTDATED_MS = 10_000;
 
-function oldness({ drain, queue }: Overview): string | null {
+function outdatedNotice({ drain, queue }: Overview): string | null {
   const age = Math.max(...[drain, queue].map((read) => (read === null ? 0 : Date.now() - read.at)));
-  return age < OLD_MS
+  return age < OUTDATED_MS
     ? null
     : `What the database and the queue say below is up to ${duration(age)} old: they do not answer now.`;
 }
@@ -88,9 +89,9 @@ function oldness({ drain, queue }: Overview): string | null {
 function roleOf({ readiness, drain }: Overview): string {
   const role = {
     starting: 'This worker is starting',
-    leading: 'This worker drains',
+    leading: 'This worker delivers',
     following: 'This worker stands by',
-    contested: 'This worker drains without leadership',
+    contested: 'This worker delivers without leadership',
   }[readiness.role];
   const workers = drain?.value.workers;
   const running = workers === undefined ? '' : `, ${workers} running`;
@@ -100,27 +101,28 @@ function roleOf({ readiness, drain }: Overview): string {
 
 function latencyTile({ latency }: Overview): Html {
   const name = 'Write to confirmed DEL';
-  if (latency === null) return tile(name, '–', 'this worker has applied nothing lately', 'plain');
+  if (latency === null)
+    return tile(name, '–', 'nothing written since this worker started was applied lately', 'plain');
   return tile(
     name,
     duration(latency.medianMs),
-    `median of this worker's last ${WINDOW_MINUTES} minutes, rests of min_interval included; 99 % within ${duration(latency.percentile99Ms)}`,
+    `median of this worker's last ${WINDOW_MINUTES} minutes, waits of min_interval included; 99 % within ${duration(latency.percentile99Ms)}`,
     'plain',
   );
 }
 
 function drainTiles({ leader, contested, outbox, deferred }: DrainState): Html {
   const silent = leader !== null && leader.silentMs > ALIVE_MS;
-  const drained = leader !== null ? !silent : contested;
+  const isDelivered = leader !== null ? !silent : contested;
   const rows = `${outbox.rows.toLocaleString('en')}${outbox.rows >= COUNT_TO ? ' or more' : ''}`;
   return html`${tile(
     'Outbox',
     outbox.rows === 0 ? 'empty' : rows,
     outbox.rows === 0 ? 'no write waits' : `rows; the oldest is ${duration(outbox.oldestMs)} old`,
-    drained ? 'plain' : 'bad',
+    isDelivered ? 'plain' : 'bad',
   )}
 ${tile(
-  'Deferred',
+  'Throttled',
   deferred.waiting.toLocaleString('en'),
   deferred.dueInMs === null
     ? 'targets with a min_interval'
