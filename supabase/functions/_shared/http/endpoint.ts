@@ -2,8 +2,8 @@
  * What every function does around its own work: methods, CORS, parameters, problems, and two headers for the caller: where the
  * answer came from (`x-cache`) and where the time went (`server-timing`).
  *
- * Written by hand: with Hono and zod, this file and parameters.ts have 293 lines and not 339, but a cold start takes 14 ms longer and
- * the preflight answers change.
+ * Written by hand, because Hono and zod in place of this file and parameters.ts saved 46 of 339 lines, but doubled the bundle (409 kB
+ * to 884 kB), added 14 ms to a cold start and 0.2 ms to a hit (p50 of 600), and changed the CORS headers.
  */
 import { type Parameters, readParameters } from './parameters.ts';
 import { asProblem, describeForLog, Problem } from './problem.ts';
