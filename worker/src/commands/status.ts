@@ -95,7 +95,7 @@ function show(state: Status): void {
     ],
   ];
   print(table(rows));
-  if (state.hitRates !== null) {
+  if (state.hitRates !== null && state.hitRates.length > 0) {
     print();
     print(table([['TYPE', 'READS', 'HIT RATE', 'TARGET'], ...state.hitRates.map(hitRateRow)]));
   }

@@ -4,10 +4,9 @@
  */
 import type pg from 'pg';
 import { CacheError } from '../../../supabase/functions/_shared/cache/protocol/errors.ts';
-import { fencesOf } from '../../../supabase/functions/_shared/cache/protocol/fences.ts';
-import { typeOf } from '../../../supabase/functions/_shared/cache/protocol/key-types.ts';
+import { checkKey, fencesOf } from '../../../supabase/functions/_shared/cache/protocol/fences.ts';
 import { covers, targetFor } from '../diagnostics/why/coverage.ts';
-import { lookAt, type Verdict } from '../diagnostics/why/inspect.ts';
+import { type Inspection, inspect, type Verdict } from '../diagnostics/why/inspect.ts';
 import { describe, ExitCode, WorkerError } from '../lib/errors.ts';
 import { duration } from '../lib/text.ts';
 import { type CommandContext, withContext } from './command-context.ts';
@@ -36,7 +35,8 @@ interface Watch {
 
 export interface Why {
   readonly key: string;
-  readonly type: string | null;
+  /** The key's first segment. */
+  readonly type: string;
   readonly fences: readonly string[];
   readonly verdict: Verdict | 'unknown';
   readonly why: string;
@@ -49,26 +49,27 @@ export interface Why {
 
 export function why(variables: NodeJS.ProcessEnv, key: string, json: boolean): Promise<ExitCode> {
   return withContext(variables, async ({ pool, cache, queue }) => {
-    const fences = checkedFencesOf(key);
+    refuseWhatIsNoKey(key);
     // Before the entry: what is confirmed in between then shows as a miss, not as nothing at all.
     const rows = await outboxRows(pool);
-    const deferred = await deferredTargets(pool);
+    const throttled = await throttledTargets(pool);
     const unseen = [
       ...(rows.length < ROWS_MOST ? [] : [`rows of the outbox after the first ${ROWS_MOST}`]),
-      ...(deferred.length < ROWS_MOST ? [] : [`deferred targets after the first ${ROWS_MOST}`]),
+      ...(throttled.length < ROWS_MOST ? [] : [`throttled targets after the first ${ROWS_MOST}`]),
       ...(await queuedWork(queue)),
     ];
-    const { verdict, why: reason, envelope } = await lookAt(cache, key).catch(unknown);
+    const found = await inspect(cache, key).catch((error) => unknown(key, error));
+    const { verdict, fences, envelope } = found;
     const result: Why = {
       key,
-      type: typeOf(key)?.name ?? null,
+      type: key.split(':')[0] ?? key,
       fences,
       verdict,
-      why: reason,
+      why: found.why,
       loadedAt: envelope === null ? null : new Date(envelope.loadedAt).toISOString(),
-      pending: [...rows, ...deferred].filter(({ target }) => covers(target, key)),
+      pending: [...rows, ...throttled].filter(({ target }) => covers(target, key, fences)),
       unseen,
-      watches: (await watches(pool)).filter(({ target }) => covers(targetFor(target, key), key)),
+      watches: (await watches(pool)).filter(({ target }) => covers(targetFor(target, key), key, fences)),
     };
     if (json) printJson(result);
     else show(result);
@@ -77,9 +78,9 @@ export function why(variables: NodeJS.ProcessEnv, key: string, json: boolean): P
 }
 
 /** @throws WorkerError INVALID_TARGET */
-function checkedFencesOf(key: string): string[] {
+function refuseWhatIsNoKey(key: string): void {
   try {
-    return fencesOf(key, typeOf(key)?.entity);
+    checkKey(key);
   } catch (error) {
     if (!(error instanceof CacheError)) throw error;
     throw new WorkerError('INVALID_TARGET', `${error.message} Name one key, such as session:42:state.`, {
@@ -89,9 +90,10 @@ function checkedFencesOf(key: string): string[] {
   }
 }
 
-/** Redis is away: what the database says is worth telling all the same. */
-function unknown(error: unknown): { verdict: 'unknown'; why: string; envelope: null } {
-  return { verdict: 'unknown', why: `Redis could not be asked. ${describe(error)}`, envelope: null };
+/** While Redis is away, what the database says is worth telling all the same. */
+function unknown(key: string, error: unknown): Omit<Inspection, 'verdict'> & { verdict: 'unknown' } {
+  const why = `Redis could not be asked. ${describe(error)}`;
+  return { verdict: 'unknown', why, fences: fencesOf(key), envelope: null };
 }
 
 /** The queue holds what Redis refused, dead letters and sweeps, which have left the outbox. */
@@ -120,7 +122,7 @@ async function outboxRows(pool: pg.Pool): Promise<Pending[]> {
   return rows;
 }
 
-async function deferredTargets(pool: pg.Pool): Promise<Pending[]> {
+async function throttledTargets(pool: pg.Pool): Promise<Pending[]> {
   const { rows } = await pool.query<Pending>(
     `select d.target, w.rel::text as "table",
             coalesce(1000 * extract(epoch from clock_timestamp() - d.since), 0)::float8 as "ageMs",

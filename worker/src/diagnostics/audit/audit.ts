@@ -8,25 +8,23 @@
  * from what the database says then.
  */
 import type pg from 'pg';
-import { typeOf } from '../../../../supabase/functions/_shared/cache/protocol/key-types.ts';
-import { errorCode } from '../../db/errors.ts';
 import type { CacheServer } from '../../redis/upstash.ts';
-import { lookAt } from '../why/inspect.ts';
+import { inspect } from '../why/inspect.ts';
 import { isSame } from './same.ts';
-import { AUDIT_SOURCES } from './sources.ts';
+import { ask, readSources, type Source, sourceOf } from './sources.ts';
 
 export interface AuditResult {
   readonly at: string;
   /** Entries that are hits and were compared. */
   readonly compared: number;
   readonly stale: readonly string[];
-  /** Key types, and single keys, that could not be checked, with the reason. */
+  /** First segments, declared targets and single keys that could not be checked, with the reason. */
   readonly skipped: Readonly<Record<string, string>>;
 }
 
 export interface AuditParts {
   readonly cache: Pick<CacheServer, 'scan' | 'getMany' | 'set'>;
-  readonly pool: Pick<pg.Pool, 'query'>;
+  readonly pool: Pick<pg.Pool, 'query' | 'connect'>;
 }
 
 /** Where the last audit's result is kept for `fencepost status`. */
@@ -34,47 +32,56 @@ export const AUDIT_KEY = 'fencepost:audit';
 const KEPT_SECONDS = 7 * 86_400;
 const RECHECK_MS = 1_000;
 const PAGES_MOST = 50;
-const KEYS_NAMED_MOST = 20;
-const NO_SUCH_VALUE = 'the database knows no such value';
+/** Reasons that are named: keys without a source may begin with anything. */
+const SKIPPED_MOST = 40;
+const UNDECLARED = 'no cache_invalidation.answers() covers its keys';
 
 /**
  * @param sample entries to look at, at most
- * @throws WorkerError when Redis or the database is away
+ * @throws WorkerError when Redis is away; what `pg` throws when the database is
  */
 export async function audit(parts: AuditParts, sample: number): Promise<AuditResult> {
-  const skipped: Record<string, string> = {};
-  const suspects: string[] = [];
+  const sources = await readSources(parts.pool);
+  const skipped = new Map<string, string>();
+  const suspects: Entry[] = [];
   let compared = 0;
-  for (const key of await sampleKeys(parts, sample, skipped)) {
-    const verdict = await compare(parts, key, skipped);
+  for (const entry of await sampleEntries(parts, sources, sample, skipped)) {
+    const verdict = await compare(parts, entry, skipped);
     if (verdict === null) continue;
     compared++;
-    if (verdict === 'differs') suspects.push(key);
+    if (verdict === 'differs') suspects.push(entry);
   }
   const stale: string[] = [];
   if (suspects.length > 0) await new Promise((resolve) => setTimeout(resolve, RECHECK_MS));
-  for (const key of suspects) if ((await compare(parts, key, skipped)) === 'differs') stale.push(key);
+  for (const entry of suspects)
+    if ((await compare(parts, entry, skipped)) === 'differs') stale.push(entry.key);
 
-  const result: AuditResult = { at: new Date().toISOString(), compared, stale, skipped };
+  const at = new Date().toISOString();
+  const result: AuditResult = { at, compared, stale, skipped: Object.fromEntries(skipped) };
   await parts.cache.set(AUDIT_KEY, JSON.stringify(result), KEPT_SECONDS);
   return result;
 }
 
-async function sampleKeys(
-  parts: AuditParts,
+interface Entry {
+  readonly key: string;
+  readonly source: Source;
+}
+
+async function sampleEntries(
+  { cache }: AuditParts,
+  sources: readonly Source[],
   sample: number,
-  skipped: Record<string, string>,
-): Promise<string[]> {
-  const found: string[] = [];
+  skipped: Map<string, string>,
+): Promise<Entry[]> {
+  const found: Entry[] = [];
   let cursor = '0';
   for (let page = 0; page < PAGES_MOST && found.length < sample; page++) {
-    const answer = await parts.cache.scan(cursor, '*', 1_000);
+    const answer = await cache.scan(cursor, '*', 1_000);
     for (const key of answer.keys) {
       if (key.startsWith('fence:') || key.startsWith('fencepost:')) continue;
-      const type = typeOf(key);
-      if (type === undefined) continue;
-      if (AUDIT_SOURCES[type.name] === undefined) skipped[type.name] = 'no audit source';
-      else if (found.length < sample) found.push(key);
+      const source = sourceOf(sources, key);
+      if (source === undefined) nameOne(skipped, key.split(':')[0] ?? key, UNDECLARED);
+      else if (found.length < sample) found.push({ key, source });
     }
     cursor = answer.cursor;
     if (cursor === '0') break;
@@ -82,60 +89,23 @@ async function sampleKeys(
   return found;
 }
 
-/** Null when the entry is no hit, or its type cannot be checked. */
+/** Null when the entry is no hit, or cannot be checked. */
 async function compare(
-  parts: AuditParts,
-  key: string,
-  skipped: Record<string, string>,
+  { cache, pool }: AuditParts,
+  { key, source }: Entry,
+  skipped: Map<string, string>,
 ): Promise<'same' | 'differs' | null> {
-  const type = typeOf(key);
-  const source = type === undefined ? undefined : AUDIT_SOURCES[type.name];
-  if (type === undefined || source === undefined || skipped[type.name] !== undefined) return null;
-  const { verdict, envelope } = await lookAt(parts.cache, key);
-  // What is past its time has the same fences to answer for.
+  if (skipped.has(source.target)) return null;
+  const { verdict, envelope } = await inspect(cache, key);
+  // An entry past its time stands behind the same fences.
   if ((verdict !== 'hit' && verdict !== 'stale') || envelope === null) return null;
-  const values = variableSegments(key, type.segments);
-  const current = values === null ? NO_SUCH_VALUE : await currentValue(parts, source.sql, values);
-  if (current === NO_SUCH_VALUE) {
-    // The key's own fault, not its type's.
-    if (Object.keys(skipped).length < KEYS_NAMED_MOST) skipped[key] = NO_SUCH_VALUE;
-    return null;
-  }
-  if (typeof current === 'string') {
-    skipped[type.name] = current;
-    return null;
-  }
-  return isSame(envelope.value, current.value) ? 'same' : 'differs';
+  const answer = await ask(pool, source, key);
+  if ('value' in answer) return isSame(envelope.value, answer.value) ? 'same' : 'differs';
+  if (answer.fault === 'source') skipped.set(source.target, answer.reason);
+  else nameOne(skipped, key, answer.reason);
+  return null;
 }
 
-/** What the database says, or why it cannot be asked. */
-async function currentValue(
-  parts: AuditParts,
-  sql: string,
-  values: readonly string[],
-): Promise<{ value: unknown } | string> {
-  try {
-    const result = await parts.pool.query<{ value: unknown }>(sql, [...values]);
-    return { value: result.rows[0]?.value ?? null };
-  } catch (error) {
-    const code = errorCode(error);
-    // A data exception: a segment that is no date, no number, or not of its length.
-    if (code.startsWith('22')) return NO_SUCH_VALUE;
-    if (code === '42501') return 'the role may not read it';
-    if (code === '42883' || code === '42P01' || code === '42703')
-      return 'its tables or functions do not exist here';
-    throw error;
-  }
-}
-
-/** Null: not a key that a builder makes. */
-function variableSegments(key: string, segments: readonly object[]): string[] | null {
-  const parts = key.split(':');
-  try {
-    return segments.flatMap((segment, index) =>
-      'name' in segment ? [decodeURIComponent(parts[index] ?? '')] : [],
-    );
-  } catch {
-    return null;
-  }
+function nameOne(skipped: Map<string, string>, what: string, reason: string): void {
+  if (skipped.size < SKIPPED_MOST) skipped.set(what, reason);
 }

@@ -1,32 +1,95 @@
 /**
- * What the database says now, for each key type that an audit can check: one statement that gives the value as the
- * reader caches it. A team adds a line for a type of its own; types without a line, and those whose tables the worker's
- * role may not read, are left out of the audit and named in its result.
+ * What answers a key, as `cache_invalidation.answers(target, source)` declares it in the database. A source is one query; the
+ * key's variable segments are its parameters. It runs read-only, with a time limit, under the rights of the worker's role.
  */
-import type { TypeName } from '../../../../supabase/functions/_shared/cache/protocol/key-types.ts';
+import type pg from 'pg';
+import { errorCode } from '../../db/errors.ts';
+import { describe } from '../../lib/errors.ts';
 
-export interface AuditSource {
-  /** The key's variable segments are its parameters, in order. Gives one column, `value`, as JSON; no row is null. */
-  readonly sql: string;
+/** Longer than an answer that readers wait for may take. */
+const STATEMENT_TIMEOUT_MS = 5_000;
+
+export interface Source {
+  /** A key with its variable segments in braces, such as `quota:{org}:{provider}:{model}`. */
+  readonly target: string;
+  readonly source: string;
 }
 
-export const AUDIT_SOURCES: Partial<Record<TypeName, AuditSource>> = {
-  quota: { sql: `select public.quota_answer($1, $2, $3) -> 'value' as value` },
-  usage: { sql: `select public.usage_answer($1, $2::date, $3::date) -> 'value' as value` },
-  member: {
-    sql: `select jsonb_build_object('role', role) as value from public.org_members where org_id = $1 and user_id = $2`,
-  },
-  session: {
-    sql: `select to_jsonb(s) as value
-            from (select id, user_id, org_id, status, state, updated_at from public.sessions where id = $1) as s`,
-  },
-  prefs: {
-    sql: `select to_jsonb(p) as value
-            from (select user_id, preferences from public.user_preferences where user_id = $1) as p`,
-  },
-  cost: {
-    sql: `select jsonb_build_object('currency', currency, 'input_per_mtok', input_per_mtok::text,
-                   'cached_input_per_mtok', cached_input_per_mtok::text, 'output_per_mtok', output_per_mtok::text) as value
-            from public.model_prices where provider = $1 and model = $2`,
-  },
-};
+export type Answer =
+  | { readonly value: unknown }
+  /** `key`: this key has no answer; `source`: no key of this source can be checked. */
+  | { readonly fault: 'key' | 'source'; readonly reason: string };
+
+/** @throws what `pg` throws */
+export async function readSources(pool: Pick<pg.Pool, 'query'>): Promise<Source[]> {
+  const { rows } = await pool.query<Source>(
+    'select target, source from cache_invalidation.answer_sources order by target',
+  );
+  return rows;
+}
+
+/** The source whose target a key follows. */
+export function sourceOf(sources: readonly Source[], key: string): Source | undefined {
+  const parts = key.split(':');
+  return sources.find(({ target }) => {
+    const segments = target.split(':');
+    return (
+      segments.length === parts.length &&
+      segments.every((segment, index) => segment.startsWith('{') || segment === parts[index])
+    );
+  });
+}
+
+/**
+ * The values of the key's variable segments, decoded. Null when the key does not tell them: a segment is no percent-encoding,
+ * or it is the hash of a long value.
+ */
+export function valuesOf(target: string, key: string): string[] | null {
+  const parts = key.split(':');
+  const variable = target.split(':').flatMap((segment, index) => {
+    return segment.startsWith('{') ? [parts[index] ?? ''] : [];
+  });
+  if (variable.some((part) => part.startsWith('~'))) return null;
+  try {
+    return variable.map(decodeURIComponent);
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * The database's answer for a key, now.
+ *
+ * @throws what `pg` throws when the database is away
+ */
+export async function ask(
+  pool: Pick<pg.Pool, 'connect'>,
+  { target, source }: Source,
+  key: string,
+): Promise<Answer> {
+  const values = valuesOf(target, key);
+  if (values === null) return { fault: 'key', reason: 'the key does not tell its values' };
+  const client = await pool.connect();
+  try {
+    await client.query(`begin read only; set local statement_timeout = ${STATEMENT_TIMEOUT_MS}`);
+    // The source becomes a subquery, so it can be nothing but a query; the line break ends a comment at its end.
+    const { rows } = await client.query<{ value: unknown }>(
+      `select to_jsonb(answer.value) as value from (${source}\n) as answer (value) limit 1`,
+      values,
+    );
+    return { value: rows[0]?.value ?? null };
+  } catch (error) {
+    const code = errorCode(error);
+    // A data exception: a segment that is no date or no number, or is too long.
+    if (code.startsWith('22')) return { fault: 'key', reason: 'the database knows no such value' };
+    if (code === '42501') return { fault: 'source', reason: 'the role may not read it' };
+    if (code === '57014')
+      return { fault: 'source', reason: `no answer within ${STATEMENT_TIMEOUT_MS / 1_000} s` };
+    if (/^(?:0A|25|42|P0)/.test(code))
+      return { fault: 'source', reason: `its source fails: ${describe(error)}` };
+    throw error;
+  } finally {
+    await client.query('rollback').catch(() => undefined);
+    client.release();
+  }
+}

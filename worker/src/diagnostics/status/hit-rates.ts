@@ -1,7 +1,9 @@
 /** How well each key type was served in the last day. */
 
-import { catalogueTypes } from '../../../../supabase/functions/_shared/cache/protocol/key-types.ts';
-import { sumStatistics } from '../../../../supabase/functions/_shared/cache/protocol/statistics.ts';
+import {
+  OTHER_TYPE,
+  sumStatistics,
+} from '../../../../supabase/functions/_shared/cache/protocol/statistics.ts';
 import type { RecordedHour } from './recorded-day.ts';
 
 export interface HitRate {
@@ -9,22 +11,18 @@ export interface HitRate {
   readonly reads: number;
   /** From 0 to 1; null without reads. */
   readonly hitRate: number | null;
-  /** The design's aim for this type; null where it names none. */
+  /** What the type aims at; null where it names no aim. */
   readonly target: number | null;
 }
 
-/** One for each type of the catalogue, in its order. */
+/** One for each type that readers wrote down, in the order in which they name them. */
 export function hitRates(day: readonly RecordedHour[]): HitRate[] {
   const sums = sumStatistics(day.flatMap(({ fields }) => fields));
-  return catalogueTypes().map((type) => {
-    const counts = sums.get(type.name);
-    const reads = counts === undefined ? 0 : counts.hits + counts.misses;
-    return {
-      type: type.name,
-      reads,
-      hitRate: counts === undefined || reads === 0 ? null : counts.hits / reads,
-      target: type.hitRate ?? null,
-    };
+  // What is counted for keys of no type has no rate that anybody aims at.
+  sums.delete(OTHER_TYPE);
+  return [...sums].map(([type, { hits, misses, target }]) => {
+    const reads = hits + misses;
+    return { type, reads, hitRate: reads === 0 ? null : hits / reads, target };
   });
 }
 

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { fencesOf } from '../../../../supabase/functions/_shared/cache/protocol/fences.ts';
 import { covers, targetFor } from './coverage.ts';
 
 describe('covers', () => {
@@ -18,7 +19,8 @@ describe('covers', () => {
     ['*:gpt-4', 'cost:openai:gpt-4', true],
     ['*:gpt-5', 'cost:openai:gpt-4', false],
   ])('%s and %s: %s', (target, key, expected) => {
-    expect(covers(target, key)).toBe(expected);
+    const entity = key.startsWith('cost:') ? 3 : 2;
+    expect(covers(target, key, fencesOf(key, entity))).toBe(expected);
   });
 });
 

@@ -1,19 +1,17 @@
-/** Which invalidations reach a key. Pure; the meaning of a target is fences.ts's. */
-import { deletionsFor, fencesOf } from '../../../../supabase/functions/_shared/cache/protocol/fences.ts';
+/** Which invalidations reach a key. Pure; what a target means is in cache/protocol/fences.ts. */
+import { deletionsFor } from '../../../../supabase/functions/_shared/cache/protocol/fences.ts';
 import { compileGlob } from '../../../../supabase/functions/_shared/cache/protocol/glob.ts';
-import { typeOf } from '../../../../supabase/functions/_shared/cache/protocol/key-types.ts';
 
 /**
- * Whether an invalidation of the target makes entries of the key unreadable.
+ * Whether an invalidation of the target makes an entry of the key unreadable.
  *
- * @throws CacheError INVALID_KEY when the key is none
+ * @param fences the names of those that the entry stands behind
  */
-export function covers(target: string, key: string): boolean {
+export function covers(target: string, key: string, fences: readonly string[]): boolean {
   const { keys, newEpoch, sweep } = deletionsFor(target);
   if (newEpoch) return true;
   if (sweep !== null && compileGlob(sweep).matches(key)) return true;
-  const guards = new Set([key, ...fencesOf(key, typeOf(key)?.entity)]);
-  return keys.some((name) => guards.has(name));
+  return keys.some((name) => name === key || fences.includes(name));
 }
 
 /** A segment as template_segments() of the migrations reads it: up to the next colon that is not in a quoted name. */

@@ -1,13 +1,15 @@
-/** What a reader would make of one entry of the cache now, and why: snapshot.ts's judgement, in words. */
-
-import { type Envelope, readEnvelope } from '../../../../supabase/functions/_shared/cache/protocol/entry.ts';
+/**
+ * What a reader would make of one entry now, in words. The judgement is `judge`, which readers call too; the entry itself tells
+ * which fences it stands behind, so no key type is known here.
+ */
+import type { Envelope } from '../../../../supabase/functions/_shared/cache/protocol/entry.ts';
 import {
-  DEGRADED_MAX_AGE_SECONDS,
-  EPOCH_KEY,
-  HEARTBEAT_KEY,
-} from '../../../../supabase/functions/_shared/cache/protocol/epoch.ts';
-import { fencesOf } from '../../../../supabase/functions/_shared/cache/protocol/fences.ts';
-import { typeOf } from '../../../../supabase/functions/_shared/cache/protocol/key-types.ts';
+  judge,
+  type KeyState,
+  layOut,
+  type Miss,
+  planOfEntry,
+} from '../../../../supabase/functions/_shared/cache/protocol/key-state.ts';
 import { duration } from '../../lib/text.ts';
 import type { CacheServer } from '../../redis/upstash.ts';
 
@@ -19,67 +21,71 @@ import type { CacheServer } from '../../redis/upstash.ts';
  */
 export type Verdict = 'hit' | 'young' | 'stale' | 'miss';
 
-export interface Look {
+export interface Inspection {
   readonly verdict: Verdict;
   /** One sentence. */
   readonly why: string;
-  /** Null: there is none, or not one of ours. */
+  /** The names of the fences that it stands behind; without an entry, those of a key of no type. */
+  readonly fences: readonly string[];
+  /** Null: there is none, or it cannot be read. */
   readonly envelope: Envelope | null;
 }
 
-/** As in snapshot.ts: an entry from further in the future has no age to rely on. */
-const CLOCK_TOLERANCE_MS = 2_000;
-
 /**
- * Rule 5: one MGET.
+ * Reads twice: the entry, to learn its fences, then the entry with all of its fences in one MGET, which is judged.
  *
  * @throws CacheError INVALID_KEY; UpstashFailure when Redis is away
  */
-export async function lookAt(
+export async function inspect(
   cache: Pick<CacheServer, 'getMany'>,
   key: string,
   now: number = Date.now(),
-): Promise<Look> {
-  const fences = [...fencesOf(key, typeOf(key)?.entity), EPOCH_KEY];
-  const [entry, ...rest] = await cache.getMany([key, ...fences, HEARTBEAT_KEY]);
-  const heartbeat = rest.at(-1) ?? null;
-  const epoch = rest.at(-2) ?? null;
-  if (typeof entry !== 'string')
-    return { verdict: 'miss', why: 'Nothing is stored under it.', envelope: null };
-  const envelope = readEnvelope(entry);
-  const is = (verdict: Verdict, why: string): Look => ({ verdict, why, envelope });
-  if (envelope === null)
-    return is('miss', 'What is stored under it was not written by this version of cache.ts.');
-  if (envelope.fences.length !== fences.length)
-    return is('miss', 'It was stored under another catalogue, which gave this key other fences.');
-  for (const [index, fence] of fences.entries()) {
-    if (rest[index] === envelope.fences[index]) continue;
-    if (fence === EPOCH_KEY)
-      return is('miss', 'Its epoch is over: the whole cache was invalidated since it was loaded.');
-    return is(
-      'miss',
-      rest[index] === null
-        ? `${fence} is gone: an invalidation deleted it after this entry was loaded, or it expired or was evicted.`
-        : `${fence} is another one than when this entry was loaded: it was invalidated since.`,
-    );
+): Promise<Inspection> {
+  const [entry = null] = await cache.getMany([key]);
+  const plan = planOfEntry(key, entry);
+  const { names, statesFrom } = layOut([plan]);
+  const [state] = statesFrom(await cache.getMany(names));
+  if (state === undefined) throw new Error('One plan has one state.');
+  const judged = judge(state, null, now);
+  const { envelope } = judged;
+  const as = (verdict: Verdict, why: string): Inspection => ({ verdict, why, fences: plan.fences, envelope });
+  if (!judged.hit) return as('miss', reasonOf(judged, state, now));
+  const age = duration(Math.max(0, now - judged.envelope.loadedAt));
+  if (state.epoch === null) return as('young', withoutWorker(state, judged.envelope, age));
+  return judged.staleFor === null
+    ? as('hit', `It was loaded ${age} ago, and no write that it depends on was confirmed since.`)
+    : as(
+        'stale',
+        `Its time was over ${duration(judged.staleFor)} ago; it is kept for readers that allow stale answers.`,
+      );
+}
+
+function reasonOf({ reason, fence, envelope }: Miss, state: KeyState, now: number): string {
+  switch (reason) {
+    case 'absent':
+      return 'Nothing is stored under it.';
+    case 'unreadable':
+      return 'What is stored under it was not written by this version of the cache client.';
+    case 'other-fences':
+      return 'It was replaced a moment ago by an entry with other fences: ask again.';
+    case 'epoch-over':
+      return 'Its epoch is over: the whole cache was invalidated since it was loaded.';
+    case 'fence-gone':
+      return `${fence} is gone: an invalidation deleted it after this entry was loaded, or it expired or was evicted.`;
+    case 'fence-replaced':
+      return `${fence} is another one than when this entry was loaded: it was invalidated since.`;
+    case 'loaded-without-worker':
+      return 'It was loaded while no worker vouched for the cache.';
+    case 'too-old-without-worker':
+      return withoutWorker(state, envelope, duration(Math.max(0, now - (envelope?.loadedAt ?? now))));
   }
-  const ageMs = now - envelope.loadedAt;
-  const age = duration(Math.max(0, ageMs));
-  if (heartbeat === null || heartbeat !== epoch) {
-    const alone = `No worker vouches for the cache (${heartbeat === null ? 'no heartbeat' : 'the heartbeat is of another epoch'})`;
-    if (typeOf(key)?.degraded === false)
-      return is('miss', `${alone}, and this type is never answered from it then.`);
-    const isYoung = ageMs >= -CLOCK_TOLERANCE_MS && ageMs <= DEGRADED_MAX_AGE_SECONDS * 1_000;
-    return is(
-      isYoung ? 'young' : 'miss',
-      `${alone}: readers take only what is younger than ${DEGRADED_MAX_AGE_SECONDS} s, unless their degradedMaxAge says otherwise; this was loaded ${age} ago.`,
-    );
-  }
-  if (envelope.epoch !== epoch) return is('miss', 'It was loaded while no worker vouched for the cache.');
-  if (envelope.staleAt !== null && envelope.staleAt <= now)
-    return is(
-      'stale',
-      `Its time was over ${duration(now - envelope.staleAt)} ago; it is kept for readers that allow stale answers.`,
-    );
-  return is('hit', `It was loaded ${age} ago, and no write that it depends on was confirmed since.`);
+}
+
+function withoutWorker({ heartbeat }: KeyState, envelope: Envelope | null, age: string): string {
+  const which = heartbeat === null ? 'no heartbeat' : 'the heartbeat is of another epoch';
+  const alone = `No worker vouches for the cache (${which})`;
+  const degradedMs = envelope?.degradedMs ?? 0;
+  return degradedMs === 0
+    ? `${alone}, and this entry is no answer then.`
+    : `${alone}: readers take only what is younger than ${duration(degradedMs)}; this was loaded ${age} ago.`;
 }

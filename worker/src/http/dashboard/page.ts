@@ -52,7 +52,7 @@ ${queueTile(overview)}
 ${cache === null ? tile('Redis', '?', 'has not been asked yet', 'plain') : auditTile(cache.value)}
 ${tile('Upstash commands', overview.commands.toLocaleString('en'), 'sent by this worker since its start', 'plain')}
 </section>
-${cache?.value.hitRates == null ? '' : hitRateTable(cache.value.hitRates, cache.at)}
+${!cache?.value.hitRates?.length ? '' : hitRateTable(cache.value.hitRates, cache.at)}
 <footer>
 <a href="readyz">readyz</a> <a href="metrics">metrics</a>
 <span>Read at ${new Date().toISOString().slice(11, 19)} UTC. The same in a terminal: <code>fencepost status</code>; every precondition: <code>fencepost doctor</code></span>
