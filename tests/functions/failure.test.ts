@@ -11,7 +11,7 @@ import { callFunction, type FunctionStack, type Parameters, startFunctionStack }
 
 const quota = { org: 'org-acme', provider: 'openai', model: 'gpt-5-mini' };
 
-/** One stack for the file. Each block below takes one part away, and the ones after it do not need that part. */
+/** One stack for the file. Each block takes one part away. Only the API of the database is started again for the later blocks. */
 let stack: FunctionStack;
 const stopAtEnd: Part[] = [];
 beforeAll(async () => {

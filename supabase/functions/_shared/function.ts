@@ -22,7 +22,7 @@ export interface FunctionDependencies {
 }
 
 /** The dependencies that the environment describes. @throws Problem MISCONFIGURED */
-export function dependenciesFromEnvironment(): FunctionDependencies {
+function dependenciesFromEnvironment(): FunctionDependencies {
   const settings = readSettings();
   return {
     settings,

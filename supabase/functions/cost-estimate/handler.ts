@@ -74,7 +74,7 @@ export function createHandler(dependencies: FunctionDependencies): Handler {
 }
 
 /** @throws Problem INVALID_PARAMETER */
-export function costRequest(parameters: Parameters): Required<CostRequest> {
+function costRequest(parameters: Parameters): Required<CostRequest> {
   const input = {
     provider: parameters.identifier('provider'),
     model: parameters.identifier('model'),

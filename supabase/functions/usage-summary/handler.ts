@@ -45,7 +45,7 @@ export interface UsageAnswer extends UsageRequest {
 
 const DAY_MS = 86_400_000;
 /** A leap year. */
-export const MAX_DAYS = 366;
+const MAX_DAYS = 366;
 
 export function createHandler(dependencies: FunctionDependencies): Handler {
   return createEndpoint({
@@ -70,7 +70,7 @@ export function createHandler(dependencies: FunctionDependencies): Handler {
 }
 
 /** @throws Problem INVALID_PARAMETER */
-export function usageRequest(parameters: Parameters): UsageRequest {
+function usageRequest(parameters: Parameters): UsageRequest {
   const org = parameters.identifier('org');
   const start = parameters.date('start');
   const end = parameters.date('end');

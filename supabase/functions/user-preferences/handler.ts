@@ -17,7 +17,7 @@ export interface PreferencesAnswer {
 }
 
 /** The preferences of a user who has stored none. A stored preference replaces the one of the same name. */
-export const DEFAULT_PREFERENCES = {
+const DEFAULT_PREFERENCES = {
   theme: 'system',
   locale: 'en',
   default_model: null,

@@ -4,7 +4,8 @@
  * What could go wrong with a key that several people share, and what prevents it:
  * - A stranger hits an answer that a member's load stored. So a read for an organisation also reads the caller's membership, in the
  *   same MGET, and is a hit only if both are. Writes to org_members invalidate membership entries, and those are never served
- *   while no worker is alive, so a removed member loses access at once.
+ *   while no worker is alive. So a removed member loses access within milliseconds, or within the 90 s of the heartbeat if the worker
+ *   dies at that moment.
  * - A stranger's load stores "no row" where the organisation has an answer. So a load returns verdict and value from one snapshot,
  *   and only an authorised answer is stored. A refusal is an error, and errors are never cached.
  * - A member waits for a stranger's load and gets the refusal. So only calls of one identity share a load.

@@ -69,8 +69,6 @@ export interface EndpointOptions {
   /** Origins that browsers may call from, or `*`. */
   readonly allowedOrigins: readonly string[];
   readonly answer: (request: EndpointRequest) => Promise<Answer>;
-  /** Where failures are logged; default: the console, which is a function's log. */
-  readonly log?: (line: string) => void;
 }
 
 /** A fetch handler, as the platform calls it. */
@@ -83,7 +81,6 @@ const EXPOSED_HEADERS = 'x-cache, server-timing, retry-after';
 
 /** Makes the fetch handler of an endpoint. It never throws, and every answer has the common headers. */
 export function createEndpoint(options: EndpointOptions): Handler {
-  const log = options.log ?? ((line: string) => console.error(line));
   return async (request) => {
     const timing = new Timing();
     const headers = commonHeaders(request, options.allowedOrigins);
@@ -108,7 +105,10 @@ export function createEndpoint(options: EndpointOptions): Handler {
       const problem = asProblem(error);
       if (problem.status >= 500) {
         const cause = describeForLog(problem.cause ?? problem);
-        log(JSON.stringify({ function: options.name, code: problem.code, status: problem.status, cause }));
+        // A function's log is what it writes to the console.
+        console.error(
+          JSON.stringify({ function: options.name, code: problem.code, status: problem.status, cause }),
+        );
       }
       for (const [name, value] of Object.entries(problem.headers)) headers.set(name, value);
       if (problem.outcome !== undefined) headers.set('x-cache', problem.outcome);

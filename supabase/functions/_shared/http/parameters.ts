@@ -14,7 +14,7 @@ import { Problem } from './problem.ts';
 /** Real parameters take a few hundred bytes. Reading stops at this size. */
 export const MAX_BODY_BYTES = 16_384;
 /** In UTF-16 units. Names of models and sessions have about 50. */
-export const MAX_IDENTIFIER_LENGTH = 512;
+const MAX_IDENTIFIER_LENGTH = 512;
 /** Up to 15 digits: JSON and JavaScript hold each such number, and the sum of nine of them, exactly. */
 const COUNT = /^(?:0|[1-9]\d{0,14})$/;
 

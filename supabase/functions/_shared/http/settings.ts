@@ -1,6 +1,6 @@
 /**
- * Reads the functions' settings from the environment, in Deno and in Node, once per isolate. All settings are checked here, so a
- * malformed one is reported by the first request and not by the first request that needs it.
+ * Reads the functions' settings from the environment, in Deno and in Node, once per isolate. All settings are checked at once, so a
+ * malformed one fails the first request of an isolate and not a later one.
  */
 import { Problem } from './problem.ts';
 
