@@ -3,7 +3,7 @@
 import { type Bill, type Costs, costs } from '../diagnostics/status/costs.ts';
 import { RecordedDay } from '../diagnostics/status/recorded-day.ts';
 import { ExitCode } from '../lib/errors.ts';
-import { FREE_COMMANDS_A_MONTH } from '../metrics/price.ts';
+import { FREE_COMMANDS_A_MONTH } from '../metrics/command-record.ts';
 import { withContext } from './command-context.ts';
 import { print, printJson, table } from './output.ts';
 

@@ -13,6 +13,20 @@ import {
 } from '../../../supabase/functions/_shared/cache/protocol/statistics.ts';
 import type { CacheServer } from '../redis/upstash.ts';
 
+/** What Upstash bills, by its price list of November 2026. Plans with a fixed price bill differently. */
+const DOLLARS_PER_COMMAND = 0.2 / 100_000;
+
+/** The free plan bills nothing up to here, and answers nothing above. */
+export const FREE_COMMANDS_A_MONTH = 500_000;
+
+/** Upstash's month, for projections: 30 days. */
+export const SECONDS_A_MONTH = 30 * 86_400;
+
+/** What these commands cost when each is billed. */
+export function dollars(commands: number): number {
+  return commands * DOLLARS_PER_COMMAND;
+}
+
 /** An idle worker sends 132 in an hour, so it writes 380 times in 30 days: 760 commands. */
 const FLUSH_COMMANDS = 250;
 
@@ -27,9 +41,7 @@ export class CommandRecord {
   #hour = { key: '', commands: 0 };
   #writing = false;
 
-  /**
-   * @param sent how many commands this worker has sent since its start
-   */
+  /** @param sent how many commands this worker has sent since its start */
   constructor(cache: Pick<CacheServer, 'record'>, sent: () => number) {
     this.#cache = cache;
     this.#sent = sent;

@@ -3,7 +3,7 @@
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { ConfirmedBatch } from '../delivery/loop.ts';
-import { dollars, SECONDS_A_MONTH } from './price.ts';
+import { dollars, SECONDS_A_MONTH } from './command-record.ts';
 import { RecentLatencies } from './recent-latency.ts';
 
 /** Commit to DEL takes about a millisecond when all is well, and hours after an outage. */

@@ -3,7 +3,7 @@ import {
   sumCommands,
   sumStatistics,
 } from '../../../../supabase/functions/_shared/cache/protocol/statistics.ts';
-import { dollars, SECONDS_A_MONTH } from '../../metrics/price.ts';
+import { dollars, SECONDS_A_MONTH } from '../../metrics/command-record.ts';
 import type { RecordedHour } from './recorded-day.ts';
 
 /** Commands, as Upstash bills them. */
