@@ -1,12 +1,12 @@
 -- Fencepost 1/9: the tables. Everything Fencepost keeps in your database lives in this schema.
 --
---   a write to a watched table ─▶ its capture trigger ─▶ outbox ─▶ (doorbell) ─▶ the worker claims, deletes in Redis,
---   (your transaction)            (same transaction)     one row   only when the   acknowledges: the row is gone
---                                                        a target  worker sleeps
+--   a write to a watched table ─▶ its capture trigger ─▶ outbox ─▶ NOTIFY ─▶ the worker claims, deletes in Redis,
+--   (your transaction)            (same transaction)     one row   only if   acknowledges: the row is gone
+--                                                        a target  it sleeps
 --
--- Read on in this order: _encoding (values to key segments), _doorbell (waking the worker), _template and _join (what watch()
--- accepts), _queries and _capture (the trigger function generated for each watch), _checks, _triggers, _watch, _drain (the worker's
--- side), _deferred, _epoch, _renames, _refresh, _ddl, _privileges.
+-- Read on in this order: _encoding (values to key segments), _wakeup (waking the worker), _template and _join (what watch()
+-- accepts), _queries and _capture (the trigger function generated for each watch), _checks, _triggers, _watch, _claim (the worker's
+-- side), _throttled, _epoch, _renames, _refresh, _ddl, _privileges. The proofs are in docs/protocol.md.
 
 create schema cache_invalidation;
 comment on schema cache_invalidation is
@@ -48,9 +48,9 @@ create table cache_invalidation.watches (
 );
 
 -- The only truth about what must still be invalidated: one row for each target and statement.
--- (xid, id) is the order of claiming: see the protocol above claim(). The key's first column also finds the rows of
--- one transaction. The id tells these apart and says nothing across transactions (all rows of one become visible at
--- once), so it may start again, as it does after a restore; only that it is positive counts. There is no foreign key to watches: its lock on the watch's row would be shared by all writers.
+-- Rows are claimed in the order (xid, id): docs/protocol.md#outbox-and-claims. The id only tells the rows of one transaction apart.
+-- It may start again, as it does after a restore, and must be positive. There is no foreign key to watches, because all
+-- writers would share its lock on the watch's row.
 create table cache_invalidation.outbox (
   xid xid8 not null default pg_catalog.pg_current_xact_id(),
   id bigint generated always as identity (cache 32),
@@ -59,14 +59,14 @@ create table cache_invalidation.outbox (
   watch_id integer,
   -- i, u, d, t; null when by hand
   op "char",
-  -- the SQLSTATE for which the target was widened to its type's wildcard; null in good order
+  -- the SQLSTATE of the error that widened the target to its type's wildcard; otherwise null
   error text,
   target text collate "C" not null,
   primary key (xid, id)
 )
 with (
-  -- Rows live for milliseconds: clean by number, not by share, and without pauses. Pages at the end are kept for
-  -- the next rows, because giving them back takes a lock that writers would wait for.
+  -- Rows live for milliseconds. So vacuum counts rows instead of shares of the table, and never pauses. It does not truncate:
+  -- giving pages back takes a lock that writers would wait for.
   autovacuum_vacuum_scale_factor = 0,
   autovacuum_vacuum_threshold = 10000,
   autovacuum_vacuum_insert_scale_factor = 0,
@@ -77,8 +77,8 @@ with (
   vacuum_truncate = false
 );
 
--- Targets with a min_interval: when the target ran last and whether it has to run again. The states, what due_at means in
--- each, and why the last event is never lost, stand at the beginning of _deferred.
+-- Throttled targets, those with a min_interval: when each ran last and whether it must run again. _throttled lists the states
+-- and what due_at means in each.
 create table cache_invalidation.deferred (
   target text collate "C" primary key,
   -- for people: whose event waits, or ran last
@@ -97,8 +97,8 @@ create table cache_invalidation.deferred (
 )
 with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false);
 
--- What has to run, apart from what only rests, of which there may be very many: by time, and what a clock that steps back has
--- left in the future (nothing else is there).
+-- The first two hold only targets that must run; those that only wait to be forgotten may be many. The second finds what a clock
+-- that stepped back has left in the future.
 create index deferred_due on cache_invalidation.deferred (due_at) where waiting or run is not null;
 create index deferred_ahead on cache_invalidation.deferred (ran_at) where waiting or run is not null;
 create index deferred_rested on cache_invalidation.deferred (due_at) where not waiting and run is null;

@@ -2,8 +2,8 @@
 --
 --   join       schema.table alias on condition [join schema.table alias on condition …]; the changed row is `row`
 --
--- `row` is a reserved word of SQL, so row.column becomes "row".column in the queries. The text is cut into tokens for it, because
--- the letters row. may also stand in a string or in a quoted name.
+-- `row` is a reserved word of SQL, so row.column becomes "row".column in the queries. The text is cut into tokens for that, because
+-- `row.` may also stand in a string or in a quoted name.
 
 -- Cuts the text of a join into tokens, which put together are the text again; col is the column that a token
 -- row.column names, null for all others.
@@ -28,7 +28,7 @@ as $$
   from cache_invalidation.join_tokens(join_text) as t
 $$;
 
--- Takes the text of a join, gives its tables in order. Raises for what it cannot read.
+-- The tables of a join, in order. Raises for text that it cannot read.
 create function cache_invalidation.join_tables(join_clause text)
 returns table (place integer, rel regclass, alias text, condition text)
 language plpgsql stable

@@ -14,10 +14,10 @@ return exists (
   where i.inhparent = rel and c.relkind = 'r'
 );
 
--- Whether a row without its parent adds nothing, because the parent's own change has already named the target, as soon as the child's
--- would: the parent is watched for the same target, in which the child has no column, and an immediate foreign key of one column
--- is the join. Then a parent can only be missing because this transaction deletes it, or changes its key. (Without a foreign key a
--- child may be written before its parent, by another transaction.) Hence what else is asked of the two:
+-- Whether a changed row without its parent may be ignored, because the parent's own change names the target as early. That is so when
+-- the parent is watched for the same target, the child has no column in it, and the join is an immediate foreign key of one
+-- column. Then a parent is missing only if this transaction deletes it or changes its key. (Without a foreign key another
+-- transaction may write a child before its parent.) Further conditions:
 --
 --   the parent's watch counts a change of that key
 --   the parent is no partitioned table, nor a part of the one that the foreign key is to    such a key is checked in a newer snapshot
@@ -60,8 +60,8 @@ as $$
   from cache_invalidation.join_tables(w.join_clause) as j, (select '{int2,int4,int8}'::regtype[]::oid[]) as known(integers)
 $$;
 
--- The join as SQL, with a condition at its end where parent_covers(). A changed row whose parent is missing widens the target, unless the
--- parent covers it; in a session that enforces no foreign keys it does not.
+-- The join as SQL, with a condition at its end where parent_covers(). A changed row without its parent widens the target, unless the
+-- parent covers it. In a session that enforces no foreign keys it never does.
 create function cache_invalidation.join_sql(w cache_invalidation.watches) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp

@@ -3,24 +3,20 @@
 --
 --   1. read   the distinct targets of the old and new rows, from the statement's transition tables
 --   2. write  one outbox row for each; more than 1 000 become the type's wildcard
---   3. ring   if the worker sleeps
+--   3. wake   NOTIFY, if the worker sleeps (_wakeup)
 --
--- It must never make the application's write fail, and never make it wait:
--- - Reading happens inside a block that catches every error, because a column may have been dropped, renamed or given
---   another type since the function was written. An error widens the target to the type's wildcard and leaves its
---   SQLSTATE in outbox.error for the worker and doctor to report. The block writes nothing, so it
---   costs no transaction id and no lock.
--- - It is SECURITY DEFINER, so writers need no right on this schema, and cannot redirect it: pg_catalog alone is in its
---   search_path, with pg_temp named last. An empty path would look types up in the writer's temporary schema first, and
---   a domain called `text` there would run its code with the owner's rights.
--- - It only inserts rows of its own and takes K shared with try; neither waits for anybody.
+-- Promises (docs/protocol.md#capture): capture makes no write fail and no writer wait, and a writer cannot redirect it.
+-- - Step 1 runs inside a block that catches every error, because a column may have been dropped, renamed or retyped since the
+--   function was written. An error widens the target to the type's wildcard and leaves its SQLSTATE in outbox.error.
+-- - The functions are SECURITY DEFINER with search_path = pg_catalog, pg_temp. The path must name pg_temp last: an empty path
+--   looks types up in the writer's temporary schema first, and a domain `text` there would run with the owner's rights.
 --
--- Most statements change one row and keep its key: they take a path that neither sorts nor hashes. SELECT INTO STRICT tells it
--- from the others. All of this is static SQL, planned once in each session.
+-- Most statements change one row and keep its key. They take a path that neither sorts nor hashes; SELECT INTO STRICT tells it from
+-- the others. All of this is static SQL, planned once in each session.
 --
--- Partitioned tables, inheritance children and tables fed by logical replication need row triggers, because writes
--- reach them by ways that fire no statement trigger of theirs. The same text serves both: a row trigger reads
--- (select new.*) where a statement trigger reads new_rows.
+-- Partitioned tables, inheritance children and tables fed by logical replication need row triggers, because some writes reach
+-- them without firing their statement triggers. The same text serves both: a row trigger reads (select new.*) where a statement
+-- trigger reads new_rows.
 
 -- Up to so many rows are few. With a join their plan must look each parent up by its key, also for a session whose first
 -- statement changed as many as are few: for hundreds it would read all parents.
@@ -30,11 +26,11 @@ return case when joined then 20 else 1000 end;
 
 -- The assignment of targets for many rows.
 --
--- Plans are kept and made for as many rows as the session's first statement changed. So few rows and many have each a query of their
--- own, and one bulk statement does not leave the session with hash joins and compiled code (JIT) for the small ones after it.
+-- A session keeps the plan that fits its first statement. So few rows and many rows have a query each; otherwise one bulk statement
+-- would leave the session with hash joins and compiled code (JIT) for all small ones after it.
 --
--- A very large statement is judged by its first rows when these alone exceed the limit, so that a million different targets need not
--- be sorted out; without a sample_query it is not.
+-- With a sample_query, a very large statement becomes a wildcard as soon as its first rows exceed the limit, so that a million
+-- targets need not be sorted.
 create function cache_invalidation.many_step(rows text, few_rows integer, few_query text, sample_query text, query text) returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
@@ -58,13 +54,11 @@ $sample$perform from %s offset 10000 limit 1;
     case when sample_query is not null then E'\n        end if;' end)
 $$;
 
--- The update of one row that keeps its key, which is what most statements are, written for speed: the key columns are read into
--- variables, and their segments are encoded in the INSERT's own expression. NULL where the watch is not as simple
--- as that: a join, named columns, row triggers, or no column in the target. What the query does not give (several rows, a
--- moved one, a NULL in the key, an error) the general way deals with.
+-- The fast path: an update of one row that keeps its key. The key columns are read into variables, and their segments are encoded in
+-- the INSERT's own expression. NULL for a watch with a join, named columns, row triggers, or no column in the target. Everything
+-- else (several rows, a changed key, a NULL in the key, an error) takes the general path.
 --
--- Measured as instructions of the whole update (docs/benchmarks.md): no trigger 91 000, an empty one 109 000, the least
--- that a statement trigger must do, without protection, comparison and encoding, 167 000, this 209 000.
+-- What it costs: docs/benchmarks.md.
 create function cache_invalidation.keyed_update(
   w cache_invalidation.watches, out declarations text, out query text, out target text
 )
@@ -226,11 +220,10 @@ $body$,
 end
 $$;
 
--- A partitioned table has row triggers, so a bulk statement leaves one outbox row for each of its rows. This one runs
--- after the statement and, when it was a large one, replaces the transaction's rows of this watch by their distinct
--- targets, or by the wildcard, each with an error that one of its rows had. (A large statement on a partition itself is not
--- reduced.) An error of its own leaves the rows as they are: too many, but right. So does a serializable transaction: reading what it
--- wrote to the outbox would count as a read of what others insert there.
+-- A partitioned table has row triggers, so a bulk statement leaves one outbox row for each of its rows. This function runs after a
+-- large statement and replaces the transaction's rows of this watch by their distinct targets, or by the wildcard. A large
+-- statement on a partition itself is not reduced. On an error, and in a serializable transaction (where reading its own rows would
+-- conflict with what others insert), the rows stay as they are: too many, but right.
 create function cache_invalidation.reduce_body(w cache_invalidation.watches) returns text
 language plpgsql stable
 set search_path = pg_catalog, pg_temp

@@ -28,8 +28,8 @@ begin
 end
 $$;
 
--- A column whose value cannot be made into a key safely: its text must be canonical, and two values that compare equal
--- must have the same text.
+-- Raises for a column that cannot be part of a key: its text must be canonical, and two values that compare equal must have the same
+-- text.
 create function cache_invalidation.check_renderable(rel regclass, col text) returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -86,7 +86,7 @@ begin
 end
 $$;
 
--- A relation that cannot be watched, or that the caller may not watch.
+-- Raises for a relation that cannot be watched, or that the caller may not watch.
 create function cache_invalidation.check_relation(rel regclass) returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -142,8 +142,8 @@ begin
 end
 $$;
 
--- A joined table of which the capture functions, which run as the schema's owner whoever calls watch(), may not see every row. (What
--- row_security_active() says of the current user. The watched table's own rows come from the trigger, past all policies.)
+-- Raises for a joined table of which the schema's owner, as whom the capture functions run, may not see every row. (The watched
+-- table's own rows come from the trigger, past all policies.)
 create function cache_invalidation.check_visible(joined regclass) returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -164,10 +164,10 @@ begin
 end
 $$;
 
--- A join's capture functions run, as the schema's owner, what the tables' owners made: a cast of a column's type, a function in a partial
--- index (at planning), in a view. (Without a join they run nothing of the kind: keys have types of Postgres's own, or are enums.) So these
--- owners are trusted with the rights of the schema's owner, and this names those that do not have them anyway. Nothing is refused,
--- because a join with a table of the platform's (auth.users) is well meant.
+-- With a join, the capture functions run code of the tables' owners as the schema's owner: casts of column types, functions in partial
+-- indexes (while planning) and in views. Without a join they do not: keys have Postgres's own types, or are enums. So these owners are
+-- trusted with the rights of the schema's owner. This warns of those that do not have them anyway. It refuses nothing, because
+-- joins with the platform's tables (auth.users) are legitimate.
 create function cache_invalidation.name_trusted_owners(w cache_invalidation.watches) returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -190,7 +190,7 @@ begin
 end
 $$;
 
--- Everything about one declaration. The last step plans the capturing query itself, as the trigger will run it.
+-- Checks everything about one declaration. The last step plans the capture query as the trigger will run it.
 create function cache_invalidation.check_watch(w cache_invalidation.watches) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -258,7 +258,7 @@ begin
 end
 $$;
 
--- Plans (never runs) the queries of the capture function, with a null row of the table in place of the changed rows.
+-- Plans the queries of the capture function without running them, with a null row of the table in place of the changed rows.
 create function cache_invalidation.plan_capture(w cache_invalidation.watches) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp

@@ -1,7 +1,7 @@
 -- Fencepost 7/9, part 1: the functions and triggers that a watch must have, and how they come and go.
 
--- Writes in ways that fire no statement trigger of this table: through a partitioned table or an inheritance parent,
--- and from a publication.
+-- Whether some writes reach the table without firing its statement triggers: through a partitioned table or an inheritance parent, or
+-- from a publication.
 create function cache_invalidation.needs_row_triggers(rel regclass) returns boolean
 language sql stable
 return exists (select from pg_class as c where c.oid = rel and c.relkind = 'p')
@@ -121,7 +121,8 @@ begin
 end
 $$;
 
--- Brings one watch's functions in line; those of one that cannot be served read no column and no other table. Takes no lock on any table.
+-- Rewrites one watch's functions where their text changed. The functions of a watch that cannot be served read no column and no other
+-- table. Takes no lock on any table.
 create function cache_invalidation.write_functions(w cache_invalidation.watches) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -147,9 +148,9 @@ begin
 end
 $$;
 
--- Brings one watch's functions and triggers in line. What is right already is left alone and takes no lock. A trigger
--- that somebody disabled is enabled again, except within_ddl: ALTER TABLE … DISABLE TRIGGER must not undo itself.
--- Whoever calls it has called limit_waiting(): creating a trigger waits for writers, and other writers wait behind it.
+-- Makes one watch's functions and triggers match its declaration. What matches already takes no lock. A disabled trigger is enabled
+-- again, except within_ddl: ALTER TABLE … DISABLE TRIGGER must not undo itself. The caller has called limit_waiting(), because
+-- creating a trigger waits for writers, and other writers wait behind it.
 create function cache_invalidation.apply_watch(w cache_invalidation.watches, within_ddl boolean default false) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -198,7 +199,7 @@ exception
 end
 $$;
 
--- Removes a watch's triggers and functions; its table may be gone already. Whoever calls it has called limit_waiting(): dropping a
+-- Removes a watch's triggers and functions; its table may be gone already. The caller has called limit_waiting(), because dropping a
 -- trigger waits for readers too, and they wait behind it.
 create function cache_invalidation.remove_watch(w cache_invalidation.watches) returns void
 language plpgsql

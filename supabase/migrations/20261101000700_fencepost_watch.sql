@@ -1,7 +1,7 @@
--- Fencepost 7/9, part 2: watch() and unwatch(), which bring functions and triggers in line with the declarations.
+-- Fencepost 7/9, part 2: watch() and unwatch(), which make functions and triggers match the declarations.
 --
--- What people and event triggers call (watch, unwatch, refresh, problems) sets what decides how SQL text is read and names are
--- quoted, so that it writes the same functions in any session.
+-- The functions that people and event triggers call (watch, unwatch, refresh, problems) set the options that decide how SQL text is
+-- read and names are quoted, so that they write the same functions in any session.
 
 -- Declares that writes to rel invalidate target. Idempotent; another declaration for the same table and target
 -- replaces the old one. A table may be watched for several targets.
@@ -13,7 +13,7 @@
 --   min_interval  after one invalidation of a target, the next of it waits until this has passed; the last is never lost
 --   "join"        schema.table alias on condition, for {alias.column} placeholders; the changed row is `row`
 --
--- Gives the watch's id. Raises for what cannot be watched, with a hint; waits at most lock_timeout (3 s when unset).
+-- Returns the watch's id. Raises with a hint for what cannot be watched. Waits at most lock_timeout (3 s when unset).
 create function cache_invalidation.watch(
   rel regclass, target text, columns text[] default null, min_interval interval default null, "join" text default null
 ) returns integer
@@ -34,7 +34,7 @@ begin
   if watch.min_interval <= interval '0' then
     raise exception 'min_interval must be positive, not %', watch.min_interval
       using errcode = 'invalid_parameter_value', hint = 'Leave it out (null) to invalidate at once, always.';
-  -- times that the drain adds it to must stay times
+  -- adding it to a time must give a valid time
   elsif watch.min_interval > interval '1 year' then
     raise exception 'min_interval is at most a year, not %', watch.min_interval
       using errcode = 'invalid_parameter_value', hint = 'How long may users see what is out of date? Usually seconds or minutes.';
@@ -61,7 +61,7 @@ begin
 end
 $$;
 
--- Takes back one declaration, or all of a table. Gives how many there were. Waits at most lock_timeout (3 s when unset).
+-- Removes one declaration, or all of a table. Returns how many there were. Waits at most lock_timeout (3 s when unset).
 create function cache_invalidation.unwatch(rel regclass, target text default null) returns integer
 language plpgsql
 set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
@@ -84,7 +84,7 @@ begin
 end
 $$;
 
--- A target as it is kept: {row.a} is {a}, and one declaration.
+-- A target as it is stored: {row.a} becomes {a}, so that both are one declaration.
 create function cache_invalidation.plain_target(target text) returns text
 language sql immutable
 return regexp_replace(target, '\{(row|"row")\.', '{', 'g');
@@ -115,7 +115,7 @@ begin
     begin
       perform cache_invalidation.apply_watch(w);
     exception
-      -- a join that is out of step already is problems()'s business, not this watch's
+      -- problems() reports a join that no longer matches its tables; this watch need not
       when undefined_table or undefined_column then null;
     end;
   end loop;

@@ -1,15 +1,15 @@
--- Fencepost 9/9, part 1: settling a backlog by a new epoch. An entry is a hit only under the epoch it was loaded under, so a new
--- epoch is the whole cache invalidated in one command. Rows are never dropped for their age; a backlog is settled by
+-- Fencepost 9/9, part 1: settling a backlog with a new epoch. An entry is a hit only under the epoch that it was loaded under, so a
+-- new epoch invalidates the whole cache with one command. Rows are never dropped for their age. A backlog is settled in four steps:
 --
 --   1. S := select pg_current_snapshot()          what has been committed until now
 --   2. E := select cache_invalidation.new_epoch()
 --   3. SET the epoch and the heartbeat to E in Redis, in one transaction, confirmed
---   4. select cache_invalidation.discard(S, n)    until it gives less than n: exactly the rows visible in S
+--   4. select cache_invalidation.discard(S, n)    until it returns less than n: exactly the rows visible in S
 --
--- Sound because an entry that is a hit after 3 was loaded after 3, hence after S, and has seen all that S shows.
--- If the worker dies in between, the rows are still there.
+-- An entry that is a hit after step 3 was loaded after step 3, hence after S, and has seen all that S shows. If the worker dies in
+-- between, the rows are still there. See docs/protocol.md#backlog.
 
--- Starts a new epoch, gives its value.
+-- Starts a new epoch; returns its value.
 create function cache_invalidation.new_epoch() returns text
 language sql
 set search_path = pg_catalog, pg_temp
@@ -19,7 +19,7 @@ as $$
     returning value
 $$;
 
--- Removes at most max_rows rows visible in the snapshot, gives how many.
+-- Removes at most max_rows rows visible in the snapshot; returns how many.
 create function cache_invalidation.discard(snapshot pg_snapshot, max_rows integer default 50000) returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set plan_cache_mode = force_generic_plan
@@ -39,9 +39,9 @@ begin
 end
 $$;
 
--- Without a worker: replaces the rows of the outbox by one for `*`, which the worker, once there, answers with a new
--- epoch. By hand or from pg_cron; does nothing while there are no more than more_than rows. Gives how many rows were
--- replaced. Rows that are committed while it runs stay.
+-- For a database without a worker: replaces the rows of the outbox by one for `*`, for which a later worker starts a new epoch. Call
+-- it by hand or from pg_cron. It does nothing for at most more_than rows, and keeps rows that are committed while it runs. Returns
+-- how many rows were replaced.
 create function cache_invalidation.compact(more_than bigint default 1) returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp

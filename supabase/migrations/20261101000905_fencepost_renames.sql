@@ -2,9 +2,9 @@
 -- number, whatever they are called later. (Numbers count only for the table they were read from: after a dump and restore
 -- they may differ, but the names are right.)
 --
--- So after a swap (rename a to a_old, b to a; or the same with tables) a watch follows the old column, which is what was
--- declared but perhaps not what is meant. swapped() notices it, for a warning at the DDL and for problems(), until watch()
--- is called again for the one or the other.
+-- So after a swap (rename a to a_old, b to a; or the same with tables) a watch follows the old column. That is what was declared, but
+-- perhaps not what is meant. swapped() detects it, for a warning at the DDL statement and for problems(), until watch() is called
+-- again for one of the two.
 
 -- A declaration with other names for columns of the watched table, all at once; renames has the new name of each old one.
 create function cache_invalidation.rename_columns(w cache_invalidation.watches, renames jsonb) returns cache_invalidation.watches
@@ -67,7 +67,7 @@ begin
 end
 $$;
 
--- Whether names that the declaration used belong to something else now: what is so, and the two ways to settle it.
+-- Names of the declaration that belong to something else now, each with the two ways to settle it.
 create function cache_invalidation.swapped(w cache_invalidation.watches) returns table (problem text, remedy text)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp

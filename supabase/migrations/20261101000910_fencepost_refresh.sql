@@ -1,24 +1,24 @@
--- Fencepost 9/9, part 3: keeping declarations, functions and triggers in step with tables that change.
+-- Fencepost 9/9, part 3: making declarations, functions and triggers follow tables that change.
 --
--- What protects the application's writes is in the capture functions themselves: they widen instead of failing.
--- What keeps them precise is refresh(): by event triggers after each DDL statement where the installing role may create them
--- (_ddl), by hand otherwise; problems() says when it is needed.
+-- The capture functions protect the application's writes by themselves: they widen instead of failing. refresh() keeps them precise.
+-- Event triggers call it after each DDL statement, where the installing role may create them (_ddl); otherwise people call it.
+-- problems() says when that is needed.
 
 -- Whether an error of check_watch() says that a declaration cannot be served as its table is now, and not that we lack a right or a lock.
 create function cache_invalidation.unservable(state text) returns boolean
 language sql immutable
 return state ~ '^(42|22|0A)' and state <> '42501';
 
--- Brings one watch in line with its table as it is now: renamed columns, other types, new partitions, lost triggers.
--- Removes it when the table is gone. Without_locks it follows renames and rewrites the functions, and neither plans their queries
--- nor touches triggers, which wait for tables.
+-- Makes one watch match its table as it is now: renamed columns, other types, new partitions, lost triggers. Removes it when the
+-- table is gone. Without_locks it follows renames and rewrites the functions, but plans no query and touches no trigger, since both
+-- wait for tables.
 --
 -- served  ─ it can no longer be served ─▶ not served: a WARNING, and every write invalidates the whole type
 --   ▲                                          │
 --   └──────── it can be served again ◀─────────┘
 --
--- Within_ddl the first arrow raises instead, for the statement to be refused; except for a column that is gone, because the statement
--- that drops one is refused by on_drop(). So somebody's DDL fails for what it does itself, and never for what was so before.
+-- Within_ddl the first arrow raises instead, which refuses the statement. A dropped column is the exception: on_drop() refuses the
+-- statement that drops it. So a DDL statement fails for what it does itself, never for an earlier state.
 create function cache_invalidation.refresh_watch(
   w cache_invalidation.watches, within_ddl boolean default false, without_locks boolean default false
 ) returns void
@@ -90,10 +90,9 @@ begin
 end
 $$;
 
--- Brings all watches in line; gives how many there are. Harmless at any time, and takes no lock for those that are. One that
--- cannot be served gets a WARNING and keeps no other from it.
--- A migration that changes the engine ends with it, so that the generated functions are rewritten. Waits for a table at most
--- lock_timeout (3 s when unset).
+-- Makes all watches match their tables; returns how many there are. It may be called at any time. A watch that matches takes no lock;
+-- one that cannot be served gets a WARNING and stops no other. A migration that changes the engine ends with this call, so that
+-- the generated functions are rewritten. Waits for a table at most lock_timeout (3 s when unset).
 create function cache_invalidation.refresh() returns integer
 language plpgsql
 set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
@@ -115,7 +114,7 @@ begin
 end
 $$;
 
--- What keeps one watch from being exact or complete. Fails for want of a lock.
+-- What keeps one watch from being exact or complete. Fails when it does not get a lock.
 create function cache_invalidation.problems_of(w cache_invalidation.watches) returns table (problem text, remedy text)
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -202,9 +201,9 @@ begin
 end
 $$;
 
--- What keeps a watch from being exact or complete, each with the remedy. Empty in good order. Changes nothing. What it could not look
--- at for want of a lock, for which it waits once, is among the problems.
--- For the worker's `doctor`, hence SECURITY DEFINER: it takes no argument and shows no row of anybody's.
+-- What keeps a watch from being exact or complete, each with its remedy; no row when all is well. Changes nothing. It waits once for
+-- locks, and lists what it could not read for lack of one. SECURITY DEFINER, so that the worker's `doctor` may call it: it takes
+-- no argument and shows no application data.
 create function cache_invalidation.problems() returns table (watch_id integer, problem text, remedy text)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off

@@ -1,14 +1,14 @@
--- Fencepost 9/9, part 4: event triggers, which keep the watches in step with DDL as it happens.
+-- Fencepost 9/9, part 4: event triggers, which make the watches follow each DDL statement.
 --
 --   ALTER TABLE, ALTER TYPE, …   a renamed column is followed, with a warning when another takes its name; what cannot be served any
 --                                more (a column's new type has no canonical text) is refused with a hint
 --   CREATE TABLE, ATTACH         a new partition gets its TRUNCATE trigger
 --   ALTER … that rewrites rows   invalidates the type: `alter column … type … using` changes values and fires no trigger
---   DROP TABLE                   its watches are removed; what was read from it or from a partition is invalidated
+--   DROP TABLE                   its watches are removed; everything read from it or from a partition is invalidated
 --   DROP COLUMN, DROP FUNCTION … refused with a hint when a watch needs the column or the function, also with CASCADE
 --
--- They fire under session_replication_role = replica as well, as the triggers of the tables do. Creating event triggers needs a
--- superuser, or on Supabase the role postgres. Where it is not allowed the rest works without: see _refresh.
+-- They fire under session_replication_role = replica too, as the triggers of the tables do. Only a superuser, or Supabase's role
+-- postgres, may create event triggers. Everything else works without them: see _refresh.
 
 -- A database may have hundreds of watches and its migrations thousands of statements: on_ddl and on_drop first find the few
 -- watches that a statement can concern, by one scan of watches, and cost the others nothing.
@@ -50,13 +50,13 @@ as $$
   order by w.id
 $$;
 
--- Refreshes one watch within somebody's DDL statement: refuses the statement when the watch can no longer be served, and only
--- warns when it is we who lack a right, a lock, (after a restore) the knowledge which column is which, or (while an extension's
--- script runs, which must not replace functions that are not its own) the permission to rewrite a function.
+-- Refreshes one watch within a DDL statement. Refuses the statement when the watch can no longer be served. Only warns when Fencepost
+-- itself lacks a right or a lock, does not know after a restore which column is which, or may not rewrite a function because an
+-- extension's script is running.
 --
--- The statement holds its own locks while we wait for others (a joined table), so two migrations could wait for each other here, and
--- all readers of its table wait with us: whoever does not get a lock goes on without, with functions that follow the renames and the
--- rest left to refresh(). All watches of a statement have one deadline for their waiting, after which a lock is had at once or not.
+-- The statement holds its own locks while this waits for others (a joined table), and the readers of its table wait behind it. So all
+-- watches of a statement share one deadline. After that, a lock is taken at once or not at all; without it the functions follow
+-- the renames, and the rest is left to refresh().
 create function cache_invalidation.refresh_within_ddl(
   w cache_invalidation.watches, deadline timestamptz, without_locks boolean default false
 ) returns void
@@ -96,7 +96,7 @@ exception
 end
 $$;
 
--- Until when the watches of a statement that begins now may wait for locks. For so long its tables' readers and writers may stand behind it.
+-- Until when the watches of a statement that begins now may wait for locks. Readers and writers of its tables may wait as long.
 create function cache_invalidation.waiting_deadline() returns timestamptz
 language sql volatile
 return pg_catalog.clock_timestamp() + interval '500 ms';
@@ -183,15 +183,15 @@ begin
           where d.classid = 'pg_trigger'::regclass)
     ) as types;
 exception
-  -- nobody's DROP fails for the cache
+  -- a DROP never fails because of the cache
   when others then
     raise warning 'what was read from the dropped tables was not invalidated: %', sqlerrm
       using hint = 'select cache_invalidation.invalidate(''*'');';
 end
 $$;
 
--- CASCADE can take a table or a column along with nearly anything (a function, a collation, an access method), so this is
--- called whatever is dropped. The text of a capture function also depends on the table's constraints: see parent_covers() and
+-- CASCADE can drop a table or a column together with nearly anything (a function, a collation, an access method), so this is called
+-- whatever is dropped. The text of a capture function also depends on the table's constraints: see parent_covers() and
 -- capture_queries().
 create function cache_invalidation.on_drop() returns event_trigger
 language plpgsql security definer
@@ -278,7 +278,7 @@ exception
 end
 $$;
 
--- On its own, because a role that may create them but not this still has use of them; problems() names them until it is done.
+-- A statement of its own: a role that may create event triggers but not do this can still use them. problems() names them until then.
 do $$
 begin
   alter event trigger fencepost_ddl enable always;

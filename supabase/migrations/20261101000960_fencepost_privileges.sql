@@ -1,6 +1,6 @@
--- Fencepost: privileges. No API role can reach anything here, and nobody but the worker's role gets anything.
--- Writers need no right: the capture functions run as their owner. The last migration of the engine, so that it
--- covers every object before it; a later migration that adds functions repeats the first statement.
+-- Fencepost: privileges. Only the worker's role gets rights here; the API's roles get none. Writers need none, because the capture
+-- functions run as their owner. This is the engine's last migration, so that it covers every object before it. A later
+-- migration that adds functions repeats the first statement.
 
 revoke all on all functions in schema cache_invalidation from public;
 revoke all on all tables in schema cache_invalidation from public;
@@ -47,8 +47,8 @@ grant execute on function
   cache_invalidation.invalidate(text)
 to fencepost_worker;
 
--- The worker vacuums the outbox after many deletions, so that its size stays flat. Postgres 17 can grant just
--- that; before, only the table's owner can, and otherwise autovacuum does it once a minute.
+-- The worker vacuums the outbox after many deletions, so that its size stays flat. Postgres 17 can grant just that. Before 17 only the
+-- table's owner may do it, and autovacuum does it once a minute.
 do $$
 begin
   if current_setting('server_version_num')::integer >= 170000 then

@@ -36,7 +36,7 @@ const DEFAULT_ENTITY_DEPTH = 2;
 
 const FENCE_PREFIX = 'fence:';
 
-/** watch() and invalidate() accept no more (…_fencepost_template.sql, …_fencepost_doorbell.sql). */
+/** watch() and invalidate() accept no more (…_fencepost_template.sql, …_fencepost_wakeup.sql). */
 const MOST_SEGMENTS = 32;
 
 /** A read names a key up to four times, hundreds of keys at once; the request has to stay below Upstash's 10 MB. */

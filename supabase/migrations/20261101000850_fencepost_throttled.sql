@@ -1,52 +1,27 @@
--- Fencepost 8/9, part 2: targets with a min_interval. One row a target in cache_invalidation.deferred:
+-- Fencepost 8/9, part 2: throttled targets, those of watches with a min_interval. Each has one row in cache_invalidation.deferred:
 --
 --   (no row)   its next event runs at once
---   resting    waiting = false, run is null   it ran at ran_at; at due_at it may be forgotten
---   waiting    waiting = true,  run is null   an event came too soon after that: due() hands it out when due_at has come
---   running    waiting = false, run = r       handed at ran_at to the worker that called due() and got r, not confirmed yet: a lease,
---                                             which ends at due_at
+--   resting    waiting = false, run is null   it ran at ran_at; at due_at its row may be deleted
+--   waiting    waiting = true,  run is null   an event came too soon after that: due() hands it out at due_at
+--   running    waiting = false, run = r       handed out as run r and not confirmed yet: a lease that ends at due_at
 --   running +  waiting = true,  run = r       and an event came that this run may not have seen
 --
---   (no row)  → resting    acknowledge(): the first event has run
---   resting   → resting    the same: an event came whose own interval was over
---   resting   → waiting    rest(): an event; its row leaves the outbox in the same transaction
---   waiting   → waiting    the same: an event of a shorter interval brings due_at forward
---   running   → running +  the same
---   resting   → (no row)   forget_rested(): due_at has passed
---   waiting   → running    due(): with a run r of its own
---   running   → resting    settle(r): confirmed.         running + → waiting in the same way
---   running   → waiting    resume(): a worker begins anew; the run it interrupts has no name any more
---   running   → running    due(): the lease is over; another run. It is that of a due() which committed after the resume() of
---                          its worker's successor, or of a settle() that found the row locked, and which nobody else would end
+-- Promise: an event whose row left the outbox by rest() is followed by a confirmed DEL, or its target is waiting or running.
+-- Transitions and proof: docs/protocol.md#throttled-targets
 --
--- Invariant: an event whose row left the outbox by rest() is followed by a confirmed DEL, or its target is waiting or running.
+-- No function waits for a row that another session has locked (skip locked everywhere): an open transaction would hold up the
+-- invalidations of all other targets. A skipped row costs a run too many, never one too few:
 --
--- - rest() removes only rows of targets whose row in deferred it has locked, and whose state it has read under that lock:
---   what forget_rested() deletes meanwhile is not counted on, and its event runs at once. Where the state was
---   `waiting`, or turned from it to `running` after rest() began, the DEL of the run is sent after that, hence after
---   the event's commit.
--- - Only due() ends `waiting`, and its run's DEL is sent after it.
--- - Only the settle() that names the run ends `running`, and it names a run whose DEL is confirmed. A worker that was stopped
---   between its DEL and its settle(), and wakes up when its successor runs the same target again, names another run.
---   So does one whose run was interrupted by resume(): the target is run once more.
---
--- Nobody waits for a row of deferred that another session has locked (skip locked everywhere): somebody's open transaction, or
--- the backend of a worker that was cut off, would hold up the invalidations of all other targets. What is passed over costs
--- a run too many, never one too few:
 --   rest()         the target's events run at once
---   acknowledge()  the target keeps the rest that it had, or has none: its next event may run sooner than it must. What
---                  waits goes on waiting for its due_at
---   resume()       the run goes on as a lease, which ends by itself
+--   acknowledge()  the target keeps its former times, or has none: its next event may run early
+--   resume()       the run stays a lease, which ends by itself
 --   settle()       the same: the target runs once more when the lease is over
---   due()          what waits goes on waiting, until the lock is gone
+--   due()          the target waits until the lock is gone
 --
--- Intervals are compared event by event: one may run when its own watch's interval has passed since ran_at, whichever watch
--- that run was for. A row that is forgotten early (after the interval of those that ran last) lets the event of a longer one
--- run sooner than it must.
---
--- When the clock steps back, nothing waits for the size of the step: a ran_at that lies in the future counts as long ago.
+-- Intervals are compared event by event: an event may run when its own watch's interval has passed since ran_at, whichever watch
+-- that run was for. A ran_at in the future counts as long ago, so a clock that steps back delays nothing.
 
--- A worker whose position is null calls this before it claims: what its predecessor was running has to run again.
+-- A worker whose position is null calls this before it claims: what its predecessor was running must run again.
 create function cache_invalidation.resume() returns void
 language sql
 set search_path = pg_catalog, pg_temp
@@ -57,11 +32,11 @@ as $$
     ))
 $$;
 
--- Takes claimed rows; moves those whose target ran less than their min_interval ago (or waits, or is being run right now) into
--- deferred, atomically, and gives their ids; all others are to be run now. The first event of a target runs at once.
+-- Takes claimed rows. Moves those whose target ran less than their min_interval ago, waits or is running into deferred, in this
+-- transaction, and returns their ids. The caller runs all others now. The first event of a target runs at once.
 --
--- One look at deferred for each target, through its key, whatever the planner thinks of the table's size: hence no other
--- kind of join. The event of a target with the shortest interval decides for all of them, since one run serves all.
+-- Each target is looked up in deferred through its key, whatever the planner knows of the table's size: hence no other kind of
+-- join. Of several events of a target the one with the shortest interval decides, since one run serves all.
 create function cache_invalidation.rest(xids xid8[], ids bigint[]) returns bigint[]
 language plpgsql
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off
@@ -113,8 +88,8 @@ begin
 end
 $$;
 
--- What acknowledge() does for targets with a min_interval: they rest from now on. Nobody waits for a lock here, except where
--- another session has just inserted the same target and not committed: for a second; then the page's targets do not rest.
+-- What acknowledge() does for targets with a min_interval: they are throttled from now on. It waits for a lock only where another
+-- session has inserted the same target and not committed: at most 1 s, after which the targets of this batch are not throttled.
 create function cache_invalidation.rest_from_now(xids xid8[], ids bigint[]) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off
@@ -158,9 +133,8 @@ exception
 end
 $$;
 
--- Targets that have rested enough and had no event meanwhile need no memory: their next event runs at once. To be called now
--- and then, and again at the time that it gives; null: not until something rests. A row that somebody else is at is left
--- for the next time.
+-- Deletes the rows of targets whose interval is over without a new event: their next event runs at once. Returns when to call it
+-- again; null: not before another target is throttled. A locked row is left for the next call.
 create function cache_invalidation.forget_rested(max_rows integer default 5000) returns timestamptz
 language plpgsql
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
@@ -187,8 +161,8 @@ begin
 end
 $$;
 
--- Deferred targets that are due, and those whose run's lease is over; they are marked as running until settle(). All rows of one
--- call carry the same run. A minute: a worker whose Redis is away holds on to its run for longer, but calls due() no sooner itself.
+-- Hands out targets that are due, and those whose lease is over, and marks them as running until settle(). All rows of one call
+-- carry the same run. The lease is 1 minute. A worker whose Redis is away keeps its run for longer, but does not call due() then.
 create function cache_invalidation.due(max_rows integer default 1000)
 returns table (target text, watch_id integer, since timestamptz, run uuid)
 language plpgsql
@@ -208,7 +182,7 @@ begin
         limit max_rows
         for update skip locked
       ) || array(
-        -- the clock was set back
+        -- The clock stepped back.
         select w.target from cache_invalidation.deferred as w
         where (w.waiting or w.run is not null) and w.ran_at > (select clock_timestamp())
         order by w.ran_at
@@ -219,7 +193,7 @@ begin
 end
 $$;
 
--- Redis has confirmed these deferred targets: they rest again. Takes what due() gave, targets and run.
+-- Redis has confirmed these targets: they are throttled again. Takes targets and run as due() returned them.
 create function cache_invalidation.settle(targets text[], run uuid) returns void
 language sql
 set search_path = pg_catalog, pg_temp set enable_seqscan = off
@@ -231,7 +205,7 @@ as $$
     ))
 $$;
 
--- When due() should be called next; null: not at all until rest() has moved something.
+-- When to call due() next; null: not before rest() has moved something.
 create function cache_invalidation.next_due() returns timestamptz
 language sql stable
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
