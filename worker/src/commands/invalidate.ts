@@ -9,6 +9,7 @@
  *     waiting       the row is still there: no worker applied it in time, or the queue that must take it does not answer
  */
 
+import { setTimeout as pause } from 'node:timers/promises';
 import { deletionsFor } from '../../../supabase/functions/_shared/cache/protocol/fences.ts';
 import { Outbox } from '../db/outbox.ts';
 import { ExitCode, WorkerError } from '../lib/errors.ts';
@@ -77,7 +78,7 @@ async function confirmed(cache: CacheServer, target: string): Promise<Invalidati
     await cache.del(keys);
     return { target, state: 'invalidated' };
   } catch (error) {
-    if (error instanceof UpstashFailure && error.course === 'isolate')
+    if (error instanceof UpstashFailure && error.course === 'bisect')
       return { target, state: 'refused', reason: error.message };
     throw error;
   }
@@ -119,7 +120,7 @@ async function untilGone(ids: readonly string[], remaining: () => Promise<number
   const until = performance.now() + WAIT_MS;
   while (performance.now() < until) {
     if (ids.length === 0 || (await remaining()) === 0) return true;
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    await pause(LOOK_MS);
   }
   return false;
 }

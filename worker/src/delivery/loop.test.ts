@@ -6,7 +6,7 @@ import { describe, expect, it, vi } from 'vitest';
 import type { Batch } from '../db/outbox.ts';
 import { BatchRows } from '../db/outbox-batch.ts';
 import { UpstashFailure } from '../redis/errors.ts';
-import { Allowance } from '../redis/token-bucket.ts';
+import { TokenBucket } from '../redis/token-bucket.ts';
 import type { CacheServer } from '../redis/upstash.ts';
 import { DeliveryHealth } from './health.ts';
 import { DeliveryLoop } from './loop.ts';
@@ -70,7 +70,7 @@ function setUp(batches: number, throttled = false, isDue = false) {
     },
     queueBuffer: { take: () => undefined, room: async () => undefined, forget: () => undefined },
     replicaLagMs: 0,
-    isolating: new Allowance(),
+    tokens: new TokenBucket(),
     health: new DeliveryHealth(),
     databaseUrl: 'postgres://unused',
     startEpoch: async () => undefined,

@@ -2,7 +2,7 @@
  * The cached result of a query that a scrape or the dashboard asks for. It runs at most once in freshMs, and one at a time.
  * Callers wait at most waitMs, then get the last value. While the query fails, the last value stands.
  */
-import { endsWithin } from './deadline.ts';
+import { endsWithin } from './waiting.ts';
 
 export interface CachedResult<T> {
   readonly value: T;

@@ -12,7 +12,9 @@
  * here, or `missed` is set, or delivery is about to start again. A crash forgets everything here and delivery's position
  * with it. A row that comes twice costs one job that finds nothing to do. Why this holds: docs/protocol.md#queue
  */
+import { groupsOf } from '../../../supabase/functions/_shared/cache/redis/requests.ts';
 import { asWorkerError, type WorkerError } from '../lib/errors.ts';
+import { backoffMs } from '../lib/waiting.ts';
 import type { JobRequest } from './jobs.ts';
 
 /** Rows of one batch that need the same jobs. */
@@ -148,12 +150,7 @@ export class QueueBuffer {
 
   /** The oldest requests that fit into one call. */
   #next(): readonly QueueRequest[] {
-    let characters = 0;
-    const end = this.#requests.findIndex((request, index) => {
-      characters += sizeOf(request);
-      return index > 0 && characters > CALL_CHARACTERS;
-    });
-    return this.#requests.slice(0, end === -1 ? undefined : end);
+    return groupsOf(this.#requests, sizeOf, CALL_CHARACTERS).next().value ?? [];
   }
 
   async #send(requests: readonly QueueRequest[]): Promise<void> {
@@ -168,7 +165,7 @@ export class QueueBuffer {
   }
 
   #pause(failure: WorkerError): void {
-    const ms = Math.min(PAUSE_MOST_MS, PAUSE_FIRST_MS * 2 ** Math.min(this.#failures++, 10));
+    const ms = backoffMs(this.#failures++, PAUSE_FIRST_MS, PAUSE_MOST_MS);
     this.#parts.onTrouble(failure);
     this.#timer = setTimeout(() => {
       this.#timer = undefined;

@@ -7,6 +7,7 @@
  */
 import type { JobsOptions } from 'bullmq';
 import type { SweepState } from '../../../supabase/functions/_shared/cache/protocol/sweep.ts';
+import { groupsOf } from '../../../supabase/functions/_shared/cache/redis/requests.ts';
 
 /** Deletes every key that matches a pattern which no fence covers. */
 export interface SweepJob {
@@ -96,7 +97,11 @@ function jobsOfOne(request: JobRequest, seen: Set<string>): NewJob[] {
     return [{ ...job, opts: { delay, deduplication: { id } } }];
   };
   const split = (name: 'bisect' | 'second-delete', targets: readonly string[], delay: number): NewJob[] =>
-    chunks(targets).map((chunk) => ({ name, data: { targets: chunk }, opts: { delay } }));
+    [...groupsOf(targets, ({ length }) => length, JOB_CHARACTERS_MOST, JOB_TARGETS_MOST)].map((group) => ({
+      name,
+      data: { targets: group },
+      opts: { delay },
+    }));
   switch (request.kind) {
     case 'sweep': {
       const { pattern } = request;
@@ -115,22 +120,4 @@ function jobsOfOne(request: JobRequest, seen: Set<string>): NewJob[] {
     case 'second-delete':
       return split('second-delete', request.targets, request.delayMs);
   }
-}
-
-function chunks(targets: readonly string[]): string[][] {
-  const result: string[][] = [];
-  let chunk: string[] = [];
-  let characters = 0;
-  for (const target of targets) {
-    const full = chunk.length >= JOB_TARGETS_MOST || characters + target.length > JOB_CHARACTERS_MOST;
-    if (chunk.length > 0 && full) {
-      result.push(chunk);
-      chunk = [];
-      characters = 0;
-    }
-    chunk.push(target);
-    characters += target.length;
-  }
-  if (chunk.length > 0) result.push(chunk);
-  return result;
 }

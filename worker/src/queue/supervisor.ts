@@ -8,6 +8,7 @@
  * leader also installs the queue's tables where they are missing, so that a right granted later needs no restart.
  */
 import { asWorkerError, WorkerError } from '../lib/errors.ts';
+import { Serial } from '../lib/waiting.ts';
 import type { Processors, WorkQueue } from './work-queue.ts';
 
 const RETRY_MS = 3_000;
@@ -29,8 +30,7 @@ export class QueueSupervisor {
   #closed = false;
   #failure: WorkerError | null = null;
   #retry: NodeJS.Timeout | undefined;
-  /** Changes of the state run one after the other. */
-  #change: Promise<void> = Promise.resolve();
+  readonly #changes = new Serial();
 
   constructor(parts: QueueSupervisorParts) {
     this.#parts = parts;
@@ -71,7 +71,7 @@ export class QueueSupervisor {
     clearTimeout(this.#retry);
     // Closing the queue ends a change that is under way.
     await this.#queue?.close(force);
-    await this.#change;
+    await this.#changes.settled();
     await this.#queue?.close(force);
     this.#queue = null;
   }
@@ -92,7 +92,7 @@ export class QueueSupervisor {
   }
 
   #applyRole(): void {
-    this.#change = this.#change.then(async () => {
+    void this.#changes.run(async () => {
       clearTimeout(this.#retry);
       if (this.#closed) return;
       try {

@@ -11,8 +11,8 @@
  * during a run, and `keepLastIfActive` drops what arrives between two attempts. See docs/protocol.md#queue.
  */
 import { DelayedError, type Job, SchemaMigrationRequiredError } from 'bullmq';
-import { answerWithin, endsWithin } from '../lib/deadline.ts';
 import { asWorkerError, ExitCode, WorkerError } from '../lib/errors.ts';
+import { answerWithin, endsWithin } from '../lib/waiting.ts';
 import { UpstashFailure } from '../redis/errors.ts';
 import { type Backend, createJobQueue, createJobWorker, type JobQueue, type JobWorker } from './backend.ts';
 import { DEAD_LETTER_MAX_AGE_MS, type JobName, type JobRequest, type Jobs, jobsOf } from './jobs.ts';

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { apply, PROBE_KEY } from './apply.ts';
 import { UpstashFailure } from './errors.ts';
-import { Allowance } from './token-bucket.ts';
+import { TokenBucket } from './token-bucket.ts';
 import type { CacheServer } from './upstash.ts';
 
-/** A Redis that refuses some keys for their own sake, as an ACL does; counts what it is asked. */
+/** A Redis that refuses some keys, as an ACL does, and counts its requests. */
 function refusing(bad: (key: string) => boolean): {
   cache: CacheServer;
   deleted: Set<string>;
@@ -15,7 +15,7 @@ function refusing(bad: (key: string) => boolean): {
   const cache = {
     del: async (keys: readonly string[]) => {
       requests++;
-      if (keys.some(bad)) throw new UpstashFailure('UPSTASH_REFUSED', 'Refused.', 'isolate');
+      if (keys.some(bad)) throw new UpstashFailure('UPSTASH_REFUSED', 'Refused.', 'bisect');
       for (const key of keys) deleted.add(key);
       return keys.length;
     },
@@ -23,9 +23,9 @@ function refusing(bad: (key: string) => boolean): {
   return { cache, deleted, requests: () => requests };
 }
 
-const parts = (cache: CacheServer, isolating = new Allowance()) => ({
+const parts = (cache: CacheServer, tokens = new TokenBucket()) => ({
   cache,
-  isolating,
+  tokens,
   startEpoch: async () => undefined,
 });
 
@@ -54,13 +54,13 @@ describe('apply', () => {
     expect(redis.requests()).toBeLessThan(100);
   });
 
-  it('takes a server that refuses even the probe for one that is away, whatever its words', async () => {
+  it('treats a server that refuses even the probe as away, whatever its words', async () => {
     const redis = refusing(() => true);
     await expect(apply(parts(redis.cache), ['session:s1:state'])).rejects.toMatchObject({ course: 'wait' });
     expect(redis.requests()).toBe(2);
   });
 
-  it('gives a single target a last chance with the server that proved willing', async () => {
+  it('tries a single target once more after the server has deleted the probe', async () => {
     let refusals = 1;
     const redis = refusing((key) => key.endsWith('s1:state') && refusals-- > 0);
     expect((await apply(parts(redis.cache), ['session:s1:state'])).refused.size).toBe(0);
@@ -83,34 +83,34 @@ describe('apply', () => {
     expect(redis.requests()).toBeLessThan(300);
   });
 
-  it('confirms the others when more are refused than can be told apart at once, and leaves the rest undecided', async () => {
+  it('confirms the others when more are refused than there are tokens, and leaves the rest undecided', async () => {
     const good = Array.from({ length: 1_000 }, (_, index) => `quota:org-${index}:*`);
     const bad = Array.from({ length: 1_000 }, (_, index) => `cost:openai:m${index}`);
     const redis = refusing((key) => key.includes('cost:'));
     // As they come from the outbox: one among the other.
     const mixed = good.flatMap((target, index) => [target, bad[index] ?? '']);
     const clock = { ms: 0 };
-    const allowance = new Allowance(100, 10, () => clock.ms);
-    const result = await apply(parts(redis.cache, allowance), mixed);
+    const tokens = new TokenBucket(100, 10, () => clock.ms);
+    const result = await apply(parts(redis.cache, tokens), mixed);
     expect(redis.requests()).toBeLessThanOrEqual(103);
     const left = new Set([...result.refused.keys(), ...result.undecided]);
-    // What is told apart first are the large parts; a few neighbours of the refused may have to wait.
+    // The larger groups come first; a few neighbours of the refused targets may have to wait.
     expect(good.filter((target) => left.has(target)).length).toBeLessThan(40);
     for (const target of good.filter((name) => !left.has(name)))
       expect(redis.deleted).toContain(`fence:${target.slice(0, -2)}`);
-    // Nothing is left of the allowance: the next page takes one request, the probe, and none to tell apart.
+    // No token is left: the next batch takes one request and the probe, and bisects nothing.
     const before = redis.requests();
-    const next = await apply(parts(redis.cache, allowance), mixed);
+    const next = await apply(parts(redis.cache, tokens), mixed);
     expect(redis.requests() - before).toBe(2);
     expect(next.undecided.length).toBe(mixed.length);
     // A second later ten more.
     clock.ms += 1_000;
     const later = redis.requests();
-    await apply(parts(redis.cache, allowance), mixed);
+    await apply(parts(redis.cache, tokens), mixed);
     expect(redis.requests() - later).toBe(12);
   });
 
-  it('refuses nothing when the server stopped being willing meanwhile', async () => {
+  it('refuses nothing when the server refuses the probe after the last half', async () => {
     let probes = 0;
     const redis = refusing((key) => (key === PROBE_KEY ? ++probes > 1 : key.endsWith('s1:state')));
     await expect(apply(parts(redis.cache), ['session:s1:state', 'session:s2:state'])).rejects.toMatchObject({
@@ -130,7 +130,7 @@ describe('apply', () => {
     expect(redis.requests()).toBe(0);
   });
 
-  it('leaves patterns without a fence to the sweeper', async () => {
+  it('leaves patterns without a fence to the queue', async () => {
     const redis = refusing(() => false);
     expect((await apply(parts(redis.cache), ['quota:*:openai:*', 'quota:a:*'])).sweeps).toEqual([
       'quota:*:openai:*',

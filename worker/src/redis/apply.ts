@@ -1,54 +1,54 @@
 /**
- * Applies targets to Redis: what each must delete, coalesced over the batch, in as few DELs as Upstash's limits allow.
+ * Applies targets to Redis: deletes the entries and fences that they name, all together, in as few DELs as possible.
  *
- * Promises: when `apply` resolves, Redis has confirmed every key of every target that is neither in `refused` nor in
- * `undecided`. When it rejects, nothing may be assumed, and applying the same targets again is right. Deleting is
- * idempotent, so a target applied twice, late, or by two workers at once costs a miss and nothing else.
+ * When `apply` resolves, Redis has confirmed every key of every target that is neither in `refused` nor in `undecided`. When it
+ * rejects, nothing may be assumed, and the caller applies the same targets again. That is always right: a target that is applied
+ * twice, late, or by two workers at once costs a cache miss.
  *
- * ## When Redis refuses a DEL
+ * When Redis refuses a DEL, apply bisects the targets:
  *
- *     refused as a whole ── the probe is taken: the server is willing ──▶ halved, the larger parts first ──▶ taken | refused alone
+ *     refused ── the server deletes the probe key ──▶ split in two halves, the larger groups first ──▶ deleted | refused alone
  *
- * A refusal counts only from a server that proves willing, before the first half is sent and again after the last: a
- * proxy whose Redis is away says `ERR …` as well. Halving is paid from an allowance of requests (allowance.ts). When
- * that is used up, what has not been taken yet is `undecided`, and for the queue to go on with: the page ends, and the
- * next ones with it. The targets are sorted first, so that what lies under one refused name lies together, and the
- * larger parts come first, so that the others are taken with the first few requests.
+ * - A refusal counts only if the server deletes the probe key, before the first half is sent and after the last. A proxy whose
+ *   Redis is away also answers `ERR …`; then the rows have to wait.
+ * - Each half takes a token. When none is left, the remaining targets are `undecided`, and the queue goes on with them.
+ * - Targets are sorted first, so that those that are refused for one prefix lie together. The larger groups come first, so that
+ *   most targets are deleted by the first few requests.
  */
 import { deletionsFor } from '../../../supabase/functions/_shared/cache/protocol/fences.ts';
 import { classify, UpstashFailure } from './errors.ts';
-import type { Allowance } from './token-bucket.ts';
+import type { TokenBucket } from './token-bucket.ts';
 import type { CacheServer } from './upstash.ts';
 
 export interface Applied {
-  /** Targets that Redis refuses for their own sake, found by halving. */
+  /** Targets that Redis refuses, each found alone. */
   readonly refused: ReadonlyMap<string, UpstashFailure>;
-  /** Targets of which some are refused, when the allowance did not suffice to say which; never of a single target. */
+  /** Some of these are refused; there were not enough tokens to find which. Empty when apply got a single target. */
   readonly undecided: readonly string[];
-  /** Targets that name keys by a pattern which no fence covers; they are for the sweeper. */
+  /** Patterns that no fence covers; the queue sweeps them. */
   readonly sweeps: readonly string[];
-  /** Keys deleted (or already absent), after coalescing. */
+  /** Distinct keys that were deleted, or did not exist. */
   readonly keys: number;
 }
 
 export interface ApplyParts {
   readonly cache: CacheServer;
-  /** Requests that may be spent on telling refused targets from the others. */
-  readonly isolating: Allowance;
-  /** Starts a new epoch and resolves when Redis has it: the whole cache, invalidated. */
+  /** For the requests of bisecting. */
+  readonly tokens: TokenBucket;
+  /** Starts a new epoch, which invalidates the whole cache; resolves when Redis has it. */
   startEpoch(): Promise<void>;
 }
 
-/** Never exists: deleting it is the one command that only a server in trouble refuses. */
+/** A key that never exists: only a server in trouble refuses to delete it. */
 export const PROBE_KEY = 'fencepost:probe';
 
 /**
  * @param targets distinct
- * @throws UpstashFailure of course `wait`: Redis is away; the caller tries all of them again later
+ * @throws UpstashFailure of course `wait` when Redis is away
  */
 export async function apply(parts: ApplyParts, targets: readonly string[]): Promise<Applied> {
   const plan = planOf(targets);
-  // A new epoch makes every entry unreadable, so the rest of the batch is applied by it as well.
+  // A new epoch makes every entry unreadable, those of the other targets too.
   if (plan.newEpoch) {
     await parts.startEpoch();
     return { refused: new Map(), undecided: [], sweeps: [], keys: 0 };
@@ -59,7 +59,7 @@ export async function apply(parts: ApplyParts, targets: readonly string[]): Prom
   } catch (error) {
     const refusal = classify(error);
     if (refusal.course === 'wait') throw refusal;
-    return { ...(await isolate(parts, targets, refusal)), sweeps: plan.sweeps };
+    return { ...(await bisect(parts, targets, refusal)), sweeps: plan.sweeps };
   }
 }
 
@@ -69,7 +69,7 @@ interface Plan {
   readonly newEpoch: boolean;
 }
 
-/** What the targets delete, together. This runs for every row of a backlog: it allocates little. */
+/** What the targets delete together. It runs for every row of a backlog, so it allocates little. */
 function planOf(targets: readonly string[]): Plan {
   const keys: string[] = [];
   const sweeps: string[] = [];
@@ -93,17 +93,17 @@ function planOf(targets: readonly string[]): Plan {
 }
 
 /** Applies targets of which at least one is refused. @throws UpstashFailure of course `wait` */
-async function isolate(
+async function bisect(
   parts: ApplyParts,
   targets: readonly string[],
   refusal: UpstashFailure,
 ): Promise<Omit<Applied, 'sweeps'>> {
-  await proveWilling(parts, refusal);
+  await deleteProbe(parts, refusal);
   const refused = new Map<string, UpstashFailure>();
-  // Refused once, a single target has its last chance with the server that has just proved willing.
+  // A single target gets one more attempt, now that the server has deleted the probe key.
   const groups = targets.length === 1 ? [targets] : halves(targets.toSorted());
   let keys = 0;
-  while (groups.length > 0 && (targets.length === 1 || parts.isolating.take())) {
+  while (groups.length > 0 && (targets.length === 1 || parts.tokens.take())) {
     const group = groups.shift() ?? [];
     try {
       keys += await deleteAll(parts, planOf(group).keys);
@@ -115,7 +115,7 @@ async function isolate(
       else if (target !== undefined) refused.set(target, failure);
     }
   }
-  if (refused.size > 0) await proveWilling(parts, refusal);
+  if (refused.size > 0) await deleteProbe(parts, refusal);
   return { refused, undecided: groups.flat(), keys };
 }
 
@@ -129,11 +129,8 @@ async function deleteAll(parts: ApplyParts, keys: readonly string[]): Promise<nu
   return keys.length;
 }
 
-/**
- * Whether a refusal is the command's own fault or the server's: a proxy whose Redis is away says `ERR …` as well. A
- * server that refuses to delete a key that never exists is as good as away, whatever its words; the rows then stay.
- */
-async function proveWilling(parts: ApplyParts, refusal: UpstashFailure): Promise<void> {
+/** @throws UpstashFailure of course `wait` when the server does not even delete the probe key */
+async function deleteProbe(parts: ApplyParts, refusal: UpstashFailure): Promise<void> {
   try {
     await parts.cache.del([PROBE_KEY]);
   } catch (error) {

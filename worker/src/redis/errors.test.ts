@@ -15,13 +15,13 @@ describe('classify', () => {
     ['WRONGPASS invalid or missing auth token', 'UPSTASH_UNAUTHORIZED', 'wait'],
     ['Unauthorized', 'UPSTASH_UNAUTHORIZED', 'wait'],
     ["NOPERM this user has no permissions to run the 'del' command", 'UPSTASH_READ_ONLY', 'wait'],
-    ['NOPERM No permissions to access a key', 'UPSTASH_REFUSED', 'isolate'],
+    ['NOPERM No permissions to access a key', 'UPSTASH_REFUSED', 'bisect'],
     ['ERR max requests limit exceeded. Limit: 500000, Usage: 500000', 'UPSTASH_QUOTA', 'wait'],
     ['ERR max daily request limit exceeded', 'UPSTASH_QUOTA', 'wait'],
     ['ERR too many requests', 'UPSTASH_THROTTLED', 'wait'],
-    ['ERR max request size exceeded. Limit: 1048576 bytes', 'UPSTASH_TOO_LARGE', 'isolate'],
+    ['ERR max request size exceeded. Limit: 1048576 bytes', 'UPSTASH_TOO_LARGE', 'bisect'],
     ['LOADING Redis is loading the dataset in memory', 'UPSTASH_SERVER_ERROR', 'wait'],
-    ['ERR syntax error', 'UPSTASH_REFUSED', 'isolate'],
+    ['ERR syntax error', 'UPSTASH_REFUSED', 'bisect'],
     ['something new', 'UPSTASH_SERVER_ERROR', 'wait'],
   ])('%s', (text, code, course) => {
     const failure = classify(reply(text));

@@ -10,7 +10,7 @@ export type Course =
   /** Redis is away or asks for time: apply the same batch again later. Nothing is lost, the rows stay. */
   | 'wait'
   /** Redis refuses this command: find the target that causes it and set it aside. */
-  | 'isolate';
+  | 'bisect';
 
 export class UpstashFailure extends WorkerError {
   readonly course: Course;
@@ -69,7 +69,7 @@ function classifyReply(reply: string): UpstashFailure {
     return new UpstashFailure(
       'UPSTASH_REFUSED',
       'UPSTASH_REDIS_REST_TOKEN has no right to some keys: widen its ACL in the Upstash console.',
-      'isolate',
+      'bisect',
       ExitCode.denied,
     );
   }
@@ -93,7 +93,7 @@ function classifyReply(reply: string): UpstashFailure {
     return new UpstashFailure(
       'UPSTASH_TOO_LARGE',
       'One request was larger than Upstash accepts: splitting it.',
-      'isolate',
+      'bisect',
     );
   }
   if (/max (daily )?requests? limit|quota|max requests|monthly/i.test(reply)) {
@@ -121,7 +121,7 @@ function classifyReply(reply: string): UpstashFailure {
     return new UpstashFailure(
       'UPSTASH_REFUSED',
       'Redis refuses to delete the keys of a target: it is tried again apart from the others and kept as a dead letter; `fencepost status` shows it, `fencepost retry` puts it back to work.',
-      'isolate',
+      'bisect',
     );
   }
   return new UpstashFailure(

@@ -1,35 +1,41 @@
 /**
- * How many requests may be spent on telling refused targets from the others: many at once, so that a few culprits in a
- * page are found within the page, and few a second in the long run, since every request is billed and takes the place of
- * somebody else's.
+ * Token bucket for bisecting refused targets: burst 256, refill 50/s.
+ *
+ * The burst finds a few refused targets within their batch. The refill bounds what bisecting costs in the long run: every
+ * request is billed, and takes the place of another one.
  */
 
-const AT_ONCE = 256;
-const A_SECOND = 50;
+const BURST = 256;
+const REFILL_PER_SECOND = 50;
 
-export class Allowance {
-  readonly #atOnce: number;
-  readonly #aSecond: number;
+export class TokenBucket {
+  readonly #burst: number;
+  readonly #refillPerSecond: number;
   readonly #now: () => number;
-  #left: number;
-  #at: number;
+  #tokens: number;
+  #filledAt: number;
 
   /** @param now milliseconds of a monotonic clock */
-  constructor(atOnce = AT_ONCE, aSecond = A_SECOND, now: () => number = () => performance.now()) {
-    this.#atOnce = atOnce;
-    this.#aSecond = aSecond;
+  constructor(
+    burst = BURST,
+    refillPerSecond = REFILL_PER_SECOND,
+    now: () => number = () => performance.now(),
+  ) {
+    this.#burst = burst;
+    this.#refillPerSecond = refillPerSecond;
     this.#now = now;
-    this.#left = atOnce;
-    this.#at = now();
+    this.#tokens = burst;
+    this.#filledAt = now();
   }
 
-  /** Takes one request, if there is one left. */
+  /** Takes a token. @returns false when there is none */
   take(): boolean {
     const now = this.#now();
-    this.#left = Math.min(this.#atOnce, this.#left + ((now - this.#at) / 1_000) * this.#aSecond);
-    this.#at = now;
-    if (this.#left < 1) return false;
-    this.#left--;
+    const refill = ((now - this.#filledAt) / 1_000) * this.#refillPerSecond;
+    this.#tokens = Math.min(this.#burst, this.#tokens + refill);
+    this.#filledAt = now;
+    if (this.#tokens < 1) return false;
+    this.#tokens--;
     return true;
   }
 }

@@ -20,7 +20,7 @@ import type { Metrics } from '../metrics/metrics.ts';
 import { QueueBuffer } from '../queue/buffer.ts';
 import type { QueueSupervisor } from '../queue/supervisor.ts';
 import type { Applied } from '../redis/apply.ts';
-import { Allowance } from '../redis/token-bucket.ts';
+import { TokenBucket } from '../redis/token-bucket.ts';
 import type { CacheServer } from '../redis/upstash.ts';
 import type { DeliveryOutcome } from '../wakeup/sleep-protocol.ts';
 
@@ -85,7 +85,7 @@ export function createDelivery(parts: DeliveryParts): Delivery {
     health,
     queueBuffer,
     replicaLagMs,
-    isolating: new Allowance(),
+    tokens: new TokenBucket(),
     databaseUrl,
     startEpoch: () => heartbeat.startEpoch('asked for by the target *'),
     onConfirmed: (batch) => {

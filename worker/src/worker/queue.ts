@@ -8,7 +8,7 @@ import { openBackend } from '../queue/backend.ts';
 import { createProcessors } from '../queue/processors.ts';
 import { QueueSupervisor } from '../queue/supervisor.ts';
 import { WorkQueue } from '../queue/work-queue.ts';
-import { Allowance } from '../redis/token-bucket.ts';
+import { TokenBucket } from '../redis/token-bucket.ts';
 import type { CacheServer } from '../redis/upstash.ts';
 
 /** Entries that one scheduled audit compares. */
@@ -35,7 +35,7 @@ export function createQueue(parts: QueueParts): QueueSupervisor {
       createProcessors({
         cache,
         replicaLagMs,
-        isolating: new Allowance(),
+        tokens: new TokenBucket(),
         startEpoch,
         audit: (job) => scheduledAudit({ cache, pool }, log, job.sample),
         prune: () => queue.use((jobs) => jobs.prune()),

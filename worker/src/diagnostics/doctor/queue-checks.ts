@@ -1,8 +1,8 @@
 /** Where the queue keeps its jobs: the tables and this role's rights to them, or the Redis of QUEUE_REDIS_URL. */
 import type pg from 'pg';
 import type { Configuration } from '../../lib/config.ts';
-import { answerWithin } from '../../lib/deadline.ts';
 import { describe } from '../../lib/errors.ts';
+import { answerWithin } from '../../lib/waiting.ts';
 import type { WorkQueue } from '../../queue/work-queue.ts';
 import { type Finding, fail, ok } from './finding.ts';
 

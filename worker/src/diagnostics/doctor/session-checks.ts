@@ -1,4 +1,5 @@
 /** Who else is in the database: the worker that drains, strangers on its locks, whoever pins old rows, and the room left. */
+import { setTimeout as pause } from 'node:timers/promises';
 import type pg from 'pg';
 import {
   ALIVE_MS,
@@ -51,7 +52,7 @@ export async function checkWorker(pool: pg.Pool): Promise<Finding[]> {
 async function surely(pool: pg.Pool, holders: readonly Holder[]): Promise<Holder[]> {
   const strangers = holders.filter((holder) => holder.foreign);
   if (!strangers.some(({ lock, shared }) => lock === 'wake' && shared)) return strangers;
-  await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
+  await pause(LOOK_AGAIN_MS);
   return seenAgain(strangers, await lockHolders(pool));
 }
 
