@@ -21,6 +21,7 @@ import {
 } from '../../../supabase/functions/_shared/cache/protocol/epoch.ts';
 import type { Outbox } from '../db/outbox.ts';
 import { asWorkerError, type WorkerError } from '../lib/errors.ts';
+import { Serial } from '../lib/waiting.ts';
 import { classify } from '../redis/errors.ts';
 import type { CacheServer } from '../redis/upstash.ts';
 import type { DeliveryHealth } from './health.ts';
@@ -51,8 +52,8 @@ export class Heartbeat {
   #dueAt = 0;
   #confirmedAt: number | null = null;
   #failure: WorkerError | null = null;
-  /** Beats and new epochs run one at a time. */
-  #last: Promise<void> = Promise.resolve();
+  /** Beats and new epochs run one after the other. */
+  readonly #commands = new Serial();
   #beating = false;
 
   constructor(parts: HeartbeatParts) {
@@ -79,7 +80,8 @@ export class Heartbeat {
   beatIfDue(): void {
     if (this.#beating || performance.now() < this.#dueAt || !this.#parts.health.flowing) return;
     this.#beating = true;
-    void this.#inOrder(() => this.#beat())
+    void this.#commands
+      .run(() => this.#beat())
       .then(() => {
         this.#dueAt = performance.now() + (this.#parts.intervalMs ?? HEARTBEAT_INTERVAL_MS);
       })
@@ -99,7 +101,7 @@ export class Heartbeat {
    * @throws WorkerError when Postgres or Redis fails; any step may have happened, and starting another epoch is right
    */
   startEpoch(reason: string): Promise<void> {
-    return this.#inOrder(() => this.#renewEpoch(reason));
+    return this.#commands.run(() => this.#renewEpoch(reason));
   }
 
   /** A new term of leadership: reads the epoch again. */
@@ -112,7 +114,7 @@ export class Heartbeat {
 
   /** Resolves when nothing is under way. */
   async settled(): Promise<void> {
-    await this.#last;
+    await this.#commands.settled();
   }
 
   async #beat(): Promise<void> {
@@ -151,11 +153,5 @@ export class Heartbeat {
   #confirmed(): void {
     this.#confirmedAt = performance.now();
     this.#failure = null;
-  }
-
-  #inOrder(work: () => Promise<void>): Promise<void> {
-    const result = this.#last.then(work);
-    this.#last = result.catch(() => undefined);
-    return result;
   }
 }

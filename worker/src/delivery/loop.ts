@@ -23,6 +23,7 @@ import { explainDatabaseError } from '../db/errors.ts';
 import type { Batch, DueTarget, Outbox } from '../db/outbox.ts';
 import type { BatchRows, ClaimedRow, Rows } from '../db/outbox-batch.ts';
 import { WorkerError } from '../lib/errors.ts';
+import { backoffMs } from '../lib/waiting.ts';
 import type { QueueBuffer } from '../queue/buffer.ts';
 import { type Applied, type ApplyParts, apply } from '../redis/apply.ts';
 import type { DeliveryOutcome } from '../wakeup/sleep-protocol.ts';
@@ -226,7 +227,7 @@ export class DeliveryLoop {
     this.#parts.health.failed(failure);
     this.#parts.onError(failure);
     // Half of the delay is random, so that many workers do not retry in step.
-    const maxMs = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(this.#failures++, 10));
+    const maxMs = backoffMs(this.#failures++, FIRST_RETRY_MS, MAX_RETRY_MS);
     return { rows, retryInMs: maxMs * (0.5 + Math.random() / 2), dueInMs: null };
   }
 }

@@ -26,6 +26,7 @@ import {
 import { LEADER_LOCK } from '../db/names.ts';
 import { asWorkerError, type WorkerError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
+import { backoffMs } from '../lib/waiting.ts';
 import { BEAT_INTERVAL_MS, LockSession } from './lock-session.ts';
 import { SleepProtocol, type SleepProtocolParts } from './sleep-protocol.ts';
 import { WakeFlag } from './wake-flag.ts';
@@ -138,7 +139,7 @@ export class LeaderElection {
       }
       if (!this.#stopped) {
         this.#pause.clear();
-        await this.#pause.wait(Math.min(MAX_REOPEN_MS, FIRST_REOPEN_MS * 2 ** Math.min(failures, 10)));
+        await this.#pause.wait(backoffMs(failures, FIRST_REOPEN_MS, MAX_REOPEN_MS));
       }
     }
   }

@@ -12,7 +12,7 @@
 import pgListen, { type Subscriber } from 'pg-listen';
 import { CHANNEL } from '../db/names.ts';
 import { clientOptions } from '../db/pool.ts';
-import { endsWithin } from '../lib/deadline.ts';
+import { backoffMs, endsWithin } from '../lib/waiting.ts';
 
 /** Between two checks of a silent connection. A half-open one is found within this plus ANSWER_WITHIN_MS. */
 const CHECK_INTERVAL_MS = 5_000;
@@ -80,7 +80,7 @@ export class Listener {
       retryInterval: (attempt) => {
         // pg-listen's retry loop ignores close(); only throwing here ends it.
         if (!isCurrent()) throw new Error('This subscriber was closed.');
-        return backoff(attempt);
+        return backoffMs(attempt, FIRST_RETRY_MS, MAX_RETRY_MS);
       },
     });
     this.#subscriber = subscriber;
@@ -126,15 +126,11 @@ export class Listener {
   #replace(subscriber: Subscriber, error: unknown): void {
     this.#discard(subscriber);
     this.#lost(error);
-    this.#retry = setTimeout(() => this.start(), backoff(this.#failures));
+    this.#retry = setTimeout(() => this.start(), backoffMs(this.#failures, FIRST_RETRY_MS, MAX_RETRY_MS));
   }
 
   #discard(subscriber: Subscriber): void {
     this.#subscriber = null;
     void endsWithin(CLOSE_WITHIN_MS, subscriber.close());
   }
-}
-
-function backoff(attempt: number): number {
-  return Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(attempt, 10));
 }

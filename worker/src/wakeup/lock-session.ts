@@ -12,8 +12,8 @@ import pg from 'pg';
 import { explainDatabaseError, transactionPoolerError } from '../db/errors.ts';
 import { LEADER_LOCK, LOCKS_APPLICATION, UNFIT_APPLICATION, WAKE_LOCK } from '../db/names.ts';
 import { clientOptions } from '../db/pool.ts';
-import { endsWithin } from '../lib/deadline.ts';
 import { ExitCode, WorkerError } from '../lib/errors.ts';
+import { endsWithin, Serial } from '../lib/waiting.ts';
 
 export const BEAT_INTERVAL_MS = 2_000;
 const ANSWER_WITHIN_MS = 3_000;
@@ -38,8 +38,8 @@ export class LockSession {
   #application = LOCKS_APPLICATION;
   #lost = false;
   #beating: NodeJS.Timeout | undefined;
-  /** The last statement: a client runs one at a time. */
-  #last: Promise<unknown> = Promise.resolve();
+  /** A client runs one statement at a time. */
+  readonly #statements = new Serial();
 
   private constructor(url: string, onLost: (error: WorkerError) => void) {
     this.#url = url;
@@ -113,7 +113,7 @@ export class LockSession {
     if (this.#lost || application === this.#application) return;
     this.#application = application;
     try {
-      await this.#inOrder(() =>
+      await this.#statements.run(() =>
         this.#client.query("select set_config('application_name', $1, false)", [application]),
       );
     } catch (error) {
@@ -124,7 +124,7 @@ export class LockSession {
   /** One sign of life; ends the session if it gets no answer, or the answer of another backend. Never rejects. */
   async beat(): Promise<void> {
     try {
-      const pid = await this.#inOrder(() => this.#backend());
+      const pid = await this.#statements.run(() => this.#backend());
       if (pid !== this.#pid) throw transactionPoolerError();
     } catch (error) {
       this.#lose(error);
@@ -144,7 +144,7 @@ export class LockSession {
   async #call(sql: string, lock: number): Promise<boolean> {
     if (this.#lost) throw lostError();
     try {
-      const result = await this.#inOrder(() => this.#client.query<{ done: boolean }>(sql, [lock]));
+      const result = await this.#statements.run(() => this.#client.query<{ done: boolean }>(sql, [lock]));
       if (this.#lost) throw lostError();
       return result.rows[0]?.done === true;
     } catch (error) {
@@ -156,12 +156,6 @@ export class LockSession {
   async #backend(): Promise<number> {
     const result = await this.#client.query<{ pid: number }>('select pg_backend_pid() as pid');
     return result.rows[0]?.pid ?? 0;
-  }
-
-  #inOrder<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#last.then(work);
-    this.#last = result.catch(() => undefined);
-    return result;
   }
 
   #lose(error: unknown): void {

@@ -6,8 +6,8 @@
 import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { CHANNEL } from '../db/names.ts';
-import { endsWithin } from '../lib/deadline.ts';
 import { ExitCode, WorkerError } from '../lib/errors.ts';
+import { endsWithin } from '../lib/waiting.ts';
 
 const ARRIVES_WITHIN_MS = 3_000;
 

@@ -20,9 +20,9 @@ import { type Readiness, readiness } from '../http/readiness.ts';
 import { startHttpServer } from '../http/server.ts';
 import { CachedQuery } from '../lib/cached-query.ts';
 import type { Configuration } from '../lib/config.ts';
-import { endsWithin } from '../lib/deadline.ts';
 import { asWorkerError, ExitCode, WorkerError } from '../lib/errors.ts';
 import { createLog, type Log } from '../lib/log.ts';
+import { answerWithin, endsWithin } from '../lib/waiting.ts';
 import { Metrics } from '../metrics/metrics.ts';
 import { createScrape } from '../metrics/scrape.ts';
 import { PROBE_KEY } from '../redis/apply.ts';
@@ -176,10 +176,12 @@ export async function startWorker(
     await checkOrWait(() => cache.del([PROBE_KEY]), onError);
   };
   try {
-    await unlessAborted(check(), signal);
+    await answerWithin(null, check(), signal);
   } catch (error) {
+    const wasStopped = signal?.aborted === true;
     await endsWithin(CLOSE_WITHIN_MS, Promise.allSettled([http.stop(), pool.end()]));
-    throw error;
+    if (!wasStopped) throw error;
+    throw new WorkerError('STOPPED', 'Stopped before it had started.', { exitCode: ExitCode.ok });
   }
 
   wakeup.start();
@@ -222,22 +224,5 @@ async function checkOrWait(
     const reason = asWorkerError(error);
     if (isPermanent(reason) || reason.exitCode === ExitCode.internal) throw reason;
     onError(reason);
-  }
-}
-
-/** @throws WorkerError STOPPED at once when the signal comes before the work has ended */
-async function unlessAborted(work: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
-  if (signal === undefined) return await work;
-  let stop: () => void = () => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    stop = () =>
-      reject(new WorkerError('STOPPED', 'Stopped before it had started.', { exitCode: ExitCode.ok }));
-    if (signal.aborted) stop();
-    else signal.addEventListener('abort', stop, { once: true });
-  });
-  try {
-    await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener('abort', stop);
   }
 }
