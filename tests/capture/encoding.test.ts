@@ -5,7 +5,11 @@
 import fc from 'fast-check';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { canonicalSegment, encodeSegment } from '../../supabase/functions/_shared/cache/protocol/keys.ts';
+import {
+  canonicalSegment,
+  encodeSegment,
+  keyBuilders,
+} from '../../supabase/functions/_shared/cache/protocol/keys.ts';
 import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
 
 let database: ClonedDatabase;
@@ -199,4 +203,81 @@ test('uuids, integers, dates and instants are canonical alike', async () => {
     ),
     { numRuns: 100 },
   );
+});
+
+/** Decimal numbers as people and drivers write them: with a sign, with zeros at both ends, with an exponent. */
+const decimal = fc
+  .tuple(
+    fc.constantFrom('', '-', '+'),
+    fc.constantFrom('', '0', '000'),
+    fc.bigInt({ min: 0n, max: 10n ** 40n }),
+    fc.option(fc.stringMatching(/^[0-9]{1,30}0{0,3}$/)),
+    fc.option(fc.tuple(fc.constantFrom('e', 'E'), fc.integer({ min: -250, max: 250 }))),
+  )
+  .map(([sign, zeros, whole, fraction, exponent]) =>
+    [
+      sign,
+      zeros,
+      whole,
+      fraction === null ? '' : `.${fraction}`,
+      exponent === null ? '' : exponent.join(''),
+    ].join(''),
+  );
+
+test('numbers of type numeric are canonical alike, however they are written', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.oneof(decimal, fc.double({ noNaN: true, noDefaultInfinity: true })), {
+        minLength: 30,
+        maxLength: 30,
+      }),
+      async (values) => {
+        const expected = values.map((number) => encodeSegment(canonicalSegment('numeric', number, 'number')));
+        expect(await inSql(values.map(String), 'numeric')).toEqual(expected);
+      },
+    ),
+    { numRuns: 100 },
+  );
+  expect(await inSql(['-0.000', '.5', '5.', '1e21'], 'numeric')).toEqual(
+    ['-0.000', '.5', '5.', '1e21'].map((text) => canonicalSegment('numeric', text, 'number')),
+  );
+});
+
+test('booleans are true and false, whatever the database calls them', async () => {
+  expect(await inSql(['t', 'off', 'yes', '0'], 'boolean')).toEqual(
+    [true, false, true, false].map((flag) => canonicalSegment('boolean', flag, 'flag')),
+  );
+});
+
+test('placeholders in camel case and with digits name columns that need quoting in SQL', async () => {
+  const keys = keyBuilders({
+    line: {
+      key: 'line:{orgId}:{line1}:{isActive:boolean}:{netPrice:numeric}',
+      entity: 2,
+      ttl: 60,
+    },
+  });
+  await client.query(`
+    create table public."orderLines" ("orgId" text, line1 text, "isActive" boolean, "netPrice" numeric(12, 4), note text);
+    select cache_invalidation.watch('public."orderLines"', 'line:{orgId}:{line1}:{isActive}:{netPrice}',
+      columns => array['netPrice']);
+    create table public."orderNotes" (id int, "lineOf" text);
+    select cache_invalidation.watch('public."orderNotes"', 'notes:{l.orgId}:{lineOf}',
+      join => 'public."orderLines" l on l.line1 = row."lineOf"');
+    delete from cache_invalidation.outbox`);
+  const targets = async () => {
+    const { rows } = await client.query<{ target: string }>('select target from cache_invalidation.outbox');
+    await client.query('delete from cache_invalidation.outbox');
+    return rows.map(({ target }) => target).sort();
+  };
+  await client.query(`insert into public."orderLines" values ('Acme:1', 'a', true, 1.5000, null)`);
+  expect(await targets()).toEqual([keys.line('Acme:1', 'a', true, 1.5)]);
+  await client.query(`update public."orderLines" set "orgId" = 'b'`);
+  expect(await targets()).toEqual([keys.line('Acme:1', 'a', true, '1.50'), keys.line('b', 'a', 'true', 1.5)]);
+  await client.query(`update public."orderLines" set note = 'x'`);
+  expect(await targets()).toEqual([]);
+  await client.query(`insert into public."orderNotes" values (1, 'a')`);
+  expect(await targets()).toEqual(['notes:b:a']);
+  const { rows } = await client.query(`select problem from cache_invalidation.problems()`);
+  expect(rows).toEqual([]);
 });

@@ -1,0 +1,85 @@
+/** What a cache can do for an application: the interface behind cache.ts. create-cache.ts makes one. */
+import type { Health } from '../redis/redis-access.ts';
+import type { LoadToken } from './get-set.ts';
+import type { LoadContext } from './loader.ts';
+import type { GetOrSetOptions } from './options.ts';
+import type { CacheStatistics } from './statistics.ts';
+
+/** A batch loader's answer: a key that it leaves out is cached as absent. */
+export type Loaded<T> = ReadonlyMap<string, T> | Readonly<Record<string, T>>;
+
+export interface Cache {
+  /**
+   * The cached value, or null: for a miss, for a cached null or absence, and while Redis is away; `lookup` tells them apart.
+   * A miss makes the next `set` of this key safe for 30 s: what was loaded in between is not stored if it was invalidated.
+   */
+  get<T = unknown>(key: string): Promise<T | null>;
+
+  /** As `get`, but says whether something was cached; a cached absence is a hit whose value is undefined. */
+  lookup<T = unknown>(key: string): Promise<{ hit: true; value: T | null | undefined } | { hit: false }>;
+
+  /** The cached values of many keys with one MGET. A key that is not in the map was a miss; a cached null is null in it. */
+  getMany<T = unknown>(wanted: readonly string[]): Promise<Map<string, T | null>>;
+
+  /** A token to take before loading what `set` is to store. */
+  begin(key: string): Promise<LoadToken>;
+
+  /**
+   * Stores a value. With a token of `begin`, or after a `get` of this key that missed in this isolate within 30 s, a value
+   * that was invalidated since then is not readable. With neither, the value is taken as true now: use that only for values
+   * whose truth is the cache itself.
+   * @param ttl seconds; default: the type's, else 300
+   * @returns whether Redis has it; false when Redis is away, the value is too large, the token was taken or the `get` made
+   * without Redis, or so many keys were missed within 30 s (10 000) that it is not known whether this one was
+   * @throws CacheError UNSUPPORTED_VALUE, INVALID_KEY, INVALID_CONFIGURATION, TOKEN_MISMATCH: mistakes of the program
+   */
+  set(key: string, value: unknown, ttl?: number, token?: LoadToken): Promise<boolean>;
+
+  /**
+   * The cached value, or what `load` gives, which is then cached unless it was invalidated meanwhile. null and undefined are
+   * values like any other (see `negativeTtl`).
+   * @param load one call serves all callers of this isolate that may share it; its error is theirs, and is not cached
+   * @param ttl seconds; default: the type's, else 300
+   * A value that JSON would change (a Date, a Map, a Response) is given, but not cached; a warning and `onError` say so.
+   * @throws what `load` throws; CacheError LOAD_TIMEOUT, INVALID_KEY, INVALID_CONFIGURATION, INVALID_LOAD for no function
+   */
+  getOrSet<T>(
+    key: string,
+    load: (context: LoadContext) => T | PromiseLike<T>,
+    ttl?: number,
+    options?: GetOrSetOptions,
+  ): Promise<T>;
+
+  /**
+   * As getOrSet for many keys, of several types if need be: one MGET, and one call of the loader for all that are missing.
+   * @returns a map with every key; undefined for those the loader left out
+   * @throws as getOrSet; CacheError INVALID_LOAD when the loader gives neither a map nor a plain object with keys
+   */
+  getOrSetMany<T>(
+    wanted: readonly string[],
+    loadMany: (missing: readonly string[], context: LoadContext) => Loaded<T> | PromiseLike<Loaded<T>>,
+    ttl?: number,
+    options?: GetOrSetOptions,
+  ): Promise<Map<string, T | undefined>>;
+
+  /**
+   * Makes keys unreadable, and whatever is being loaded for them: one command.
+   * @returns how many Redis keys (entries and fences) went; null when Redis did not acknowledge: then nothing is promised
+   */
+  del(...wanted: string[]): Promise<number | null>;
+
+  /**
+   * Makes every key that a glob matches unreadable. `type:*` and `type:entity:*` are one DEL, whatever the number of keys,
+   * and count the fences that went; `*` ends the epoch, which is everything of this cache in one command; any other glob
+   * is swept in pages and counts the entries that went.
+   * @returns that number; null when Redis did not acknowledge
+   * @throws CacheError INVALID_KEY as `del` does: for '', and for what belongs to the machinery
+   */
+  delPattern(glob: string): Promise<number | null>;
+
+  /** What this isolate has counted since it started, by key type. */
+  stats(): CacheStatistics;
+
+  /** Asks Redis how it is, for health checks; two commands, also while the circuit is open. Never rejects. */
+  ping(): Promise<Health>;
+}

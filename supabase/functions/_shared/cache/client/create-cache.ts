@@ -1,0 +1,164 @@
+/** Puts one cache together: the connection, the key types, what is counted and what is said. Nothing else composes. */
+import { CacheError } from '../protocol/errors.ts';
+import { checkPattern, type Plan } from '../protocol/fences.ts';
+import { KeyCatalogue } from '../protocol/key-types.ts';
+import { RedisAccess } from '../redis/redis-access.ts';
+import { environmentVariable, systemRuntime } from '../redis/runtime.ts';
+import { type Connection, connectUpstash } from '../redis/upstash.ts';
+import type { Cache, Loaded } from './cache.ts';
+import { deleteKeys, deletePattern } from './delete.ts';
+import { resolve } from './get-or-set.ts';
+import { PlainAccess } from './get-set.ts';
+import { tell } from './hooks.ts';
+import type { Core, LoadContext, LoadMany } from './loader.ts';
+import { type CacheOptions, type GetOrSetOptions, type Settings, settingsOf, typeName } from './options.ts';
+import { Flights, OVERDUE_MS } from './single-flight.ts';
+import { Statistics } from './statistics.ts';
+
+/**
+ * @throws CacheError INVALID_CONFIGURATION for types and numbers that cannot work; never for a missing or malformed URL, which
+ * disables the cache
+ */
+export function createCache(options: CacheOptions): Cache {
+  const catalogue = new KeyCatalogue(options.types);
+  const planFor = (key: string): Plan => catalogue.planFor(key);
+  const core = createCore(options, catalogue);
+  const { access, statistics } = core;
+  const plain = new PlainAccess(core);
+  const readThrough = (plans: readonly Plan[], load: LoadMany, ttl?: number, call: GetOrSetOptions = {}) =>
+    resolve(core, plans, { load, ttl, options: call });
+  const distinctPlans = (wanted: readonly string[]): Plan[] => [...new Set(wanted)].map(planFor);
+
+  return {
+    async get<T>(key: string) {
+      return ((await plain.peek([planFor(key)])).get(key) ?? null) as T | null;
+    },
+    async lookup<T>(key: string) {
+      const found = await plain.peek([planFor(key)]);
+      return found.has(key) ? { hit: true, value: found.get(key) as T | null | undefined } : { hit: false };
+    },
+    async getMany<T>(wanted: readonly string[]) {
+      const found = await plain.peek(distinctPlans(wanted));
+      return new Map([...found].map(([key, value]) => [key, (value ?? null) as T | null]));
+    },
+    begin: async (key) => plain.begin(planFor(key)),
+    set: async (key, value, ttl, token) => plain.set(planFor(key), value, ttl, token),
+    async getOrSet<T>(
+      key: string,
+      load: (context: LoadContext) => T | PromiseLike<T>,
+      ttl?: number,
+      call?: GetOrSetOptions,
+    ) {
+      checkLoader(load);
+      const loadOne: LoadMany = async (_, context) => new Map([[key, await load(context)]]);
+      return (await readThrough([planFor(key)], loadOne, ttl, call)).get(key) as T;
+    },
+    async getOrSetMany<T>(
+      wanted: readonly string[],
+      loadMany: (missing: readonly string[], context: LoadContext) => Loaded<T> | PromiseLike<Loaded<T>>,
+      ttl?: number,
+      call?: GetOrSetOptions,
+    ) {
+      checkLoader(loadMany);
+      const plans = distinctPlans(wanted);
+      const answers = await readThrough(plans, async (...args) => loadMany(...args), ttl, call);
+      return new Map(plans.map(({ key }) => [key, answers.get(key) as T | undefined]));
+    },
+    del: async (...wanted) => deleteKeys(access, wanted),
+    delPattern: async (glob) => {
+      checkPattern(glob);
+      return deletePattern(access, glob);
+    },
+    stats: () => statistics.snapshot(access.commands),
+    ping: () => access.ping(),
+  };
+}
+
+function checkLoader(load: unknown): void {
+  if (typeof load === 'function') return;
+  throw new CacheError(
+    'INVALID_LOAD',
+    `The loader is ${load === null ? 'null' : typeof load}; give a function.`,
+  );
+}
+
+/** What all calls of one cache share. Exported for tests that look inside. */
+export function createCore(options: Omit<CacheOptions, 'types'>, { types }: KeyCatalogue): Core {
+  const settings = settingsOf(options);
+  const runtime = options.runtime ?? systemRuntime;
+  const statistics = new Statistics(runtime, types);
+  const write = options.log ?? ((message: string) => console.warn(message));
+  const log = (message: string): void => tell(write, message);
+  const failed = (error: CacheError): void => {
+    statistics.redisFailed();
+    tell(options.onError, error);
+  };
+  const access = new RedisAccess(connectionFor(options, settings, log), runtime, { log, failed });
+  return {
+    access,
+    runtime,
+    settings,
+    statistics,
+    flights: new Flights(runtime),
+    refreshing: new Set(),
+    overdue: (plans) => {
+      const types = namesOf(plans);
+      const said = `a load of type ${types} has taken longer than ${OVERDUE_MS / 1_000} s`;
+      access.warn('overdue', `${said}; who waited for it loads anew. Does it hang, or wait for its own key?`);
+      return new CacheError('LOAD_TIMEOUT', `The loader took longer than ${OVERDUE_MS} ms.`);
+    },
+    unsupported: (plan, error) => {
+      const type = typeName(plan);
+      tell(options.onError, error);
+      // The error's own message names a property, which may be data.
+      access.warn(
+        `value of ${type}`,
+        `a value of type ${type} is not cached: JSON would change it (a Date, a bigint, a Map, a Response, an instance of ` +
+          'a class, NaN). Convert it in the loader; the error that onError gets says where it is.',
+      );
+    },
+    observe: (plan, outcome, milliseconds) => {
+      if (outcome === 'bypass' || outcome === 'disabled') return;
+      const type = typeName(plan);
+      statistics.read(type, outcome, milliseconds);
+      if (outcome === 'miss') tell(options.onMiss, { type, key: plan.key });
+      else tell(options.onHit, { type, key: plan.key, stale: outcome === 'stale' });
+      statistics.flushWhenDue(access);
+    },
+  };
+}
+
+function connectionFor(
+  options: Omit<CacheOptions, 'types'>,
+  { timeoutMs }: Settings,
+  log: (message: string) => void,
+): Connection | null {
+  if (options.connection !== undefined) return options.connection;
+  // An empty option is what a missing variable often becomes on its way here.
+  const url = filled(options.url) ?? environmentVariable('UPSTASH_REDIS_REST_URL');
+  const token = filled(options.token) ?? environmentVariable('UPSTASH_REDIS_REST_TOKEN');
+  if (url === undefined || token === undefined) {
+    log(
+      'cache: disabled; set UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN to enable it. Reads go to their loaders.',
+    );
+    return null;
+  }
+  const prefix = options.prefix ?? environmentVariable('CACHE_PREFIX') ?? '';
+  try {
+    return connectUpstash({ url, token, prefix, timeout: timeoutMs });
+  } catch (error) {
+    // Thrown by connectUpstash alone, whose messages are safe to show.
+    const reason = error instanceof CacheError ? error.message : 'it could not be set up.';
+    log(`cache: disabled; ${reason} Reads go to their loaders.`);
+    return null;
+  }
+}
+
+function filled(option: string | undefined): string | undefined {
+  const trimmed = option?.trim();
+  return trimmed === '' ? undefined : trimmed;
+}
+
+function namesOf(plans: readonly Plan[]): string {
+  return [...new Set(plans.map(typeName))].join(', ');
+}
