@@ -15,9 +15,8 @@ import {
   HEARTBEAT_KEY,
   HEARTBEAT_TTL_SECONDS,
 } from '../../supabase/functions/_shared/cache/protocol/epoch.ts';
-import { keys } from '../../supabase/functions/_shared/cache/protocol/keys.ts';
 import { systemRuntime } from '../../supabase/functions/_shared/cache/redis/runtime.ts';
-import { createCache } from '../../supabase/functions/_shared/cache.ts';
+import { createCache, keys } from '../../supabase/functions/_shared/cache.ts';
 import { killAllWorkers, leading, startWorkerProcess } from '../worker/support/worker-process.ts';
 import { fenceOf, startWorkerStack } from '../worker/support/worker-stack.ts';
 import { eventually } from './conformance/workbench.ts';

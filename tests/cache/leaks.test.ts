@@ -5,10 +5,11 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type GatewayPart, startGateway } from '../../local/gateway/gateway.ts';
 import { type RedisPart, startRedis } from '../../local/parts/redis.ts';
-import { createCore } from '../../supabase/functions/_shared/cache/client/core.ts';
+import { createCore } from '../../supabase/functions/_shared/cache/client/create-cache.ts';
 import { resolve } from '../../supabase/functions/_shared/cache/client/get-or-set.ts';
 import type { Core, LoadMany } from '../../supabase/functions/_shared/cache/client/loader.ts';
-import { type GetOrSetOptions, planFor } from '../../supabase/functions/_shared/cache/client/options.ts';
+import type { GetOrSetOptions } from '../../supabase/functions/_shared/cache/client/options.ts';
+import { types } from '../../supabase/functions/_shared/key-types.ts';
 import { eventually, gate } from './conformance/workbench.ts';
 
 const KEYS = ['quota:leak:a:1', 'quota:leak:a:2', 'cost:leak:1'];
@@ -40,6 +41,7 @@ afterEach(() => {
 function core(): Core {
   const prefix = `${prefixes++}:`;
   return createCore({
+    types,
     url: gateway.url,
     token: gateway.token,
     prefix,
@@ -50,7 +52,11 @@ function core(): Core {
 }
 
 function ask(on: Core, keys: readonly string[], load: LoadMany, options: GetOrSetOptions = {}) {
-  return resolve(on, keys.map(planFor), { load, ttl: TTL_SECONDS, options });
+  return resolve(
+    on,
+    keys.map((key) => on.catalogue.planFor(key)),
+    { load, ttl: TTL_SECONDS, options },
+  );
 }
 
 async function nothingIsLeft(on: Core): Promise<void> {

@@ -4,7 +4,7 @@ import { checkPattern, type Plan } from '../protocol/fences.ts';
 import { KeyCatalogue } from '../protocol/key-types.ts';
 import { RedisAccess } from '../redis/redis-access.ts';
 import { environmentVariable, systemRuntime } from '../redis/runtime.ts';
-import { type Connection, connectUpstash } from '../redis/upstash.ts';
+import { type Connection, Upstash } from '../redis/upstash.ts';
 import type { Cache, Loaded } from './cache.ts';
 import { deleteKeys, deletePattern } from './delete.ts';
 import { resolve } from './get-or-set.ts';
@@ -19,10 +19,9 @@ import { Statistics } from './statistics.ts';
  * @throws CacheError INVALID_CONFIGURATION for types and numbers that cannot work; never for a missing or malformed URL, which
  * disables the cache
  */
-export function createCache(options: CacheOptions): Cache {
-  const catalogue = new KeyCatalogue(options.types);
-  const planFor = (key: string): Plan => catalogue.planFor(key);
-  const core = createCore(options, catalogue);
+export function createCache(options: CacheOptions = {}): Cache {
+  const core = createCore(options);
+  const planFor = (key: string): Plan => core.catalogue.planFor(key);
   const { access, statistics } = core;
   const plain = new PlainAccess(core);
   const readThrough = (plans: readonly Plan[], load: LoadMany, ttl?: number, call: GetOrSetOptions = {}) =>
@@ -83,10 +82,11 @@ function checkLoader(load: unknown): void {
 }
 
 /** What all calls of one cache share. Exported for tests that look inside. */
-export function createCore(options: Omit<CacheOptions, 'types'>, { types }: KeyCatalogue): Core {
+export function createCore(options: CacheOptions): Core {
+  const catalogue = new KeyCatalogue(options.types ?? {});
   const settings = settingsOf(options);
   const runtime = options.runtime ?? systemRuntime;
-  const statistics = new Statistics(runtime, types);
+  const statistics = new Statistics(runtime, catalogue.types);
   const write = options.log ?? ((message: string) => console.warn(message));
   const log = (message: string): void => tell(write, message);
   const failed = (error: CacheError): void => {
@@ -95,6 +95,7 @@ export function createCore(options: Omit<CacheOptions, 'types'>, { types }: KeyC
   };
   const access = new RedisAccess(connectionFor(options, settings, log), runtime, { log, failed });
   return {
+    catalogue,
     access,
     runtime,
     settings,
@@ -129,7 +130,7 @@ export function createCore(options: Omit<CacheOptions, 'types'>, { types }: KeyC
 }
 
 function connectionFor(
-  options: Omit<CacheOptions, 'types'>,
+  options: CacheOptions,
   { timeoutMs }: Settings,
   log: (message: string) => void,
 ): Connection | null {
@@ -145,9 +146,9 @@ function connectionFor(
   }
   const prefix = options.prefix ?? environmentVariable('CACHE_PREFIX') ?? '';
   try {
-    return connectUpstash({ url, token, prefix, timeout: timeoutMs });
+    return new Upstash({ url, token, prefix, timeout: timeoutMs });
   } catch (error) {
-    // Thrown by connectUpstash alone, whose messages are safe to show.
+    // Thrown by Upstash's constructor alone, whose messages are safe to show.
     const reason = error instanceof CacheError ? error.message : 'it could not be set up.';
     log(`cache: disabled; ${reason} Reads go to their loaders.`);
     return null;

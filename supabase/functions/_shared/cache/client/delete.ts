@@ -8,15 +8,14 @@
 
 import { EPOCH_KEY, HEARTBEAT_KEY } from '../protocol/epoch.ts';
 import { CacheError } from '../protocol/errors.ts';
-import { deletionsFor, deletionsForKey } from '../protocol/fences.ts';
+import { checkKey, deletionsFor, deletionsForKey } from '../protocol/fences.ts';
 import { type SweepConnection, sweep } from '../protocol/sweep.ts';
 import type { RedisAccess } from '../redis/redis-access.ts';
 import { splitKeys } from '../redis/requests.ts';
-import { planFor } from './options.ts';
 
 /** One DEL for up to thousands of keys. @throws CacheError INVALID_KEY for the machinery's own keys */
 export async function deleteKeys(access: RedisAccess, keys: readonly string[]): Promise<number | null> {
-  for (const key of keys) planFor(key);
+  for (const key of keys) checkKey(key);
   return deleteNames(access, keys.flatMap(deletionsForKey));
 }
 

@@ -9,7 +9,7 @@ import { judge, type KeyState, standing } from '../protocol/key-state.ts';
 import { unsupportedIn } from './json-values.ts';
 import { prepare, readStates } from './key-states.ts';
 import type { Core } from './loader.ts';
-import { lifetimesOf, planFor } from './options.ts';
+import { lifetimesOf } from './options.ts';
 import { MissMemory } from './recent-misses.ts';
 import { longestMs, store } from './store.ts';
 
@@ -62,12 +62,12 @@ export class PlainAccess {
 
   /** Stores a value under the token's fences, else under remembered ones, else under the current ones. */
   async set(
-    key: string,
+    plan: Plan,
     value: unknown,
     ttl: number | undefined,
     token: LoadToken | undefined,
   ): Promise<boolean> {
-    const plan = planFor(key);
+    const { key } = plan;
     if (token !== undefined && token.key !== key) {
       throw new CacheError('TOKEN_MISMATCH', 'The token was given out by begin() for another key.');
     }

@@ -16,6 +16,7 @@
 import type { CacheError } from '../protocol/errors.ts';
 import type { Plan } from '../protocol/fences.ts';
 import { judge, type KeyState, standing } from '../protocol/key-state.ts';
+import type { KeyCatalogue } from '../protocol/key-types.ts';
 import type { RedisAccess } from '../redis/redis-access.ts';
 import type { Runtime } from '../redis/runtime.ts';
 import { unsupportedIn } from './json-values.ts';
@@ -33,6 +34,7 @@ const LONGEST_PAUSE_MS = 200;
 
 /** What all calls of one cache share. */
 export interface Core {
+  readonly catalogue: KeyCatalogue;
   readonly access: RedisAccess;
   readonly runtime: Runtime;
   readonly settings: Settings;

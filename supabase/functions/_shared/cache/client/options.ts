@@ -4,19 +4,23 @@
 
 import { DEGRADED_MAX_AGE_SECONDS } from '../protocol/epoch.ts';
 import { CacheError } from '../protocol/errors.ts';
-import { fencesOf, type Plan } from '../protocol/fences.ts';
-import { isCatalogued, TTL, type TypeName, typeOf } from '../protocol/key-types.ts';
+import type { Plan } from '../protocol/fences.ts';
+import type { KeyTypes } from '../protocol/key-types.ts';
+import { OTHER_TYPE } from '../protocol/statistics.ts';
 import type { Runtime } from '../redis/runtime.ts';
 import type { Connection } from '../redis/upstash.ts';
 
 /** How a read was answered. `disabled`: without asking Redis, because it is away or not configured. */
 export type Outcome = 'hit' | 'stale' | 'miss' | 'bypass' | 'disabled';
 
-/** What hooks learn about a read; `type` is a name of the catalogue or `other`. */
+/** What hooks learn about a read; `type` is the name of a declared type or `other`. */
 export interface ReadEvent {
-  readonly type: TypeName | 'other';
+  readonly type: string;
   readonly key: string;
 }
+
+/** How long an entry lives whose type names no time, and whose call names none. */
+const DEFAULT_TTL_SECONDS = 300;
 
 /** Beyond this a dead leader would make readers wait for nothing. */
 const LONGEST_LEASE_MS = 60_000;
@@ -28,6 +32,8 @@ const LONGEST_SECONDS = 315_360_000;
 const LONGEST_TIMER_MS = 2_147_483_647;
 
 export interface CacheOptions {
+  /** The application's key types, by name; none by default. */
+  readonly types?: KeyTypes | undefined;
   /** UPSTASH_REDIS_REST_URL and _TOKEN by default. Without them the cache is disabled and every read is loaded. */
   readonly url?: string | undefined;
   readonly token?: string | undefined;
@@ -93,27 +99,9 @@ export function settingsOf(options: CacheOptions): Settings {
   };
 }
 
-/** @throws CacheError INVALID_KEY as checkKey does */
-export function planFor(key: string): Plan {
-  const known = plans.get(key);
-  if (known !== undefined) return known;
-  const type = typeOf(key);
-  const fences = fencesOf(key, type?.entity);
-  const typeIsKnown = isCatalogued(key.split(':', 1)[0] ?? '');
-  const plan = { key, fences, mortal: typeIsKnown ? fences.slice(1) : fences, type };
-  // Nothing depends on what is remembered; starting over is cheaper than keeping an order.
-  if (plans.size >= REMEMBERED_PLANS) plans.clear();
-  plans.set(key, plan);
-  return plan;
-}
-
-/** Plans of recent keys: a hot key is read far more often than its plan changes, which is never. */
-const plans = new Map<string, Plan>();
-const REMEMBERED_PLANS = 1_000;
-
 /** The name under which a plan's reads are counted. */
-export function typeName(plan: Plan): TypeName | 'other' {
-  return plan.type?.name ?? 'other';
+export function typeName(plan: Plan): string {
+  return plan.type?.name ?? OTHER_TYPE;
 }
 
 /** Everything that decides how long one key's answer may be used; milliseconds. */
@@ -130,7 +118,7 @@ export interface Lifetimes {
 }
 
 /**
- * @param ttl seconds; default: the type's, else TTL.MEDIUM. 0: answers are not stored.
+ * @param ttl seconds; default: the type's, else 300. 0: answers are not stored.
  * @throws CacheError INVALID_CONFIGURATION for a number that is negative, not finite or out of range
  */
 export function lifetimesOf(
@@ -140,7 +128,7 @@ export function lifetimesOf(
   options: GetOrSetOptions = NO_OPTIONS,
 ): Lifetimes {
   const { negativeTtl, degradedMaxAge, staleWhileRevalidate, staleIfError, lease, timeout } = options;
-  const ttlMs = secondsAsMs('ttl', ttl ?? plan.type?.ttl ?? TTL.MEDIUM);
+  const ttlMs = secondsAsMs('ttl', ttl ?? plan.type?.ttl ?? DEFAULT_TTL_SECONDS);
   const degradedMs =
     degradedMaxAge === undefined ? settings.degradedMs : secondsAsMs('degradedMaxAge', degradedMaxAge);
   const revalidateMs =

@@ -6,6 +6,7 @@ import type { Connection } from '../redis/upstash.ts';
 import type { Write } from '../redis/writes.ts';
 import { Statistics } from './statistics.ts';
 
+const TYPES = [{ name: 'quota', hitRate: 0.8 }, { name: 'cost', hitRate: 0.95 }, { name: 'prefs' }];
 const START = Date.UTC(2026, 10, 1, 10, 59, 0);
 
 function rig() {
@@ -41,7 +42,7 @@ function rig() {
     },
   };
   const access = new RedisAccess(connection, runtime, { log: () => {}, failed: () => {} });
-  return { world, writes, access, server, statistics: new Statistics(runtime) };
+  return { world, writes, access, server, statistics: new Statistics(runtime, TYPES) };
 }
 
 describe('statistics', () => {

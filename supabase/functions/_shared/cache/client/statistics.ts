@@ -6,7 +6,7 @@
  * sent 250 commands since the last one or a minute has passed. So at most 0.8 % of its commands are flushes; the first of an hour
  * is two, because the hash gets its end.
  */
-import { catalogueTypes, type TypeName } from '../protocol/key-types.ts';
+import type { CompiledType } from '../protocol/key-types.ts';
 import {
   type Counts,
   KEPT_SECONDS,
@@ -23,8 +23,6 @@ const FLUSH_COMMANDS = 250;
 const FLUSH_IDLE_INTERVAL_MS = 60_000;
 const HOUR_MS = 3_600_000;
 
-export type StatisticsName = TypeName | typeof OTHER_TYPE;
-
 /** What `stats()` answers for one key type, since the isolate started. */
 export interface TypeStatistics extends Counts {
   /** hits / (hits + misses), or null before the first read. */
@@ -33,7 +31,8 @@ export interface TypeStatistics extends Counts {
 }
 
 export interface CacheStatistics {
-  readonly types: Readonly<Partial<Record<StatisticsName, TypeStatistics>>>;
+  /** Of the types that were read or loaded. */
+  readonly types: Readonly<Partial<Record<string, TypeStatistics>>>;
   /** Billed commands sent, and calls to Redis that failed. */
   readonly commands: number;
   readonly redisErrors: number;
@@ -41,7 +40,8 @@ export interface CacheStatistics {
 
 export class Statistics {
   readonly #runtime: Runtime;
-  readonly #counters = new Map<StatisticsName, { readonly total: Counts; hour: Counts }>();
+  readonly #types: readonly Pick<CompiledType, 'name' | 'hitRate'>[];
+  readonly #counters = new Map<string, { readonly total: Counts; hour: Counts }>();
   readonly #isolate: string;
   #redisErrors = 0;
   /** The hour that is counted, as a number of hours since 1970. */
@@ -51,13 +51,15 @@ export class Statistics {
   /** The hash that has an end, as far as is known: one that is lost (evicted, flushed) and written anew has none. */
   #expiring = '';
 
-  constructor(runtime: Runtime) {
+  /** @param types those that the cache was created with */
+  constructor(runtime: Runtime, types: readonly Pick<CompiledType, 'name' | 'hitRate'>[]) {
+    this.#types = types;
     this.#runtime = runtime;
     this.#isolate = runtime.randomToken();
     this.#flushed.at = runtime.now();
   }
 
-  read(name: StatisticsName, outcome: 'hit' | 'stale' | 'miss', milliseconds: number): void {
+  read(name: string, outcome: 'hit' | 'stale' | 'miss', milliseconds: number): void {
     const { total, hour } = this.#countersFor(name);
     if (outcome === 'miss') {
       total.misses++;
@@ -73,7 +75,7 @@ export class Statistics {
     hour.stale++;
   }
 
-  load(name: StatisticsName, failed: boolean, milliseconds: number): void {
+  load(name: string, failed: boolean, milliseconds: number): void {
     const { total, hour } = this.#countersFor(name);
     for (const counts of [total, hour]) {
       counts.loads++;
@@ -87,10 +89,10 @@ export class Statistics {
   }
 
   snapshot(commands: number): CacheStatistics {
-    const types: Partial<Record<StatisticsName, TypeStatistics>> = {};
+    const types: Partial<Record<string, TypeStatistics>> = {};
     for (const [name, { total: counts }] of this.#counters) {
       const reads = counts.hits + counts.misses;
-      const target = catalogueTypes().find((type) => type.name === name)?.hitRate ?? null;
+      const target = this.#types.find((type) => type.name === name)?.hitRate ?? null;
       types[name] = { ...counts, hitRate: reads === 0 ? null : counts.hits / reads, hitRateTarget: target };
     }
     return { types, commands, redisErrors: this.#redisErrors };
@@ -111,7 +113,7 @@ export class Statistics {
     this.#flushed = { at: now, commands, hourNumber: this.#hourNumber };
     const value = JSON.stringify({
       ...Object.fromEntries(
-        catalogueTypes().map(({ name, hitRate }) => [
+        this.#types.map(({ name, hitRate }) => [
           name,
           { ...this.#counters.get(name)?.hour, target: hitRate },
         ]),
@@ -130,7 +132,7 @@ export class Statistics {
     );
   }
 
-  #countersFor(name: StatisticsName): { readonly total: Counts; readonly hour: Counts } {
+  #countersFor(name: string): { readonly total: Counts; readonly hour: Counts } {
     const hourNumber = Math.floor(this.#runtime.now() / HOUR_MS);
     if (hourNumber !== this.#hourNumber) {
       // What the last hour's end counted since its last flush is left behind; at most a minute's worth.

@@ -1,139 +1,164 @@
 /**
- * The catalogue of key types. One line here gives a type its typed builder (`keys.quota(…)`), its scopes, its TTL and
- * its line in the statistics. Keys of no type in the catalogue work too: TTL.MEDIUM, an entity of two segments, and
- * statistics under `other`.
- *
- * A line holds
- *   key       the template. `{name}` is a variable segment of type text, `{name:uuid}` one of another type (see
- *             SegmentValues); everything else is literal. The first segment is literal and names the fence of the type.
- *   entity    how many segments make the entity, the smallest group that is invalidated at once (2 or more). `quota`
- *             has 2: any quota write of an organisation makes all of its quota answers unreadable. `cost` has 3: a
- *             write to one price leaves the provider's other prices alone.
- *   ttl       seconds an entry lives at most; a safety net, since what changes is invalidated.
- *   hitRate   the share of reads that should be hits, 0 to 1; `fencepost status` compares.
- *   degraded  false: never answered while the worker is dead, not even for seconds. For what grants access.
+ * Key types: what an application declares about its keys, and how a key finds its type. The product knows none: they are an
+ * argument of createCache. A key of no declared type works too; it lives for five minutes, its entity is its first two segments, and it
+ * is counted under `other`.
  */
+import { CacheError } from './errors.ts';
+import { checkKey, fencesOf, type Plan } from './fences.ts';
+import { OTHER_TYPE } from './statistics.ts';
 
-/** Times to live, in seconds. */
-export const TTL = {
-  SHORT: 60,
-  MEDIUM: 300,
-  LONG: 3600,
-  DAY: 86_400,
-  SESSION: 900,
-  QUOTA: 300,
-  USAGE: 300,
-  PREFS: 3600,
-  COST: 86_400,
-} as const;
-
+/** One declared type. */
 export interface KeyType {
+  /**
+   * The template, such as `quota:{org}:{line1:integer}`. `{name}` is a variable segment of type text, `{name:uuid}` one of another type
+   * (see SegmentValues); everything else is literal. The first segment is literal and names the type's fence.
+   */
   readonly key: string;
+  /**
+   * How many segments make the entity, the smallest group that is invalidated at once; 2 or more. With 2, any write to an
+   * organisation's quotas makes all of its quota answers unreadable. With 3, a write to `cost:openai:gpt-5` leaves the
+   * provider's other prices alone.
+   */
   readonly entity: number;
+  /** Seconds an entry lives at most. It is a safety net, since what changes is invalidated. */
   readonly ttl: number;
+  /** The share of reads that should be hits, from 0 to 1; `fencepost status` compares. */
   readonly hitRate?: number;
+  /** False: no answer while no worker is alive, not even for seconds, and none past its time. For what grants access. */
   readonly degraded?: false;
 }
 
-export const catalogue = {
-  session: { key: 'session:{id}:state', entity: 2, ttl: TTL.SESSION, hitRate: 0.7 },
-  prefs: { key: 'user:{user}:prefs', entity: 2, ttl: TTL.PREFS },
-  quota: { key: 'quota:{org}:{provider}:{model}', entity: 2, ttl: TTL.QUOTA, hitRate: 0.8 },
-  usage: { key: 'usage:{org}:{start:date}:{end:date}', entity: 2, ttl: TTL.USAGE, hitRate: 0.6 },
-  cost: { key: 'cost:{provider}:{model}', entity: 3, ttl: TTL.COST, hitRate: 0.95 },
-  member: { key: 'member:{org}:{user}', entity: 3, ttl: TTL.QUOTA, degraded: false },
-  // A team's own types follow; docs/cache.md walks through this one from its migration to its reader.
-  workflow: { key: 'workflow:{id}:definition', entity: 2, ttl: TTL.LONG },
-} as const satisfies Record<string, KeyType>;
+/** The types of an application, by name. */
+export type KeyTypes = Readonly<Record<string, KeyType>>;
 
-export type TypeName = keyof typeof catalogue;
-
-/** What a builder takes for a segment of each type; `keys.ts` holds the canonical form of each. */
+/** What a builder takes for a segment of each type; keys.ts has the canonical form of each. */
 export interface SegmentValues {
   text: string;
   uuid: string;
+  boolean: boolean | 'true' | 'false';
   integer: number | bigint | string;
+  numeric: number | bigint | string;
   date: Date | string;
   instant: Date | string;
 }
 
 export type SegmentType = keyof SegmentValues;
 
+const SEGMENT_TYPES: Readonly<Record<SegmentType, true>> = {
+  text: true,
+  uuid: true,
+  boolean: true,
+  integer: true,
+  numeric: true,
+  date: true,
+  instant: true,
+};
+
 export type Segment = { readonly literal: string } | { readonly name: string; readonly type: SegmentType };
 
-/** A line of the catalogue, ready for use. */
+/** A declared type, ready for use. */
 export interface CompiledType extends KeyType {
-  readonly name: TypeName;
+  readonly name: string;
   readonly segments: readonly Segment[];
 }
-
-const SEGMENT_TYPES: ReadonlySet<string> = new Set(['text', 'uuid', 'integer', 'date', 'instant']);
 
 /** First segments that belong to the machinery: no key may start with one of them. */
 export const RESERVED_FIRST_SEGMENTS: ReadonlySet<string> = new Set(['fence', 'fencepost']);
 
-/**
- * A template's segments.
- * @throws TypeError naming the template when a segment's type is unknown or the first segment is variable or reserved:
- * a mistake in this file, found when the module is first imported.
- */
-export function compileTemplate(template: string): Segment[] {
-  const segments = template.split(/:(?![^{]*\})/).map((part): Segment => {
-    const variable = /^\{([a-z_]+)(?::([a-z]+))?\}$/.exec(part);
-    if (variable === null) {
-      if (part === '' || /[{}*?[\]\\%~]/.test(part))
-        throw new TypeError(`catalogue: bad segment in ${template}`);
-      return { literal: part };
+/** Plans that a catalogue remembers: a hot key is read far more often than its plan changes, which is never. */
+const REMEMBERED_PLANS = 1_000;
+
+/** An application's types, compiled: finds the type of a key. */
+export class KeyCatalogue {
+  /** In the order of their declaration. */
+  readonly types: readonly CompiledType[];
+  readonly #byFirstSegment = new Map<string, CompiledType[]>();
+  readonly #plans = new Map<string, Plan>();
+
+  /** @throws CacheError INVALID_CONFIGURATION naming the type that cannot work */
+  constructor(types: KeyTypes) {
+    this.types = Object.entries(types).map(([name, type]) => compileType(name, type));
+    for (const type of this.types) {
+      const first = firstSegmentOf(type.key);
+      this.#byFirstSegment.set(first, [...(this.#byFirstSegment.get(first) ?? []), type]);
     }
-    const [, name = '', type = 'text'] = variable;
-    if (!SEGMENT_TYPES.has(type))
-      throw new TypeError(`catalogue: unknown segment type ${type} in ${template}`);
-    return { name, type: type as SegmentType };
-  });
-  const first = segments[0];
-  if (first === undefined || !('literal' in first) || RESERVED_FIRST_SEGMENTS.has(first.literal)) {
-    throw new TypeError(
-      `catalogue: ${template} must start with a literal segment other than fence and fencepost`,
+  }
+
+  /** The type whose template a key follows, or undefined for a key of none. */
+  typeOf(key: string): CompiledType | undefined {
+    const candidates = this.#byFirstSegment.get(firstSegmentOf(key));
+    if (candidates === undefined) return undefined;
+    const parts = key.split(':');
+    return candidates.find(
+      ({ segments }) =>
+        segments.length === parts.length &&
+        segments.every((segment, index) => !('literal' in segment) || segment.literal === parts[index]),
     );
   }
-  return segments;
+
+  /** A key with its fences and its type. @throws CacheError INVALID_KEY as checkKey does */
+  planFor(key: string): Plan {
+    const known = this.#plans.get(key);
+    if (known !== undefined) return known;
+    checkKey(key);
+    const type = this.typeOf(key);
+    const fences = fencesOf(key, type?.entity);
+    // There are only so many declared first segments, and of others as many as callers think of.
+    const mortal = this.#byFirstSegment.has(firstSegmentOf(key)) ? fences.slice(1) : fences;
+    const plan = { key, fences, mortal, type };
+    // Nothing depends on what is remembered; starting over is cheaper than keeping an order.
+    if (this.#plans.size >= REMEMBERED_PLANS) this.#plans.clear();
+    this.#plans.set(key, plan);
+    return plan;
+  }
 }
 
-const compiled: readonly CompiledType[] = (Object.entries(catalogue) as [TypeName, KeyType][]).map(
-  ([name, type]) => {
-    const segments = compileTemplate(type.key);
-    if (!Number.isInteger(type.entity) || type.entity < 2 || type.entity > segments.length) {
-      throw new TypeError(`catalogue: entity of ${type.key} must be between 2 and its number of segments`);
+/** @throws CacheError INVALID_CONFIGURATION */
+export function compileType(name: string, type: KeyType): CompiledType {
+  const wrong = (problem: string): CacheError =>
+    new CacheError('INVALID_CONFIGURATION', `Key type ${name}: ${problem}.`);
+  if (name === '' || name === OTHER_TYPE || name.startsWith('#')) {
+    throw wrong(`its name is empty, "${OTHER_TYPE}", or starts with #; those are taken`);
+  }
+  const segments = type.key.split(SEPARATOR).map((part): Segment => {
+    const [, variable, segmentType = 'text'] = VARIABLE.exec(part) ?? [];
+    if (variable === undefined) {
+      if (!LITERAL.test(part))
+        throw wrong(`"${part}" of "${type.key}" is neither literal text nor one {name} or {name:type}`);
+      return { literal: part };
     }
-    return { ...type, name, segments };
-  },
-);
-
-const byFirstSegment = new Map<string, CompiledType[]>();
-for (const type of compiled) {
-  const first = type.key.slice(0, type.key.indexOf(':'));
-  byFirstSegment.set(first, [...(byFirstSegment.get(first) ?? []), type]);
+    if (!isSegmentType(segmentType)) {
+      throw wrong(`"${part}" of "${type.key}" is of no type among ${Object.keys(SEGMENT_TYPES).join(', ')}`);
+    }
+    return { name: variable, type: segmentType };
+  });
+  const [first] = segments;
+  if (first === undefined || !('literal' in first) || RESERVED_FIRST_SEGMENTS.has(first.literal)) {
+    throw wrong(`"${type.key}" must start with literal text, other than fence and fencepost`);
+  }
+  if (!Number.isInteger(type.entity) || type.entity < 2 || type.entity > segments.length) {
+    throw wrong(`its entity must be between 2 and the ${segments.length} segments of "${type.key}"`);
+  }
+  if (!(type.ttl >= 0 && Number.isFinite(type.ttl))) throw wrong('its ttl must be a number of seconds');
+  if (type.hitRate !== undefined && !(type.hitRate >= 0 && type.hitRate <= 1)) {
+    throw wrong('its hitRate must be between 0 and 1');
+  }
+  return { ...type, name, segments };
 }
 
-/** The types of the catalogue in its order. */
-export function catalogueTypes(): readonly CompiledType[] {
-  return compiled;
+/** A colon that is not within braces. */
+const SEPARATOR = /:(?![^{]*\})/;
+
+const VARIABLE = /^\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}$/;
+
+/** What encodeSegment leaves as it is, and so what can stand in a key. */
+const LITERAL = /^[^{}*?[\]\\%~]+$/;
+
+function isSegmentType(name: string): name is SegmentType {
+  return Object.hasOwn(SEGMENT_TYPES, name);
 }
 
-/** Whether the catalogue names a first segment; there are only so many of those, and of others as many as callers think of. */
-export function isCatalogued(firstSegment: string): boolean {
-  return byFirstSegment.has(firstSegment);
-}
-
-/** The type whose template a key follows, or undefined for a key outside the catalogue. */
-export function typeOf(key: string): CompiledType | undefined {
-  const separator = key.indexOf(':');
-  const candidates = byFirstSegment.get(separator === -1 ? key : key.slice(0, separator));
-  if (candidates === undefined) return undefined;
-  const parts = key.split(':');
-  return candidates.find(
-    ({ segments }) =>
-      segments.length === parts.length &&
-      segments.every((segment, index) => !('literal' in segment) || segment.literal === parts[index]),
-  );
+function firstSegmentOf(key: string): string {
+  const end = key.indexOf(':');
+  return end === -1 ? key : key.slice(0, end);
 }

@@ -7,7 +7,10 @@
  * Canonical form, by the type of the segment's column (before encoding):
  *   text      as it is; no trimming, no case folding, no Unicode normalisation. '' is a segment like any other.
  *   uuid      36 characters, lower case, hyphenated. A reader may pass upper case or 32 hexadecimal digits.
+ *   boolean   `true` or `false`.
  *   integer   decimal without sign for zero and above, `-` in front below zero, no leading zeros: `0`, `42`, `-7`.
+ *   numeric   as integer, then, only if the fraction is not zero, `.` and its digits without trailing zeros: `0`, `-1.5`, `0.05`.
+ *             Never an exponent: a reader may pass 1e21 or '1.50', and 1.5 and 1.50 are one key. At most 1 000 digits.
  *   date      `YYYY-MM-DD`, years 0001 to 9999. A reader's Date object stands for its date in UTC.
  *   instant   UTC, `YYYY-MM-DDTHH:MM:SS`, then, only if the fraction is not zero, `.` and up to six digits without
  *             trailing zeros, then `Z`: `2026-11-01T10:00:00Z`, `2026-11-01T10:00:00.25Z`, `2026-11-01T10:00:00.000001Z`.
@@ -24,11 +27,10 @@ import { createHash } from 'node:crypto';
 import { CacheError } from './errors.ts';
 import {
   type CompiledType,
-  type catalogue,
-  catalogueTypes,
+  compileType,
+  type KeyTypes,
   type SegmentType,
   type SegmentValues,
-  type TypeName,
 } from './key-types.ts';
 
 const HASHED_ABOVE_BYTES = 200;
@@ -54,25 +56,32 @@ export function encodeSegment(value: string): string {
   return bytes.length > HASHED_ABOVE_BYTES ? `~${createHash('sha256').update(bytes).digest('hex')}` : encoded;
 }
 
-type Arguments<Template extends string> = Template extends `${string}{${infer Inside}}${infer Rest}`
-  ? [
-      Inside extends `${string}:${infer Type extends SegmentType}` ? SegmentValues[Type] : string,
-      ...Arguments<Rest>,
-    ]
-  : [];
+type Arguments<Template extends string> = string extends Template
+  ? unknown[]
+  : Template extends `${string}{${infer Inside}}${infer Rest}`
+    ? [
+        Inside extends `${string}:${infer Type extends SegmentType}` ? SegmentValues[Type] : string,
+        ...Arguments<Rest>,
+      ]
+    : [];
 
-type Builders = {
-  readonly [Name in TypeName]: (...segments: Arguments<(typeof catalogue)[Name]['key']>) => string;
+/** A builder for each type: it takes the template's variable segments in order and gives the key. */
+export type KeyBuilders<Types extends KeyTypes> = {
+  readonly [Name in keyof Types]: (...segments: Arguments<Types[Name]['key']>) => string;
 };
 
 /**
- * A builder for every type of the catalogue: `keys.quota(org, provider, model)`, `keys.session(id)`, and so on.
- * Each takes the template's variable segments in order and gives the key; it throws INVALID_KEY for a segment that
- * no row could hold (a malformed uuid or date, NUL).
+ * The builders of an application's keys: `keys.quota(org, provider, model)`, `keys.session(id)`, and so on. A builder throws
+ * INVALID_KEY for a segment that no row could hold (a malformed uuid or date, NUL).
+ * @throws CacheError INVALID_CONFIGURATION naming the type that cannot work
  */
-export const keys: Builders = Object.fromEntries(
-  catalogueTypes().map((type) => [type.name, (...values: unknown[]) => buildKey(type, values)]),
-) as unknown as Builders;
+export function keyBuilders<const Types extends KeyTypes>(types: Types): KeyBuilders<Types> {
+  const builders = Object.entries(types).map(([name, type]) => {
+    const compiled = compileType(name, type);
+    return [name, (...values: unknown[]) => buildKey(compiled, values)];
+  });
+  return Object.fromEntries(builders) as KeyBuilders<Types>;
+}
 
 function buildKey(type: CompiledType, values: readonly unknown[]): string {
   let next = 0;
@@ -99,8 +108,12 @@ export function canonicalSegment(type: SegmentType, value: unknown, label: strin
       return value;
     case 'uuid':
       return canonicalUuid(value, label);
+    case 'boolean':
+      return canonicalBoolean(value, label);
     case 'integer':
       return canonicalInteger(value, label);
+    case 'numeric':
+      return canonicalNumeric(value, label);
     case 'date':
       return canonicalDate(value, label);
     case 'instant':
@@ -116,12 +129,37 @@ function canonicalUuid(value: unknown, label: string): string {
   return digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
 }
 
+function canonicalBoolean(value: unknown, label: string): string {
+  if (typeof value === 'boolean' || value === 'true' || value === 'false') return String(value);
+  throw invalid(`${label} must be true or false`);
+}
+
 function canonicalInteger(value: unknown, label: string): string {
   if (typeof value === 'bigint') return value.toString();
   if (typeof value === 'number' && Number.isSafeInteger(value)) return BigInt(value).toString();
   if (typeof value === 'string' && /^[+-]?[0-9]{1,100}$/.test(value))
     return BigInt(value.replace('+', '')).toString();
   throw invalid(`${label} must be an integer (as a bigint or a string above 2^53)`);
+}
+
+const NUMERIC = /^([+-]?)([0-9]*)(?:\.([0-9]*))?(?:[Ee]([+-]?[0-9]{1,4}))?$/;
+const MOST_DIGITS = 1_000;
+
+/** As trim_scale(value)::text of Postgres, which has neither an exponent nor a negative zero. */
+function canonicalNumeric(value: unknown, label: string): string {
+  const text = typeof value === 'number' || typeof value === 'bigint' ? String(value) : value;
+  const match = typeof text === 'string' ? NUMERIC.exec(text) : null;
+  const [, sign = '', whole = '', fraction = '', exponent = '0'] = match ?? [];
+  // The point stands after so many of the digits, perhaps before the first or past the last of them.
+  const digits = whole + fraction;
+  const point = whole.length + Number(exponent);
+  if (digits === '' || Math.max(digits.length, digits.length - point, point) > MOST_DIGITS) {
+    throw invalid(`${label} must be a decimal number of at most ${MOST_DIGITS} digits, such as 1.50`);
+  }
+  const before = digits.slice(0, Math.max(0, point)).padEnd(point, '0').replace(/^0+/, '') || '0';
+  const after = (point < 0 ? '0'.repeat(-point) + digits : digits.slice(point)).replace(/0+$/, '');
+  const magnitude = after === '' ? before : `${before}.${after}`;
+  return sign === '-' && magnitude !== '0' ? `-${magnitude}` : magnitude;
 }
 
 function canonicalDate(value: unknown, label: string): string {
