@@ -1,6 +1,6 @@
 /**
- * The measuring half of hit-latency.ts: four ways to read one value take turns, one call each, so that whatever the machine
- * does meanwhile happens to all of them. Arguments: the gateway's URL and token.
+ * The measuring process of hit-latency.ts. Four ways to read one value take turns, one call each, so that other load on the
+ * machine affects all of them. Arguments: the gateway's URL and token.
  *
  * bentocache 1.6 has no driver for Upstash; it is measured with its own getOrSet over a second-level driver of a few lines on
  * the same client with the same settings.
@@ -44,7 +44,7 @@ for (let round = 0; round < 300; round++) for (const [, read] of contestants) aw
 const times = contestants.map(() => new Float64Array(ROUNDS));
 for (let round = 0; round < ROUNDS; round++) {
   for (let turn = 0; turn < contestants.length; turn++) {
-    // Each goes first equally often.
+    // Each is first equally often.
     const index = (turn + round) % contestants.length;
     const startedAt = performance.now();
     await contestants[index]?.[1]();

@@ -3,8 +3,8 @@
  *
  *     npm install --prefix bench/cache && npx tsx bench/cache/hit-latency.ts
  *
- * Redis and the gateway run here, what is measured in a process of its own (hit-latency-reader.ts), built as plain JavaScript:
- * tsx names every closure when it is made, which real runtimes do not.
+ * Redis and the gateway run in this process, the readers in another (hit-latency-reader.ts). That one is built as plain
+ * JavaScript, because tsx adds a call to each closure that names it.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,10 +1,10 @@
 /**
- * The race of the late fill, for every peer and for this module: a reader loads the old row; the row changes; the key is
- * deleted, acknowledged; only then does the reader's load end and store what it has. What does the next reader get?
+ * The late fill, with other caches and with this module. A reader loads the old row, the row changes, the key is deleted and the
+ * delete acknowledged; only then does the reader store what it loaded. What does the next reader get?
  *
  *     npm install --prefix bench/cache && npx tsx bench/cache/late-fill.ts
  *
- * Everything happens in one process and with each cache's own way to delete, which is the case most favourable to it.
+ * One process, and each cache's own way to delete: the case most favourable to it.
  */
 import { startGateway } from '../../local/gateway/gateway.ts';
 import { startRedis } from '../../local/parts/redis.ts';

@@ -1,7 +1,6 @@
 /**
- * The peers, each behind the two operations that a late fill needs. They are installed here, not in the workspace
- * (`npm install --prefix bench/cache`), so their types are not at hand where the repository is checked: what is used of each
- * is written down below.
+ * The other caches, each behind the two operations that a late fill needs. They are installed in this folder only (`npm install
+ * --prefix bench/cache`), so the repository's type check has no types of theirs; this file declares what it uses.
  */
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';

@@ -43,21 +43,21 @@ async function timeClaims(database: BenchDatabase): Promise<Omit<Sample, 'events
   const claims: number[] = [];
   const acknowledgements: number[] = [];
   // The first claim of a connection looks at everything; it is not what is measured.
-  let page = await claim(worker, null, 1000);
-  while (!page.drained) {
-    await acknowledge(worker, page.rows, page.rests);
-    page = await claim(worker, page.position, 1000);
+  let batch = await claim(worker, null, 1000);
+  while (!batch.drained) {
+    await acknowledge(worker, batch.rows, batch.rests);
+    batch = await claim(worker, batch.position, 1000);
   }
-  await acknowledge(worker, page.rows, page.rests);
+  await acknowledge(worker, batch.rows, batch.rests);
   for (let number = 0; number < 200; number += 1) {
     await database.query(
       `do $$ begin for i in 1..100 loop update public.events set used = used + 1 where id = i; end loop; end $$`,
     );
     const started = performance.now();
-    page = await claim(worker, page.position, 1000);
+    batch = await claim(worker, batch.position, 1000);
     const claimed = performance.now();
-    await acknowledge(worker, page.rows, page.rests);
-    if (page.rows.length !== 100) throw new Error(`A claim gave ${page.rows.length} rows instead of 100.`);
+    await acknowledge(worker, batch.rows, batch.rests);
+    if (batch.rows.length !== 100) throw new Error(`A claim gave ${batch.rows.length} rows instead of 100.`);
     claims.push(claimed - started);
     acknowledgements.push(performance.now() - claimed);
   }

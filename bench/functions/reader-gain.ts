@@ -3,16 +3,15 @@
  *
  *     npx tsx bench/functions/reader-gain.ts [--rows 1000000] [--requests 300] [--distances 0,10,50]
  *
- * Both are the same functions under the same Deno over the same PostgREST and Postgres; one has the cache configured, the other
- * has not. Requests alternate between the two, one at a time, so that a busy machine hurts both alike. Times are those of the
- * function itself (`total` of its server-timing), since the way from the user to it is the same for both.
+ * Both run the same functions under the same Deno, PostgREST and Postgres; only one has the cache configured. Requests alternate
+ * between the two, one at a time, so that other load on the machine affects both alike. Times are the function's own (`total` of
+ * its server-timing), because the way from the user to the function is the same for both.
  *
- * On one machine everything is next door, the database too. A distance, in milliseconds, is what every question to the database
- * takes longer than one to Redis: a proxy in front of PostgREST waits that long, once a question. 0 is this machine as it is;
- * 10 is another zone or a pooler, 50 a database in another region than the function and its Redis.
+ * `--distances` is how many milliseconds a query takes longer than a request to Redis: a proxy in front of PostgREST waits that
+ * long before each query. 0 is everything on one machine, 10 another zone or a pooler, 50 a database in another region.
  *
- * For the quota check there is a second line: the statement of a team without a `used` column, which sums the month's usage
- * rows, timed in the database alone. Assumption: rows spread evenly over 90 days and 20 organisations.
+ * A second line for the quota check is the statement of a team without a `used` column, which sums the month's usage rows, timed
+ * in the database alone. Assumption: rows are spread evenly over 90 days and 20 organisations.
  */
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -156,7 +155,7 @@ async function startFarApi(distance: number): Promise<{ url: string; stop(): Pro
   };
 }
 
-/** Usage of 20 organisations over 90 days, and quotas for each; the doorbell is of no interest here. */
+/** Usage of 20 organisations over 90 days, and quotas for each. */
 async function fill(): Promise<void> {
   await stack.sql(`
     insert into public.usage_events (org_id, user_id, provider, model, input_tokens, cached_tokens, output_tokens, cost, occurred_at)

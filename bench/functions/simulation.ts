@@ -1,4 +1,4 @@
-/** Parts of a simulation: a schedule in virtual time, a repeatable source of chance, and a database that always says yes. */
+/** Parts of a simulation: a schedule in virtual time, seeded random numbers, and a database that authorises everybody. */
 import type { Database } from '../../supabase/functions/_shared/auth/database.ts';
 
 /** Runs events in the order of their times; each is over before the next begins. */
@@ -30,7 +30,7 @@ export class Schedule {
   }
 }
 
-/** Mulberry32: small, fast, and the same for a seed on every machine. */
+/** Mulberry32: one seed gives the same numbers on every machine. */
 export function randomOf(seed: number): () => number {
   let state = seed >>> 0;
   return () => {

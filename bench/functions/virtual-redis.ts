@@ -1,6 +1,6 @@
 /**
- * As much of Redis as the cache asks for, in memory and on a clock that a simulation moves: a working day takes seconds.
- * Everything else in the simulation is the real thing; this is held against nothing and used nowhere else.
+ * The commands that the cache uses, in memory and on the simulation's clock, so that a working day takes seconds. Nothing
+ * checks it against a real Redis; only the simulation uses it.
  */
 
 import { EPOCH_KEY, HEARTBEAT_KEY } from '../../supabase/functions/_shared/cache/protocol/epoch.ts';
@@ -16,7 +16,7 @@ export class VirtualRedis implements Connection {
     for (const key of [EPOCH_KEY, HEARTBEAT_KEY]) this.#set(key, 'epoch-of-the-simulation', null);
   }
 
-  /** What a worker does with a target's keys. */
+  /** The worker's DEL. */
   delete(keys: readonly string[]): number {
     return keys.filter((key) => this.#values.delete(key)).length;
   }

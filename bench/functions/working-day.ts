@@ -3,12 +3,12 @@
  *
  *     npx tsx bench/functions/working-day.ts [--steps 8] [--seed 1]
  *
- * Real: the functions' handlers, the cache module, its keys, TTLs and fences, and what the catalogue of watches invalidates.
+ * Real: the functions' handlers, the cache module, its keys, TTLs and fences, and what the declared watches invalidate.
  * Simulated: the clock, Redis (virtual-redis.ts), the database's answers, and the people. An invalidation takes no time.
  *
- * The people, and why so:
+ * The people:
  * - 20 organisations of 10 users, 8 hours. A user has 60 prompts a day, in tasks of 5 with about two minutes between prompts and
- *   pauses between tasks, so that some three of ten are active at a time.
+ *   pauses between tasks, so that about three of ten are active at a time.
  * - A task uses one model. An organisation has four: 70, 15, 10 and 5 % of tasks.
  * - A prompt makes `steps` model and tool calls (an agent at work), ten seconds apart; each checks the quota and reads the
  *   session's state. Usage is recorded when the prompt is done, once, for all of its calls: that write invalidates the
@@ -98,7 +98,7 @@ async function read(name: Name, user: string, parameters: Record<string, string>
 
 const invalidate = (target: string) => redis.delete(deletionsFor(target).keys);
 
-/** As min_interval does: at once after a quiet minute, else when the minute is over. */
+/** What min_interval does: at once after a quiet minute, else when the minute is over. */
 const lastSummaryAt = new Map<string, number>();
 function usageWritten(org: string): void {
   const due = (lastSummaryAt.get(org) ?? Number.NEGATIVE_INFINITY) + MINUTE;
