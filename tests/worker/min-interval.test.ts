@@ -1,7 +1,7 @@
 /** min_interval in a real worker: at once, then at most once in each interval, however large the burst. */
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { explainDatabaseError } from '../../worker/src/db/errors.ts';
-import { drainPool } from '../../worker/src/db/pool.ts';
+import { deliveryPool } from '../../worker/src/db/pool.ts';
 import { OutboxVacuum } from '../../worker/src/db/vacuum.ts';
 import { startUpstashFaults } from './support/upstash-faults.ts';
 import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
@@ -98,7 +98,7 @@ it('throttled targets are removed after their interval although nothing is writt
 });
 
 it('the server ends statements of the delivery before the client gives up, and the throttled targets are vacuumed with the outbox', async () => {
-  const pool = drainPool(stack.databaseUrl, () => undefined);
+  const pool = deliveryPool(stack.databaseUrl, () => undefined);
   try {
     const { rows } = await pool.query<{ name: string; ms: number }>(
       `select name, setting::int as ms from pg_settings where name in ('lock_timeout', 'statement_timeout')

@@ -1,7 +1,6 @@
 /**
- * The worker's configuration, read from the environment (a `.env` file is merged into it by the command line) and
- * validated as a whole: one report names every problem at once, each with its remedy. No value of a secret is ever
- * repeated in a message.
+ * The configuration, read from the environment; cli.ts adds what a `.env` file sets. One error names every problem at once,
+ * each with its remedy. No message repeats a value that may be secret.
  */
 import { accessSync, constants } from 'node:fs';
 import { z } from 'zod';
@@ -11,9 +10,9 @@ export interface Configuration {
   readonly databaseUrl: string;
   readonly upstashUrl: string;
   readonly upstashToken: string;
-  /** Put before every physical key; the readers' CACHE_PREFIX must be the same. */
+  /** In front of every key in Redis; readers must have the same CACHE_PREFIX. */
   readonly cachePrefix: string;
-  /** Where BullMQ keeps its jobs; without it, in the database. */
+  /** Where BullMQ keeps its jobs; undefined: in the database. */
   readonly queueRedisUrl: string | undefined;
   /** 0 lets the system choose. */
   readonly port: number;
@@ -22,13 +21,13 @@ export interface Configuration {
   readonly logFormat: LogFormat;
   /** Milliseconds between two beats of the heartbeat key. */
   readonly heartbeatIntervalMs: number;
-  /** Milliseconds between two fallback polls while asleep (rule 8). */
+  /** Milliseconds between two polls while asleep. */
   readonly fallbackPollMs: number;
-  /** A backlog of more rows than this is settled by a new epoch. */
+  /** A new epoch replaces a backlog of more rows. */
   readonly backlogRows: number;
-  /** A backlog older than this many milliseconds is settled by a new epoch. */
+  /** A new epoch replaces a backlog that is older, in milliseconds. */
   readonly backlogAgeMs: number;
-  /** A second DEL this many milliseconds after the first, for loaders that read from replicas; 0: none. */
+  /** Milliseconds from the first DEL to a second one, for loaders that read from replicas; 0: no second DEL. */
   readonly replicaLagMs: number;
   /** Milliseconds between two audits; 0: none. */
   readonly auditIntervalMs: number;
@@ -42,7 +41,7 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 export const LOG_FORMATS = ['pretty', 'json'] as const;
 export type LogFormat = (typeof LOG_FORMATS)[number];
 
-/** Supabase's transaction pooler. LISTEN and session locks do not survive it, silently. */
+/** Supabase's transaction pooler, where LISTEN and session locks are lost without an error. */
 const TRANSACTION_POOLER_PORT = '6543';
 
 const databaseUrl = z
@@ -87,7 +86,7 @@ const upstashUrl = z
     }
   });
 
-/** What fits into a header, and the problem of what does not. */
+/** What a header can hold. */
 const TOKEN = [
   /^[\x21-\x7e]+$/,
   { error: 'holds characters that no token has: copy it again, without quotes or spaces' },
@@ -132,7 +131,7 @@ const environment = z.object({
   FENCEPOST_UPSTASH_TIMEOUT_SECONDS: seconds(5, 0.1, 60),
 });
 
-/** Every variable that the configuration is made of. */
+/** The names of all variables. */
 export const VARIABLES: readonly string[] = Object.keys(environment.shape);
 
 /**
@@ -170,11 +169,11 @@ const warmToken = z.object({
 });
 const warming = warmToken.extend({ DATABASE_URL: databaseUrl });
 
-/** What `fencepost warm` works with: it asks the readers, and needs no Redis of its own. */
+/** The configuration of `fencepost warm`, which sends requests to readers and needs no Redis. */
 export interface WarmingConfiguration {
   /** Undefined when no row is needed. */
   readonly databaseUrl: string | undefined;
-  /** For the readers; without it they are asked as nobody. */
+  /** For the readers; undefined: requests carry no credentials. */
   readonly token: string | undefined;
 }
 
@@ -211,7 +210,7 @@ function validated<T extends z.ZodType>(
   return result.data;
 }
 
-/** The form of the log, even where the rest of the environment is in error; a value that is no form counts as not set. */
+/** The format of the log, also where the rest of the environment has errors. An unknown value counts as not set. */
 export function logFormatOf(variables: Readonly<Record<string, string | undefined>>): LogFormat {
   const asked = LOG_FORMATS.find((format) => format === variables.FENCEPOST_LOG?.trim());
   return asked ?? (process.stdout.isTTY ? 'pretty' : 'json');
@@ -243,7 +242,7 @@ function isReadable(file: string): boolean {
 }
 
 function problem(context: z.core.ParsePayload<unknown>, message: string): void {
-  // The input is left out on purpose: a connection string or an address may hold a password.
+  // Without the input: a connection string may hold a password.
   context.issues.push({ code: 'custom', message, input: undefined });
 }
 

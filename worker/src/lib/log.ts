@@ -1,6 +1,6 @@
 /**
- * The log. On a terminal one short readable line an event; otherwise one JSON object a line (pino). Fields that could
- * hold a secret are removed by name, whoever logs them; Redis's error texts never come here at all (apply/upstash.ts).
+ * The log: short lines on a terminal, otherwise one JSON object a line (pino). Fields whose names are those of secrets are
+ * redacted, whoever logs them. Texts of Redis never reach the log (cache/redis/failure.ts).
  */
 import { createRequire } from 'node:module';
 import pino from 'pino';
@@ -19,9 +19,7 @@ const SECRETS = [
   'connectionString',
 ];
 
-/**
- * @param destination where lines go instead of standard output; for tests
- */
+/** @param destination replaces standard output in tests */
 export function createLog(
   configuration: Pick<Configuration, 'logLevel' | 'logFormat'>,
   destination?: pino.DestinationStream,
@@ -36,10 +34,10 @@ export function createLog(
   if (configuration.logFormat === 'json') {
     return destination === undefined ? pino(options) : pino(options, destination);
   }
-  // Loaded only where it is used: a service that logs JSON does without its 10 MB.
+  // Loaded on demand: a service that logs JSON saves its 10 MB.
   const pinoPretty = createRequire(import.meta.url)('pino-pretty') as typeof import('pino-pretty');
   const pretty = pinoPretty({
-    // A terminal's reader wants the sentence; the fields behind it are in the JSON form. Colours only on a terminal.
+    // The sentence alone; the JSON format has the fields.
     colorize: destination === undefined && hasColours(),
     translateTime: 'SYS:HH:MM:ss.l',
     hideObject: true,

@@ -10,7 +10,7 @@
 import { explainDatabaseError, isPermanent } from '../db/errors.ts';
 import { leaderIsAlive } from '../db/lock-holders.ts';
 import { Outbox } from '../db/outbox.ts';
-import { drainPool } from '../db/pool.ts';
+import { deliveryPool } from '../db/pool.ts';
 import { checkDatabase } from '../db/preconditions.ts';
 import { ErrorLog, type ErrorSource } from '../delivery/error-log.ts';
 import { DeliveryHealth, stallAfter } from '../delivery/health.ts';
@@ -74,7 +74,7 @@ export async function startWorker(
     errors.report(error, from);
   };
 
-  const pool = drainPool(databaseUrl, (error) => onError(explainDatabaseError(error, databaseUrl)));
+  const pool = deliveryPool(databaseUrl, (error) => onError(explainDatabaseError(error, databaseUrl)));
   const outbox = new Outbox(pool);
   const cache = connectUpstash(configuration, (command) => metrics.command(command));
   const health = new DeliveryHealth(undefined, stallAfter(fallbackPollMs));
