@@ -10,25 +10,40 @@ import type { WarmOptions } from './commands/warm.ts';
 import { asWorkerError, ExitCode } from './lib/errors.ts';
 import { printable } from './lib/text.ts';
 
-// Whoever read the output may have had enough of it, as `head` has; what was to be done is done all the same.
+// The reader of the output may close it early, as `head` does. The command does its work all the same.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') return;
-  process.stderr.write(`fencepost: what was to be said could not be written (${error.code}).\n`);
+  process.stderr.write(`fencepost: the output could not be written (${error.code}).\n`);
   process.exit(ExitCode.unavailable);
 });
 
 // Variables that are set win over the file's.
 loadDotenv({ quiet: true });
 
+const STACK_HELP = `
+A command works against the project that DATABASE_URL, UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN name, in the
+environment or in .env. With none of them set it uses the embedded stack (npm start) of this folder or the nearest one above
+it, by .local/stack.json or the one in FENCEPOST_LOCAL_DIR, and says so. "run" is then a second worker, which stands by.`;
+
 const program = new Command('fencepost')
   .description('Keeps an Upstash Redis cache true to a Supabase Postgres database.')
   .version(packageJson.version)
   .showHelpAfterError('(fencepost --help lists the commands)')
+  .addHelpText('after', STACK_HELP)
   .exitOverride();
 
 /** Runs a command; its promise is the exit code. */
 async function perform(work: () => Promise<ExitCode>): Promise<void> {
   process.exitCode = await work();
+}
+
+/** Runs a command against the project of the environment, else against the embedded stack that runs here. */
+function performFor(work: (variables: NodeJS.ProcessEnv) => Promise<ExitCode>): Promise<void> {
+  return perform(async () => {
+    const { useEmbeddedStack } = await import('./commands/embedded-stack.ts');
+    await useEmbeddedStack(process.env, process.cwd());
+    return await work(process.env);
+  });
 }
 
 interface WatchOptions {
@@ -65,7 +80,7 @@ program
   .option('--into <folder>', 'of supabase/functions, for the cache module', parseInnerFolder, '_shared')
   .option(
     '--force',
-    'replaces files of the cache module that differ; never migrations, never catalogue.ts',
+    'replaces files of the cache module that differ; never migrations, never key-types.ts',
     false,
   )
   .option('--dry-run', 'shows what would be written, and writes nothing', false)
@@ -77,14 +92,14 @@ program
 program
   .command('run')
   .description('the worker: drain, queue, and HTTP for /healthz, /readyz, /metrics and the dashboard')
-  .action(() => perform(async () => (await import('./commands/run.ts')).run(process.env)));
+  .action(() => performFor(async (variables) => (await import('./commands/run.ts')).run(variables)));
 
 program
   .command('doctor')
   .description('every precondition, each with what to do when it fails; exit code 1 if any does')
   .option('--json', 'one JSON document', false)
   .action(({ json }: { json: boolean }) =>
-    perform(async () => (await import('./commands/doctor.ts')).doctor(process.env, json)),
+    performFor(async (variables) => (await import('./commands/doctor.ts')).doctor(variables, json)),
   );
 
 program
@@ -92,7 +107,7 @@ program
   .description('lag, outbox, hit rates against their targets, dead letters, consistency')
   .option('--json', 'one JSON document', false)
   .action(({ json }: { json: boolean }) =>
-    perform(async () => (await import('./commands/status.ts')).status(process.env, json)),
+    performFor(async (variables) => (await import('./commands/status.ts')).status(variables, json)),
   );
 
 program
@@ -100,7 +115,7 @@ program
   .description('what readers and worker cost at Upstash in a month, from the commands of the last day')
   .option('--json', 'one JSON document', false)
   .action(({ json }: { json: boolean }) =>
-    perform(async () => (await import('./commands/cost.ts')).cost(process.env, json)),
+    performFor(async (variables) => (await import('./commands/cost.ts')).cost(variables, json)),
   );
 
 program
@@ -109,7 +124,9 @@ program
   .argument('<statement>', 'one SQL statement, such as "update quotas set used = 0 where org_id = \'org-1\'"')
   .option('--json', 'one JSON document', false)
   .action((statement: string, { json }: { json: boolean }) =>
-    perform(async () => (await import('./commands/explain.ts')).explain(process.env, statement, json)),
+    performFor(async (variables) =>
+      (await import('./commands/explain.ts')).explain(variables, statement, json),
+    ),
   );
 
 program
@@ -128,8 +145,8 @@ program
   )
   .option('--json', 'one JSON document', false)
   .action((table: string, target: string, { json, ...options }: WatchOptions) =>
-    perform(async () =>
-      (await import('./commands/watch.ts')).watch(process.env, { table, target, ...options }, json),
+    performFor(async (variables) =>
+      (await import('./commands/watch.ts')).watch(variables, { table, target, ...options }, json),
     ),
   );
 
@@ -139,7 +156,7 @@ program
   .argument('<key>', 'a cache key, such as session:42:state')
   .option('--json', 'one JSON document', false)
   .action((key: string, { json }: { json: boolean }) =>
-    perform(async () => (await import('./commands/why.ts')).why(process.env, key, json)),
+    performFor(async (variables) => (await import('./commands/why.ts')).why(variables, key, json)),
   );
 
 program
@@ -157,7 +174,7 @@ program
   .option('--json', 'one JSON document', false)
   .addHelpText('after', '\nFENCEPOST_WARM_TOKEN is who asks: a secret key of the project.')
   .action((url: string, { json, ...options }: WarmOptions & { readonly json: boolean }) =>
-    perform(async () => (await import('./commands/warm.ts')).warm(process.env, url, options, json)),
+    performFor(async (variables) => (await import('./commands/warm.ts')).warm(variables, url, options, json)),
   );
 
 program
@@ -166,7 +183,9 @@ program
   .argument('<target...>', 'keys or patterns, such as session:42:state, quota:org-1:*, or * for everything')
   .option('--json', 'one JSON document', false)
   .action((targets: string[], { json }: { json: boolean }) =>
-    perform(async () => (await import('./commands/invalidate.ts')).invalidate(process.env, targets, json)),
+    performFor(async (variables) =>
+      (await import('./commands/invalidate.ts')).invalidate(variables, targets, json),
+    ),
   );
 
 program
@@ -174,7 +193,7 @@ program
   .description('puts dead letters, targets that Redis refused again and again, back to work')
   .option('--json', 'one JSON document', false)
   .action(({ json }: { json: boolean }) =>
-    perform(async () => (await import('./commands/retry.ts')).retry(process.env, json)),
+    performFor(async (variables) => (await import('./commands/retry.ts')).retry(variables, json)),
   );
 
 program
@@ -190,7 +209,9 @@ program
   .option('--sample <entries>', 'entries to compare at most', wholeNumber(1, 100_000), 200)
   .option('--json', 'one JSON document', false)
   .action(({ sample, json }: { sample: number; json: boolean }) =>
-    perform(async () => (await import('./commands/audit.ts')).auditCommand(process.env, sample, json)),
+    performFor(async (variables) =>
+      (await import('./commands/audit.ts')).auditCommand(variables, sample, json),
+    ),
   );
 
 try {
@@ -204,6 +225,6 @@ try {
     process.exitCode = reason.exitCode;
   }
 }
-// Connections are closed by now; a socket that a dead peer keeps open must not keep the process alive.
+// Connections are closed by now. A socket that a dead peer keeps open must not keep the process alive.
 await new Promise<void>((resolve) => process.stdout.write('', () => resolve()));
 process.exit();

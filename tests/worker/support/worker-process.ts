@@ -66,10 +66,11 @@ const running = new Set<WorkerProcess>();
 export function startWorkerProcess(
   environment: Record<string, string>,
   parameters: readonly string[] = ['run'],
+  /** One without a .env of anybody's. */
+  folder = tmpdir(),
 ): WorkerProcess {
   const child = spawn(process.execPath, ['--enable-source-maps', commandLine(), ...parameters], {
-    // A folder without a .env of anybody's.
-    cwd: tmpdir(),
+    cwd: folder,
     env: {
       PATH: process.env.PATH ?? '',
       FENCEPOST_LOG: 'json',

@@ -57,6 +57,7 @@ export type ErrorCode =
   | 'INVALID_STATEMENT'
   | 'WATCH_REFUSED'
   | 'NO_PROJECT'
+  | 'NO_STACK'
   | 'PROJECT_FILES'
   | 'FILES_DIFFER'
   | 'INVALID_TEMPLATE'

@@ -1,0 +1,101 @@
+/** Commands beside an embedded stack: its stack.json here names the servers of the test. */
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import getPort from 'get-port';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import { removePath, temporaryFolder } from '../../local/parts/warden.ts';
+import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
+import { startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
+
+let stack: WorkerStack;
+let folder: string;
+beforeAll(async () => {
+  stack = await startWorkerStack();
+  folder = await temporaryFolder('embedded-stack');
+  mkdirSync(join(folder, 'supabase/functions'), { recursive: true });
+});
+beforeEach(() => {
+  writeStack(join(folder, '.local'), stack.databaseUrl);
+});
+afterEach(async (test) => {
+  await killAllWorkers(test);
+  for (const name of ['.env', '.local', 'other'])
+    rmSync(join(folder, name), { recursive: true, force: true });
+});
+afterAll(async () => {
+  await stack.close();
+  await removePath(folder);
+});
+
+function writeStack(place: string, databaseUrl: string): void {
+  mkdirSync(place, { recursive: true });
+  const text = JSON.stringify({ databaseUrl, upstashUrl: stack.gateway.url, upstashToken: TOKEN });
+  writeFileSync(join(place, 'stack.json'), text);
+}
+
+async function command(parameters: string[], environment: Record<string, string> = {}, below = '.') {
+  const process = startWorkerProcess(environment, parameters, join(folder, below));
+  const code = await process.exited;
+  const text = process.lines.map((line) => line.msg).join('\n');
+  return { code, text, errors: process.stderr() };
+}
+
+it('is used when the environment names no project, which is said on standard error', async () => {
+  const { code, text, errors } = await command(['status', '--json']);
+  expect(code).toBe(0);
+  expect(JSON.parse(text)).toMatchObject({ heartbeat: 'missing', workers: 0, problems: [] });
+  expect(errors).toBe(
+    'fencepost: using the embedded stack of .local/stack.json, as the environment names no project.\n',
+  );
+});
+
+it('is found from a folder below, and where FENCEPOST_LOCAL_DIR says', async () => {
+  const below = await command(['cost', '--json'], {}, 'supabase/functions');
+  expect(below).toMatchObject({ code: 0, errors: expect.stringContaining('../../.local/stack.json') });
+  rmSync(join(folder, '.local'), { recursive: true });
+  writeStack(join(folder, 'other'), stack.databaseUrl);
+  const other = await command(['cost'], { FENCEPOST_LOCAL_DIR: join(folder, 'other') });
+  expect(other).toMatchObject({ code: 0, errors: expect.stringContaining('other/stack.json') });
+});
+
+it('is not looked for when the environment or .env names anything', async () => {
+  const given = await command(['status'], stack.environment());
+  expect(given).toMatchObject({ code: 0, errors: '' });
+  const incomplete = await command(['status'], { DATABASE_URL: stack.databaseUrl });
+  expect(incomplete.code).toBe(78);
+  expect(incomplete.errors).toContain('UPSTASH_REDIS_REST_URL is missing');
+  writeFileSync(join(folder, '.env'), `UPSTASH_REDIS_REST_TOKEN=${TOKEN}\n`);
+  expect(await command(['status'])).toMatchObject({
+    code: 78,
+    errors: expect.stringContaining('DATABASE_URL is missing'),
+  });
+});
+
+it('takes a second worker, which stands by', async () => {
+  const leader = startWorkerProcess({}, ['run'], folder);
+  await asleep(leader);
+  const standby = startWorkerProcess({ PORT: '' }, ['run'], folder);
+  expect(await (await fetch(`${await standby.url()}/healthz`)).text()).toBeTruthy();
+  expect(JSON.parse((await command(['status', '--json'])).text)).toMatchObject({ workers: 2 });
+});
+
+it('that is gone is told from one that runs', async () => {
+  writeStack(join(folder, '.local'), `postgresql://postgres:hunter2@127.0.0.1:${await getPort()}/postgres`);
+  const gone = await command(['status', '--json']);
+  expect(gone).toMatchObject({ code: 78, text: '' });
+  expect(gone.errors).toMatch(
+    /\.local\/stack\.json names an embedded stack that does not run any more\. Delete/,
+  );
+  expect(gone.errors).not.toContain('hunter2');
+  writeFileSync(join(folder, '.local/stack.json'), '{"databaseUrl":');
+  expect((await command(['status'])).errors).toMatch(/does not name the parts of an embedded stack/);
+});
+
+it('concerns no command that needs no project', async () => {
+  writeFileSync(join(folder, '.local/stack.json'), 'nonsense');
+  expect(await command(['queue-sql'])).toMatchObject({ code: 0, errors: '' });
+  expect(await command(['--help'])).toMatchObject({
+    code: 0,
+    text: expect.stringContaining('embedded stack (npm start)'),
+  });
+});
