@@ -48,9 +48,13 @@ export interface ConfirmedBatch {
   /** Distinct targets, keys deleted. */
   readonly targets: number;
   readonly keys: number;
-  /** Milliseconds from the claim's answer to Redis's confirmation. */
+  /** When the claim returned, by `performance.now()`. */
+  readonly claimedAt: number;
+  /** Milliseconds from sending the DEL to Redis's confirmation. */
   readonly applyMs: number;
 }
+
+type Claim = Batch & Pick<ConfirmedBatch, 'claimedAt'>;
 
 export interface DeliveryLoopParts extends ApplyParts {
   readonly outbox: Pick<
@@ -110,11 +114,11 @@ export class DeliveryLoop {
   async untilEmpty(): Promise<DeliveryOutcome> {
     const progress = { rows: 0 };
     const inFlight: Promise<void>[] = [];
-    let next: Promise<Batch | null> | null = null;
+    let next: Promise<Claim | null> | null = null;
     try {
       for (let isEmpty = false; !isEmpty && !this.#abandoned; ) {
         next ??= handled(this.#claim());
-        const batch: Batch | null = await next;
+        const batch: Claim | null = await next;
         if (this.#abandoned) break;
         isEmpty = batch?.drained === true;
         // The next claim runs while this batch is applied.
@@ -126,7 +130,7 @@ export class DeliveryLoop {
         if (rows.length > 0) {
           if (inFlight.length >= MAX_IN_FLIGHT) await inFlight.shift();
           progress.rows += rows.length;
-          inFlight.push(handled(this.#applyAndAcknowledge(rows, batch.throttled, inFlight.at(-1))));
+          inFlight.push(handled(this.#applyAndAcknowledge({ ...batch, rows }, inFlight.at(-1))));
         }
         // Under steady load the outbox may not be seen empty for long.
         if (!isEmpty) progress.rows += await this.#runDue(1);
@@ -150,19 +154,20 @@ export class DeliveryLoop {
   }
 
   /** The next batch; null when the position was reset during the claim. */
-  async #claim(): Promise<Batch | null> {
+  async #claim(): Promise<Claim | null> {
     const resets = this.#resets;
     const batch = await this.#parts.outbox.claim(this.#position, this.#limit);
     if (resets !== this.#resets) return null;
     this.#position = batch.position;
-    return batch;
+    return { ...batch, claimedAt: performance.now() };
   }
 
   /** @param before the previous batch, which is acknowledged first: one connection claims, the other deletes */
-  async #applyAndAcknowledge(rows: BatchRows, throttled: boolean, before?: Promise<void>): Promise<void> {
+  async #applyAndAcknowledge(batch: Claim, before?: Promise<void>): Promise<void> {
+    const { rows, throttled, claimedAt } = batch;
     const { outbox, queueBuffer, replicaLagMs, onWidened } = this.#parts;
     const targets = distinctTargets(rows);
-    const { applied, unconfirmed } = await this.#applyRows(rows, targets, rows.oldestMs);
+    const { applied, unconfirmed } = await this.#applyRows(rows, targets, rows.oldestMs, claimedAt);
     if (rows.hasErrors) {
       for (let index = 0; index < rows.length; index++) {
         const row = rows.at(index);
@@ -185,11 +190,16 @@ export class DeliveryLoop {
   }
 
   /** Applies the rows' targets. `unconfirmed` are those that Redis did not confirm: they are for the queue. */
-  async #applyRows(rows: Rows<ConfirmedRow>, targets: readonly string[], oldestMs: number) {
+  async #applyRows(
+    rows: Rows<ConfirmedRow>,
+    targets: readonly string[],
+    oldestMs: number,
+    claimedAt: number,
+  ) {
     const { health, onConfirmed, onPassedToQueue } = this.#parts;
-    const claimedAt = performance.now();
+    const startedAt = performance.now();
     const applied = await apply(this.#parts, targets);
-    const applyMs = performance.now() - claimedAt;
+    const applyMs = performance.now() - startedAt;
     const unconfirmed = new Set([...applied.refused.keys(), ...applied.undecided, ...applied.sweeps]);
     const isWhole = unconfirmed.size === 0;
     const confirmed = isWhole ? rows : rows.filter((row) => !unconfirmed.has(row.target));
@@ -199,6 +209,7 @@ export class DeliveryLoop {
         rows: confirmed,
         targets: targets.length - unconfirmed.size,
         keys: applied.keys,
+        claimedAt,
         applyMs,
       });
     }
@@ -211,9 +222,10 @@ export class DeliveryLoop {
     const { outbox, replicaLagMs } = this.#parts;
     if (this.#abandoned) return 0;
     return await this.#throttled.run(maxBatches, async (due) => {
+      const claimedAt = performance.now();
       const targets = due.map((row) => row.target);
       const oldestMs = due.reduce((oldest, row) => Math.max(oldest, row.ageMs), 0);
-      const { unconfirmed } = await this.#applyRows(due.map(asUpdate), targets, oldestMs);
+      const { unconfirmed } = await this.#applyRows(due.map(asUpdate), targets, oldestMs, claimedAt);
       await outbox.invalidateAll(replicaLagMs === 0 ? [...unconfirmed] : targets);
       return !this.#abandoned;
     });

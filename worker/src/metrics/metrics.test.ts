@@ -15,3 +15,23 @@ it('projects the costs of a month when an hour has gone by, not from the command
     expect(text).toMatch(/^fencepost_upstash_projected_monthly_dollars 0\.072/m);
   }
 });
+
+it('leaves rows from before the worker’s start out of the recent latency, and counts them in the histogram', async () => {
+  const startedAt = 1_000;
+  const metrics = new Metrics(() => startedAt);
+  // Ages are by the database's clock, and so durations: only they are compared with the worker's own time.
+  const deliver = (claimedAt: number, ageMs: number) =>
+    metrics.batch({
+      rows: [{ target: 't', watchId: 1, op: 'u', ageMs }],
+      targets: 1,
+      keys: 1,
+      claimedAt,
+      applyMs: 2,
+    });
+  deliver(startedAt + 50, 51);
+  deliver(startedAt + 5_000, 600_000);
+  expect(metrics.recent.read()).toBeNull();
+  deliver(startedAt + 5_000, 4_998);
+  expect(metrics.recent.read()?.medianMs).toBeCloseTo(5_000, -2);
+  expect((await metrics.text()).text).toContain('fencepost_commit_to_delete_seconds_count 3');
+});

@@ -86,7 +86,7 @@ export class Metrics {
   readonly #startedAt: number;
   #commandCount = 0;
 
-  /** @param now milliseconds of a monotonic clock */
+  /** @param now `performance.now()`, but for tests */
   constructor(now: () => number = () => performance.now()) {
     this.#startedAt = now();
     this.recent = new RecentLatencies(now);
@@ -129,7 +129,7 @@ export class Metrics {
     this.commands.inc({ command: name });
   }
 
-  batch({ rows, targets, keys, applyMs }: ConfirmedBatch): void {
+  batch({ rows, targets, keys, claimedAt, applyMs }: ConfirmedBatch): void {
     this.#rowCount += rows.length;
     this.#targetCount += targets;
     this.rows.inc(rows.length);
@@ -143,7 +143,8 @@ export class Metrics {
       const age = rows.at(index)?.ageMs ?? 0;
       this.commitToClaim.observe(Math.max(0, age) / 1000);
       this.commitToDelete.observe(Math.max(0, age + applyMs) / 1000);
-      this.recent.observe(age + applyMs);
+      // How long a row had waited before this worker started says nothing about this worker.
+      if (claimedAt - age >= this.#startedAt) this.recent.observe(age + applyMs);
     }
   }
 

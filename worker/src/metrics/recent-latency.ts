@@ -1,7 +1,6 @@
 /**
  * The time from the write of a row to its confirmed DEL, over the last minutes. Prometheus computes it from the histograms; this
- * is for people who look at the worker itself. Rows that were written before this worker started are left out: how long
- * they waited says nothing about this worker.
+ * is for people who look at the worker itself.
  *
  * Node's histograms are exact to three digits but keep no time. So there are two: one is filled, the previous one is kept,
  * and after half of the window they change places.
@@ -19,7 +18,6 @@ export interface RecentLatency {
 
 export class RecentLatencies {
   readonly #now: () => number;
-  readonly #startedAt: number;
   #older: RecordableHistogram = createHistogram();
   #newer: RecordableHistogram = createHistogram();
   #rotatedAt: number;
@@ -27,14 +25,10 @@ export class RecentLatencies {
   /** @param now milliseconds of a monotonic clock */
   constructor(now: () => number) {
     this.#now = now;
-    this.#startedAt = now();
-    this.#rotatedAt = this.#startedAt;
+    this.#rotatedAt = now();
   }
 
-  /** @param ms age of a row, by the database's clock, at the moment of the call */
   observe(ms: number): void {
-    // Two durations are compared, never two clocks: an older row than this worker was written before its start.
-    if (ms > this.#now() - this.#startedAt) return;
     this.#rotate();
     // Whole microseconds, at least one.
     this.#newer.record(Math.max(1, Math.round(ms * 1_000)));
