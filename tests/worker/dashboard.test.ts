@@ -58,7 +58,7 @@ it('shows that invalidations flow, how fast, what waits and how well reads are s
   await redis.hSet(
     statisticsKey(Date.now()),
     'isolate',
-    '{"quota":{"hits":6,"misses":4},"session":{"hits":9,"misses":1}}',
+    '{"quota":{"hits":6,"misses":4,"target":0.8},"session":{"hits":9,"misses":1,"target":0.7}}',
   );
   await redis.close();
   const [organisation = ''] = await stack.organisations(1);
