@@ -9,7 +9,7 @@
  */
 import { parseArgs } from 'node:util';
 import pg from 'pg';
-import { acknowledge, claim } from '../../tests/capture/drain.ts';
+import { acknowledge, claim } from '../../tests/capture/sql-worker.ts';
 import { type BenchDatabase, pgbench, startDatabase } from '../support/database.ts';
 import { median, quantile } from '../support/statistics.ts';
 import { startBenchWorker, startCacheServer } from '../support/worker.ts';

@@ -2,7 +2,7 @@
 import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
-import { claim } from './drain.ts';
+import { claim } from './sql-worker.ts';
 
 let database: ClonedDatabase;
 let client: pg.Client;

@@ -1,6 +1,6 @@
 /**
- * Tables that other sessions hold: watch(), unwatch() and refresh() give up, because whatever they wait for, all readers and writers
- * wait for behind them; and somebody's DDL never fails because we could not have a lock, nor because two of them wait for each other.
+ * Tables that other sessions hold: watch(), unwatch() and refresh() give up, because all readers and writers would wait behind
+ * them. A DDL statement never fails because Fencepost did not get a lock, nor because two statements wait for each other.
  */
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
@@ -115,7 +115,7 @@ test('problems() says which watches it could not check', async () => {
   expect(after).toEqual([{ lock_timeout: '20ms' }]);
 });
 
-test('problems() while the outbox is held: it says so, and tells the rest', async () => {
+test('problems() while the outbox is held: it says so, and lists everything else', async () => {
   await busy.query('begin; lock table cache_invalidation.outbox in access exclusive mode');
   await client.query(`set lock_timeout = '20ms'; alter table public.children disable trigger user`);
   const { rows } = await client.query(

@@ -1,6 +1,6 @@
 /**
- * A table that belongs to an extension, changed by a script of the extension: while one runs, Postgres lets nobody replace a function
- * that is not the extension's own. The script succeeds, the watch widens and says so, and refresh() makes it exact.
+ * A table that belongs to an extension, changed by a script of the extension: while one runs, Postgres refuses to replace a
+ * function that is not the extension's own. The script succeeds, the watch widens and says so, and refresh() makes it exact.
  *
  * On Postgres 18, the first that finds extensions in a folder which a test can write.
  */

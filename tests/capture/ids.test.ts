@@ -1,11 +1,11 @@
 /**
- * The outbox's numbers may start again, as after a restore or when its sequence is at its end: the protocol above claim() orders
- * transactions, and needs a number only to tell the rows of one transaction apart.
+ * The ids of the outbox may start again, as after a restore or when the sequence is at its end: claim() orders transactions,
+ * and needs an id only to tell the rows of one transaction apart.
  */
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
-import { acknowledge, claim } from './drain.ts';
+import { acknowledge, claim } from './sql-worker.ts';
 
 let database: ClonedDatabase;
 const clients: pg.Client[] = [];
@@ -48,19 +48,19 @@ test('numbers that start again in the midst of transactions: none lost, none ack
   let position: string | null = null;
   const handedOut: string[] = [];
   const numbers = new Map<string, number>();
-  async function drain(acknowledges: boolean): Promise<void> {
+  async function deliver(acknowledges: boolean): Promise<void> {
     for (;;) {
-      const page = await claim(worker, position, 3);
-      position = page.position;
-      for (const { id, target } of page.rows) {
+      const batch = await claim(worker, position, 3);
+      position = batch.position;
+      for (const { id, target } of batch.rows) {
         handedOut.push(target);
         numbers.set(id, (numbers.get(id) ?? 0) + 1);
       }
-      if (acknowledges) expect(await acknowledge(worker, page.rows)).toBe(page.rows.length);
-      if (page.drained) return;
+      if (acknowledges) expect(await acknowledge(worker, batch.rows)).toBe(batch.rows.length);
+      if (batch.drained) return;
     }
   }
-  await drain(true);
+  await deliver(true);
   expect(handedOut).toHaveLength(5);
 
   // The early transaction goes on with lower numbers than it began with, and two others get the same ones.
@@ -68,12 +68,12 @@ test('numbers that start again in the midst of transactions: none lost, none ack
   expected.push(...(await write(early, 'early-low', 30)));
   await restartAt(1);
   expected.push(...(await write(await connect(), 'same', 20)));
-  await drain(false);
+  await deliver(false);
   expect(handedOut).toHaveLength(25);
   await early.query('commit');
   await restartAt(1);
   expected.push(...(await write(await connect(), 'same-again', 20)));
-  await drain(true);
+  await deliver(true);
 
   expect([...handedOut].sort()).toEqual([...expected].sort());
   // The same numbers were in use several times, else this would show nothing.

@@ -1,20 +1,20 @@
 /**
- * What targets with a min_interval cost others, and what they rest by: rows that somebody else has locked, many targets at
- * rest, several intervals for one target, a clock that steps back. Time is moved by moving what is written down.
+ * What throttled targets cost others, and what decides when they run: rows that another session has locked, many throttled
+ * targets, several intervals for one target, a clock that steps back. Tests move time by changing the stored times.
  */
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
-import { acknowledge, claim, type Page } from './drain.ts';
+import { acknowledge, type Batch, claim } from './sql-worker.ts';
 
 let database: ClonedDatabase;
 let client: pg.Client;
-let stranger: pg.Client;
+let other: pg.Client;
 let position: string | null;
 
 beforeAll(async () => {
   database = await cloneDatabase();
-  [client, stranger] = await Promise.all([connect(), connect()]);
+  [client, other] = await Promise.all([connect(), connect()]);
   // Whoever waits for a lock in this file has failed.
   await client.query(`set lock_timeout = '100ms';
     create table public.parents (org text);
@@ -29,12 +29,12 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
-  await stranger.query('rollback');
+  await other.query('rollback');
 });
 
 afterAll(async () => {
   await client?.end();
-  await stranger?.end();
+  await other?.end();
   await database?.drop();
 });
 
@@ -44,13 +44,13 @@ async function connect(): Promise<pg.Client> {
   return connected;
 }
 
-async function next(): Promise<Page> {
-  const page = await claim(client, position, 100);
-  position = page.position;
-  return page;
+async function next(): Promise<Batch> {
+  const batch = await claim(client, position, 100);
+  position = batch.position;
+  return batch;
 }
 
-const targets = (page: Page): string[] => page.rows.map((row) => row.target).sort();
+const targets = (batch: Batch): string[] => batch.rows.map((row) => row.target).sort();
 const parent = (org: string) => client.query('insert into public.parents values ($1)', [org]);
 const child = (org: string) => client.query('insert into public.children values ($1)', [org]);
 const passes = (time: string) =>
@@ -76,43 +76,43 @@ async function due(): Promise<{ targets: string[]; run: string | undefined }> {
 const settle = (run: string | undefined) =>
   client.query(`select cache_invalidation.settle('{meter:a}', $1::uuid)`, [run]);
 
-/** A first event, acknowledged: the target rests. */
+/** A first event, acknowledged: the target is throttled. */
 async function ran(write: (org: string) => Promise<unknown>): Promise<void> {
   await write('a');
   expect(targets(await acknowledged())).toEqual(['meter:a']);
 }
 
-async function acknowledged(): Promise<Page> {
-  const page = await next();
-  await acknowledge(client, page.rows, page.rests);
-  return page;
+async function acknowledged(): Promise<Batch> {
+  const batch = await next();
+  await acknowledge(client, batch.rows, batch.rests);
+  return batch;
 }
 
-test('a target whose row somebody has locked runs at once, and holds up no other', async () => {
+test('a target whose row is locked runs at once, and holds up no other', async () => {
   await ran(parent);
-  await stranger.query('begin; update cache_invalidation.deferred set since = now()');
+  await other.query('begin; update cache_invalidation.deferred set since = now()');
   await parent('a');
   await parent('b');
   expect(targets(await acknowledged())).toEqual(['meter:a', 'meter:b']);
   expect(await rowsOf('outbox')).toBe(0);
-  await stranger.query('rollback');
+  await other.query('rollback');
   await parent('a');
   await parent('b');
   expect(targets(await next())).toEqual([]);
 });
 
-test('a run whose row somebody has locked is a lease, for its worker and for the next one', async () => {
+test('a run whose row is locked is a lease, for its worker and for the next one', async () => {
   await ran(parent);
   await parent('a');
   await next();
   await passes('1 hour');
   const first = await due();
   expect(first.targets).toEqual(['meter:a']);
-  await stranger.query('begin; select from cache_invalidation.deferred for update');
+  await other.query('begin; select from cache_invalidation.deferred for update');
   await settle(first.run);
   await client.query('select cache_invalidation.resume()');
   expect((await due()).targets).toEqual([]);
-  await stranger.query('rollback');
+  await other.query('rollback');
   await passes('1 minute');
   const again = await due();
   expect(again.targets).toEqual(['meter:a']);
@@ -120,8 +120,8 @@ test('a run whose row somebody has locked is a lease, for its worker and for the
   expect(await value('select run is null and not waiting from cache_invalidation.deferred')).toBe(true);
 });
 
-test('a first rest that somebody else is about to write down holds up nothing', async () => {
-  await stranger.query(`begin;
+test('an uncommitted first row of another session for the same target holds up nothing', async () => {
+  await other.query(`begin;
     insert into cache_invalidation.deferred (target, due_at) values ('meter:a', now() + interval '1 hour')`);
   await parent('a');
   await parent('b');
@@ -140,14 +140,14 @@ async function read(): Promise<number> {
 }
 
 test.each([
-  ['at rest', false],
+  ['throttled', false],
   ['that wait', true],
-])('twenty thousand targets %s cost a drain nothing', async (_, waiting) => {
+])('twenty thousand targets %s cost a delivery nothing', async (_, waiting) => {
   const calls = {
     due: () => due(),
     next_due: () => client.query('select cache_invalidation.next_due()'),
     forget_rested: () => client.query('select cache_invalidation.forget_rested()'),
-    drain: async () => {
+    deliver: async () => {
       await parent('x');
       await acknowledged();
       await parent('x');
@@ -206,7 +206,7 @@ test('each event waits for the interval of its own watch', async () => {
   expect((await due()).targets).toEqual(['meter:a']);
 });
 
-test('an event whose own interval is over runs at once, and what rests longer goes on resting', async () => {
+test('an event whose own interval is over runs at once, and a target with a longer interval stays throttled', async () => {
   await ran(parent);
   await passes('10 minutes');
   await child('a');

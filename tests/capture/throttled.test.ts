@@ -1,11 +1,11 @@
 /**
- * min_interval: the first event of a target runs at once, later ones at most once in each interval, the last is never
- * lost, also not by a crash between due() and settle(). Time is moved by moving what is written down, not by waiting.
+ * min_interval: the first event of a target runs at once, later ones at most once in each interval, and the last is never
+ * lost, even by a crash between due() and settle(). Tests move time by changing the stored times, not by waiting.
  */
 import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
-import { acknowledge, claim, type Page } from './drain.ts';
+import { acknowledge, type Batch, claim } from './sql-worker.ts';
 
 let database: ClonedDatabase;
 let client: pg.Client;
@@ -30,13 +30,13 @@ afterAll(async () => {
   await database?.drop();
 });
 
-async function next(): Promise<Page> {
-  const page = await claim(client, position, 100);
-  position = page.position;
-  return page;
+async function next(): Promise<Batch> {
+  const batch = await claim(client, position, 100);
+  position = batch.position;
+  return batch;
 }
 
-const targets = (page: Page): string[] => page.rows.map((row) => row.target).sort();
+const targets = (batch: Batch): string[] => batch.rows.map((row) => row.target).sort();
 const event = (org: string) => client.query('insert into public.meter values ($1)', [org]);
 const anHourPasses = () =>
   client.query(
@@ -116,13 +116,13 @@ test('a crash before the acknowledgement runs the first event again', async () =
   expect(targets(await next())).toEqual(['meter:a:*', 'plain:a']);
 });
 
-test('a thousand events in an interval cost one row, and a rested target is forgotten', async () => {
+test('a thousand events in an interval cost one row, and a target whose interval is over is forgotten', async () => {
   await event('a');
   await acknowledge(client, (await next()).rows);
   for (let number = 0; number < 200; number += 1) await event('a');
-  for (let page = await next(); !page.drained || page.rows.length > 0; page = await next()) {
-    expect(targets(page).every((target) => target === 'plain:a')).toBe(true);
-    await acknowledge(client, page.rows);
+  for (let batch = await next(); !batch.drained || batch.rows.length > 0; batch = await next()) {
+    expect(targets(batch).every((target) => target === 'plain:a')).toBe(true);
+    await acknowledge(client, batch.rows);
   }
   expect(await count('outbox')).toBe(0);
   expect(await count('deferred')).toBe(1);
@@ -137,7 +137,7 @@ test('a thousand events in an interval cost one row, and a rested target is forg
   expect(await count('deferred')).toBe(0);
 });
 
-test('collapsed statements rest like any other target', async () => {
+test('collapsed statements are throttled like any other target', async () => {
   const bulk = () =>
     client.query(`insert into public.meter select 'o' || i from generate_series(1, 1500) as i`);
   await bulk();
@@ -148,7 +148,7 @@ test('collapsed statements rest like any other target', async () => {
   expect(targets(await next())).toEqual(['plain:*']);
 });
 
-test('a worker that was stopped before it settled takes nothing from the run of its successor', async () => {
+test('a worker that was stopped before settle() does not end the run of its successor', async () => {
   await event('a');
   await acknowledge(client, (await next()).rows);
   await event('a');
@@ -200,7 +200,7 @@ test('a run that its worker took after its successor had resumed is not kept for
   expect(await due()).toEqual([]);
 });
 
-test('a row that somebody is at is not forgotten, and nobody waits for it', async () => {
+test('a locked row is not forgotten, and no session waits for it', async () => {
   await event('a');
   await acknowledge(client, (await next()).rows);
   await anHourPasses();
@@ -223,10 +223,10 @@ test('a target too long to be remembered runs at each event, and is acknowledged
       `insert into long_keys select ${columns.map((name) => `string_agg(chr(192 + (random() * 60)::int), '') as ${name}`).join(', ')}
         from generate_series(1, 90)`,
     );
-    const page = await next();
-    expect(page.rows).toHaveLength(1);
-    expect(page.rows[0]?.target.length).toBeGreaterThan(5_000);
-    expect(await acknowledge(client, page.rows)).toBe(1);
+    const batch = await next();
+    expect(batch.rows).toHaveLength(1);
+    expect(batch.rows[0]?.target.length).toBeGreaterThan(5_000);
+    expect(await acknowledge(client, batch.rows)).toBe(1);
   }
   expect(await count('deferred')).toBe(0);
 });

@@ -1,6 +1,6 @@
 /**
- * Whose code the capture functions run, with their owner's rights: that of the tables' owners when there is a join, which watch()
- * says; nobody's without one.
+ * Whose code the capture functions run with their owner's rights: code of the tables' owners when there is a join, of which
+ * watch() warns; no other code without one.
  */
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';

@@ -1,11 +1,11 @@
 /**
  * A later migration changes the engine (a column of the outbox, the text of all capture functions, claim itself) while
- * writers write and a worker drains: no write fails, and no invalidation is lost.
+ * writers write and a worker delivers: no write fails, and no invalidation is lost.
  */
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
-import { startDrain } from './drain.ts';
+import { startSqlWorker } from './sql-worker.ts';
 
 let database: ClonedDatabase;
 
@@ -53,7 +53,7 @@ test('no write fails and none is lost while a migration changes the engine', asy
     select cache_invalidation.watch('public.jobs', 'job:{name}');
     select cache_invalidation.watch('public.jobs', 'jobs-of:{org_id}:*')`);
   const seen = new Set<string>();
-  const drain = await startDrain({
+  const worker = await startSqlWorker({
     url: database.url,
     invalidate: (rows) => {
       for (const row of rows) seen.add(row.target);
@@ -86,10 +86,10 @@ test('no write fails and none is lost while a migration changes the engine', asy
   await reached(sinceUpgrade + 300);
   writing = false;
   await writers;
-  await drain.asleep();
+  await worker.asleep();
   // A notification may still be on its way when the worker last fell asleep.
-  await drain.stop();
-  const last = await startDrain({
+  await worker.stop();
+  const last = await startSqlWorker({
     url: database.url,
     invalidate: (rows) => {
       for (const row of rows) seen.add(row.target);

@@ -1,20 +1,20 @@
-/** The doorbell: who rings when, and that no writer ever waits for the worker. */
+/** The doorbell: who notifications when, and that no writer ever waits for the worker. */
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
-import { type Drain, startDrain } from './drain.ts';
+import { type SqlWorker, startSqlWorker } from './sql-worker.ts';
 
-const K = '461870001';
+const WAKE_LOCK = '461870001';
 let database: ClonedDatabase;
 let writer: pg.Client;
 let listener: pg.Client;
-let rings: number;
+let notifications: number;
 
 beforeAll(async () => {
   database = await cloneDatabase();
   [writer, listener] = await Promise.all([connect(), connect()]);
   listener.on('notification', () => {
-    rings += 1;
+    notifications += 1;
   });
   await listener.query('listen cache_invalidation');
   await writer.query(`create table public.jobs (name text);
@@ -22,8 +22,8 @@ beforeAll(async () => {
 });
 
 beforeEach(async () => {
-  await heard();
-  rings = 0;
+  await received();
+  notifications = 0;
 });
 
 afterEach(async () => {
@@ -42,64 +42,65 @@ async function connect(): Promise<pg.Client> {
   return client;
 }
 
-/** Notifications that were sent before arrive before this statement's answer. */
-async function heard(): Promise<number> {
+/** Notifications sent earlier arrive before this statement's answer. */
+async function received(): Promise<number> {
   await listener.query('select 1');
-  return rings;
+  return notifications;
 }
 
 test('the constants are the ones that the worker has', async () => {
   const { rows } = await writer.query(
-    'select cache_invalidation.doorbell_lock() as k, cache_invalidation.leadership_lock() as s',
+    'select cache_invalidation.doorbell_lock() as wake, cache_invalidation.leadership_lock() as leader',
   );
-  expect(rows).toEqual([{ k: K, s: '461870002' }]);
+  expect(rows).toEqual([{ wake: WAKE_LOCK, leader: '461870002' }]);
 });
 
-test('a writer is silent while nobody holds K, and rings once for each transaction while somebody does', async () => {
+test('a writer is silent while WAKE_LOCK is free, and notifies once for each transaction while it is held', async () => {
   await writer.query(`insert into jobs values ('a')`);
-  expect(await heard()).toBe(0);
-  await listener.query(`select pg_advisory_lock(${K})`);
+  expect(await received()).toBe(0);
+  await listener.query(`select pg_advisory_lock(${WAKE_LOCK})`);
   await writer.query(`begin; insert into jobs values ('b'); insert into jobs values ('c'); commit`);
-  expect(await heard()).toBe(1);
+  expect(await received()).toBe(1);
   await writer.query(`select cache_invalidation.invalidate('job:x')`);
-  expect(await heard()).toBe(2);
+  expect(await received()).toBe(2);
   await writer.query(`begin; insert into jobs values ('d'); rollback`);
-  expect(await heard()).toBe(2);
+  expect(await received()).toBe(2);
 });
 
-test('a statement that changes no row does not ring', async () => {
-  await listener.query(`select pg_advisory_lock(${K})`);
+test('a statement that changes no row does not notify', async () => {
+  await listener.query(`select pg_advisory_lock(${WAKE_LOCK})`);
   await writer.query(`update jobs set name = 'x' where false; delete from jobs where false`);
-  expect(await heard()).toBe(0);
+  expect(await received()).toBe(0);
 });
 
-test('K cannot be taken while a silent writer is open, and no writer waits for whoever tries', async () => {
+test("WAKE_LOCK is refused while a silent writer's transaction is open, and no writer waits for a session that queues for it", async () => {
   const second = await connect();
   await writer.query(`begin; insert into jobs values ('silent')`);
-  const attempt = () => listener.query<{ held: boolean }>(`select pg_try_advisory_lock(${K}) as held`);
+  const attempt = () =>
+    listener.query<{ held: boolean }>(`select pg_try_advisory_lock(${WAKE_LOCK}) as held`);
   expect((await attempt()).rows[0]?.held).toBe(false);
-  // Somebody queues for K, against the rules: writers still do not wait behind it, they ring.
+  // A session queues for WAKE_LOCK, against the rules. Writers still do not wait behind it: they notify.
   const queueing = await connect();
   const { rows } = await queueing.query<{ pid: number }>('select pg_backend_pid() as pid');
-  const queued = queueing.query(`select pg_advisory_lock(${K})`);
+  const queued = queueing.query(`select pg_advisory_lock(${WAKE_LOCK})`);
   await waitingFor(rows[0]?.pid ?? 0);
   await second.query(`set lock_timeout = '1ms'; insert into jobs values ('another')`);
-  expect(await heard()).toBe(1);
+  expect(await received()).toBe(1);
   await writer.query('commit');
   await queued;
   await queueing.end();
   await second.end();
 });
 
-test('after a rollback to a savepoint the writer rings again', async () => {
+test('after a rollback to a savepoint the writer notifies again', async () => {
   await writer.query(`begin; savepoint s; insert into jobs values ('a'); rollback to savepoint s`);
-  await listener.query(`select pg_advisory_lock(${K})`);
+  await listener.query(`select pg_advisory_lock(${WAKE_LOCK})`);
   await writer.query(`insert into jobs values ('b'); commit`);
-  expect(await heard()).toBe(1);
+  expect(await received()).toBe(1);
 });
 
 test('bell = off is silent, and lets a transaction be prepared', async () => {
-  await listener.query(`select pg_advisory_lock(${K})`);
+  await listener.query(`select pg_advisory_lock(${WAKE_LOCK})`);
   await writer.query(`begin; insert into jobs values ('loud')`);
   await expect(writer.query(`prepare transaction 'loud'`)).rejects.toThrow(/NOTIFY/);
   await writer.query('rollback');
@@ -110,13 +111,13 @@ test('bell = off is silent, and lets a transaction be prepared', async () => {
   expect(await count()).toBe(0);
   await writer.query(`commit prepared 'quiet-${process.pid}'`);
   expect(await count()).toBe(1);
-  expect(await heard()).toBe(0);
+  expect(await received()).toBe(0);
 });
 
-test('a worker that drains and sleeps hands out everything, whoever writes when', async () => {
+test('a worker that delivers and sleeps hands out everything, whenever it is written', async () => {
   const seen = new Set<string>();
   let check = () => {};
-  const drain: Drain = await startDrain({
+  const worker: SqlWorker = await startSqlWorker({
     url: database.url,
     invalidate: (rows) => {
       for (const row of rows) seen.add(row.target);
@@ -127,7 +128,7 @@ test('a worker that drains and sleeps hands out everything, whoever writes when'
   });
   try {
     for (let round = 0; round < 30; round += 1) {
-      if (round % 3 === 0) await drain.asleep();
+      if (round % 3 === 0) await worker.asleep();
       const targets = Array.from({ length: 1 + (round % 9) }, (_, index) => `job:round-${round}-${index}`);
       const allSeen = new Promise<void>((resolve) => {
         check = () => {
@@ -138,12 +139,12 @@ test('a worker that drains and sleeps hands out everything, whoever writes when'
       await allSeen;
     }
   } finally {
-    await drain.stop();
+    await worker.stop();
   }
   expect((await writer.query('select from cache_invalidation.outbox')).rowCount).toBe(0);
 });
 
-/** Until that backend waits for a lock. */
+/** Resolves when that backend waits for a lock. */
 async function waitingFor(pid: number): Promise<void> {
   const observer = await connect();
   try {

@@ -10,6 +10,8 @@ import { applyMigrations } from '../../local/parts/migrations.ts';
 import type { Part } from '../../local/parts/part.ts';
 import { startPostgres, withDatabase } from '../../local/parts/postgres.ts';
 import { QUEUE_SCHEMA } from '../../worker/src/db/names.ts';
+import { checkQueueTables } from '../../worker/src/diagnostics/doctor/queue-checks.ts';
+import { readConfiguration } from '../../worker/src/lib/config.ts';
 import { installQueue, queueSql } from '../../worker/src/queue/install.ts';
 import { asleep, killAllWorkers, type LogLine, startWorkerProcess } from './support/worker-process.ts';
 import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
@@ -217,6 +219,24 @@ describe('a worker', () => {
     await stack.fences.deleted([await requestSweep('next')]);
     expect(next.lines.filter(complains)).toEqual([]);
   });
+});
+
+it('doctor says who will install them, and names the script where the worker may not', async () => {
+  const pool = new pg.Pool({ connectionString: as('first_worker'), max: 1 });
+  const findings = () => checkQueueTables(pool, readConfiguration(stack.environment()));
+  try {
+    expect(await findings()).toMatchObject([
+      { verdict: 'ok', detail: expect.stringContaining('the leading worker installs') },
+    ]);
+    await stack.sql.query(`revoke create on schema ${QUEUE_SCHEMA} from fencepost_worker`);
+    expect(await findings()).toMatchObject([
+      { verdict: 'fail', remedy: expect.stringContaining('fencepost queue-sql') },
+    ]);
+    await stack.sql.query(await queueSql());
+    expect(await findings()).toMatchObject([{ verdict: 'ok', detail: 'in the database' }]);
+  } finally {
+    await pool.end();
+  }
 });
 
 it('two at once install once', async () => {

@@ -1,4 +1,4 @@
--- Who may do what: nobody but the worker's role reaches the schema, and writers need nothing.
+-- Who may do what: only the worker's role reaches the schema, and writers need no right.
 begin;
 create extension if not exists pgtap with schema extensions;
 set local search_path = public, extensions;

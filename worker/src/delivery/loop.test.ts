@@ -1,6 +1,6 @@
 /**
  * How batches overlap, with an outbox and a Redis in which each step waits until the test releases it. The rows themselves are
- * tested with the real parts (tests/capture/drain.test.ts, tests/worker).
+ * tested with the real parts (tests/capture/claim.test.ts, tests/worker).
  */
 import { describe, expect, it, vi } from 'vitest';
 import type { Batch } from '../db/outbox.ts';

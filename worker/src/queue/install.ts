@@ -160,7 +160,7 @@ function explained(error: unknown, url: string): WorkerError {
   switch (errorCode(error)) {
     case '42501':
       return say(
-        `The queue’s tables are not installed, and the user of DATABASE_URL may not install them (${describe(error)}). Let the owner of the database run "grant ${WORKER_ROLE} to <user>; grant usage, create on schema ${QUEUE_SCHEMA} to ${WORKER_ROLE};", or install them with "npx fencepost queue-sql | psql <DATABASE_URL of the owner>"; trying again.`,
+        `The queue’s tables are missing or too old, and the user of DATABASE_URL may not install them (${describe(error)}). Let the owner of the database run "grant ${WORKER_ROLE} to <user>; grant usage, create on schema ${QUEUE_SCHEMA} to ${WORKER_ROLE};", or install them with "npx fencepost queue-sql | psql <DATABASE_URL of the owner>"; trying again.`,
       );
     case '3F000':
     case '42704':

@@ -6,7 +6,7 @@ import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { Outbox } from '../../worker/src/db/outbox.ts';
 import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
-import { acknowledge, claim, type Page } from './drain.ts';
+import { acknowledge, type Batch, claim } from './sql-worker.ts';
 
 let database: ClonedDatabase;
 let worker: pg.Client;
@@ -42,67 +42,70 @@ function randomNumbers(seed: number): (below: number) => number {
   };
 }
 
-test.each([1, 2, 3])('random transactions, small pages: none lost, none invented (seed %i)', async (seed) => {
-  const random = randomNumbers(seed * 7919);
-  const committed = new Set<string>();
-  const rolledBack = new Set<string>();
-  const handedOut = new Set<string>();
-  let working = true;
+test.each([1, 2, 3])(
+  'random transactions, small batches: none lost, none invented (seed %i)',
+  async (seed) => {
+    const random = randomNumbers(seed * 7919);
+    const committed = new Set<string>();
+    const rolledBack = new Set<string>();
+    const handedOut = new Set<string>();
+    let working = true;
 
-  async function write(number: number): Promise<void> {
-    const client = await connect();
-    for (let round = 0; round < 40; round += 1) {
-      const names = Array.from(
-        { length: 1 + random(6) },
-        (_, index) => `${seed}-${number}-${round}-${index}`,
-      );
-      const lost: string[] = [];
-      await client.query('begin');
-      for (const name of names) {
-        const inSavepoint = random(3) === 0;
-        if (inSavepoint) await client.query('savepoint s');
-        await client.query('insert into jobs values ($1), ($2)', [name, `${name}-too`]);
-        if (inSavepoint && random(2) === 0) {
-          await client.query('rollback to savepoint s');
-          lost.push(name);
+    async function write(number: number): Promise<void> {
+      const client = await connect();
+      for (let round = 0; round < 40; round += 1) {
+        const names = Array.from(
+          { length: 1 + random(6) },
+          (_, index) => `${seed}-${number}-${round}-${index}`,
+        );
+        const lost: string[] = [];
+        await client.query('begin');
+        for (const name of names) {
+          const inSavepoint = random(3) === 0;
+          if (inSavepoint) await client.query('savepoint s');
+          await client.query('insert into jobs values ($1), ($2)', [name, `${name}-too`]);
+          if (inSavepoint && random(2) === 0) {
+            await client.query('rollback to savepoint s');
+            lost.push(name);
+          }
+          if (random(4) === 0) await client.query('select pg_sleep($1)', [random(8) / 1000]);
         }
-        if (random(4) === 0) await client.query('select pg_sleep($1)', [random(8) / 1000]);
+        const commits = random(4) > 0;
+        await client.query(commits ? 'commit' : 'rollback');
+        for (const name of names) {
+          const target = commits && !lost.includes(name) ? committed : rolledBack;
+          target.add(`job:${name}`).add(`job:${name}-too`);
+        }
       }
-      const commits = random(4) > 0;
-      await client.query(commits ? 'commit' : 'rollback');
-      for (const name of names) {
-        const target = commits && !lost.includes(name) ? committed : rolledBack;
-        target.add(`job:${name}`).add(`job:${name}-too`);
-      }
+      await client.end();
     }
-    await client.end();
-  }
 
-  const writers = Promise.all([0, 1, 2, 3, 4, 5].map(write)).finally(() => {
-    working = false;
-  });
-  let position: string | null = null;
-  let drainedPages = 0;
-  for (;;) {
-    const wasWorking = working;
-    const before = [...committed];
-    const page = await claim(worker, position, 1 + random(9));
-    position = page.position;
-    for (const row of page.rows) handedOut.add(row.target);
-    // Some confirmations come late or never on this connection: those rows stay in the table.
-    if (random(3) > 0) await acknowledge(worker, page.rows);
-    if (page.drained) {
-      drainedPages += 1;
-      expect(before.filter((target) => !handedOut.has(target))).toEqual([]);
-      if (!wasWorking) break;
+    const writers = Promise.all([0, 1, 2, 3, 4, 5].map(write)).finally(() => {
+      working = false;
+    });
+    let position: string | null = null;
+    let drainedBatches = 0;
+    for (;;) {
+      const wasWorking = working;
+      const before = [...committed];
+      const batch = await claim(worker, position, 1 + random(9));
+      position = batch.position;
+      for (const row of batch.rows) handedOut.add(row.target);
+      // Some confirmations come late or never on this connection: those rows stay in the table.
+      if (random(3) > 0) await acknowledge(worker, batch.rows);
+      if (batch.drained) {
+        drainedBatches += 1;
+        expect(before.filter((target) => !handedOut.has(target))).toEqual([]);
+        if (!wasWorking) break;
+      }
     }
-  }
-  await writers;
-  expect(drainedPages).toBeGreaterThan(1);
-  expect([...committed].filter((target) => !handedOut.has(target))).toEqual([]);
-  expect([...rolledBack].filter((target) => handedOut.has(target))).toEqual([]);
-  expect(committed.size).toBeGreaterThan(500);
-});
+    await writers;
+    expect(drainedBatches).toBeGreaterThan(1);
+    expect([...committed].filter((target) => !handedOut.has(target))).toEqual([]);
+    expect([...rolledBack].filter((target) => handedOut.has(target))).toEqual([]);
+    expect(committed.size).toBeGreaterThan(500);
+  },
+);
 
 test('a new position hands out again what was not acknowledged, and only that', async () => {
   await worker.query(`insert into jobs values ('a'), ('b'), ('c')`);
@@ -134,25 +137,25 @@ test('a transaction that began first and commits last is not overlooked', async 
   await slow.end();
 });
 
-test('pages are claimed ahead, and acknowledged late, in any order, or never: none is lost', async () => {
+test('batches are claimed ahead, and acknowledged late, in any order, or never: none is lost', async () => {
   await worker.query(
     `do $$ begin for i in 1..100 loop insert into jobs values ('ahead-' || i); end loop; end $$`,
   );
-  const pages: Page[] = [];
+  const batches: Batch[] = [];
   let position: string | null = null;
   do {
-    const page = await claim(worker, position, 30);
-    position = page.position;
-    pages.push(page);
-    await worker.query('insert into jobs values ($1)', [`while-${pages.length}`]);
-  } while (pages.length < 5);
-  const handedOut = new Set(pages.flatMap((page) => page.rows.map((row) => row.target)));
+    const batch = await claim(worker, position, 30);
+    position = batch.position;
+    batches.push(batch);
+    await worker.query('insert into jobs values ($1)', [`while-${batches.length}`]);
+  } while (batches.length < 5);
+  const handedOut = new Set(batches.flatMap((batch) => batch.rows.map((row) => row.target)));
   expect([...handedOut].filter((target) => target.startsWith('job:ahead-'))).toHaveLength(100);
-  const [first, second, third, ...others] = pages;
-  for (const page of [...others, third, first]) await acknowledge(worker, page?.rows ?? []);
+  const [first, second, third, ...others] = batches;
+  for (const batch of [...others, third, first]) await acknowledge(worker, batch?.rows ?? []);
   const again = await claim(worker, null, 1_000);
   expect(again.rows.map((row) => row.target)).toEqual(
-    expect.arrayContaining(second?.rows.map((row) => row.target) ?? ['no second page']),
+    expect.arrayContaining(second?.rows.map((row) => row.target) ?? ['no second batch']),
   );
   const known = [...handedOut, ...Array.from({ length: 5 }, (_, index) => `job:while-${index + 1}`)];
   expect(again.rows.filter((row) => !known.includes(row.target))).toEqual([]);
@@ -176,12 +179,12 @@ test('whatever a target is made of, the worker reads it as it was written', asyn
   try {
     for (const targets of [written, ['plain:*', 'other:1']]) {
       for (const target of targets) await outbox.invalidate(target);
-      const page = await outbox.claim(null, 100);
-      expect(page.rows.targets).toEqual(targets);
-      expect(page.rows.at(0)).toMatchObject({ watchId: null, op: null, error: null });
+      const batch = await outbox.claim(null, 100);
+      expect(batch.rows.targets).toEqual(targets);
+      expect(batch.rows.at(0)).toMatchObject({ watchId: null, op: null, error: null });
       await outbox.acknowledge(
-        page.rows.filter((row) => row.target !== targets[1]),
-        page.throttled,
+        batch.rows.filter((row) => row.target !== targets[1]),
+        batch.throttled,
       );
       const left = await outbox.claim(null, 100);
       expect(left.rows.targets).toEqual([targets[1]]);
@@ -193,7 +196,7 @@ test('whatever a target is made of, the worker reads it as it was written', asyn
   }
 });
 
-test('an event of a target that is forgotten as rested at this moment is run, not kept waiting for ever', async () => {
+test('an event of a throttled target whose row is being forgotten runs, and does not wait for ever', async () => {
   await worker.query(`create table public.meters (org text);
     select cache_invalidation.watch('public.meters', 'meter:{org}', min_interval => '1 hour')`);
   const other = await connect();
@@ -214,23 +217,23 @@ test('an event of a target that is forgotten as rested at this moment is run, no
   }
 });
 
-test('one large transaction is handed out in pages while others go on', async () => {
+test('one large transaction is handed out in batches while others go on', async () => {
   const slow = await connect();
   await slow.query(
     `begin; do $$ begin for i in 1..500 loop insert into jobs values ('bulk-' || i); end loop; end $$`,
   );
   await worker.query(`insert into jobs values ('first')`);
-  let page = await claim(worker, null, 50);
-  await acknowledge(worker, page.rows);
+  let batch = await claim(worker, null, 50);
+  await acknowledge(worker, batch.rows);
   await slow.query('commit');
   const seen = new Set<string>();
-  for (let number = 0; !page.drained || number === 0; number += 1) {
+  for (let number = 0; !batch.drained || number === 0; number += 1) {
     await worker.query('insert into jobs values ($1)', [`between-${number}`]);
-    page = await claim(worker, page.position, 50);
-    for (const row of page.rows) seen.add(row.target);
-    await acknowledge(worker, page.rows);
-    if (number > 100) throw new Error('the drain does not end');
-    if (seen.size >= 500 && page.rows.length < 50) break;
+    batch = await claim(worker, batch.position, 50);
+    for (const row of batch.rows) seen.add(row.target);
+    await acknowledge(worker, batch.rows);
+    if (number > 100) throw new Error('delivery does not end');
+    if (seen.size >= 500 && batch.rows.length < 50) break;
   }
   expect([...seen].filter((target) => target.startsWith('job:bulk-'))).toHaveLength(500);
   await slow.end();
@@ -253,10 +256,10 @@ test('dead rows under a pinned snapshot and an open transaction id are not read 
       `do $$ begin for i in 1..100 loop insert into jobs values ('j' || i); end loop; end $$`,
     );
     const before = await entriesRead();
-    const page = await claim(worker, position, 1000);
-    position = page.position;
-    expect(page.rows).toHaveLength(100);
-    await acknowledge(worker, page.rows);
+    const batch = await claim(worker, position, 1000);
+    position = batch.position;
+    expect(batch.rows).toHaveLength(100);
+    await acknowledge(worker, batch.rows);
     return (await entriesRead()) - before;
   };
   const first = await batch();

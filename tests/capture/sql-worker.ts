@@ -1,12 +1,12 @@
 /**
- * A small worker without Redis: drains the outbox as docs/capture.md ("How a worker drains") says, doorbell included.
- * Tests and benchmarks of the SQL use it; `invalidate` stands where the DEL stands.
+ * A small worker without Redis for tests and benchmarks of the SQL. It delivers and sleeps as docs/protocol.md#wakeup says;
+ * `invalidate` takes the place of the DEL.
  *
- *   awake    K free; claims, one page after the other; polls with growing pauses while nothing comes
- *   dozing   took K after some quiet; claims until `drained`; a notification in between wakes it
- *   asleep   holds K; waits for a notification or the fallback poll
+ *   awake      WAKE_LOCK is free; claims one batch after the other; polls with growing pauses while nothing comes
+ *   settling   took WAKE_LOCK after a quiet time; claims until `drained`; a notification wakes it
+ *   asleep     holds WAKE_LOCK; waits for a notification or the fallback poll
  *
- * Invariant: it never sleeps without having seen `drained` from a claim whose snapshot began after K was granted.
+ * Promise: it never sleeps without having seen `drained` from a claim whose snapshot began after WAKE_LOCK was granted.
  */
 import pg from 'pg';
 
@@ -19,15 +19,15 @@ export interface ClaimedRow {
   readonly error: string | null;
 }
 
-export interface Page {
+export interface Batch {
   readonly position: string;
   readonly drained: boolean;
   readonly rests: boolean;
   readonly rows: readonly ClaimedRow[];
 }
 
-/** One claim, as docs/capture.md says: with resume() before it and rest() after it where they belong. */
-export async function claim(client: pg.Client, position: string | null, maxRows: number): Promise<Page> {
+/** One claim, with resume() before it when the position is null, and rest() after it when the batch has throttled targets. */
+export async function claim(client: pg.Client, position: string | null, maxRows: number): Promise<Batch> {
   await prepare(client);
   if (position === null) await client.query('select cache_invalidation.resume()');
   const { rows } = await client.query<{
@@ -46,21 +46,21 @@ export async function claim(client: pg.Client, position: string | null, maxRows:
              from cache_invalidation.claim($1, $2)`,
     values: [position, maxRows],
   });
-  const page = rows[0];
-  if (page === undefined) throw new Error('claim() gave no row at all.');
-  const claimed = (page.xids ?? []).map((xid, index) => ({
+  const batch = rows[0];
+  if (batch === undefined) throw new Error('claim() gave no row at all.');
+  const claimed = (batch.xids ?? []).map((xid, index) => ({
     xid,
-    id: page.ids[index] ?? '',
-    target: page.targets[index] ?? '',
-    watch_id: page.watch_ids[index] ?? null,
-    op: page.ops[index] ?? null,
-    error: page.errors?.[index] ?? null,
+    id: batch.ids[index] ?? '',
+    target: batch.targets[index] ?? '',
+    watch_id: batch.watch_ids[index] ?? null,
+    op: batch.ops[index] ?? null,
+    error: batch.errors?.[index] ?? null,
   }));
-  const moved = page.rests ? await rest(client, claimed) : [];
+  const moved = batch.rests ? await rest(client, claimed) : [];
   return {
-    position: page.position,
-    drained: page.drained,
-    rests: page.rests,
+    position: batch.position,
+    drained: batch.drained,
+    rests: batch.rests,
     rows: claimed.filter((row) => !moved.includes(row.id)),
   };
 }
@@ -76,7 +76,7 @@ async function prepare(client: pg.Client): Promise<void> {
   );
 }
 
-/** Moves claimed rows whose targets must rest aside; gives their ids. */
+/** Moves claimed rows whose targets must wait into deferred; returns their ids. */
 async function rest(client: pg.Client, rows: readonly ClaimedRow[]): Promise<readonly string[]> {
   const result = await client.query<{ moved: string[] }>({
     name: 'rest',
@@ -100,7 +100,7 @@ export async function acknowledge(
   return Number(result.rows[0]?.removed ?? 0);
 }
 
-export interface DrainOptions {
+export interface SqlWorkerOptions {
   readonly url: string;
   readonly invalidate: (rows: readonly ClaimedRow[]) => Promise<void> | void;
   readonly maxRows?: number;
@@ -110,7 +110,7 @@ export interface DrainOptions {
   readonly onTiming?: (claimMs: number, acknowledgeMs: number, rows: number) => void;
 }
 
-export interface Drain {
+export interface SqlWorker {
   stop(): Promise<void>;
   /** Waits until the worker is asleep: everything committed before the call has been handed out. */
   asleep(): Promise<void>;
@@ -120,10 +120,10 @@ const QUIET_POLLS = 5;
 const LONGEST_PAUSE_MS = 8;
 const FALLBACK_POLL_MS = 5_000;
 
-export async function startDrain(options: DrainOptions): Promise<Drain> {
-  const client = new pg.Client({ connectionString: options.url, application_name: 'drain' });
+export async function startSqlWorker(options: SqlWorkerOptions): Promise<SqlWorker> {
+  const client = new pg.Client({ connectionString: options.url, application_name: 'sql-worker' });
   await client.connect();
-  const cleaner = new pg.Client({ connectionString: options.url, application_name: 'drain-vacuum' });
+  const cleaner = new pg.Client({ connectionString: options.url, application_name: 'sql-worker-vacuum' });
   await cleaner.connect();
   const maxRows = options.maxRows ?? 1000;
 
@@ -146,23 +146,23 @@ export async function startDrain(options: DrainOptions): Promise<Drain> {
   let vacuuming = Promise.resolve();
   let lastSize = 0;
 
-  async function step(): Promise<Page> {
+  async function step(): Promise<Batch> {
     const started = performance.now();
-    const page = await claim(client, position, maxRows);
+    const batch = await claim(client, position, maxRows);
     const claimed = performance.now();
-    position = page.position;
-    if (page.rows.length > 0) {
-      await options.invalidate(page.rows);
+    position = batch.position;
+    if (batch.rows.length > 0) {
+      await options.invalidate(batch.rows);
       const confirmed = performance.now();
-      await acknowledge(client, page.rows, page.rests);
-      options.onTiming?.(claimed - started, performance.now() - confirmed, page.rows.length);
-      sinceVacuum += page.rows.length;
+      await acknowledge(client, batch.rows, batch.rests);
+      options.onTiming?.(claimed - started, performance.now() - confirmed, batch.rows.length);
+      sinceVacuum += batch.rows.length;
       if (vacuumAfter > 0 && sinceVacuum >= vacuumAfter) {
         sinceVacuum = 0;
         vacuuming = vacuuming.then(vacuum);
       }
     }
-    return page;
+    return batch;
   }
 
   async function vacuum(): Promise<void> {
@@ -192,8 +192,8 @@ export async function startDrain(options: DrainOptions): Promise<Drain> {
   async function run(): Promise<void> {
     let quiet = 0;
     while (!stopping) {
-      const page = await step();
-      if (page.rows.length > 0) {
+      const batch = await step();
+      if (batch.rows.length > 0) {
         quiet = 0;
         continue;
       }
