@@ -7,9 +7,9 @@ import { type HitRate, meetsTarget } from '../diagnostics/status/hit-rates.ts';
 import { RecordedDay } from '../diagnostics/status/recorded-day.ts';
 import {
   type CacheState,
-  type DrainState,
+  type DatabaseState,
   readCacheState,
-  readDrainState,
+  readDatabaseState,
 } from '../diagnostics/status/status.ts';
 import { describe, ExitCode } from '../lib/errors.ts';
 import { duration } from '../lib/text.ts';
@@ -19,16 +19,16 @@ import { paint, print, printJson, table } from './output.ts';
 
 const COUNT_TO = 1_000_000;
 
-export interface Status extends DrainState, CacheState {
+export interface Status extends DatabaseState, CacheState {
   readonly queue: QueueCounts | null;
   readonly problems: readonly string[];
 }
 
 export function status(variables: NodeJS.ProcessEnv, json: boolean): Promise<ExitCode> {
   return withContext(variables, async ({ pool, cache, queue }) => {
-    const drainState = await readDrainState(pool, new Outbox(pool), COUNT_TO);
+    const databaseState = await readDatabaseState(pool, new Outbox(pool), COUNT_TO);
     const cacheState = await readCacheState(cache, new RecordedDay(cache));
-    const problems = [...drainState.problems, ...cacheState.problems];
+    const problems = [...databaseState.problems, ...cacheState.problems];
     const countQueue = async (): Promise<QueueCounts | null> => {
       try {
         return await queue().counts();
@@ -37,7 +37,7 @@ export function status(variables: NodeJS.ProcessEnv, json: boolean): Promise<Exi
         return null;
       }
     };
-    const result: Status = { ...drainState, ...cacheState, queue: await countQueue(), problems };
+    const result: Status = { ...databaseState, ...cacheState, queue: await countQueue(), problems };
     if (json) printJson(result);
     else show(result);
     return ExitCode.ok;

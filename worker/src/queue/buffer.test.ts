@@ -25,7 +25,7 @@ function createBuffer(charactersMost?: number) {
       onMissed: () => {
         missed++;
       },
-      onTrouble: (error) => troubles.push(error),
+      onError: (error) => troubles.push(error),
     },
     charactersMost,
   );

@@ -33,7 +33,7 @@ export interface QueueBufferParts {
   acknowledge(rows: { readonly xids: string; readonly ids: string }, throttled: boolean): Promise<unknown>;
   /** Everything kept has been sent, and there was no room for more: delivery must read the outbox from its beginning. */
   onMissed(): void;
-  onTrouble(error: WorkerError): void;
+  onError(error: WorkerError): void;
 }
 
 /** Characters of row keys and targets that are kept at most: about 30 MB of memory. */
@@ -166,7 +166,7 @@ export class QueueBuffer {
 
   #pause(failure: WorkerError): void {
     const ms = backoffMs(this.#failures++, PAUSE_FIRST_MS, PAUSE_MOST_MS);
-    this.#parts.onTrouble(failure);
+    this.#parts.onError(failure);
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
       this.#start();

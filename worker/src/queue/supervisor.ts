@@ -18,7 +18,7 @@ export interface QueueSupervisorParts {
   processors(): Processors;
   /** Stores the schedules of the jobs that run by the clock. */
   schedule(queue: WorkQueue): Promise<void>;
-  onTrouble(error: WorkerError): void;
+  onError(error: WorkerError): void;
   /** The queue answered. */
   onAnswer(): void;
 }
@@ -109,7 +109,7 @@ export class QueueSupervisor {
         }
       } catch (error) {
         // #discard has set the time for the next attempt.
-        this.#parts.onTrouble(asWorkerError(error));
+        this.#parts.onError(asWorkerError(error));
       }
     });
   }

@@ -76,7 +76,7 @@ export function createDelivery(parts: DeliveryParts): Delivery {
       loop.reset();
       parts.onMore();
     },
-    onTrouble: parts.onError,
+    onError: parts.onError,
   });
   const widened = new Set<number | null>();
   const loop: DeliveryLoop = new DeliveryLoop({

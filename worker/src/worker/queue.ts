@@ -42,7 +42,7 @@ export function createQueue(parts: QueueParts): QueueSupervisor {
         add: (requests) => queue.use((open) => open.add(requests)),
       }),
     schedule: (jobs) => jobs.schedule(auditIntervalMs, AUDIT_SAMPLE),
-    onTrouble: onError,
+    onError,
     onAnswer,
   });
   return queue;

@@ -13,7 +13,7 @@ import { type HitRate, hitRates } from './hit-rates.ts';
 import type { RecordedDay } from './recorded-day.ts';
 
 /** What the database says. */
-export interface DrainState {
+export interface DatabaseState {
   readonly leader: { readonly pid: number | null; readonly silentMs: number } | null;
   /** A stranger holds the leadership lock; the workers drain without it. */
   readonly contested: boolean;
@@ -39,7 +39,11 @@ export interface CacheState {
  * @param countTo rows of the outbox, and deferred targets, to count at most
  * @throws what `pg` throws when the database is away
  */
-export async function readDrainState(pool: pg.Pool, outbox: Outbox, countTo: number): Promise<DrainState> {
+export async function readDatabaseState(
+  pool: pg.Pool,
+  outbox: Outbox,
+  countTo: number,
+): Promise<DatabaseState> {
   const holders = await lockHolders(pool);
   const leader = leaderOf(holders);
   const stranger = holders.find((holder) => holder.lock === 'leader' && holder.foreign);

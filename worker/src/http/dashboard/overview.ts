@@ -8,9 +8,9 @@ import type { Outbox } from '../../db/outbox.ts';
 import { RecordedDay } from '../../diagnostics/status/recorded-day.ts';
 import {
   type CacheState,
-  type DrainState,
+  type DatabaseState,
   readCacheState,
-  readDrainState,
+  readDatabaseState,
 } from '../../diagnostics/status/status.ts';
 import { CachedQuery, type CachedResult } from '../../lib/cached-query.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
@@ -29,7 +29,7 @@ const REDIS_CACHING = { freshMs: 30_000, waitMs: 1_000 };
 export interface Overview {
   readonly readiness: Readiness;
   /** Null until the database has answered once. */
-  readonly drain: CachedResult<DrainState> | null;
+  readonly database: CachedResult<DatabaseState> | null;
   readonly queue: CachedResult<QueueCounts | null> | null;
   readonly cache: CachedResult<CacheState> | null;
   /** From the write to the confirmed DEL, of what this worker applied lately. */
@@ -50,7 +50,7 @@ export interface OverviewParts {
 
 export function createOverview(parts: OverviewParts): () => Promise<Overview> {
   const { pool, outbox, cache, metrics } = parts;
-  const drain = new CachedQuery(() => readDrainState(pool, outbox, COUNT_TO), DATABASE_CACHING);
+  const database = new CachedQuery(() => readDatabaseState(pool, outbox, COUNT_TO), DATABASE_CACHING);
   // A follower has no connection to the queue: the leader's dashboard shows it.
   const jobs = new CachedQuery(
     async () => (parts.role() === 'following' ? null : await parts.queue.use((open) => open.counts())),
@@ -59,15 +59,15 @@ export function createOverview(parts: OverviewParts): () => Promise<Overview> {
   const day = new RecordedDay(cache);
   const cached = new CachedQuery(() => readCacheState(cache, day), REDIS_CACHING);
   return async () => {
-    const [readiness, drainState, counts, cacheState] = await Promise.all([
+    const [readiness, databaseState, counts, cacheState] = await Promise.all([
       parts.readiness(),
-      drain.latest(),
+      database.latest(),
       jobs.latest(),
       cached.latest(),
     ]);
     return {
       readiness,
-      drain: drainState,
+      database: databaseState,
       queue: counts,
       cache: cacheState,
       latency: metrics.recent.read(),

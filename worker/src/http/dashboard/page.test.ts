@@ -1,9 +1,9 @@
 import { expect, it } from 'vitest';
-import type { CacheState, DrainState } from '../../diagnostics/status/status.ts';
+import type { CacheState, DatabaseState } from '../../diagnostics/status/status.ts';
 import type { Overview } from './overview.ts';
 import { dashboardPage } from './page.ts';
 
-const well: Overview = {
+const healthy: Overview = {
   readiness: {
     ready: true,
     role: 'leading',
@@ -14,13 +14,13 @@ const well: Overview = {
     reasons: [],
     warnings: [],
   },
-  drain: null,
+  database: null,
   queue: null,
   cache: null,
   latency: null,
   commands: 0,
 };
-const drain: DrainState = {
+const database: DatabaseState = {
   leader: { pid: 1, silentMs: 10 },
   contested: false,
   workers: 1,
@@ -30,13 +30,13 @@ const drain: DrainState = {
   problems: [],
 };
 const cache: CacheState = { heartbeat: 'alive', hitRates: null, consistency: null, problems: [] };
-const page = async (changes: Partial<Overview>) => String(await dashboardPage({ ...well, ...changes }));
+const page = async (changes: Partial<Overview>) => String(await dashboardPage({ ...healthy, ...changes }));
 const read = <T>(value: T) => ({ value, at: Date.now() });
 
-it('shows a reason as text, whatever is in it, and once', async () => {
+it('shows a reason once, and escaped', async () => {
   const reason = '<script>alert("1")</script> & more';
   const text = await page({
-    readiness: { ...well.readiness, ready: false, reasons: [reason] },
+    readiness: { ...healthy.readiness, ready: false, reasons: [reason] },
     cache: read({ ...cache, problems: [reason] }),
   });
   expect(text).not.toContain('<script>alert');
@@ -44,7 +44,7 @@ it('shows a reason as text, whatever is in it, and once', async () => {
   expect(text).toContain('Invalidations do not flow');
 });
 
-it('counts stale entries and names none: keys hold names of tenants', async () => {
+it('counts stale entries without their keys, which hold names of tenants', async () => {
   const consistency = {
     at: new Date().toISOString(),
     compared: 9,
@@ -56,19 +56,19 @@ it('counts stale entries and names none: keys hold names of tenants', async () =
   expect(text).not.toContain('secret-org');
 });
 
-it('marks an outbox that nobody drains', async () => {
-  expect(await page({ drain: read(drain) })).toContain('<article class="plain"><h2>Outbox</h2>');
+it('marks an outbox that no worker delivers', async () => {
+  expect(await page({ database: read(database) })).toContain('<article class="plain"><h2>Outbox</h2>');
   for (const leader of [null, { pid: 1, silentMs: 60_000 }]) {
-    expect(await page({ drain: read({ ...drain, leader }) })).toContain(
+    expect(await page({ database: read({ ...database, leader }) })).toContain(
       '<article class="bad"><h2>Outbox</h2>',
     );
   }
-  expect(await page({ drain: read({ ...drain, leader: null, contested: true }) })).toContain(
+  expect(await page({ database: read({ ...database, leader: null, contested: true }) })).toContain(
     '<article class="plain"><h2>Outbox</h2>',
   );
 });
 
-it('says so when it knows nothing yet', async () => {
+it('shows what has not answered yet', async () => {
   const text = await page({});
   expect(text).toContain('the database has not answered yet');
   expect(text).toContain('the queue has not answered yet');
@@ -82,11 +82,11 @@ it('marks dead letters, with the remedy', async () => {
   );
 });
 
-it('of a standby does not say that invalidations flow while they do not', async () => {
-  const standby = { ...well.readiness, role: 'following' as const };
+it('of a standby shows when invalidations do not flow', async () => {
+  const standby = { ...healthy.readiness, role: 'following' as const };
   const late = await page({
     readiness: standby,
-    drain: read({ ...drain, outbox: { rows: 4, oldestMs: 90_000 } }),
+    database: read({ ...database, outbox: { rows: 4, oldestMs: 90_000 } }),
   });
   expect(late).toContain('Invalidations do not flow');
   expect(late).toContain('The oldest row of the outbox has waited for 90.0 s.');
@@ -96,11 +96,13 @@ it('of a standby does not say that invalidations flow while they do not', async 
 });
 
 it('says how old it is when the database does not answer', async () => {
-  expect(await page({ drain: { value: drain, at: Date.now() - 40_000 } })).toContain('is up to 40.0 s old');
-  expect(await page({ drain: read(drain) })).not.toContain(' old: they do not answer now');
+  expect(await page({ database: { value: database, at: Date.now() - 40_000 } })).toContain(
+    'is up to 40.0 s old',
+  );
+  expect(await page({ database: read(database) })).not.toContain(' old: they do not answer now');
 });
 
-it('takes a Redis that is away for no missing audit', async () => {
+it('does not take a Redis that is away for a missing audit', async () => {
   expect(await page({ cache: read({ ...cache, heartbeat: null }) })).toContain(
     'unknown: Redis did not answer',
   );

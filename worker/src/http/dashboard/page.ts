@@ -5,7 +5,7 @@
 import { html } from 'hono/html';
 import { ALIVE_MS } from '../../db/lock-holders.ts';
 import { type HitRate, meetsTarget } from '../../diagnostics/status/hit-rates.ts';
-import type { CacheState, DrainState } from '../../diagnostics/status/status.ts';
+import type { CacheState, DatabaseState } from '../../diagnostics/status/status.ts';
 import { duration } from '../../lib/text.ts';
 import { WINDOW_MINUTES } from '../../metrics/recent-latency.ts';
 import { COUNT_TO } from '../../metrics/scrape.ts';
@@ -17,14 +17,14 @@ type Tone = 'good' | 'bad' | 'plain';
 
 /** @returns the whole document; hono escapes what it is given */
 export function dashboardPage(overview: Overview): Html {
-  const { readiness, drain, cache } = overview;
+  const { readiness, database, cache } = overview;
   const outdated = outdatedNotice(overview);
   const obstacles = [...readiness.reasons, ...signsOfStandstill(overview)];
   const flows = obstacles.length === 0;
   const notices = [
     ...obstacles,
     ...(outdated === null ? [] : [outdated]),
-    ...(drain?.value.problems ?? []),
+    ...(database?.value.problems ?? []),
     ...(cache?.value.problems ?? []),
   ];
   return html`<!doctype html>
@@ -47,7 +47,7 @@ ${[...new Set(notices)].map((notice) => html`<p class="notice bad">${notice}</p>
 ${readiness.warnings.map((warning) => html`<p class="notice warn">${warning}</p>`)}
 <section class="tiles">
 ${latencyTile(overview)}
-${drain === null ? tile('Outbox', '?', 'the database has not answered yet', 'bad') : drainTiles(drain.value)}
+${database === null ? tile('Outbox', '?', 'the database has not answered yet', 'bad') : outboxTiles(database.value)}
 ${queueTile(overview)}
 ${cache === null ? tile('Redis', '?', 'has not been asked yet', 'plain') : auditTile(cache.value)}
 ${tile('Upstash commands', overview.commands.toLocaleString('en'), 'sent by this worker since its start', 'plain')}
@@ -67,9 +67,9 @@ ${!cache?.value.hitRates?.length ? '' : hitRateTable(cache.value.hitRates, cache
 const LATE_MS = 60_000;
 
 /** Signs that nothing flows although this worker is ready: a standby knows only that its leader lives. */
-function signsOfStandstill({ drain, cache }: Overview): string[] {
+function signsOfStandstill({ database, cache }: Overview): string[] {
   const signs: string[] = [];
-  const oldestMs = drain?.value.outbox.oldestMs ?? 0;
+  const oldestMs = database?.value.outbox.oldestMs ?? 0;
   if (oldestMs > LATE_MS) signs.push(`The oldest row of the outbox has waited for ${duration(oldestMs)}.`);
   if (cache?.value.heartbeat === 'missing')
     signs.push('There is no heartbeat in Redis: readers take only young entries.');
@@ -79,23 +79,23 @@ function signsOfStandstill({ drain, cache }: Overview): string[] {
 /** A query takes 1 s at most and is repeated every 3 s. */
 const OUTDATED_MS = 10_000;
 
-function outdatedNotice({ drain, queue }: Overview): string | null {
-  const age = Math.max(...[drain, queue].map((read) => (read === null ? 0 : Date.now() - read.at)));
+function outdatedNotice({ database, queue }: Overview): string | null {
+  const age = Math.max(...[database, queue].map((last) => (last === null ? 0 : Date.now() - last.at)));
   return age < OUTDATED_MS
     ? null
     : `What the database and the queue say below is up to ${duration(age)} old: they do not answer now.`;
 }
 
-function roleOf({ readiness, drain }: Overview): string {
+function roleOf({ readiness, database }: Overview): string {
   const role = {
     starting: 'This worker is starting',
     leading: 'This worker delivers',
     following: 'This worker stands by',
     contested: 'This worker delivers without leadership',
   }[readiness.role];
-  const workers = drain?.value.workers;
+  const workers = database?.value.workers;
   const running = workers === undefined ? '' : `, ${workers} running`;
-  const unfit = drain?.value.unfit ?? 0;
+  const unfit = database?.value.unfit ?? 0;
   return `${role}${running}${unfit === 0 ? '' : `, ${unfit} of them could not take over`}.`;
 }
 
@@ -111,7 +111,7 @@ function latencyTile({ latency }: Overview): Html {
   );
 }
 
-function drainTiles({ leader, contested, outbox, deferred }: DrainState): Html {
+function outboxTiles({ leader, contested, outbox, deferred }: DatabaseState): Html {
   const silent = leader !== null && leader.silentMs > ALIVE_MS;
   const isDelivered = leader !== null ? !silent : contested;
   const rows = `${outbox.rows.toLocaleString('en')}${outbox.rows >= COUNT_TO ? ' or more' : ''}`;
