@@ -66,7 +66,7 @@ export function createHandler(dependencies: FunctionDependencies): Handler {
           )) as PriceRow | null,
       );
       if (value === null) {
-        throw new Problem('PRICE_NOT_FOUND', 'No price is known for this model.', { outcome: cache });
+        throw new Problem('PRICE_NOT_FOUND', 'No price is known for this model.', { cache });
       }
       return { body: estimate(input, value), cache };
     },

@@ -64,7 +64,7 @@ export function createHandler(dependencies: FunctionDependencies): Handler {
       );
       if (value === null) {
         throw new Problem('QUOTA_NOT_FOUND', 'No quota covers this model. Add a row to quotas.', {
-          outcome: cache,
+          cache,
         });
       }
       return { body: answerFrom(input, value as QuotaRow, dependencies.now()), cache };

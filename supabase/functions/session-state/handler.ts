@@ -36,7 +36,7 @@ export function createHandler(dependencies: FunctionDependencies): Handler {
         { isOwn: (row) => row.user_id === owner, storeAbsence: false },
       );
       if (value === null) {
-        throw new Problem('SESSION_NOT_FOUND', 'You have no session with this id.', { outcome: cache });
+        throw new Problem('SESSION_NOT_FOUND', 'You have no session with this id.', { cache });
       }
       return { body: value, cache };
     },

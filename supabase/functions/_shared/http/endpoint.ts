@@ -111,7 +111,7 @@ export function createEndpoint(options: EndpointOptions): Handler {
         );
       }
       for (const [name, value] of Object.entries(problem.headers)) headers.set(name, value);
-      if (problem.outcome !== undefined) headers.set('x-cache', problem.outcome);
+      if (problem.cache !== undefined) headers.set('x-cache', problem.cache);
       // A 404 lists no parts: they would reveal that the row exists for somebody else.
       headers.set('server-timing', problem.status === 404 ? timing.toHeader([]) : timing.toHeader());
       return respond(request, problem.toDocument(), problem.status, 'application/problem+json', headers);

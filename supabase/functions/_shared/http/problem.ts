@@ -47,7 +47,7 @@ export interface ProblemOptions {
   /** Headers of the answer, such as `allow` or `retry-after`. */
   readonly headers?: Readonly<Record<string, string>>;
   /** The `x-cache` header, where the absence of a row was looked up through the cache. */
-  readonly outcome?: string;
+  readonly cache?: string;
   readonly cause?: unknown;
 }
 
@@ -58,7 +58,7 @@ export class Problem extends Error {
   readonly status: number;
   readonly field: string | undefined;
   readonly headers: Readonly<Record<string, string>>;
-  readonly outcome: string | undefined;
+  readonly cache: string | undefined;
 
   /** @param detail One sentence for the caller, with the remedy. It must not repeat untrusted input. */
   constructor(code: ProblemCode, detail: string, options: ProblemOptions = {}) {
@@ -67,7 +67,7 @@ export class Problem extends Error {
     this.status = PROBLEM_STATUS[code];
     this.field = options.field;
     this.headers = options.headers ?? {};
-    this.outcome = options.outcome;
+    this.cache = options.cache;
   }
 
   /** The members of the problem document. */
