@@ -1,51 +1,63 @@
 /**
- * Why a call to Redis failed.
+ * Why a call to Redis failed, recognised once for the cache and the worker.
  *
- * @upstash/redis puts the whole command, values included, into its messages. So nothing of what it throws is passed on: a
- * RedisFailure has a kind, a fixed message and no cause. Only `reply` holds words of the server, for those who classify
- * them. It is no property of its own, so that no logger prints it: Redis repeats arguments in some of its errors.
+ * @upstash/redis puts the whole command, values included, into its messages, and Redis repeats arguments in some of its errors.
+ * So no text of either leaves this file: a RedisFailure has a kind, a description of ours, and no cause.
  */
 
-export type FailureKind =
-  /** No reply within the timeout. */
-  | 'timeout'
+/** Each kind with its description, for log lines. */
+const KINDS = {
+  timeout: 'no answer in time',
   /** No connection, or one that broke. */
-  | 'unreachable'
-  /** The reply is not JSON: a proxy's page, or a reply that was cut off. */
-  | 'not-json'
-  /** Redis, or Upstash before it, replied with an error. */
-  | 'refused'
-  /** The reply is not what Redis says to the command. */
-  | 'unusable';
+  unreachable: 'no connection',
+  /** A proxy's page, or a reply that was cut off. */
+  'not-json': 'an answer that is not JSON',
+  /** Not what Redis replies to the command. */
+  unusable: 'an unusable reply',
 
-const MESSAGES: Readonly<Record<FailureKind, string>> = {
-  timeout: 'Redis did not reply in time.',
-  unreachable: 'Redis could not be reached.',
-  'not-json': 'Redis gave a reply that is not JSON.',
-  refused: 'Redis refused a command.',
-  unusable: 'Redis gave no usable reply.',
-};
+  // Redis, or Upstash before it, replied with an error.
+  unauthorized: 'the token was refused',
+  'read-only': 'the token may not write',
+  'forbidden-key': 'the token has no right to a key',
+  'too-large': 'a request too large',
+  'quota-used-up': 'throttled: the quota of requests is used up',
+  throttled: 'throttled',
+  'memory-full': 'its memory is full',
+  unavailable: 'an error of the server',
+  /** The command itself is wrong, for these keys at least. */
+  rejected: 'an error',
+  unknown: 'an error',
+} as const;
+
+export type FailureKind = keyof typeof KINDS;
+
+/** How the server's words tell the kind; the first that matches counts. */
+const REPLIES: readonly (readonly [RegExp, FailureKind])[] = [
+  [/NOPERM.*key/i, 'forbidden-key'],
+  [/NOPERM|read.?only/i, 'read-only'],
+  [/WRONGPASS|unauthorized|invalid (auth )?token|NOAUTH/i, 'unauthorized'],
+  [/too large|request size|payload/i, 'too-large'],
+  [/max (daily )?requests? limit|quota|max requests|monthly/i, 'quota-used-up'],
+  [/too many requests|max concurrent|rate limit|throttl|LIMIT/i, 'throttled'],
+  [/OOM|maxmemory/i, 'memory-full'],
+  [/LOADING|MASTERDOWN|CLUSTERDOWN|BUSY|TRYAGAIN|internal|unavailable|bad gateway/i, 'unavailable'],
+  [/timeout|EAGAIN|UNKNOWN/i, 'unavailable'],
+  [/^ERR|^WRONGTYPE|^MOVED|syntax/i, 'rejected'],
+];
 
 export class RedisFailure extends Error {
   readonly kind: FailureKind;
-  /** The system's code, such as ECONNREFUSED; empty where there is none. */
-  readonly code: string;
-  /** The command whose reply is unusable; empty for other kinds. */
-  readonly command: string;
-  readonly #reply: string;
+  /** Of `unreachable` the system's code, such as ECONNREFUSED; of `unusable` the command; otherwise empty. */
+  readonly detail: string;
+  /** The server replied with an error: the failure may concern this command alone. */
+  readonly isReply: boolean;
 
-  constructor(kind: FailureKind, details: { command?: string; reply?: string; code?: string } = {}) {
-    super(MESSAGES[kind]);
+  constructor(kind: FailureKind, { detail = '', isReply = false } = {}) {
+    super(kind === 'unreachable' && detail !== '' ? detail : KINDS[kind]);
     this.name = 'RedisFailure';
     this.kind = kind;
-    this.code = details.code ?? '';
-    this.command = details.command ?? '';
-    this.#reply = details.reply ?? '';
-  }
-
-  /** The server's own words. They may repeat a key or a value: classify them, never show them. */
-  get reply(): string {
-    return this.#reply;
+    this.detail = detail;
+    this.isReply = isReply;
   }
 }
 
@@ -56,31 +68,20 @@ export function failureOf(error: unknown): RedisFailure {
   const { name, message } = error;
   if (name === 'TimeoutError' || name === 'AbortError') return new RedisFailure('timeout');
   if (name === 'UpstashJSONParseError' || name === 'SyntaxError') return new RedisFailure('not-json');
-  if (name === 'UpstashError') {
-    // The client appends the command to what the server said.
-    return new RedisFailure('refused', { reply: message.split(', command was:', 1)[0] ?? '' });
-  }
+  // The client appends the command to what the server said.
+  if (name === 'UpstashError') return refusalOf(message.split(', command was:', 1)[0] ?? '');
   // The client's words for a reply without a result.
   if (message === 'Request did not return a result') return new RedisFailure('unusable');
-  return new RedisFailure('unreachable', { code: systemCode(error) });
+  return new RedisFailure('unreachable', { detail: systemCode(error) });
 }
 
-/** A failure in a few words, for a log line. */
-export function describeFailure({ kind, reply, code }: RedisFailure): string {
-  if (kind === 'timeout') return 'no answer in time';
-  if (kind === 'not-json') return 'an answer that is not JSON';
-  if (kind === 'unusable') return 'an unusable reply';
-  if (kind === 'unreachable') return code === '' ? 'no connection' : code;
-  if (/unauthorized|wrongpass|invalid (auth )?token|noauth/i.test(reply)) return 'the token was refused';
-  if (/noperm|readonly|read-only/i.test(reply)) return 'the token may not write';
-  if (/max (daily|monthly|requests|concurrent)|rate limit|too many|quota|throttl/i.test(reply))
-    return 'throttled';
-  if (/oom|maxmemory/i.test(reply)) return 'its memory is full';
-  if (/request size|too large|payload/i.test(reply)) return 'a request too large';
-  return 'an error';
+/** @param words of the server */
+export function refusalOf(words: string): RedisFailure {
+  const [, kind] = REPLIES.find(([pattern]) => pattern.test(words)) ?? [null, 'unknown' as const];
+  return new RedisFailure(kind, { isReply: true });
 }
 
-/** The code of the innermost cause that has one; fetch's own messages are the same for everything. */
+/** The code of the outermost error that has one; fetch's own messages are the same for every failure. */
 function systemCode(error: unknown): string {
   for (let depth = 0; error instanceof Error && depth < 5; depth++) {
     if ('code' in error && typeof error.code === 'string' && /^[A-Z_]{3,40}$/.test(error.code))

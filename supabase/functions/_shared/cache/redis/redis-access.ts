@@ -6,7 +6,7 @@
 import { HEARTBEAT_KEY } from '../protocol/epoch.ts';
 import { CacheError } from '../protocol/errors.ts';
 import { CircuitBreaker, type Purpose } from './circuit-breaker.ts';
-import { describeFailure, failureOf, RedisFailure } from './failure.ts';
+import { failureOf, RedisFailure } from './failure.ts';
 import { batchReads } from './read-batcher.ts';
 import type { Runtime } from './runtime.ts';
 import type { Connection, Exchange, Page } from './upstash.ts';
@@ -115,7 +115,7 @@ export class RedisAccess {
       this.#reporter.failed(
         new CacheError('REDIS_REPLY', 'Redis refused a command of a pipeline.', { cause: reply }),
       );
-      this.warn('reply', `Redis refused a write (${describeFailure(reply)}); the answer is served uncached.`);
+      this.warn('reply', `Redis refused a write (${reply.message}); the answer is served uncached.`);
     }
   }
 
@@ -134,12 +134,12 @@ export class RedisAccess {
       const failure = failureOf(error);
       this.#reporter.failed(asCacheError(failure));
       // A refused write may concern that write alone (too large, read-only token, full memory); reads go on then.
-      const concernsAll = purpose === 'read' || failure.kind !== 'refused';
+      const concernsAll = purpose === 'read' || !failure.isReply;
       if (concernsAll) this.#circuit.failed(purpose);
       const consequence = concernsAll
         ? 'reads go to their loaders until it answers'
         : 'the answer is served uncached';
-      this.warn(purpose, `Redis is away (${describeFailure(failure)}); ${consequence}.`);
+      this.warn(purpose, `Redis is away (${failure.message}); ${consequence}.`);
       return null;
     }
   }
@@ -147,6 +147,8 @@ export class RedisAccess {
 
 function asCacheError(failure: RedisFailure): CacheError {
   return failure.kind === 'unusable'
-    ? new CacheError('REDIS_REPLY', failure.message, { cause: failure })
-    : new CacheError('REDIS_UNREACHABLE', `Redis is away (${describeFailure(failure)}).`, { cause: failure });
+    ? new CacheError('REDIS_REPLY', `Redis gave no usable reply to ${failure.detail || 'a command'}.`, {
+        cause: failure,
+      })
+    : new CacheError('REDIS_UNREACHABLE', `Redis is away (${failure.message}).`, { cause: failure });
 }

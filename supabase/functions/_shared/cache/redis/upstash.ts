@@ -19,7 +19,7 @@ import { Redis } from '@upstash/redis';
 import { EPOCH_KEY, HEARTBEAT_KEY } from '../protocol/epoch.ts';
 import { CacheError } from '../protocol/errors.ts';
 import { escapeGlob } from '../protocol/glob.ts';
-import { failureOf, RedisFailure } from './failure.ts';
+import { failureOf, RedisFailure, refusalOf } from './failure.ts';
 import { startLagTolerantTimeout } from './lag-tolerant-timeout.ts';
 import { count, exactly, listOf, type PipelineReply, replyTo, textOrNull, valuesOf } from './replies.ts';
 import { splitKeys } from './requests.ts';
@@ -245,7 +245,7 @@ export class Upstash {
 
   #checked<T>(command: string, reply: unknown, read: (reply: unknown) => T | undefined): T {
     const value = read(reply);
-    if (value === undefined) throw this.#explained(new RedisFailure('unusable', { command }));
+    if (value === undefined) throw this.#explained(new RedisFailure('unusable', { detail: command }));
     return value;
   }
 
@@ -268,7 +268,7 @@ export class Upstash {
   }
 
   #replyOf({ error, result }: PipelineReply, write: Write | undefined): Reply {
-    if (typeof error === 'string') return new RedisFailure('refused', { reply: error });
+    if (typeof error === 'string') return refusalOf(error);
     return this.#checked(write === undefined ? 'a write' : COMMANDS[write.op], result, replyTo);
   }
 
