@@ -33,8 +33,8 @@ const modifiedAt = (path) => {
 };
 
 /**
- * `install --no-save` and not `ci`: the lock file need not list the binaries of every platform, which `ci` insists on.
- * Versions still come from the lock file, and neither it nor package.json is rewritten.
+ * `npm install --no-save` rather than `npm ci`: it installs the versions of the lock file too, but keeps what is installed
+ * already, and the compiled files in node_modules/.cache.
  *
  * npm writes node_modules/.package-lock.json at the end of an install, so an interrupted one counts as missing.
  */
