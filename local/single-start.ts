@@ -3,7 +3,7 @@
  * owner's process id, made with one atomic operation; one whose owner is dead is taken over.
  */
 import { readFileSync } from 'node:fs';
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { guardFile, ownerMark, removeFile } from './parts/warden.ts';
 
@@ -23,7 +23,7 @@ export class AlreadyRunning extends Error {
 }
 
 /**
- * Takes the lock until `release` is called or this process dies.
+ * Takes the lock until `release` is called or this process dies. Of several that try at the same moment one gets it.
  * @param folder `.local` of the clone; made when missing
  * @throws AlreadyRunning while its owner lives
  */
@@ -31,19 +31,50 @@ export async function takeLock(folder: string): Promise<{ release(): Promise<voi
   await mkdir(folder, { recursive: true });
   const file = join(folder, 'start.lock');
   const mark = ownerMark.FENCEPOST_OWNER;
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      await writeFile(file, `${process.pid}\n${mark}\n`, { flag: 'wx', mode: 0o600 });
-      guardFile(file, mark);
-      return { release: () => removeFile(file, mark) };
-    } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST') || attempt === 5)
-        throw error;
+  // Written aside and linked: whoever finds the lock finds its owner in it, never an empty file.
+  const draft = `${file}.${process.pid}`;
+  guardFile(draft, mark);
+  await writeFile(draft, `${process.pid}\n${mark}\n`, { mode: 0o600 });
+  try {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await link(draft, file);
+        guardFile(file, mark);
+        return { release: () => removeFile(file, mark) };
+      } catch (error) {
+        if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST') || attempt === 5)
+          throw error;
+      }
+      await removeStale(file, folder);
     }
-    const owner = Number((await readFile(file, 'utf8').catch(() => '')).split('\n')[0]);
-    if (isStart(owner)) throw new AlreadyRunning(owner, folder);
-    await rm(file, { force: true });
+  } finally {
+    await removeFile(draft, mark);
   }
+}
+
+/**
+ * Removes a lock whose owner is dead. It is moved aside first: somebody else may have removed it and taken the lock since it
+ * was read, and a lock of the living is put back.
+ * @throws AlreadyRunning when its owner lives
+ */
+async function removeStale(file: string, folder: string): Promise<void> {
+  const found = await ownerOf(file);
+  if (isStart(found)) throw new AlreadyRunning(found, folder);
+  const aside = `${file}.stale.${process.pid}`;
+  try {
+    await rename(file, aside);
+  } catch {
+    // Somebody else has removed it.
+    return;
+  }
+  const moved = await ownerOf(aside);
+  if (isStart(moved)) await link(aside, file).catch(() => undefined);
+  await rm(aside, { force: true });
+}
+
+/** The process id in the lock; 0 when there is none. */
+async function ownerOf(file: string): Promise<number> {
+  return Number((await readFile(file, 'utf8').catch(() => '')).split('\n')[0]);
 }
 
 /** Whether that process lives and is an `npm start`; its number may have been given to another program since. */

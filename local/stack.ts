@@ -15,11 +15,12 @@ import { startGateway } from './gateway/gateway.ts';
 import { execute, withClient } from './parts/client.ts';
 import { startFunctions } from './parts/functions.ts';
 import { applyMigrations } from './parts/migrations.ts';
-import { once, type Part } from './parts/part.ts';
+import { once, type Part, PartError } from './parts/part.ts';
 import { startPostgres } from './parts/postgres.ts';
 import { startPostgrest } from './parts/postgrest.ts';
 import { startRedis } from './parts/redis.ts';
-import { buildWorker, startWorker } from './parts/worker.ts';
+import { startReloadingWorker } from './parts/reloading-worker.ts';
+import { buildWorker, startWorker, type WorkerPart } from './parts/worker.ts';
 import { stackTokens } from './tokens.ts';
 
 /** What `.local/stack.json` holds. */
@@ -43,6 +44,10 @@ export interface StackOptions {
   readonly onNotice?: (line: string) => void;
   /** What the functions write, and the worker once the stack is up: before that it is busy with the seed. */
   readonly onLine?: (part: string, line: string) => void;
+  /** The worker listens here or not at all. */
+  readonly workerPort?: number | undefined;
+  /** The worker is restarted when its sources change. */
+  readonly reload?: boolean;
   /** Wishes; a taken port is replaced by a free one. */
   readonly ports?: Partial<Record<'worker' | 'functions' | 'api' | 'upstash' | 'postgres' | 'redis', number>>;
   /** Passed on to the worker and, where it concerns them, the functions: CACHE_PREFIX, LOG_LEVEL and others. */
@@ -148,19 +153,22 @@ export async function startStack(options: StackOptions = {}): Promise<Part & { a
     const bootWorker = async () => {
       const { upstashUrl } = await cache;
       return await timed('Worker', async () => {
+        const settings = {
+          databaseUrl,
+          upstashUrl,
+          upstashToken,
+          environment,
+          onLine: (text: string) => {
+            if (isUp && !stopping) options.onLine?.('worker', text);
+          },
+          ...(options.workerPort === undefined ? preferred(ports.worker) : { port: options.workerPort }),
+        };
         const part = await begin(() =>
-          startWorker({
-            databaseUrl,
-            upstashUrl,
-            upstashToken,
-            environment,
-            onLine: (text) => {
-              if (isUp && !stopping) options.onLine?.('worker', text);
-            },
-            ...preferred(ports.worker),
-          }),
+          options.reload === true
+            ? startReloadingWorker(settings, (line) => onNotice?.(line))
+            : startWorker(settings),
         );
-        await untilDrained(databaseUrl);
+        await untilDrained(databaseUrl, part);
         return part;
       });
     };
@@ -203,12 +211,17 @@ async function loadSeed(databaseUrl: string): Promise<void> {
   if (existsSync(seedFile)) await execute(databaseUrl, await readFile(seedFile, 'utf8'));
 }
 
-/** The seed's own invalidations are nobody's news: the stack counts as up when the worker has applied them. */
-async function untilDrained(databaseUrl: string): Promise<void> {
+/** The seed's own invalidations are of no interest: the stack counts as up when the worker has applied them. */
+async function untilDrained(databaseUrl: string, worker: WorkerPart): Promise<void> {
+  let ended = false;
+  void worker.ended.then(() => {
+    ended = true;
+  });
   await withClient(databaseUrl, async (client) => {
     for (;;) {
       const { rows } = await client.query('select exists (select from cache_invalidation.outbox) as pending');
       if (!rows[0]?.pending) return;
+      if (ended) throw new PartError('PART_START_FAILED', 'The worker ended before it had applied the seed.');
       await new Promise((resolve) => setTimeout(resolve, 25));
     }
   });

@@ -1,6 +1,7 @@
 /**
  * `npm start`. With a project in the environment or in .env (DATABASE_URL, UPSTASH_REDIS_REST_URL and _TOKEN) it runs the
- * worker against that, in this process. With none of the three set it boots the whole stack locally.
+ * worker against that, in this process. With none of the three set it boots the whole stack locally; `npm run dev` is that, with
+ * a worker that is restarted when its sources change.
  *
  * Ending, whatever the moment:
  *   starting or up ── SIGINT, SIGTERM, SIGHUP, or npm gone ──▶ stopping ── all parts stopped, or 3 s over ──▶ sealed
@@ -69,18 +70,22 @@ function list(names: readonly string[]): string {
   return `${names.join(' and ')} ${names.length === 1 ? 'is' : 'are'}`;
 }
 
-/** The worker would refuse what is malformed, but after half the stack has started. @returns what it listens on */
-async function checkStackSettings(): Promise<number> {
+/**
+ * The worker would refuse what is malformed, but after half the stack has started.
+ * @returns the port that PORT asks for
+ */
+async function checkStackSettings(): Promise<number | undefined> {
   const settings = passedOn(['PORT', 'LOG_LEVEL', 'CACHE_PREFIX']);
-  if (Object.values(settings).every((value) => value.trim() === '')) return PORTS.worker;
+  if (Object.values(settings).every((value) => value.trim() === '')) return undefined;
   const { readConfiguration } = await import('../worker/src/lib/config.ts');
   try {
-    return readConfiguration({
+    const { port } = readConfiguration({
       DATABASE_URL: 'postgresql://127.0.0.1/postgres',
       UPSTASH_REDIS_REST_URL: 'http://127.0.0.1',
       UPSTASH_REDIS_REST_TOKEN: 'none',
       ...settings,
-    }).port;
+    });
+    return settings.PORT === undefined || settings.PORT.trim() === '' ? undefined : port;
   } catch (error) {
     console.error(error instanceof Error ? error.message : String(error));
     process.exit(EXIT_CONFIGURATION);
@@ -124,7 +129,9 @@ async function runStack(): Promise<void> {
     const { startStack } = await import('./stack.ts');
     if (leaving) return;
     const stack = await startStack({
-      ports: { ...PORTS, worker: workerPort },
+      ports: PORTS,
+      workerPort,
+      reload: process.argv.includes('--dev'),
       environment: passedOn(['CACHE_PREFIX', 'LOG_LEVEL', 'TZ', 'NO_COLOR']),
       onReady: (part, milliseconds) => console.log(`  ${part.padEnd(16)} ready in ${seconds(milliseconds)}`),
       onNotice: (line) => {

@@ -57,14 +57,17 @@ function listen(server: Server, port: number, name: string): Promise<void> {
 const ASK_EVERY_MS = 40;
 
 /**
- * Waits until the URL answers with a 2xx status.
+ * Waits until the program answers the URL with a 2xx status. Another process may have taken the port meanwhile and answer in
+ * its place; only an answer that names the program's own process counts.
  * @param program whose end means that it never will
+ * @param processOf reads the id of the answering process from the answer
  * @throws PartError PORT_TAKEN or PART_START_FAILED with what the program wrote
  */
 export async function waitForHttp(
   url: string,
   program: RunningProcess,
   name: string,
+  processOf: (answer: Response) => number,
   withinMs = 20_000,
 ): Promise<void> {
   const deadline = Date.now() + withinMs;
@@ -72,17 +75,22 @@ export async function waitForHttp(
   void program.ended.then(() => {
     ended = true;
   });
+  let isForeign = false;
   let last = 'no answer';
   while (!ended && Date.now() < deadline) {
     try {
       const answer = await fetch(url, { signal: AbortSignal.timeout(2_000) });
       const text = await answer.text();
-      if (answer.ok) return;
-      last = `${answer.status} ${text.slice(0, 500)}`;
+      isForeign = processOf(answer) !== program.pid;
+      if (answer.ok && !isForeign) return;
+      last = isForeign ? 'something else' : `${answer.status} ${text.slice(0, 500)}`;
     } catch {
       // Not listening yet.
     }
     await new Promise((resolve) => setTimeout(resolve, ASK_EVERY_MS));
+  }
+  if (ended && isForeign) {
+    throw new PartError('PORT_TAKEN', `${name} did not start: port ${new URL(url).port} is taken.`);
   }
   const late = ended ? '' : `\n(not ready after ${withinMs / 1000} s: ${url} says ${last})`;
   throw startFailure(name, program.lastLines() + late);

@@ -4,14 +4,14 @@
  * before anybody is told its address.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { chown, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { execa } from 'execa';
 import { execute } from './client.ts';
 import { PartError } from './part.ts';
 import { onFreePort } from './ports.ts';
 import { initialise, type PostgresRuntime, runServer } from './postgres-server.ts';
+import { runToEnd } from './process.ts';
 import { folderFor } from './unprivileged.ts';
 import { removePath } from './warden.ts';
 
@@ -122,12 +122,14 @@ async function isReadable(file: string): Promise<boolean> {
 
 /** Modes are kept: Postgres refuses a cluster that others could read. */
 async function copy(from: string, to: string): Promise<void> {
-  if (process.platform === 'linux') await execa('cp', ['-a', '--reflink=auto', from, to]);
-  else await execa('cp', ['-a', from, to]);
+  await runFileCommand('cp', ['-a', ...(process.platform === 'linux' ? ['--reflink=auto'] : []), from, to]);
 }
 
 async function giveTo({ user }: PostgresRuntime, path: string): Promise<void> {
-  if (user === undefined) return;
-  await chown(path, user.uid, user.gid);
-  await execa('chown', ['-R', `${user.uid}:${user.gid}`, path]);
+  if (user !== undefined) await runFileCommand('chown', ['-R', `${user.uid}:${user.gid}`, path]);
+}
+
+/** As a part's process: where this one ends, the warden ends the copying before it removes the copy. */
+async function runFileCommand(file: string, parameters: readonly string[]): Promise<void> {
+  await runToEnd({ name: `Preparing Postgres (${file})`, file, arguments: parameters, readyWithin: 60_000 });
 }

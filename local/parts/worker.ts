@@ -36,6 +36,9 @@ const repository = fileURLToPath(new URL('../..', import.meta.url));
 const worker = join(repository, 'worker');
 const program = join(worker, 'dist/cli.js');
 
+/** What the build is made of. */
+export const WORKER_SOURCES = [join(worker, 'src'), join(repository, 'supabase/functions/_shared')];
+
 /**
  * Builds (unless the build is up to date) and starts the worker; ready when /readyz says that changes flow.
  * @throws PartError PART_START_FAILED with the worker's own explanation, or PORT_TAKEN
@@ -65,7 +68,9 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerPart> {
     });
     const url = `http://127.0.0.1:${port}`;
     try {
-      await waitForHttp(`${url}/readyz`, child, 'The worker');
+      await waitForHttp(`${url}/readyz`, child, 'The worker', (answer) =>
+        Number(answer.headers.get('fencepost-process')),
+      );
     } catch (error) {
       await child.stop();
       throw error;
@@ -77,9 +82,8 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerPart> {
 /** Builds worker/dist if a source is newer. @throws PartError PART_START_FAILED with the compiler's message */
 export async function buildWorker(): Promise<void> {
   const builtAt = existsSync(program) ? statSync(program).mtimeMs : 0;
-  const sources = [join(worker, 'src'), join(worker, 'build.mjs'), join(worker, 'package.json')];
-  if (Math.max(...sources.map(newest), newest(join(repository, 'supabase/functions/_shared'))) < builtAt)
-    return;
+  const sources = [...WORKER_SOURCES, join(worker, 'build.mjs'), join(worker, 'package.json')];
+  if (Math.max(...sources.map(newest)) < builtAt) return;
   await runToEnd({
     name: 'Building the worker',
     file: process.execPath,

@@ -29,6 +29,11 @@ export interface HttpServer {
 /** @throws WorkerError CONFIGURATION when the port is taken */
 export async function startHttpServer(parts: HttpParts): Promise<HttpServer> {
   const app = new Hono();
+  // Two workers may be given one port. Whoever started them can tell here which of the two has it.
+  app.use(async (context, next) => {
+    await next();
+    context.header('fencepost-process', String(process.pid));
+  });
   app.get('/healthz', (context) => context.json({ status: 'ok' }));
   app.get('/readyz', async (context) => {
     const state = await parts.readiness();

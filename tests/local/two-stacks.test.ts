@@ -1,0 +1,71 @@
+/** Two stacks of one clone: neither takes the other's parts for its own, and one folder holds one stack. */
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import pg from 'pg';
+import { expect, test } from 'vitest';
+import { startWorker } from '../../local/parts/worker.ts';
+import {
+  cleanups,
+  expectNothingLeft,
+  kill,
+  npmStart,
+  readStack,
+  scratchFolder,
+} from './support/npm-start.ts';
+
+/** Somebody else's worker: ready, whoever asks. */
+async function readyServer(): Promise<number> {
+  const server = createServer((_request, response) => response.end('{"ready":true}'));
+  await new Promise<void>((resolve) => server.listen({ host: '127.0.0.1', port: 0 }, resolve));
+  cleanups.push(() => new Promise((resolve) => server.close(resolve)));
+  return (server.address() as AddressInfo).port;
+}
+
+test('another process that answers on the port is not taken for the worker', async () => {
+  const starting = startWorker({
+    databaseUrl: 'postgresql://127.0.0.1:1/nowhere',
+    upstashUrl: 'http://127.0.0.1:1',
+    upstashToken: 'none',
+    // Then the worker does not even say why it ends.
+    environment: { LOG_LEVEL: 'silent' },
+    port: await readyServer(),
+  });
+  await expect(starting).rejects.toMatchObject({ code: 'PORT_TAKEN' });
+});
+
+test('a PORT that is set and taken is an error, and everything is stopped again', async () => {
+  const port = await readyServer();
+  const start = await npmStart({ PORT: String(port) });
+  expect(await start.ended).toBe(1);
+  expect(start.output()).toMatch(new RegExp(`port ${port} is taken`, 'i'));
+  expect(start.output()).toMatch(/everything is stopped again/);
+});
+
+test('two that start at the same moment both become ready, and each applies its own writes', async () => {
+  const starts = await Promise.all([npmStart(), npmStart()]);
+  await Promise.all(starts.map((start) => start.says(/Ctrl-C stops everything/)));
+  const stacks = await Promise.all(starts.map(readStack));
+  expect(new Set(stacks.map(({ workerUrl }) => workerUrl)).size).toBe(2);
+  for (const [index, stack] of stacks.entries()) {
+    const client = new pg.Client({ connectionString: stack.databaseUrl });
+    await client.connect();
+    await client.query("update public.quotas set used = used + 1 where org_id = 'org-acme'");
+    await client.end();
+    await starts[index]?.says(/quotas.*update.*quota:org-acme:\*.*ms/i);
+  }
+  for (const [index, start] of starts.entries())
+    await expectNothingLeft(start, () => kill(start.npm, 'SIGTERM'), stacks[index]);
+});
+
+test('of two that start at the same moment in the same folder one starts', async () => {
+  const local = join(await scratchFolder(), 'local');
+  const starts = await Promise.all([npmStart({}, local), npmStart({}, local)]);
+  // One line each: the first one's first part, and the second one's refusal.
+  await Promise.all(starts.map((start) => start.says(/Redis +ready|already running/)));
+  const outputs = starts.map((start) => start.output());
+  expect(outputs.filter((output) => /already running in this folder/.test(output))).toHaveLength(1);
+  const winner = starts[outputs.findIndex((output) => /Redis +ready/.test(output))];
+  if (winner === undefined) throw new Error('Neither started.');
+  await expectNothingLeft(winner, () => kill(winner.npm, 'SIGTERM'));
+});
