@@ -1,21 +1,49 @@
 import { defineConfig } from 'vitest/config';
+import { LongestFirst } from './tests/support/longest-first.ts';
 
 /**
- * Every TypeScript test of the repository. Unit tests stand beside the code they check; what crosses parts stands in
- * tests/. One Postgres serves the whole run (tests/support/global.ts); each file clones its database from a template.
+ * Every TypeScript test of the repository, in three projects (`vitest run --project sql` runs one of them):
+ *
+ *   unit      beside the code it checks: no server, no process
+ *   sql       the migrations in Postgres, without a worker
+ *   process   real servers, workers, edge functions and command lines
+ *
+ * One Postgres serves the whole run (tests/support/global.ts) and starts when the first file asks for a database.
  */
 export default defineConfig({
   test: {
-    include: [
-      'worker/src/**/*.test.ts',
-      'local/**/*.test.ts',
-      'supabase/functions/**/*.test.ts',
-      'tests/**/*.test.ts',
-    ],
     globalSetup: ['tests/support/global.ts'],
-    // Real Postgres, Redis and Deno processes start inside tests; two cores serve them all.
-    maxWorkers: 2,
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    sequence: { sequencer: LongestFirst },
+    // More than the two cores of a small machine: most files wait for servers and timers most of the time.
+    maxWorkers: 5,
+    projects: [
+      {
+        test: {
+          name: 'unit',
+          include: ['{worker/src,local,supabase/functions}/**/*.test.ts', 'tests/support/**/*.test.ts'],
+          isolate: false,
+        },
+      },
+      {
+        test: {
+          name: 'sql',
+          include: ['tests/capture/**/*.test.ts'],
+          isolate: false,
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
+        test: {
+          name: 'process',
+          include: ['tests/{cache,end-to-end,functions,local,worker}/**/*.test.ts'],
+          globalSetup: ['tests/support/build-worker.ts'],
+          isolate: false,
+          // A busy machine takes its time to start servers and processes.
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      },
+    ],
   },
 });

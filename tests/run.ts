@@ -1,26 +1,19 @@
 /**
- * `npm test`: every check of the repository, in one run and in the order in which a mistake is cheapest to see:
- * types, format and lint, the worker's build, the edge functions' types under Deno, then every test (unit, SQL, Deno,
- * end to end, faults). All steps run even when one fails, so that one run shows all there is to mend; the exit code is
- * 1 if any failed. The last line counts the tests, for people and for continuous integration.
+ * `npm test`: every check of the repository in one run. The worker is built first, because tests start what was built; then
+ * types, format and lint, and the edge functions' types under Deno run beside the tests. Every step runs even when
+ * another fails, so that one run shows all there is to mend; the exit code is 1 if any failed. The last line counts the tests, for
+ * people and for continuous integration.
  *
  * `npm run test:all` adds what takes long: Postgres 15, 16 and 18, and 100 000 interleavings of the cache module.
  */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { rmSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { execa } from 'execa';
+import { countTests, REPORT_FILE, slowestTests } from './support/report.ts';
 
 interface Step {
   readonly name: string;
   readonly command: readonly [string, ...string[]];
-}
-
-interface VitestReport {
-  readonly numPassedTests: number;
-  readonly numFailedTests: number;
-  readonly numPendingTests: number;
 }
 
 const { values: options } = parseArgs({ options: { all: { type: 'boolean', default: false } } });
@@ -29,9 +22,6 @@ const { values: options } = parseArgs({ options: { all: { type: 'boolean', defau
 const extensive: Record<string, string> = options.all
   ? { FENCEPOST_POSTGRES_VERSIONS: '15,16,17,18', FENCEPOST_SCHEDULES: '100000' }
   : {};
-
-const reportFolder = mkdtempSync(join(tmpdir(), 'fencepost-test-report-'));
-const reportFile = join(reportFolder, 'vitest.json');
 
 /** Installed for this run only: three more servers are too much to ask of everybody who clones the repository. */
 const otherPostgres: Step = {
@@ -49,45 +39,52 @@ const otherPostgres: Step = {
   ],
 };
 
-const steps: readonly Step[] = [
+const before: readonly Step[] = [
   ...(options.all ? [otherPostgres] : []),
+  { name: "the worker's build", command: ['npm', 'run', '--silent', 'build', '-w', 'worker'] },
+];
+const beside: readonly Step[] = [
   { name: 'types', command: ['tsc', '-p', '.'] },
   { name: 'format and lint', command: ['biome', 'check', '--error-on-warnings', '.'] },
-  { name: "the worker's build", command: ['npm', 'run', '--silent', 'build', '-w', 'worker'] },
   { name: "the edge functions' types", command: ['node', 'tests/support/check-functions.mjs'] },
-  {
-    name: 'tests',
-    command: [
-      'vitest',
-      'run',
-      '--reporter=default',
-      '--reporter=json',
-      `--outputFile.json=${reportFile}`,
-      ...(process.stdout.isTTY ? [] : ['--no-color']),
-    ],
-  },
 ];
+const tests: Step = {
+  name: 'tests',
+  command: [
+    'vitest',
+    'run',
+    '--reporter=default',
+    '--reporter=json',
+    `--outputFile.json=${REPORT_FILE}`,
+    ...(process.stdout.isTTY ? [] : ['--no-color']),
+  ],
+};
 
 const failedSteps: string[] = [];
-for (const step of steps) {
+
+/** What it writes is shown as it comes, or whole at its end, so that two steps do not mix their lines. */
+async function run(step: Step, output: 'shown' | 'kept'): Promise<void> {
   const startedAt = Date.now();
-  console.log(`\n── ${step.name}`);
   const [file, ...parameters] = step.command;
   const result = await execa(file, parameters, {
     preferLocal: true,
     reject: false,
     stdin: 'ignore',
-    stdout: 'inherit',
-    stderr: 'inherit',
+    ...(output === 'shown' ? { stdout: 'inherit', stderr: 'inherit' } : { all: true }),
     env: extensive,
   });
   const seconds = ((Date.now() - startedAt) / 1000).toFixed(1);
-  console.log(`── ${step.name}: ${result.failed ? 'FAILED' : 'ok'} (${seconds} s)`);
+  const kept = result.all ? `\n${result.all}` : '';
+  console.log(`${kept}\n── ${step.name}: ${result.failed ? 'FAILED' : 'ok'} (${seconds} s)`);
   if (result.failed) failedSteps.push(step.name);
 }
 
-const counts = readCounts(reportFile);
-rmSync(reportFolder, { recursive: true, force: true });
+rmSync(REPORT_FILE, { force: true });
+for (const step of before) await run(step, 'shown');
+await Promise.all([...beside.map((step) => run(step, 'kept')), run(tests, 'shown')]);
+
+const counts = countTests();
+console.log(`\nThe slowest tests:\n${slowestTests(20).join('\n')}`);
 if (failedSteps.length > 0) console.log(`\nFailed: ${failedSteps.join(', ')}.`);
 if (counts.passed === 0) {
   console.log('\nNo test ran; that counts as a failure.');
@@ -95,13 +92,3 @@ if (counts.passed === 0) {
 }
 console.log(`\n${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
 process.exitCode = failedSteps.length > 0 ? 1 : 0;
-
-/** The totals of vitest's JSON report; zeros when it ended before it could write one (the step has failed then). */
-function readCounts(file: string): { passed: number; failed: number; skipped: number } {
-  try {
-    const report = JSON.parse(readFileSync(file, 'utf8')) as VitestReport;
-    return { passed: report.numPassedTests, failed: report.numFailedTests, skipped: report.numPendingTests };
-  } catch {
-    return { passed: 0, failed: 0, skipped: 0 };
-  }
-}

@@ -1,43 +1,12 @@
 /**
- * A worker as a real process, built from source, with its JSON log as events: tests wait for what it says, never for time
- * to pass.
+ * A worker as a real process, with its JSON log as events: tests wait for what it says, never for time to pass. The program is
+ * built from source once a run (tests/support/build-worker.ts): node starts it several times faster than tsx starts the source.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
-import { buildSync } from 'esbuild';
-
-const REPOSITORY = fileURLToPath(new URL('../../..', import.meta.url));
-
-/** Built once a test process, from the present source: node starts it several times faster than tsx starts the source. */
-let built: string | undefined;
-function commandLine(): string {
-  if (built !== undefined) return built;
-  const folder = join(
-    REPOSITORY,
-    'node_modules/.cache/fencepost-worker-tests',
-    `${process.pid}-${Date.now()}`,
-  );
-  buildSync({
-    entryPoints: [join(REPOSITORY, 'worker/src/cli.ts')],
-    outdir: folder,
-    bundle: true,
-    splitting: true,
-    format: 'esm',
-    platform: 'node',
-    target: 'node20.19',
-    packages: 'external',
-    sourcemap: 'inline',
-    logLevel: 'error',
-  });
-  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
-  built = join(folder, 'cli.js');
-  return built;
-}
+import { inject } from 'vitest';
 
 export interface LogLine {
   readonly level: string;
@@ -69,7 +38,7 @@ export function startWorkerProcess(
   /** One without a .env of anybody's. */
   folder = tmpdir(),
 ): WorkerProcess {
-  const child = spawn(process.execPath, ['--enable-source-maps', commandLine(), ...parameters], {
+  const child = spawn(process.execPath, ['--enable-source-maps', inject('workerProgram'), ...parameters], {
     cwd: folder,
     env: {
       PATH: process.env.PATH ?? '',
