@@ -6,7 +6,7 @@
  * when that invalidation was written. A row's value is its version here, so "older" is "smaller".
  */
 import type { Scheduler } from 'fast-check';
-import { OVERDUE_MS } from '../../supabase/functions/_shared/cache/client/single-flight.ts';
+import { HUNG_AFTER_MS } from '../../supabase/functions/_shared/cache/client/single-flight.ts';
 import { EPOCH_KEY, HEARTBEAT_KEY } from '../../supabase/functions/_shared/cache/protocol/epoch.ts';
 import { deletionsFor, fencesOf } from '../../supabase/functions/_shared/cache/protocol/fences.ts';
 import type { Runtime } from '../../supabase/functions/_shared/cache/redis/runtime.ts';
@@ -250,7 +250,7 @@ class World {
       random: () => 0.5,
       sleep: async (milliseconds) => {
         // That a load is overdue is no matter of order; were the clock to jump that far, nothing would be fresh any more.
-        if (milliseconds > OVERDUE_MS / 2) return new Promise(() => {});
+        if (milliseconds > HUNG_AFTER_MS / 2) return new Promise(() => {});
         const until = this.#clock.now + milliseconds;
         await this.#step('a sleep ends');
         this.#clock.now = Math.max(this.#clock.now, until);

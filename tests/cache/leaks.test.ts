@@ -60,7 +60,10 @@ function ask(on: Core, keys: readonly string[], load: LoadMany, options: GetOrSe
 }
 
 async function nothingIsLeft(on: Core): Promise<void> {
-  await eventually(async () => on.flights.size === 0 && on.refreshing.size === 0, 'everything has ended');
+  await eventually(
+    async () => on.singleFlight.size === 0 && on.refreshing.size === 0,
+    'everything has ended',
+  );
 }
 
 const ones: LoadMany = async (keys) => new Map(keys.map((key) => [key, 1]));

@@ -1,6 +1,6 @@
 /** Loads that hang, callers that leave, leases that run out: who is still served, and that nothing stays behind. */
 import assert from 'node:assert/strict';
-import { OVERDUE_MS } from '../../../supabase/functions/_shared/cache/client/single-flight.ts';
+import { HUNG_AFTER_MS } from '../../../supabase/functions/_shared/cache/client/single-flight.ts';
 import { systemRuntime } from '../../../supabase/functions/_shared/cache/redis/runtime.ts';
 import { createCache } from '../../../supabase/functions/_shared/cache.ts';
 import { type Check, eventually, gate, QUOTA, type Workbench } from './workbench.ts';
@@ -16,7 +16,7 @@ function impatient(bench: Workbench) {
     now: () => Date.now() + bench.ahead,
     monotonic: () => performance.now() + bench.lasting,
     sleep: async (milliseconds: number, signal?: AbortSignal) => {
-      if (milliseconds < OVERDUE_MS / 2) return systemRuntime.sleep(milliseconds, signal);
+      if (milliseconds < HUNG_AFTER_MS / 2) return systemRuntime.sleep(milliseconds, signal);
       await systemRuntime.sleep(20, signal);
       if (signal?.aborted !== true) bench.lasting += milliseconds;
     },
@@ -58,7 +58,7 @@ export const patience: Check[] = [
         return never();
       });
       await started.opened;
-      bench.lasting += OVERDUE_MS;
+      bench.lasting += HUNG_AFTER_MS;
       assert.equal(await cache.getOrSet(QUOTA, () => 'new'), 'new');
       assert.equal(await cache.get(QUOTA), 'new');
     },

@@ -8,11 +8,17 @@ import { type Connection, Upstash } from '../redis/upstash.ts';
 import type { Cache, Loaded } from './cache.ts';
 import { deleteKeys, deletePattern } from './delete.ts';
 import { resolve } from './get-or-set.ts';
-import { PlainAccess } from './get-set.ts';
-import { tell } from './hooks.ts';
+import { GetAndSet } from './get-set.ts';
 import type { Core, LoadContext, LoadMany } from './loader.ts';
-import { type CacheOptions, type GetOrSetOptions, type Settings, settingsOf, typeName } from './options.ts';
-import { Flights, OVERDUE_MS } from './single-flight.ts';
+import {
+  type CacheOptions,
+  callHook,
+  type GetOrSetOptions,
+  type Settings,
+  settingsOf,
+  typeName,
+} from './options.ts';
+import { HUNG_AFTER_MS, SingleFlight } from './single-flight.ts';
 import { Statistics } from './statistics.ts';
 
 /**
@@ -23,25 +29,25 @@ export function createCache(options: CacheOptions = {}): Cache {
   const core = createCore(options);
   const planFor = (key: string): Plan => core.catalogue.planFor(key);
   const { access, statistics } = core;
-  const plain = new PlainAccess(core);
+  const getAndSet = new GetAndSet(core);
   const readThrough = (plans: readonly Plan[], load: LoadMany, ttl?: number, call: GetOrSetOptions = {}) =>
     resolve(core, plans, { load, ttl, options: call });
   const distinctPlans = (wanted: readonly string[]): Plan[] => [...new Set(wanted)].map(planFor);
 
   return {
     async get<T>(key: string) {
-      return ((await plain.peek([planFor(key)])).get(key) ?? null) as T | null;
+      return ((await getAndSet.read([planFor(key)])).get(key) ?? null) as T | null;
     },
     async lookup<T>(key: string) {
-      const found = await plain.peek([planFor(key)]);
+      const found = await getAndSet.read([planFor(key)]);
       return found.has(key) ? { hit: true, value: found.get(key) as T | null | undefined } : { hit: false };
     },
     async getMany<T>(wanted: readonly string[]) {
-      const found = await plain.peek(distinctPlans(wanted));
+      const found = await getAndSet.read(distinctPlans(wanted));
       return new Map([...found].map(([key, value]) => [key, (value ?? null) as T | null]));
     },
-    begin: async (key) => plain.begin(planFor(key)),
-    set: async (key, value, ttl, token) => plain.set(planFor(key), value, ttl, token),
+    begin: async (key) => getAndSet.begin(planFor(key)),
+    set: async (key, value, ttl, token) => getAndSet.set(planFor(key), value, ttl, token),
     async getOrSet<T>(
       key: string,
       load: (context: LoadContext) => T | PromiseLike<T>,
@@ -88,10 +94,10 @@ export function createCore(options: CacheOptions): Core {
   const runtime = options.runtime ?? systemRuntime;
   const statistics = new Statistics(runtime, catalogue.types);
   const write = options.log ?? ((message: string) => console.warn(message));
-  const log = (message: string): void => tell(write, message);
+  const log = (message: string): void => callHook(write, message);
   const failed = (error: CacheError): void => {
     statistics.redisFailed();
-    tell(options.onError, error);
+    callHook(options.onError, error);
   };
   const access = new RedisAccess(connectionFor(options, settings, log), runtime, { log, failed });
   return {
@@ -100,17 +106,17 @@ export function createCore(options: CacheOptions): Core {
     runtime,
     settings,
     statistics,
-    flights: new Flights(runtime),
+    singleFlight: new SingleFlight(runtime),
     refreshing: new Set(),
-    overdue: (plans) => {
+    reportHung: (plans) => {
       const types = namesOf(plans);
-      const said = `a load of type ${types} has taken longer than ${OVERDUE_MS / 1_000} s`;
-      access.warn('overdue', `${said}; who waited for it loads anew. Does it hang, or wait for its own key?`);
-      return new CacheError('LOAD_TIMEOUT', `The loader took longer than ${OVERDUE_MS} ms.`);
+      const said = `a load of type ${types} has taken longer than ${HUNG_AFTER_MS / 1_000} s`;
+      access.warn('hung', `${said}; who waited for it loads anew. Does it hang, or wait for its own key?`);
+      return new CacheError('LOAD_TIMEOUT', `The loader took longer than ${HUNG_AFTER_MS} ms.`);
     },
-    unsupported: (plan, error) => {
+    reportUnsupported: (plan, error) => {
       const type = typeName(plan);
-      tell(options.onError, error);
+      callHook(options.onError, error);
       // The error's own message names a property, which may be data.
       access.warn(
         `value of ${type}`,
@@ -122,8 +128,8 @@ export function createCore(options: CacheOptions): Core {
       if (outcome === 'bypass' || outcome === 'disabled') return;
       const type = typeName(plan);
       statistics.read(type, outcome, milliseconds);
-      if (outcome === 'miss') tell(options.onMiss, { type, key: plan.key });
-      else tell(options.onHit, { type, key: plan.key, stale: outcome === 'stale' });
+      if (outcome === 'miss') callHook(options.onMiss, { type, key: plan.key });
+      else callHook(options.onHit, { type, key: plan.key, stale: outcome === 'stale' });
       statistics.flushWhenDue(access);
     },
   };

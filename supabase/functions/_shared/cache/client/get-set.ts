@@ -1,43 +1,41 @@
-/**
- * get, set and begin: reading without loading, and storing what was loaded elsewhere (rule 8, see miss-memory.ts).
- */
+/** get, set and begin: reading without loading, and storing what was loaded elsewhere (rule 8, see recent-misses.ts). */
 
-import type { Stamp } from '../protocol/entry.ts';
+import type { VersionStamp } from '../protocol/entry.ts';
 import { CacheError } from '../protocol/errors.ts';
 import type { Plan } from '../protocol/fences.ts';
 import { judge, type KeyState, standing } from '../protocol/key-state.ts';
-import { unsupportedIn } from './json-values.ts';
 import { prepare, readStates } from './key-states.ts';
 import type { Core } from './loader.ts';
 import { lifetimesOf } from './options.ts';
-import { MissMemory } from './recent-misses.ts';
+import { RecentMisses } from './recent-misses.ts';
 import { longestMs, store } from './store.ts';
+import { unsupportedIn } from './values.ts';
 
 /** What `begin` gives for `set`: the fences of one key as they stood before a load. Opaque. */
 export interface LoadToken {
   readonly key: string;
   /** Null when Redis could not be asked; then the set is skipped. */
-  readonly stamp: Stamp | null;
+  readonly stamp: VersionStamp | null;
 }
 
-export class PlainAccess {
+export class GetAndSet {
   readonly #core: Core;
-  readonly #memory: MissMemory;
+  readonly #recentMisses: RecentMisses;
 
   constructor(core: Core) {
     this.#core = core;
-    this.#memory = new MissMemory(core.runtime);
+    this.#recentMisses = new RecentMisses(core.runtime);
   }
 
-  /** The cached values of those keys that hit. What misses is remembered for `set`, with fences that stand from then on. */
-  async peek(plans: readonly Plan[]): Promise<Map<string, unknown>> {
+  /** The cached values of those keys that hit. Misses are remembered for `set`, with fences that stand from then on. */
+  async read(plans: readonly Plan[]): Promise<Map<string, unknown>> {
     const { access, runtime, settings } = this.#core;
     const startedAt = runtime.now();
     const states = await readStates(access, plans);
     const found = new Map<string, unknown>();
     if (states === null) {
       // The load that follows has no fences, so a set that follows it must not find any.
-      if (access.enabled) for (const { key } of plans) this.#memory.remember(key, null);
+      if (access.enabled) for (const { key } of plans) this.#recentMisses.remember(key, null);
       return found;
     }
     const now = runtime.now();
@@ -50,7 +48,7 @@ export class PlainAccess {
     });
     const stamps = await this.#stampsFor(missing, undefined);
     missing.forEach(({ plan }, index) => {
-      this.#memory.remember(plan.key, stamps[index] ?? null);
+      this.#recentMisses.remember(plan.key, stamps[index] ?? null);
     });
     return found;
   }
@@ -74,7 +72,7 @@ export class PlainAccess {
     const { access, runtime, settings } = this.#core;
     const unsupported = unsupportedIn(value);
     if (unsupported !== null) throw unsupported;
-    const remembered = token === undefined ? this.#memory.oldest(key) : token.stamp;
+    const remembered = token === undefined ? this.#recentMisses.oldest(key) : token.stamp;
     const lifetimes = lifetimesOf(plan, settings, ttl);
     const stamp = remembered === undefined ? await this.#currentStamp(plan, ttl) : remembered;
     const { stored } = await store(access, runtime, settings, [
@@ -83,13 +81,13 @@ export class PlainAccess {
     return stored.has(key);
   }
 
-  async #currentStamp(plan: Plan, ttl: number | undefined): Promise<Stamp | null> {
+  async #currentStamp(plan: Plan, ttl: number | undefined): Promise<VersionStamp | null> {
     const states = await readStates(this.#core.access, [plan]);
     return states === null ? null : ((await this.#stampsFor(states, ttl))[0] ?? null);
   }
 
-  /** Stamps for loads that begin after this resolves; null where a fence could not be confirmed. */
-  async #stampsFor(states: readonly KeyState[], ttl: number | undefined): Promise<(Stamp | null)[]> {
+  /** Version stamps for loads that begin after this resolves; null where a fence could not be confirmed. */
+  async #stampsFor(states: readonly KeyState[], ttl: number | undefined): Promise<(VersionStamp | null)[]> {
     const { access, runtime, settings } = this.#core;
     const incomplete = states.filter(({ fences }) => !standing(fences));
     const wanted = incomplete.map(({ plan, fences }) => {
@@ -97,7 +95,7 @@ export class PlainAccess {
     });
     const prepared = wanted.length === 0 ? [] : await prepare(access, runtime, wanted);
     const completed = new Map(prepared?.map(({ state }) => [state.plan.key, state]));
-    return states.map((seen): Stamp | null => {
+    return states.map((seen): VersionStamp | null => {
       const { fences, epoch } = completed.get(seen.plan.key) ?? seen;
       return standing(fences) ? { fences, epoch, loadedAt: runtime.now() } : null;
     });

@@ -18,6 +18,10 @@ import type { Runtime } from '../redis/runtime.ts';
 /** The share of a lease's time during which it is given back rather than left to expire. */
 const RETURNABLE_SHARE = 0.75;
 
+/** For how long, and for how many keys, an isolate remembers that a lease is no use. */
+const REMEMBERED_MS = 60_000;
+const MOST_KEYS = 1_000;
+
 /** A lease that is ours. */
 export interface Lease {
   readonly key: string;
@@ -44,4 +48,39 @@ export async function releaseLeases(
 ): Promise<void> {
   const keys = returnable(leases, runtime);
   if (keys.length > 0) await access.write([{ op: 'delete', keys }]);
+}
+
+/**
+ * Keys whose last load gave what cannot be cached: JSON would change it, it is too large, or it is an absence that the call does
+ * not keep. With a lease such loads would only wait for each other and find nothing. So for a minute after such a load this
+ * isolate neither asks for the key's lease nor waits for it. A wrong or forgotten note costs a wait or a load, no more.
+ */
+export class UncacheableKeys {
+  readonly #runtime: Runtime;
+  /** Until when each is remembered, by the monotonic clock; in the order in which they were noted. */
+  readonly #until = new Map<string, number>();
+
+  constructor(runtime: Runtime) {
+    this.#runtime = runtime;
+  }
+
+  has(key: string): boolean {
+    const until = this.#until.get(key);
+    if (until === undefined) return false;
+    if (this.#runtime.monotonic() < until) return true;
+    this.#until.delete(key);
+    return false;
+  }
+
+  /** The last value of this key could be cached, or not. */
+  note(key: string, cacheable: boolean): void {
+    this.#until.delete(key);
+    if (cacheable) return;
+    this.#until.set(key, this.#runtime.monotonic() + REMEMBERED_MS);
+    if (this.#until.size <= MOST_KEYS) return;
+    for (const oldest of this.#until.keys()) {
+      this.#until.delete(oldest);
+      break;
+    }
+  }
 }

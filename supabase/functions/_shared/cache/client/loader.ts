@@ -1,17 +1,17 @@
 /**
- * Driving flights: calling the loader for those that may load, waiting for another isolate's load for the rest.
+ * Carries loads out: calls the loader for those that may load now, and waits for another isolate's load for the rest.
  *
  *   WAITING ── entry is there now ──────────────▶ settled with it
  *      │ ├──── lease is free ──▶ prepared again ── won ──▶ LOADING
  *      │ └──── still held ──▶ pause, read again           (lost: WAITING)
  *      └────── waited long enough, or Redis is away ──▶ LOADING without a lease
  *
- *   Rule 7  Losers of a lease repeat the whole read and the attempt, for a bounded time, and then load themselves: for as long
- *           as a lease lives, but for no more than half of the call's `timeout`, so that a dead leader is no LOAD_TIMEOUT.
+ *   Rule 7  Losers of a lease repeat the whole read and the attempt for a bounded time, and then load themselves. They wait for as
+ *           long as a lease lives, but for no more than half of the call's `timeout`, so that a dead leader is no LOAD_TIMEOUT.
  *
- * Every flight settles exactly once, whatever happens, unless its loader never ends; how long anybody waits for that is
- * patience.ts. A leader that dies delays the others by what is left of its lease. What a loader gives after everybody gave
- * up is still stored: its stamp is as true as ever, and the next caller finds it.
+ * Every load settles exactly once, unless its loader never ends; wait-limits.ts says how long a caller waits for that. A leader
+ * that dies delays the others by what is left of its lease. What a loader gives after everybody gave up is still stored: its
+ * version stamp is as true as ever, and the next caller finds it.
  */
 import type { CacheError } from '../protocol/errors.ts';
 import type { Plan } from '../protocol/fences.ts';
@@ -19,16 +19,15 @@ import { judge, type KeyState, standing } from '../protocol/key-state.ts';
 import type { KeyCatalogue } from '../protocol/key-types.ts';
 import type { RedisAccess } from '../redis/redis-access.ts';
 import type { Runtime } from '../redis/runtime.ts';
-import { unsupportedIn } from './json-values.ts';
 import { prepare, readStates } from './key-states.ts';
 import { type Lease, releaseLeases } from './lease.ts';
-import { valuesOf } from './loaded-values.ts';
 import { type Outcome, type Settings, typeName } from './options.ts';
-import type { Flight, Flights } from './single-flight.ts';
+import type { KeyLoad, SingleFlight } from './single-flight.ts';
 import type { Statistics } from './statistics.ts';
 import { longestMs, store } from './store.ts';
+import { unsupportedIn, valuesOf } from './values.ts';
 
-/** First and longest pause between two looks at another's load. */
+/** First and longest pause between two reads while another isolate loads. */
 const FIRST_PAUSE_MS = 15;
 const LONGEST_PAUSE_MS = 200;
 
@@ -38,15 +37,15 @@ export interface Core {
   readonly access: RedisAccess;
   readonly runtime: Runtime;
   readonly settings: Settings;
-  readonly flights: Flights;
+  readonly singleFlight: SingleFlight;
   readonly statistics: Statistics;
   /** Keys being refreshed behind a stale answer. */
   readonly refreshing: Set<string>;
-  /** Says that loads take too long to wait for, and gives the error that ends this caller's part in them. */
-  readonly overdue: (plans: readonly Plan[]) => CacheError;
-  /** Says that a value is not cached, because JSON would change it. */
-  readonly unsupported: (plan: Plan, error: CacheError) => void;
-  /** Counts a read and tells the hooks. */
+  /** Warns that loads hang, and gives the error that ends this caller's part in them. */
+  readonly reportHung: (plans: readonly Plan[]) => CacheError;
+  /** Warns that a value is not cached, because JSON would change it. */
+  readonly reportUnsupported: (plan: Plan, error: CacheError) => void;
+  /** Counts a read and calls the hooks. */
   readonly observe: (plan: Plan, outcome: Outcome, milliseconds: number) => void;
 }
 
@@ -60,24 +59,24 @@ export type LoadMany = (
   context: LoadContext,
 ) => Promise<ReadonlyMap<string, unknown> | Readonly<Record<string, unknown>>>;
 
-/** Brings every flight to its end. Never rejects. */
-export async function drive(core: Core, flights: readonly Flight[], load: LoadMany): Promise<void> {
-  const ready = flights.filter(({ waitsUntil }) => waitsUntil === null);
-  const waiting = flights.filter(({ waitsUntil }) => waitsUntil !== null);
-  const loads = ready.length > 0 ? [loadInto(core, ready, load)] : [];
-  if (waiting.length > 0) loads.push(waitFor(core, waiting, load));
-  await Promise.all(loads);
+/** Brings the loads of one call to their end. Never rejects. */
+export async function carryOut(core: Core, loads: readonly KeyLoad[], load: LoadMany): Promise<void> {
+  const ready = loads.filter(({ waitsUntil }) => waitsUntil === null);
+  const waiting = loads.filter(({ waitsUntil }) => waitsUntil !== null);
+  const loading = ready.length > 0 ? [loadInto(core, ready, load)] : [];
+  if (waiting.length > 0) loading.push(waitFor(core, waiting, load));
+  await Promise.all(loading);
 }
 
-async function waitFor(core: Core, flights: readonly Flight[], load: LoadMany): Promise<void> {
+async function waitFor(core: Core, loads: readonly KeyLoad[], load: LoadMany): Promise<void> {
   const { access, runtime } = core;
-  const deadline = Math.max(...flights.map(({ waitsUntil }) => waitsUntil ?? 0));
-  const loads: Promise<void>[] = [];
-  let waiting = flights;
+  const deadline = Math.max(...loads.map(({ waitsUntil }) => waitsUntil ?? 0));
+  const loading: Promise<void>[] = [];
+  let waiting = loads;
   for (let pause = FIRST_PAUSE_MS; waiting.length > 0; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
     const left = deadline - runtime.monotonic();
     if (left <= 0) break;
-    const { signal } = crewOf(waiting);
+    const signal = signalOf(waiting);
     await runtime.sleep(Math.min(left, pause * (0.75 + 0.5 * runtime.random())), signal);
     if (signal.aborted) break;
     const states = await readStates(
@@ -87,121 +86,126 @@ async function waitFor(core: Core, flights: readonly Flight[], load: LoadMany): 
     );
     if (states === null) break;
     const now = runtime.now();
-    const held: Flight[] = [];
-    const free: { flight: Flight; state: KeyState }[] = [];
-    waiting.forEach((flight, index) => {
+    const held: KeyLoad[] = [];
+    const free: { keyLoad: KeyLoad; state: KeyState }[] = [];
+    waiting.forEach((keyLoad, index) => {
       const state = states[index];
-      if (state === undefined || settleFrom(state, flight, now)) return;
-      flight.seen = state;
-      if (state.leased) held.push(flight);
-      else free.push({ flight, state });
+      if (state === undefined || settleFrom(state, keyLoad, now)) return;
+      keyLoad.seen = state;
+      if (state.leased) held.push(keyLoad);
+      else free.push({ keyLoad, state });
     });
     const won = free.length === 0 ? [] : await claim(core, free, held);
-    if (won.length > 0) loads.push(loadInto(core, won, load));
+    if (won.length > 0) loading.push(loadInto(core, won, load));
     waiting = held;
   }
-  if (waiting.length > 0) loads.push(loadInto(core, waiting, load));
-  await Promise.all(loads);
+  if (waiting.length > 0) loading.push(loadInto(core, waiting, load));
+  await Promise.all(loading);
 }
 
-/** Settles a flight with an entry that somebody stored meanwhile. */
-function settleFrom(state: KeyState, flight: Flight, now: number): boolean {
-  const judged = judge(state, flight.lifetimes.degradedMs, now);
+/** Settles a load with an entry that somebody stored meanwhile. */
+function settleFrom(state: KeyState, keyLoad: KeyLoad, now: number): boolean {
+  const judged = judge(state, keyLoad.lifetimes.degradedMs, now);
   if (!judged.hit || judged.staleFor !== null) return false;
-  flight.settle({ ok: true, value: judged.envelope.value, sharable: true });
+  keyLoad.settle({ ok: true, value: judged.envelope.value, sharable: true });
   return true;
 }
 
-/** Asks again for leases that were given back or ran out. Gives the flights that may load now; the rest is held. */
+/** Asks again for leases that were given back or ran out. Gives what may load now; the rest is added to `held`. */
 async function claim(
   { access, runtime }: Core,
-  free: readonly { flight: Flight; state: KeyState }[],
-  held: Flight[],
-): Promise<Flight[]> {
-  const wanted = free.map(({ flight: { plan, lifetimes }, state: { fences } }) => {
+  free: readonly { keyLoad: KeyLoad; state: KeyState }[],
+  held: KeyLoad[],
+): Promise<KeyLoad[]> {
+  const wanted = free.map(({ keyLoad: { plan, lifetimes }, state: { fences } }) => {
     return { plan, fences, longestMs: longestMs(lifetimes), leaseMs: lifetimes.leaseMs };
   });
   const prepared = await prepare(access, runtime, wanted);
   const now = runtime.now();
-  const mayLoad: Flight[] = [];
+  const mayLoad: KeyLoad[] = [];
   const unneeded: Lease[] = [];
-  free.forEach(({ flight }, index) => {
+  free.forEach(({ keyLoad }, index) => {
     const { state, leasedUntil = null } = prepared?.[index] ?? {};
-    if (state !== undefined && settleFrom(state, flight, now)) {
-      if (leasedUntil !== null) unneeded.push({ key: flight.plan.key, leasedUntil });
+    if (state !== undefined && settleFrom(state, keyLoad, now)) {
+      if (leasedUntil !== null) unneeded.push({ key: keyLoad.plan.key, leasedUntil });
       return;
     }
-    flight.seen = state ?? flight.seen;
-    // Its fences may be newer than those it started with: who joins from now on has to have seen these.
+    keyLoad.seen = state ?? keyLoad.seen;
+    // Its fences may be newer than those it started with: callers that join from now on have to have seen these.
     const confirmed = state !== undefined && standing(state.fences);
-    flight.stamp = confirmed ? { fences: state.fences, epoch: state.epoch, loadedAt: now } : null;
-    flight.leasedUntil = leasedUntil;
-    (leasedUntil !== null || !confirmed ? mayLoad : held).push(flight);
+    keyLoad.stamp = confirmed ? { fences: state.fences, epoch: state.epoch, loadedAt: now } : null;
+    keyLoad.leasedUntil = leasedUntil;
+    (leasedUntil !== null || !confirmed ? mayLoad : held).push(keyLoad);
   });
   if (unneeded.length > 0) runtime.background(releaseLeases(access, runtime, unneeded));
   return mayLoad;
 }
 
-/** One call of the loader for all flights, then one request that stores what it gave. Never rejects. */
-async function loadInto(core: Core, flights: readonly Flight[], load: LoadMany): Promise<void> {
-  const { access, runtime, settings, statistics } = core;
-  // Who asks in this very moment still joins a flight without fences: its load begins after that.
-  if (flights.some(({ stamp }) => stamp === null)) await Promise.resolve();
+/** One call of the loader for all these keys, then one request that stores what it gave. Never rejects. */
+async function loadInto(core: Core, loads: readonly KeyLoad[], load: LoadMany): Promise<void> {
+  const { runtime, singleFlight, statistics } = core;
+  // A caller that asks in this very moment still joins a load without fences: the loader is called after that.
+  if (loads.some(({ stamp }) => stamp === null)) await Promise.resolve();
   const startedAt = runtime.now();
-  for (const flight of flights) {
-    core.flights.depart(flight);
-    flight.waitsUntil = null;
-    if (flight.stamp !== null) flight.stamp = { ...flight.stamp, loadedAt: startedAt };
+  for (const keyLoad of loads) {
+    singleFlight.close(keyLoad);
+    keyLoad.waitsUntil = null;
+    if (keyLoad.stamp !== null) keyLoad.stamp = { ...keyLoad.stamp, loadedAt: startedAt };
   }
   const counted = (failed: boolean): void => {
     const milliseconds = runtime.now() - startedAt;
-    for (const { plan } of flights) statistics.load(typeName(plan), failed, milliseconds);
+    for (const { plan } of loads) statistics.load(typeName(plan), failed, milliseconds);
   };
   try {
-    const { signal } = crewOf(flights);
+    const signal = signalOf(loads);
     signal.throwIfAborted();
-    const wanted = flights.map(({ plan }) => plan.key);
-    const loaded = await load(wanted, { signal })
+    const wanted = loads.map(({ plan }) => plan.key);
+    const valueFor = await load(wanted, { signal })
       .then((given) => valuesOf(given, wanted))
       .catch((error: unknown) => {
         counted(true);
         throw error;
       });
     counted(false);
-    const values = flights.map((flight) => {
-      const value = loaded(flight.plan.key);
-      const unsupported = unsupportedIn(value);
-      if (unsupported !== null) core.unsupported(flight.plan, unsupported);
-      return { flight, value, sharable: unsupported === null };
-    });
-    const { stored, unkept } = await store(
-      access,
-      runtime,
-      settings,
-      values.map(({ flight, value, sharable }) => {
-        const { plan, stamp, lifetimes, leasedUntil, renew } = flight;
-        // Given back by the store; from now on nobody may take it over.
-        flight.leasedUntil = null;
-        return { plan, stamp: sharable ? stamp : null, value, lifetimes, leasedUntil, renew };
-      }),
-    );
-    for (const { flight, value, sharable } of values) {
-      const { key } = flight.plan;
-      if (!sharable || unkept.has(key)) core.flights.unkept.note(key, false);
-      else if (stored.has(key)) core.flights.unkept.note(key, true);
-      flight.settle({ ok: true, value, sharable });
-    }
+    await keep(core, loads, valueFor);
   } catch (error) {
-    for (const flight of flights) flight.settle({ ok: false, error });
-    // The lease is given back, so that the next one who wants to try need not wait for its end.
-    const leases = flights.flatMap(({ plan: { key }, leasedUntil }) =>
+    for (const keyLoad of loads) keyLoad.settle({ ok: false, error });
+    // The leases are given back, so that the next caller need not wait for their end.
+    const leases = loads.flatMap(({ plan: { key }, leasedUntil }) =>
       leasedUntil === null ? [] : [{ key, leasedUntil }],
     );
-    if (leases.length > 0) runtime.background(releaseLeases(access, runtime, leases));
+    if (leases.length > 0) runtime.background(releaseLeases(core.access, runtime, leases));
   }
 }
 
-/** All flights of one loader call are of one crew. */
-function crewOf(flights: readonly Flight[]): { readonly signal: AbortSignal } {
-  return flights[0]?.crew ?? { signal: new AbortController().signal };
+/** Stores what can be stored, then settles every load with its value. */
+async function keep(
+  { access, runtime, settings, singleFlight, reportUnsupported }: Core,
+  loads: readonly KeyLoad[],
+  valueFor: (key: string) => unknown,
+): Promise<void> {
+  const values = loads.map((keyLoad) => {
+    const value = valueFor(keyLoad.plan.key);
+    const unsupported = unsupportedIn(value);
+    if (unsupported !== null) reportUnsupported(keyLoad.plan, unsupported);
+    return { keyLoad, value, sharable: unsupported === null };
+  });
+  const toStore = values.map(({ keyLoad, value, sharable }) => {
+    const { plan, stamp, lifetimes, leasedUntil, renew } = keyLoad;
+    // The store gives it back; from now on no other load may take it over.
+    keyLoad.leasedUntil = null;
+    return { plan, stamp: sharable ? stamp : null, value, lifetimes, leasedUntil, renew };
+  });
+  const { stored, uncacheable } = await store(access, runtime, settings, toStore);
+  for (const { keyLoad, value, sharable } of values) {
+    const { key } = keyLoad.plan;
+    if (!sharable || uncacheable.has(key)) singleFlight.uncacheable.note(key, false);
+    else if (stored.has(key)) singleFlight.uncacheable.note(key, true);
+    keyLoad.settle({ ok: true, value, sharable });
+  }
+}
+
+/** All loads of one loader call have the same waiters. */
+function signalOf(loads: readonly KeyLoad[]): AbortSignal {
+  return loads[0]?.waiters.signal ?? new AbortController().signal;
 }

@@ -1,20 +1,18 @@
 /**
- * From a read to flights: every key of a call is answered from its entry, or finds or starts the flight that will answer it.
- * The states that a key passes through are drawn in read-through.ts.
+ * From a read to loads: each key of a call is answered from its entry, or joins a load in progress, or gets a load of its own.
+ * get-or-set.ts draws the states that a key passes through.
  */
-
 import type { Plan } from '../protocol/fences.ts';
 import { type Hit, judge, type KeyState, standing } from '../protocol/key-state.ts';
-import { tell } from './hooks.ts';
 import { prepare, readStates, renewable } from './key-states.ts';
 import { type Lease, releaseLeases } from './lease.ts';
 import type { Core, LoadMany } from './loader.ts';
-import type { GetOrSetOptions, Lifetimes, Outcome } from './options.ts';
-import { Crew, type Flight, newFlight } from './single-flight.ts';
+import { callHook, type GetOrSetOptions, type Lifetimes, type Outcome } from './options.ts';
+import { type KeyLoad, newKeyLoad, Waiters } from './single-flight.ts';
 import { longestMs } from './store.ts';
 
-/** How often a call looks again because somebody in this isolate is just preparing the same key. */
-const LOOKS_BEFORE_CROWDING = 3;
+/** How often a call reads again because somebody in this isolate is just preparing the same key. */
+const MOST_REREADS = 3;
 
 /** What a call of getOrSet asks for. */
 export interface Call {
@@ -23,38 +21,40 @@ export interface Call {
   readonly ttl: number | undefined;
   readonly options: GetOrSetOptions;
   /** What a first attempt has kept for the case that the loader fails. */
-  readonly fallbacks?: ReadonlyMap<string, Pending>;
+  readonly fallbacks?: ReadonlyMap<string, ReadKey>;
 }
 
 /** A key and how long its answers may be used. */
-export interface Wanted {
+export interface WantedKey {
   readonly plan: Plan;
   readonly lifetimes: Lifetimes;
 }
 
-export interface Pending extends Wanted {
+/** A key that was read. */
+export interface ReadKey extends WantedKey {
   readonly state: KeyState;
 }
 
-/** Where the keys of a call stand: answered, or on a flight. */
-export class Boarding {
+/** Where the keys of one call stand: answered, or being loaded. */
+export class Lookup {
   readonly #core: Core;
   readonly #call: Call;
   readonly #refreshing: boolean;
-  #crew: Crew | undefined;
-  /** The crews in which this caller counts. */
-  readonly #crews = new Set<Crew>();
+  /** Of the loads that this call starts. */
+  #ownWaiters: Waiters | undefined;
+  /** All groups of waiters in which this caller counts. */
+  readonly #waiters = new Set<Waiters>();
   readonly answers = new Map<string, unknown>();
   /** Stale entries that may answer if the loader fails. */
-  readonly fallbacks: Map<string, Pending>;
+  readonly fallbacks: Map<string, ReadKey>;
   /** Stale answers that were given, to be loaded anew in the background. */
-  readonly refreshes: Pending[] = [];
-  /** Flights of other callers, whose values are theirs too. */
-  readonly joined: Flight[] = [];
-  /** Flights that this call has to drive. */
-  readonly own: Flight[] = [];
+  readonly refreshes: ReadKey[] = [];
+  /** Loads of other callers, whose values answer this call too. */
+  readonly joined: KeyLoad[] = [];
+  /** Loads that this call has to carry out. */
+  readonly own: KeyLoad[] = [];
 
-  /** @param refreshing behind a stale answer: nothing but a fresh entry will do, and nobody is told of misses */
+  /** @param refreshing behind a stale answer: only a fresh entry answers, and no hook hears of misses */
   constructor(core: Core, call: Call, refreshing = false) {
     this.#core = core;
     this.#call = call;
@@ -62,13 +62,13 @@ export class Boarding {
     this.fallbacks = new Map(call.fallbacks);
   }
 
-  /** All flights that this caller waits for. */
-  get flights(): readonly Flight[] {
+  /** All loads that this caller waits for. */
+  get loads(): readonly KeyLoad[] {
     return [...this.joined, ...this.own];
   }
 
-  /** The stale answer to give when this flight fails: judged anew, since time has passed, and fences may have gone. */
-  fallbackFor({ plan, seen }: Flight): Hit | null {
+  /** The stale answer to give when this load fails. Judged anew: time has passed, and fences may have gone. */
+  fallbackFor({ plan, seen }: KeyLoad): Hit | null {
     const kept = this.fallbacks.get(plan.key);
     if (kept === undefined) return null;
     const { state, lifetimes } = kept;
@@ -79,28 +79,28 @@ export class Boarding {
 
   /** This caller has its answers. */
   finish(): void {
-    for (const crew of this.#crews) crew.finish();
-    this.#crews.clear();
+    for (const waiters of this.#waiters) waiters.finish();
+    this.#waiters.clear();
   }
 
   /** This caller gives up; a load that nobody waits for any more is aborted. */
   leave(reason: unknown): void {
-    for (const crew of this.#crews) crew.leave(reason);
-    this.#crews.clear();
+    for (const waiters of this.#waiters) waiters.leave(reason);
+    this.#waiters.clear();
   }
 
-  /** Ends flights that will not be driven. */
+  /** Ends loads that will not be carried out. */
   abandon(error: unknown): void {
-    for (const flight of this.own) {
-      flight.settle({ ok: false, error });
-      this.#core.flights.depart(flight);
+    for (const load of this.own) {
+      load.settle({ ok: false, error });
+      this.#core.singleFlight.close(load);
     }
     this.leave(error);
   }
 
-  /** Reads all keys and boards what misses. */
-  async look(plans: readonly Wanted[]): Promise<this> {
-    const { access, flights, runtime } = this.#core;
+  /** Reads all keys, and finds or starts a load for each that misses. */
+  async read(plans: readonly WantedKey[]): Promise<void> {
+    const { access, singleFlight, runtime } = this.#core;
     let wanted = plans;
     for (let attempt = 0; wanted.length > 0; attempt++) {
       const startedAt = runtime.now();
@@ -108,9 +108,12 @@ export class Boarding {
         access,
         wanted.map(({ plan }) => plan),
       );
-      if (states === null) return this.loadUncached(wanted, 'disabled');
-      const missing: Pending[] = [];
-      const busy: Wanted[] = [];
+      if (states === null) {
+        this.loadUncached(wanted, 'disabled');
+        return;
+      }
+      const missing: ReadKey[] = [];
+      const busy: WantedKey[] = [];
       for (const [index, want] of wanted.entries()) {
         const state = states[index];
         if (state === undefined || this.#answer({ ...want, state }, startedAt)) continue;
@@ -120,65 +123,63 @@ export class Boarding {
           this.loadUncached([want], 'miss');
           continue;
         }
-        const joinable = flights.joinable(state, lifetimes, this.#call.options.identity);
+        const joinable = singleFlight.joinable(state, lifetimes, this.#call.options.identity);
         if (joinable !== undefined) {
           this.#join(joinable);
           continue;
         }
-        const crowded = attempt >= LOOKS_BEFORE_CROWDING || flights.preparing(plan.key) === undefined;
-        if (crowded) missing.push({ ...want, state });
+        const prepares = attempt >= MOST_REREADS || singleFlight.preparing(plan.key) === undefined;
+        if (prepares) missing.push({ ...want, state });
         else busy.push(want);
       }
-      // Somebody here is making their fences. They are joined only after another MGET: this one may be the older.
-      const prepared = Promise.all(busy.map(({ plan }) => flights.preparing(plan.key)));
-      if (missing.length > 0) await this.board(missing);
+      // Another caller here is making their fences. Its load is joined only after another MGET: this one may be the older.
+      const prepared = Promise.all(busy.map(({ plan }) => singleFlight.preparing(plan.key)));
+      if (missing.length > 0) await this.prepareMissing(missing);
       await prepared;
       wanted = busy;
     }
-    return this;
   }
 
-  /** Makes missing fences and asks for leases, then joins or starts a flight for every key. */
-  async board(missing: readonly Pending[]): Promise<void> {
-    const { access, flights, runtime } = this.#core;
+  /** Makes missing fences and asks for leases, then joins or starts a load for every key. */
+  async prepareMissing(missing: readonly ReadKey[]): Promise<void> {
+    const { access, singleFlight, runtime } = this.#core;
     const startedAt = runtime.now();
     const preparation = prepare(
       access,
       runtime,
       missing.map(({ plan, lifetimes, state: { fences } }) => {
-        // A lease that is wanted while something is in flight here would only be in its own way.
-        const leaseMs = flights.has(plan.key) || flights.unkept.has(plan.key) ? 0 : lifetimes.leaseMs;
-        return { plan, fences, longestMs: longestMs(lifetimes), leaseMs };
+        // While a load is in progress here a lease would only be in its own way.
+        const needless = singleFlight.has(plan.key) || singleFlight.uncacheable.has(plan.key);
+        return { plan, fences, longestMs: longestMs(lifetimes), leaseMs: needless ? 0 : lifetimes.leaseMs };
       }),
     );
-    const prepared = await flights.prepare(
+    const prepared = await singleFlight.prepare(
       missing.map(({ plan }) => plan.key),
       preparation,
     );
     const unneeded: Lease[] = [];
-    missing.forEach((pending, index) => {
+    missing.forEach((miss, index) => {
       const { state, leasedUntil = null } = prepared?.[index] ?? {};
-      const answered = state !== undefined && this.#answer({ ...pending, state }, startedAt);
+      const answered = state !== undefined && this.#answer({ ...miss, state }, startedAt);
       // Without fences nothing could be stored, so behind a stale answer there is no use in loading.
       if (answered || (this.#refreshing && !(state !== undefined && standing(state.fences)))) {
-        if (leasedUntil !== null) unneeded.push({ key: pending.plan.key, leasedUntil });
-      } else this.#take(pending, state, leasedUntil);
+        if (leasedUntil !== null) unneeded.push({ key: miss.plan.key, leasedUntil });
+      } else this.#load(miss, state, leasedUntil);
     });
     if (unneeded.length > 0) runtime.background(releaseLeases(access, runtime, unneeded));
   }
 
   /** Keys that are loaded without storing anything. */
-  loadUncached(wanted: readonly Wanted[], outcome: Outcome): this {
-    for (const { plan, lifetimes } of wanted) this.#takeUncached(plan, lifetimes, outcome, null);
-    return this;
+  loadUncached(wanted: readonly WantedKey[], outcome: Outcome): void {
+    for (const { plan, lifetimes } of wanted) this.#loadUncached(plan, lifetimes, outcome, null);
   }
 
   /** Answers from the entry if it may be used; otherwise keeps it where it may still serve if the loader fails. */
-  #answer(pending: Pending, startedAt: number): boolean {
-    const { plan, lifetimes, state } = pending;
+  #answer(read: ReadKey, startedAt: number): boolean {
+    const { plan, lifetimes, state } = read;
     const now = this.#core.runtime.now();
     const judged = judge(state, lifetimes.degradedMs, now);
-    // What an earlier look has kept may have been invalidated since.
+    // What an earlier read has kept may have been invalidated since.
     this.fallbacks.delete(plan.key);
     if (!judged.hit) return false;
     const late = judged.staleFor;
@@ -186,94 +187,99 @@ export class Boarding {
     if (late === null || late < lifetimes.revalidateMs) {
       this.answers.set(plan.key, judged.envelope.value);
       this.#report(plan, late === null ? 'hit' : 'stale', now - startedAt);
-      if (late !== null) this.refreshes.push(pending);
+      if (late !== null) this.refreshes.push(read);
       return true;
     }
-    if (late < lifetimes.errorMs) this.fallbacks.set(plan.key, pending);
+    if (late < lifetimes.errorMs) this.fallbacks.set(plan.key, read);
     return false;
   }
 
-  #take(
-    { plan, lifetimes, state: before }: Pending,
+  #load(
+    { plan, lifetimes, state: before }: ReadKey,
     state: KeyState | undefined,
     leasedUntil: number | null,
   ): void {
-    const { flights, runtime } = this.#core;
+    const { singleFlight, runtime } = this.#core;
     const { identity } = this.#call.options;
     if (state === undefined || !standing(state.fences)) {
-      this.#takeUncached(plan, lifetimes, 'miss', leasedUntil);
+      this.#loadUncached(plan, lifetimes, 'miss', leasedUntil);
       return;
     }
-    // Who holds the lease loads: a flight in the same isolate may be waiting for this very lease.
-    const joinable = leasedUntil === null ? flights.joinable(state, lifetimes, identity) : undefined;
+    // With the lease in hand this call loads: a load in the same isolate may be waiting for this very lease.
+    const joinable = leasedUntil === null ? singleFlight.joinable(state, lifetimes, identity) : undefined;
     if (joinable !== undefined) {
       this.#join(joinable);
       return;
     }
     this.#report(plan, 'miss', 0);
     const stamp = { fences: state.fences, epoch: state.epoch, loadedAt: runtime.now() };
-    const renew = renewable(plan, before.fences);
-    const lease = leasedUntil ?? flights.takeLease(state, lifetimes);
-    const waits = lease === null && lifetimes.leaseMs > 0 && !flights.unkept.has(plan.key);
-    const waitsUntil = waits ? runtime.monotonic() + lifetimes.waitMs : null;
-    const flight = this.#newFlight(plan, lifetimes, {
+    const lease = leasedUntil ?? singleFlight.takeLease(state, lifetimes);
+    const waits = lease === null && lifetimes.leaseMs > 0 && !singleFlight.uncacheable.has(plan.key);
+    const load = this.#newLoad(plan, lifetimes, {
       stamp,
       seen: state,
-      renew,
+      renew: renewable(plan, before.fences),
       leasedUntil: lease,
-      waitsUntil,
+      waitsUntil: waits ? runtime.monotonic() + lifetimes.waitMs : null,
     });
-    flights.register(flight);
-    this.own.push(flight);
+    singleFlight.register(load);
+    this.own.push(load);
   }
 
-  #join(flight: Flight, outcome: Outcome = 'miss'): void {
-    // Somebody is loading what the refresh is after.
+  #join(load: KeyLoad, outcome: Outcome = 'miss'): void {
+    // Another call is loading what the refresh is after.
     if (this.#refreshing) return;
-    this.#enlist(flight.crew);
-    this.joined.push(flight);
-    this.#report(flight.plan, outcome, 0);
+    this.#waitFor(load.waiters);
+    this.joined.push(load);
+    this.#report(load.plan, outcome, 0);
   }
 
-  /** A flight whose value is not stored, and which others join only before its load begins. */
-  #takeUncached(plan: Plan, lifetimes: Lifetimes, outcome: Outcome, leasedUntil: number | null): void {
-    const { flights } = this.#core;
+  /** A load whose value is not stored, and which others join only before it begins. */
+  #loadUncached(plan: Plan, lifetimes: Lifetimes, outcome: Outcome, leasedUntil: number | null): void {
+    const { singleFlight } = this.#core;
     const shared = outcome !== 'bypass';
-    const gathering =
-      shared && leasedUntil === null ? flights.gathering(plan.key, this.#call.options.identity) : undefined;
-    if (gathering !== undefined) {
-      this.#join(gathering, outcome);
+    const collecting =
+      shared && leasedUntil === null
+        ? singleFlight.collecting(plan.key, this.#call.options.identity)
+        : undefined;
+    if (collecting !== undefined) {
+      this.#join(collecting, outcome);
       return;
     }
-    const state = { stamp: null, seen: null, renew: [], leasedUntil, waitsUntil: null };
-    const flight = this.#newFlight(plan, lifetimes, state);
-    if (shared) flights.gather(flight);
-    this.own.push(flight);
+    const load = this.#newLoad(plan, lifetimes, {
+      stamp: null,
+      seen: null,
+      renew: [],
+      leasedUntil,
+      waitsUntil: null,
+    });
+    if (shared) singleFlight.collect(load);
+    this.own.push(load);
     this.#report(plan, outcome, 0);
   }
 
-  /** One loader call loads for all flights of this call; most calls are hits and have none. */
-  #newFlight(
+  /** One loader call serves all loads of this call, so they have the same waiters; most calls are hits and have none. */
+  #newLoad(
     plan: Plan,
     lifetimes: Lifetimes,
-    state: Pick<Flight, 'stamp' | 'seen' | 'renew' | 'leasedUntil' | 'waitsUntil'>,
-  ): Flight {
-    this.#crew ??= new Crew();
-    this.#enlist(this.#crew);
+    state: Pick<KeyLoad, 'stamp' | 'seen' | 'renew' | 'leasedUntil' | 'waitsUntil'>,
+  ): KeyLoad {
+    this.#ownWaiters ??= new Waiters();
+    this.#waitFor(this.#ownWaiters);
     const startedAt = this.#core.runtime.monotonic();
     const { identity } = this.#call.options;
-    return newFlight({ plan, lifetimes, identity, crew: this.#crew, startedAt, ...state });
+    return newKeyLoad({ plan, lifetimes, identity, waiters: this.#ownWaiters, startedAt, ...state });
   }
 
-  #enlist(crew: Crew): void {
-    if (this.#crews.has(crew)) return;
-    this.#crews.add(crew);
-    crew.join();
+  #waitFor(waiters: Waiters): void {
+    if (this.#waiters.has(waiters)) return;
+    this.#waiters.add(waiters);
+    waiters.join();
   }
 
   #report(plan: Plan, outcome: Outcome, milliseconds: number): void {
     if (this.#refreshing) return;
     this.#core.observe(plan, outcome, milliseconds);
-    tell(this.#call.options.onOutcome, plan.key, outcome);
+    callHook(this.#call.options.onOutcome, plan.key, outcome);
   }
 }

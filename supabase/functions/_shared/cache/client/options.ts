@@ -170,3 +170,21 @@ function checked(name: string, value: number, least: number, most: number, unit:
     `${name} must be a number of ${unit} from ${least} to ${most}; leave it out for the default.`,
   );
 }
+
+/**
+ * Calls one of the application's hooks, if there is one. It may be asynchronous; nobody waits for it. Never throws: a hook that
+ * fails, at once or later, neither reaches a caller nor ends a Node process as an unhandled rejection.
+ */
+export function callHook<Arguments extends readonly unknown[]>(
+  hook: ((...told: Arguments) => unknown) | undefined,
+  ...told: Arguments
+): void {
+  try {
+    const result = hook?.(...told);
+    if (typeof result === 'object' && result !== null && 'then' in result) {
+      Promise.resolve(result).catch(() => {});
+    }
+  } catch {
+    // The application's own failure.
+  }
+}

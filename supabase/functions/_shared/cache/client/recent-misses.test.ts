@@ -1,17 +1,17 @@
 import { describe, expect, it } from 'vitest';
 import { systemRuntime } from '../redis/runtime.ts';
-import { MissMemory } from './recent-misses.ts';
+import { RecentMisses } from './recent-misses.ts';
 
 const stamp = (fence: string, epoch: string | null = 'e1') => ({ fences: [fence], epoch, loadedAt: 1 });
 
-function rig() {
+function recentMisses() {
   const world = { now: 0 };
-  return { world, memory: new MissMemory({ ...systemRuntime, monotonic: () => world.now }) };
+  return { world, memory: new RecentMisses({ ...systemRuntime, monotonic: () => world.now }) };
 }
 
-describe('the memory of misses', () => {
+describe('recent misses', () => {
   it('gives the oldest stamp of the last 30 s, however often it is asked', () => {
-    const { world, memory } = rig();
+    const { world, memory } = recentMisses();
     expect(memory.oldest('k')).toBeUndefined();
     memory.remember('k', stamp('f1'));
     world.now = 10_000;
@@ -24,7 +24,7 @@ describe('the memory of misses', () => {
   });
 
   it('keeps a stamp for 30 s after the last miss that saw it', () => {
-    const { world, memory } = rig();
+    const { world, memory } = recentMisses();
     memory.remember('k', stamp('f1'));
     world.now = 20_000;
     memory.remember('k', stamp('f1'));
@@ -36,14 +36,14 @@ describe('the memory of misses', () => {
   });
 
   it('forbids the set after a get that could not confirm its fences', () => {
-    const { memory } = rig();
+    const { memory } = recentMisses();
     memory.remember('k', null);
     memory.remember('k', stamp('f1'));
     expect(memory.oldest('k')).toBeNull();
   });
 
   it('keeps eight stamps of a key: the oldest stands for those that had to go, and recovers once they are past', () => {
-    const { world, memory } = rig();
+    const { world, memory } = recentMisses();
     // Every get of this key misses under another fence, since something deletes it all the time.
     for (let second = 0; second < 100; second++) {
       world.now = second * 1_000;
@@ -60,7 +60,7 @@ describe('the memory of misses', () => {
   });
 
   it('when full, forgets the key that missed longest ago, and then trusts no missing memory for 30 s', () => {
-    const { world, memory } = rig();
+    const { world, memory } = recentMisses();
     for (let key = 0; key <= 10_000; key++) memory.remember(`k${key}`, stamp('f'));
     expect(memory.oldest('k10000')).toEqual(stamp('f'));
     expect(memory.oldest('k0')).toBeNull();
@@ -70,7 +70,7 @@ describe('the memory of misses', () => {
   });
 
   it('drops what is over before anything else, and then still trusts itself', () => {
-    const { world, memory } = rig();
+    const { world, memory } = recentMisses();
     for (let key = 0; key < 10_000; key++) memory.remember(`k${key}`, stamp('f'));
     world.now = 3_600_000;
     memory.remember('late', stamp('f'));

@@ -1,19 +1,21 @@
 /**
- * What makes a plain `get`, load, `set` safe.
+ * What makes a plain `get`, load, `set` safe: the version stamps under which this isolate's recent `get`s missed.
  *
- *   Rule 8  `set` has no stamp of its own: fences read at the time of the set may be younger than the load, and would
- *           make a stale value look fresh. So a `get` that misses remembers, per key and for 30 s, the fences it saw, and
- *           `set` stamps with the oldest ones remembered. A `set` with no such memory stamps the current fences; that is for
- *           values whose truth is the cache itself.
+ *   Rule 8  `set` has no version stamp of its own: fences read at the time of the set may be younger than the load, and would make
+ *           a stale value look fresh. So a `get` that misses remembers, per key and for 30 s, the fences it saw, and `set` uses the
+ *           oldest ones remembered. A `set` that finds none takes the current fences; that is for values whose truth is the
+ *           cache itself.
  *
- * Invariant: a value that was loaded after a missed `get` in this isolate, and is set within 30 s of it, carries a stamp taken
- * no later than that `get`. Hence the oldest wins when several are remembered (one of them may be the one that the value was
- * loaded after), a set consumes nothing (another get's set may follow), and a `get` that could not confirm its fences is
- * remembered as null, which forbids the set. Of more than eight stamps of a key the two oldest become one: the older stamp for
- * as long as the younger would have been kept, which can only make a set die that might have lived. When the memory is full, what was dropped is unknown for 30 s, and a set without
- * memory is skipped meanwhile.
+ * Invariant: a value that was loaded after a missed `get` in this isolate, and is set within 30 s of it, carries a version stamp
+ * taken no later than that `get`. Therefore:
+ * - The oldest wins, because it may be the one that the value was loaded after.
+ * - A set consumes nothing, because another get's set may follow.
+ * - A `get` that could not confirm its fences is remembered as null, which forbids the set.
+ * - Of more than eight stamps of a key the two oldest become one: the older stamp, for as long as the younger would have been
+ *   kept. That can only make a set fail that might have been kept.
+ * - Above 10 000 keys the oldest is dropped, and for 30 s a set that finds nothing is skipped.
  */
-import type { Stamp } from '../protocol/entry.ts';
+import type { VersionStamp } from '../protocol/entry.ts';
 import { sameTexts } from '../protocol/key-state.ts';
 import type { Runtime } from '../redis/runtime.ts';
 
@@ -22,11 +24,11 @@ const MOST_KEYS = 10_000;
 const MOST_STAMPS = 8;
 
 interface Remembered {
-  readonly stamp: Stamp | null;
+  readonly stamp: VersionStamp | null;
   lastAt: number;
 }
 
-export class MissMemory {
+export class RecentMisses {
   readonly #runtime: Runtime;
   readonly #misses = new Map<string, Remembered[]>();
   #droppedAt = Number.NEGATIVE_INFINITY;
@@ -36,7 +38,7 @@ export class MissMemory {
   }
 
   /** A get of this key missed under these fences; null when they could not be confirmed. */
-  remember(key: string, stamp: Stamp | null): void {
+  remember(key: string, stamp: VersionStamp | null): void {
     const now = this.#runtime.monotonic();
     const remembered = this.#current(key, now);
     const same = remembered.find((one) => sameStamp(one.stamp, stamp));
@@ -54,7 +56,7 @@ export class MissMemory {
   }
 
   /** The stamp for a set: a remembered one, null when the set must be skipped, undefined when nothing is remembered. */
-  oldest(key: string): Stamp | null | undefined {
+  oldest(key: string): VersionStamp | null | undefined {
     const now = this.#runtime.monotonic();
     const remembered = this.#current(key, now);
     if (remembered.length === 0) this.#misses.delete(key);
@@ -83,7 +85,7 @@ export class MissMemory {
   }
 }
 
-function sameStamp(one: Stamp | null, other: Stamp | null): boolean {
+function sameStamp(one: VersionStamp | null, other: VersionStamp | null): boolean {
   if (one === null || other === null) return one === other;
   return one.epoch === other.epoch && sameTexts(one.fences, other.fences);
 }

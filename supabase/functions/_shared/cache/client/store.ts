@@ -1,13 +1,14 @@
 /**
  * Storing: what was loaded goes into Redis with the fences and the epoch taken before the load.
  *
- *   Rule 3  The stamp is never refreshed, and the SET is plain and unconditional. An invalidation since then has deleted a
- *           fence, so what is stored now is dead on arrival; overwriting a newer entry with a dead one is only a miss.
+ *   Rule 3  The version stamp is never refreshed, and the SET is plain and unconditional. An invalidation since then has deleted a
+ *           fence, so the entry is unreadable from the start; writing it over a newer entry costs a miss, no more.
  *
- * One request, unless that would be too large: the entries, the renewal of fences that were found (not made) by this read, and the release of leases.
+ * One request, unless it would be too large: the entries, the renewal of fences that were found rather than made, and the release of
+ * leases.
  */
 
-import { type Stamp, writeEnvelope } from '../protocol/entry.ts';
+import { type VersionStamp, writeEnvelope } from '../protocol/entry.ts';
 import type { Plan } from '../protocol/fences.ts';
 import type { RedisAccess } from '../redis/redis-access.ts';
 import { groupsOf } from '../redis/requests.ts';
@@ -24,10 +25,11 @@ const TTL_JITTER = 0.1;
 const MOST_WRITES = 1_000;
 const MOST_UNITS = 2_000_000;
 
-export interface Loaded {
+/** A value to store, with all that was known before it was loaded. */
+export interface LoadedKey {
   readonly plan: Plan;
   /** Null: the fences were not confirmed, or JSON would change the value, so it is not stored. */
-  readonly stamp: Stamp | null;
+  readonly stamp: VersionStamp | null;
   readonly value: unknown;
   readonly lifetimes: Lifetimes;
   /** Until when the lease is ours to give back; null when it is not ours. */
@@ -44,8 +46,8 @@ export function longestMs({ ttlMs, negativeTtlMs, revalidateMs, errorMs }: Lifet
 export interface Stored {
   /** The keys that are in Redis now. */
   readonly stored: ReadonlySet<string>;
-  /** The keys whose fences stood, but whose values cannot be kept. */
-  readonly unkept: ReadonlySet<string>;
+  /** The keys whose fences stood, but whose values cannot be cached. */
+  readonly uncacheable: ReadonlySet<string>;
 }
 
 /** Stores what can be stored. */
@@ -53,9 +55,9 @@ export async function store(
   access: RedisAccess,
   runtime: Runtime,
   settings: Settings,
-  loaded: readonly Loaded[],
+  loaded: readonly LoadedKey[],
 ): Promise<Stored> {
-  const unkept = new Set<string>();
+  const uncacheable = new Set<string>();
   const puts: (Write & { op: 'put' })[] = [];
   const renewed = new Map<string, Write & { op: 'renew' }>();
   for (const item of loaded) {
@@ -63,7 +65,7 @@ export async function store(
     const entry = entryFor(item, access, runtime);
     if (stamp === null) continue;
     if (entry === null) {
-      unkept.add(plan.key);
+      uncacheable.add(plan.key);
       continue;
     }
     if (exceedsBytes(entry.value, settings.maxValueBytes)) {
@@ -71,7 +73,7 @@ export async function store(
         'size',
         `a value of type ${typeName(plan)} is larger than ${settings.maxValueBytes} bytes; not cached.`,
       );
-      unkept.add(plan.key);
+      uncacheable.add(plan.key);
       continue;
     }
     puts.push(entry);
@@ -87,7 +89,7 @@ export async function store(
   const release: Write[] = ended.length === 0 ? [] : [{ op: 'delete', keys: ended }];
   const replies = await send(access, [...puts, ...renewed.values(), ...release]);
   const stored = new Set(puts.filter((_, index) => replies[index] === 'OK').map(({ key }) => key));
-  return { stored, unkept };
+  return { stored, uncacheable };
 }
 
 /** The writes in as few requests as they fit; null for each that Redis did not answer. */
@@ -100,7 +102,7 @@ async function send(access: RedisAccess, writes: readonly Write[]): Promise<(Rep
 }
 
 function entryFor(
-  { plan, stamp, value, lifetimes }: Loaded,
+  { plan, stamp, value, lifetimes }: LoadedKey,
   access: RedisAccess,
   runtime: Runtime,
 ): (Write & { op: 'put' }) | null {
@@ -108,7 +110,7 @@ function entryFor(
   const freshMs = Math.round(ttlMs * (1 - TTL_JITTER * runtime.random()));
   const windowMs = Math.max(lifetimes.revalidateMs, lifetimes.errorMs);
   if (stamp === null || freshMs < 1) return null;
-  // Without a heartbeat an entry is usable for degradedMs only, and under no epoch ever after.
+  // Loaded without a heartbeat, an entry may answer for degradedMs and never again.
   if (stamp.epoch === null && lifetimes.degradedMs === 0) return null;
   const staleAt = windowMs > 0 ? runtime.now() + freshMs : null;
   let text: string;

@@ -1,37 +1,37 @@
 /**
- * How long a caller waits for its flights: until they settle, its `timeout` is over, or its `signal` aborts; and for a
- * flight of somebody else's until that is overdue.
+ * How long a caller waits for its loads: until they settle, its `timeout` is over, or its `signal` aborts. For a load that it has
+ * joined it waits no longer than until that load hangs.
  */
 import { CacheError } from '../protocol/errors.ts';
 import type { Runtime } from '../redis/runtime.ts';
-import type { Flight, Settled } from './single-flight.ts';
+import type { KeyLoad, Settled } from './single-flight.ts';
 
-/** What a wait for somebody else's flight ends with when that flight is overdue. */
-export const OVERDUE: Settled = { ok: false, error: 'overdue' };
+/** How a wait for a joined load ends when that load hangs. */
+export const HUNG: Settled = { ok: false, error: 'hung' };
 
-export interface Patience {
-  /** What a flight settles with, or what ended this caller's wait for it. Rejects with the reason of an aborted signal. */
-  settled(flight: Flight): Promise<Settled>;
-  /** Puts the timers away. */
+export interface Wait {
+  /** What a load settles with, or what ended this caller's wait for it. Rejects with the reason of an aborted signal. */
+  settled(load: KeyLoad): Promise<Settled>;
+  /** Clears the timers. */
   end(): void;
 }
 
-export interface Limits {
-  /** Milliseconds; then every flight that has not settled counts as LOAD_TIMEOUT, so that stale answers may still serve. */
+export interface WaitLimits {
+  /** Milliseconds; then every load that has not settled counts as LOAD_TIMEOUT, so that stale answers may still serve. */
   readonly timeout?: number | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** No caller waits, as behind a stale answer: then the time that is left keeps no process alive. */
+  /** No caller waits, as behind a stale answer: the timer keeps no process alive. */
   readonly idle?: boolean | undefined;
-  /** Flights of other callers, and the milliseconds until the first of them is overdue. */
-  readonly joined?: { readonly flights: readonly Flight[]; readonly overdueIn: number } | undefined;
+  /** Loads of other callers, and the milliseconds until the first of them hangs. */
+  readonly joined?: { readonly loads: readonly KeyLoad[]; readonly hungIn: number } | undefined;
 }
 
-/** @param giveUp leaves all flights of this caller; called when its time is over, with the reason */
-export function startPatience(
+/** @param giveUp leaves all loads of this caller; called when its time is over, with the reason */
+export function startWait(
   runtime: Runtime,
-  { timeout, signal, joined, idle }: Limits,
+  { timeout, signal, joined, idle }: WaitLimits,
   giveUp: (reason: unknown) => void,
-): Patience {
+): Wait {
   if (timeout === undefined && signal === undefined && joined === undefined) {
     return { settled: ({ settled }) => settled, end: () => {} };
   }
@@ -41,8 +41,8 @@ export function startPatience(
       if (!ended.signal.aborted) run();
     });
   };
-  const overdue = new Promise<Settled>((resolve) => {
-    if (joined !== undefined) after(Math.max(0, joined.overdueIn), () => resolve(OVERDUE));
+  const hung = new Promise<Settled>((resolve) => {
+    if (joined !== undefined) after(Math.max(0, joined.hungIn), () => resolve(HUNG));
   });
   const givenUp = new Promise<Settled>((resolve, reject) => {
     const abort = (): void => {
@@ -58,14 +58,12 @@ export function startPatience(
       resolve({ ok: false, error });
     });
   });
-  // When all flights settle in time nobody is left to hear of a later abort.
+  // When all loads settle in time nobody is left to hear of a later abort.
   givenUp.catch(() => {});
   return {
-    settled: (flight) =>
+    settled: (load) =>
       Promise.race(
-        joined?.flights.includes(flight) === true
-          ? [flight.settled, givenUp, overdue]
-          : [flight.settled, givenUp],
+        joined?.loads.includes(load) === true ? [load.settled, givenUp, hung] : [load.settled, givenUp],
       ),
     end: () => ended.abort(),
   };

@@ -21,14 +21,14 @@ const FORMAT = 1;
 const USUAL_DEGRADED_MS = DEGRADED_MAX_AGE_SECONDS * 1_000;
 
 /** What an entry was loaded under; taken before the load and never refreshed. */
-export interface Stamp {
+export interface VersionStamp {
   readonly fences: readonly string[];
   readonly epoch: string | null;
   /** Milliseconds since 1970 at which the load began. */
   readonly loadedAt: number;
 }
 
-export interface Envelope extends Stamp {
+export interface Envelope extends VersionStamp {
   readonly staleAt: number | null;
   /** How old it may be while no worker is alive; 0: it is no answer then. */
   readonly degradedMs: number;
@@ -37,7 +37,7 @@ export interface Envelope extends Stamp {
 
 /** The text to store. @param value one in which `unsupportedIn` finds nothing */
 export function writeEnvelope(
-  stamp: Stamp,
+  stamp: VersionStamp,
   value: unknown,
   staleAt: number | null,
   degradedMs: number = USUAL_DEGRADED_MS,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type Stamp, writeEnvelope } from './entry.ts';
+import { type VersionStamp, writeEnvelope } from './entry.ts';
 import { EPOCH_KEY, HEARTBEAT_KEY } from './epoch.ts';
 import { judge, layOut, planOfEntry } from './key-state.ts';
 
@@ -10,7 +10,7 @@ const STAMP = { fences: ['t', 'e', 'epoch'], epoch: 'epoch', loadedAt: NOW - 1_0
 /** Everything as it is after a load with a living worker, but for what a test changes. */
 function redis(
   changes: Record<string, string | null> = {},
-  stamp: Stamp = STAMP,
+  stamp: VersionStamp = STAMP,
   staleAt: number | null = null,
 ) {
   const values: Record<string, string | null> = {

@@ -10,7 +10,7 @@
  * Why that is enough: docs/protocol.md#fences. Readers, `fencepost why` and `fencepost audit` all call `judge`.
  */
 
-import { type Envelope, readEnvelope, type Stamp } from './entry.ts';
+import { type Envelope, readEnvelope, type VersionStamp } from './entry.ts';
 import { EPOCH_KEY, HEARTBEAT_KEY } from './epoch.ts';
 import { fencesOf, type Plan } from './fences.ts';
 
@@ -161,7 +161,7 @@ export function judge(state: KeyState, degradedMs: number | null, now: number): 
 }
 
 /** Whether what was, or is being, loaded under a stamp with standing fences may be used now. */
-export function timely(stamp: Stamp, epoch: string | null, degradedMs: number, now: number): boolean {
+export function timely(stamp: VersionStamp, epoch: string | null, degradedMs: number, now: number): boolean {
   if (epoch !== null) return stamp.epoch === epoch;
   const age = now - stamp.loadedAt;
   return degradedMs > 0 && age >= -CLOCK_TOLERANCE_MS && age <= degradedMs;

@@ -1,13 +1,15 @@
 /**
- * Which values the cache keeps: those that JSON gives back equal, so that a hit and a miss answer alike. JSON itself refuses
- * only cycles and bigints; a Map, a Response, an Error or a promise would silently come back as `{}`, NaN as null.
+ * What a loader may give: which values the cache keeps, and how a batch loader's answer is read.
  *
- * What passes: null, booleans, strings, finite numbers, arrays, and objects whose prototype is Object.prototype or null.
- * A property that is undefined disappears, which reads the same; a hole of an array would turn into null, so it does not pass,
- * nor does an array with properties of its own beside its elements, nor a value that throws when it is looked at.
+ * The cache keeps the values that JSON gives back equal, so that a hit and a miss answer alike. JSON itself refuses only cycles
+ * and bigints. A Map, a Response, an Error or a promise would silently come back as `{}`, and NaN as null.
  *
- * A value is walked twice only when something is wrong with it: the first walk answers yes or no and builds nothing, so that
- * it costs a fraction of JSON.stringify; the second finds the words.
+ * These pass: null, booleans, strings, finite numbers, arrays, and objects whose prototype is Object.prototype or null. A
+ * property that is undefined disappears, which reads the same. These do not pass: an array with a hole, which would turn into null;
+ * an array with properties of its own beside its elements; a value that throws when it is read.
+ *
+ * A value is walked a second time only when something is wrong with it. The first walk answers yes or no and builds nothing, so
+ * it costs a fraction of JSON.stringify. The second finds the place and the words.
  */
 import { CacheError } from '../protocol/errors.ts';
 
@@ -67,7 +69,7 @@ function isKept(value: unknown, depth: number): boolean {
 }
 
 /** Also of another realm, such as a test runner's: its Object.prototype is the one that has no prototype itself. */
-export function isPlainObject(value: object): boolean {
+function isPlainObject(value: object): boolean {
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === Object.prototype || prototype === null || isRoot(prototype);
 }
@@ -117,4 +119,40 @@ function findUnsupported(value: unknown, path: string, above: readonly object[])
 function nameOf(value: object): string {
   const made: unknown = value.constructor;
   return typeof made === 'function' && made.name !== '' ? made.name : 'instance of a class';
+}
+
+/**
+ * How to look a key up in what a batch loader gave: anything with `get` and `has` (a Map, also of another realm, or another
+ * ReadonlyMap), or a plain object whose properties are the keys. Anything else is refused, because a key that is not found is
+ * cached as absent: a mistake in the answer's shape would be cached for every key.
+ * @param wanted the keys that it was asked for
+ * @throws CacheError INVALID_LOAD for anything else, such as a Set, a driver's result or supabase-js's `{ data, error }`
+ */
+export function valuesOf(loaded: unknown, wanted: readonly string[]): (key: string) => unknown {
+  if (isMap(loaded)) return (key) => loaded.get(key);
+  const problem = problemOf(loaded, wanted);
+  if (problem === null) {
+    const record = loaded as Readonly<Record<string, unknown>>;
+    return (key) => (Object.hasOwn(record, key) ? record[key] : undefined);
+  }
+  throw new CacheError(
+    'INVALID_LOAD',
+    `The batch loader gave ${problem}. Give a Map from key to value, or an object whose properties are the keys.`,
+  );
+}
+
+function isMap(loaded: unknown): loaded is ReadonlyMap<string, unknown> {
+  if (typeof loaded !== 'object' || loaded === null) return false;
+  const { get, has } = loaded as { get?: unknown; has?: unknown };
+  return typeof get === 'function' && typeof has === 'function';
+}
+
+function problemOf(loaded: unknown, wanted: readonly string[]): string | null {
+  if (typeof loaded !== 'object' || loaded === null) return loaded === null ? 'null' : typeof loaded;
+  if (Array.isArray(loaded)) return 'an array, which does not say what belongs to which key';
+  if (!isPlainObject(loaded)) return 'an object that is neither a Map nor a plain object';
+  // More than was asked for is welcome, and so is nothing; but `{ rows: … }` and `{ data: …, error: … }` are no keys.
+  const names = Object.keys(loaded);
+  const foreign = names.length > 0 && !names.some((name) => name.includes(':') || wanted.includes(name));
+  return foreign ? 'an object none of whose properties is a key it was asked for' : null;
 }

@@ -1,7 +1,7 @@
 import { runInNewContext } from 'node:vm';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { unsupportedIn } from './json-values.ts';
+import { unsupportedIn } from './values.ts';
 
 function withoutNegativeZero(value: unknown): unknown {
   if (Object.is(value, -0)) return 0;
