@@ -38,9 +38,9 @@ export interface Cache {
   /**
    * The cached value, or what `load` gives, which is then cached unless it was invalidated meanwhile. null and undefined are
    * values like any other (see `negativeTtl`).
-   * @param load one call serves all callers of this isolate that may share it; its error is theirs, and is not cached
+   * A value that JSON would change (a Date, a Map, a Response) is returned but not cached; a warning and `onError` say so.
+   * @param load one call serves all callers of this isolate that may share it. Its error is theirs, and is not cached
    * @param ttl seconds; default: the type's, else 300
-   * A value that JSON would change (a Date, a Map, a Response) is given, but not cached; a warning and `onError` say so.
    * @throws what `load` throws; CacheError LOAD_TIMEOUT, INVALID_KEY, INVALID_CONFIGURATION, INVALID_LOAD for no function
    */
   getOrSet<T>(
@@ -63,16 +63,17 @@ export interface Cache {
   ): Promise<Map<string, T | undefined>>;
 
   /**
-   * Makes keys unreadable, and whatever is being loaded for them: one command.
+   * Makes keys unreadable, and what is being loaded for them too: one command.
    * @returns how many Redis keys (entries and fences) went; null when Redis did not acknowledge: then nothing is promised
    */
   del(...wanted: string[]): Promise<number | null>;
 
   /**
-   * Makes every key that a glob matches unreadable. `type:*` and `type:entity:*` are one DEL, whatever the number of keys,
-   * and count the fences that went; `*` ends the epoch, which is everything of this cache in one command; any other glob
-   * is swept in pages and counts the entries that went.
-   * @returns that number; null when Redis did not acknowledge
+   * Makes every key that a glob matches unreadable.
+   * - `type:*` and `type:entity:*` are one DEL, whatever the number of keys.
+   * - `*` ends the epoch: one command makes the whole cache unreadable.
+   * - Any other glob is swept in pages.
+   * @returns how many keys were deleted: fences by a DEL, entries by a sweep; null when Redis did not acknowledge
    * @throws CacheError INVALID_KEY as `del` does: for '', and for what belongs to the machinery
    */
   delPattern(glob: string): Promise<number | null>;

@@ -1,9 +1,9 @@
 /**
- * Deleting by hand: del, delPattern and their named cases. Most applications never need them: the worker does this
- * for every committed write to a watched table.
+ * Deleting by hand: del and delPattern. Most applications never need them: the worker does this for every committed write to a
+ * watched table.
  *
- *   Rule 4  The reply to the DEL of the fences is the acknowledgement; deleting the entries only saves memory. So every
- *           function here answers null when there was no such reply: then nothing is promised, and it may be repeated.
+ *   Rule 4  The reply to the DEL of the fences is the acknowledgement; deleting the entries only saves memory. So each function here
+ *           answers null when there was no such reply. Then nothing is promised, and the call may be repeated.
  */
 
 import { EPOCH_KEY, HEARTBEAT_KEY } from '../protocol/epoch.ts';

@@ -4,8 +4,7 @@
  * Getting ready is one request: SET NX for each missing fence, SET NX for each lease, one MGET.
  *
  *   Rule 1  A fence is 128 random bits, new for every attempt, and the client sends each attempt once. Only fences that the
- *           MGET has shown to stand are used: a SET NX that was not confirmed may still arrive, and then its value stands
- *           there and no entry carries it.
+ *           MGET has shown are used: a SET NX that was not confirmed may still arrive, and no entry may carry its value.
  *   Rule 2  A load begins only after this request was answered. So every fence in its version stamp stood before its snapshot of
  *           the database was taken.
  *

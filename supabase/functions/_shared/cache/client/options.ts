@@ -22,13 +22,13 @@ export interface ReadEvent {
 /** How long an entry lives whose type names no time, and whose call names none. */
 const DEFAULT_TTL_SECONDS = 300;
 
-/** Beyond this a dead leader would make readers wait for nothing. */
+/** A longer lease would only make readers wait for a leader that died. */
 const LONGEST_LEASE_MS = 60_000;
 
-/** Ten years; what is meant to be longer was not meant in seconds. */
+/** Ten years. A larger number was most likely meant in milliseconds. */
 const LONGEST_SECONDS = 315_360_000;
 
-/** Beyond this a timer fires at once. */
+/** The longest time that setTimeout takes; a longer one fires at once. */
 const LONGEST_TIMER_MS = 2_147_483_647;
 
 export interface CacheOptions {
@@ -75,9 +75,9 @@ export interface GetOrSetOptions {
   readonly signal?: AbortSignal | undefined;
   /** True: neither read nor stored, just loaded. */
   readonly bypass?: boolean | undefined;
-  /** Whose rights the loader uses. Only calls of one identity share a load in flight; what is stored, all share. */
+  /** Whose rights the loader uses. Only calls of one identity share a load in progress. All identities share what is stored. */
   readonly identity?: string | undefined;
-  /** Told, for each key, how it was answered. */
+  /** Called for each key with how it was answered. */
   readonly onOutcome?: ((key: string, outcome: Outcome) => void) | undefined;
 }
 
@@ -137,9 +137,9 @@ export function lifetimesOf(
   if (timeout !== undefined) milliseconds('timeout', timeout, LONGEST_TIMER_MS);
   const negativeTtlMs = negativeTtl === undefined ? ttlMs : secondsAsMs('negativeTtl', negativeTtl);
   const asked = lease === undefined ? settings.leaseMs : milliseconds('lease', lease, LONGEST_LEASE_MS);
-  // Loads of which nothing is kept have nothing to wait for.
+  // When nothing is stored, waiting for another isolate's load would find nothing.
   const leaseMs = Math.max(ttlMs, negativeTtlMs) === 0 ? 0 : asked;
-  // What grants access is neither served by a dead worker's leave nor past its time.
+  // Types that grant access are never served stale, nor without a living worker.
   const neverLate = plan.type?.degraded === false;
   return {
     ttlMs,
@@ -154,7 +154,7 @@ export function lifetimesOf(
 
 const NO_OPTIONS: GetOrSetOptions = {};
 
-/** Redis takes whole milliseconds, so a fraction is rounded up: nothing that is to be kept becomes 0, which is not to keep it. */
+/** Rounded up, since Redis takes whole milliseconds: a short time must not become 0, which means not to store. */
 function secondsAsMs(name: string, seconds: number): number {
   return Math.ceil(checked(name, seconds, 0, LONGEST_SECONDS, 'seconds') * 1_000);
 }

@@ -18,7 +18,7 @@ export type CacheErrorCode =
   | 'REDIS_REPLY'
   /** Redis could not be reached in time, or refused the request as a whole. */
   | 'REDIS_UNREACHABLE'
-  /** A catalogue entry or an option that cannot work. */
+  /** A key type or an option that cannot work. */
   | 'INVALID_CONFIGURATION';
 
 export class CacheError extends Error {

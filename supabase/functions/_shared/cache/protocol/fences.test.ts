@@ -44,7 +44,7 @@ describe('deletionsFor', () => {
     expect(deletionsFor(target)).toEqual(deletions);
   });
 
-  /** The fences that a reader with any entity depth would take for a key: scopesOf with the catalogue set aside. */
+  /** The fences of a key's segments, also of segments that no key may have. */
   const fencesAtDepth = (segments: string[], depth: number): string[] => {
     const entity = Math.min(depth, segments.length);
     const prefix = (length: number) => segments.slice(0, length).join(':');

@@ -1,31 +1,26 @@
 /**
- * Which fences a key stands behind, and which of them an invalidation deletes. Pure; nothing here talks to Redis.
+ * Which fences a key stands behind, and which of them an invalidation deletes. Pure: nothing here talks to Redis.
  *
- * Reading. A key `s1:s2:…:sn` whose entity is its first d segments is readable only while all of these exist unchanged:
+ * A key `s1:s2:…:sn` whose entity is its first d segments is readable only while all of these exist unchanged:
  *
  *   fence:s1                      its type
  *   fence:s1:…:sk:*   2 <= k < d  the groups between its type and its entity (none when d is 2, the usual case)
  *   fence:s1:…:sd                 its entity
  *
- * Invalidating, whatever the reader's catalogue says about d:
+ * An invalidation deletes, whatever the reader's key types say about d:
  *
  *   exact target s1:…:sn          the entry, and fence:s1:…:sk for 2 <= k <= n   (fence:s1 when n is 1)
  *   s1:*                          fence:s1
  *   s1:…:sp:*         p >= 2      fence:s1:…:sk for 2 <= k <= p, and fence:s1:…:sp:*
  *   *                             everything: a new epoch
- *   any other glob                a sweep (scope-sweep.ts)
+ *   any other glob                a sweep (sweep.ts)
  *
- * With more than 32 segments, which no catalogue has, the type's fence stands for those of all prefixes: their text would
- * grow with the square of their number.
+ * Promise: every target deletes at least one fence of every key that it names, for every d >= 2. So a worker needs no key types, and
+ * a reader deployed with a deeper or a new type before the worker is still right. docs/protocol.md#fences has the proof.
  *
- * Invariant: every target deletes at least one fence of every key that it names, for every d >= 2.
- *   exact     the entity fence: min(d, n) is between 2 and n.
- *   s1:…      of more than 32 segments: the type's fence, which is every key's.
- *   s1:…:sp:* a key under it has n > p segments. If d <= p its entity fence is among the first list; if d > p then
- *             p < min(d, n), so the group fence at p is one of its fences.
- * So a worker needs no catalogue, and a reader deployed with a deeper or a new type before the worker is still right.
- * A group's fence is spelt with its `*` because an exact target must not reach it: a write to one price would
- * otherwise invalidate all prices of the provider.
+ * Of a target with more than 32 segments, which no key type has, the type's fence goes instead of those of all prefixes: their
+ * text would grow with the square of their number. A group's fence is spelt with its `*` because an exact target must not
+ * delete it: a write to one price would otherwise invalidate all prices of the provider.
  */
 
 import { CacheError } from './errors.ts';

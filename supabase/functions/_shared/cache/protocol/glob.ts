@@ -1,7 +1,8 @@
 /**
- * Redis globs (`*`, `?`, `[a-c]`, `[^a]`, `\` as escape) on this side of the wire: escaping, matching, and the question
- * whether some key that starts with a given text could match, which decides whose fences a sweep must delete. As in Redis,
- * what is matched is the bytes of UTF-8: `?` is one byte, so `é` takes two of them.
+ * Redis globs (`*`, `?`, `[a-c]`, `[^a]`, `\` as escape), matched here as Redis would. A sweep needs more than a match: it asks
+ * whether some key that starts with a given text could match, and deletes that text's fence if so.
+ *
+ * As in Redis, what is matched is the bytes of UTF-8: `?` is one byte, so `é` takes two of them.
  */
 
 type Token = { readonly any: true } | { readonly accepts: (character: string) => boolean };

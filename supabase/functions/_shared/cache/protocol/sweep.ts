@@ -3,18 +3,18 @@
  *
  *   FENCES(cursor) ──▶ … ──▶ ENTRIES(cursor) ──▶ … ──▶ DONE
  *
- * The first pass deletes every entity fence under which a matching key may stand, whether such a key exists or is only
- * being loaded (rule 4: the fence is the invalidation). The second deletes the matching entries; that is hygiene, and
- * their number is what a sweep reports. A fence covers a whole entity, so keys of that entity that do not match become
- * misses too. A type's fence goes only if the glob matches the type's very name (`q*`, and a key could be called `quota`).
- * The epoch and the heartbeat are never touched, nor is any key that is not a string.
+ * The first pass deletes every entity fence under which a matching key may stand, whether such a key exists or is only being
+ * loaded: deleting the fence is the invalidation. The second pass deletes the matching entries. It only saves memory, and their
+ * number is what a sweep reports.
  *
- * Invariant: a key that matches and was loaded before the sweep began is unreadable once FENCES is over. Its entity is a
- * prefix of the key at a `:` (or the key itself), so `couldMatchFrom` holds for it; SCAN returns every key that is there
- * from beginning to end; and a fence that was not there all the time is not the one that such a load was stamped with.
+ * - A fence covers a whole entity, so keys of that entity that do not match become misses too.
+ * - A type's fence is deleted only if the glob matches the type's very name (`q*`, and a key could be called `quota`).
+ * - The epoch and the heartbeat are never touched, nor is any key that is not a string.
  *
- * One page is one SCAN and at most one DEL, and the state between pages is plain data: a sweep can be put aside and
- * resumed by another process, which at worst repeats a page.
+ * Promise: a key that matches and was loaded before the sweep began is unreadable after the first pass (docs/protocol.md#sweeps).
+ *
+ * One page is one SCAN and at most one DEL, and the state between pages is plain data. So a sweep can be put aside and resumed by
+ * another process, which at worst repeats a page. The connection is the caller's; nothing here does I/O of its own.
  */
 
 import { scopeOfFence } from './fences.ts';
