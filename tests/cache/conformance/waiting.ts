@@ -57,7 +57,7 @@ export const waiting: Check[] = [
       const asked = cache.stats().commands;
       const again = cache.getOrSet(QUOTA, () => 'patient');
       await eventually(async () => cache.stats().commands > asked + 4, 'somebody waits once more');
-      assert.equal(await cache.getOrSet(QUOTA, () => 'own', 60, { timeout: 100 }), 'own');
+      assert.equal(await cache.getOrSet(QUOTA, () => 'own', 60, { timeout: 400 }), 'own');
       assert.equal(await again, 'own');
     },
   },
