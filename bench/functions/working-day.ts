@@ -23,11 +23,11 @@ import type { Caller } from '../../supabase/functions/_shared/auth/authenticate.
 import { deletionsFor } from '../../supabase/functions/_shared/cache/protocol/fences.ts';
 import { createCache } from '../../supabase/functions/_shared/cache.ts';
 import type { FunctionDependencies } from '../../supabase/functions/_shared/function.ts';
-import { createHandler as costEstimate } from '../../supabase/functions/cost-estimate/handler.ts';
-import { createHandler as quotaCheck } from '../../supabase/functions/quota-check/handler.ts';
-import { createHandler as sessionState } from '../../supabase/functions/session-state/handler.ts';
-import { createHandler as usageSummary } from '../../supabase/functions/usage-summary/handler.ts';
-import { createHandler as userPreferences } from '../../supabase/functions/user-preferences/handler.ts';
+import { createHandler as costEstimate } from '../../supabase/functions/cost-estimate/index.ts';
+import { createHandler as quotaCheck } from '../../supabase/functions/quota-check/index.ts';
+import { createHandler as sessionState } from '../../supabase/functions/session-state/index.ts';
+import { createHandler as usageSummary } from '../../supabase/functions/usage-summary/index.ts';
+import { createHandler as userPreferences } from '../../supabase/functions/user-preferences/index.ts';
 import { answersOf, randomOf, Schedule } from './simulation.ts';
 import { VirtualRedis } from './virtual-redis.ts';
 

@@ -11,7 +11,7 @@ import { type Cache, createCache } from './cache.ts';
 import { createEndpoint, type Handler } from './http/endpoint.ts';
 import { type FunctionSettings, readSettings } from './http/settings.ts';
 
-/** What a handler works with. Tests and benchmarks pass their own. */
+/** What a function works with. Tests and benchmarks pass their own. */
 export interface FunctionDependencies {
   readonly settings: Pick<FunctionSettings, 'allowedOrigins'>;
   readonly authenticate: Authenticate;

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { add, costOfTokens, formatDecimal, parseDecimal } from './decimal.ts';
-import { estimate } from './handler.ts';
+import { estimate } from './index.ts';
 
 const price = {
   currency: 'USD',

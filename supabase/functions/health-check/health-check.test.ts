@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import type { FunctionDependencies } from '../_shared/function.ts';
-import { checkHealth } from './handler.ts';
+import { checkHealth } from './index.ts';
 
 /** Everything is healthy but the age of the oldest invalidation. A stand-in, because a real worker cannot be made late on demand. */
 function dependencies(secondsBehind: number): FunctionDependencies {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { answerFrom, endOfPeriod, type QuotaRow } from './handler.ts';
+import { answerFrom, endOfPeriod, type QuotaRow } from './index.ts';
 
 const input = { org: 'org-acme', provider: 'openai', model: 'gpt-5-mini' };
 const now = Date.parse('2026-11-18T13:37:00Z');
