@@ -30,8 +30,8 @@ await build({
 await chmod(here(`${aside}/cli.js`), 0o755);
 
 // Which files those are is decided in one place, which is built by now.
-const { readKit, MIGRATIONS, MODULES } = await import(`./${aside}/adoption/template.js`);
-const { migrations, modules } = await readKit(here('../supabase/'));
+const { readTemplate, MIGRATIONS, MODULES } = await import(`./${aside}/adoption/template.js`);
+const { migrations, modules } = await readTemplate(here('../supabase/'));
 for (const [folder, files] of [
   [MIGRATIONS, migrations],
   [MODULES, modules],

@@ -13,7 +13,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -30,7 +30,7 @@ interface Answer {
 
 const repository = fileURLToPath(new URL('../..', import.meta.url));
 const CACHE = 'supabase/functions/_shared/cache.ts';
-const CATALOGUE = 'supabase/functions/_shared/cache/protocol/key-types.ts';
+const KEY_TYPES = 'supabase/functions/_shared/key-types.ts';
 const SCHEMA = 'supabase/migrations/20261101000100_fencepost_schema.sql';
 
 let scratch: string;
@@ -63,6 +63,12 @@ async function init(...parameters: string[]) {
   );
   return { code: exitCode, text: stdout, errors: stderr, json: () => JSON.parse(stdout) as Answer };
 }
+
+const filesBelow = (folder: string) =>
+  readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map(({ parentPath, name }) => relative(folder, join(parentPath, name)))
+    .sort();
 
 /** Every file with its text and the time of its last change. */
 function everything(): Record<string, string> {
@@ -104,7 +110,7 @@ describe('what it writes', () => {
     );
     const { modules } = JSON.parse(stdout) as { modules: { specifier: string }[] };
     const needed = modules.flatMap(({ specifier }) => /\/_shared\/(.*)$/.exec(specifier)?.[1] ?? []);
-    expect(readdirSync(join(project, 'supabase/functions/_shared')).sort()).toEqual(needed.sort());
+    expect(filesBelow(join(project, 'supabase/functions/_shared'))).toEqual(needed.sort());
 
     const functionOfOurs = JSON.parse(read('supabase/functions/health-check/deno.json', repository)) as {
       imports: Record<string, string>;
@@ -199,29 +205,25 @@ describe('what differs', () => {
     expect(read(CACHE)).toBe(read(CACHE, repository));
   });
 
-  it('the catalogue of key types is the application’s own', async () => {
-    write(CATALOGUE, `${read(CATALOGUE, repository)}\n// and a type of ours\n`);
-    const own = read(CATALOGUE);
+  it('key-types.ts is the application’s own', async () => {
+    write(KEY_TYPES, `${read(KEY_TYPES, repository)}\n// and a type of ours\n`);
+    const own = read(KEY_TYPES);
     const { code, text } = await init('--force');
     expect(code).toBe(0);
-    expect(text).toMatch(new RegExp(`^kept +${CATALOGUE} +yours`, 'm'));
-    expect(read(CATALOGUE)).toBe(own);
+    expect(text).toMatch(new RegExp(`^kept +${KEY_TYPES} +yours`, 'm'));
+    expect(read(KEY_TYPES)).toBe(own);
     expect(read(CACHE)).toBe(read(CACHE, repository));
   });
 });
 
 describe('what is something else of the same name', () => {
-  it('a catalogue that our modules find nothing in', async () => {
-    write(CATALOGUE, 'export const products = ["a"];\n');
-    const reasons = [
-      /does not export .*RESERVED_FIRST_SEGMENTS/,
-      /--into _shared\/fencepost/,
-      /never replaced/,
-    ];
-    await refuses([], reasons, { [CATALOGUE]: 'differs' });
-    await refuses(['--force'], reasons, { [CATALOGUE]: 'differs' });
+  it('a key-types.ts that our modules find nothing in', async () => {
+    write(KEY_TYPES, 'export const products = ["a"];\n');
+    const reasons = [/does not export TTL, keys, types/, /--into _shared\/fencepost/, /never replaced/];
+    await refuses([], reasons, { [KEY_TYPES]: 'differs' });
+    await refuses(['--force'], reasons, { [KEY_TYPES]: 'differs' });
     expect((await init('--into', '_shared/fencepost')).code).toBe(0);
-    expect(read(CATALOGUE)).toBe('export const products = ["a"];\n');
+    expect(read(KEY_TYPES)).toBe('export const products = ["a"];\n');
   });
 
   it('a link that leads nowhere', async () => {

@@ -1,30 +1,30 @@
 import { expect, it } from 'vitest';
 import { planFor } from './plan.ts';
-import type { Kit } from './template.ts';
+import type { Template } from './template.ts';
 
-const CACHE_TEXT = `import { catalogue, type TypeName } from './catalogue.ts';\n`;
-const kit: Kit = {
+const OURS = 'export const TTL = {};\nexport const types = {};\nexport const keys = {};\n';
+const CACHE_TEXT = `import { keys, TTL, types } from './key-types.ts';\n`;
+const template: Template = {
   migrations: [
     { name: '20261101000100_fencepost_schema.sql', text: 'create schema a;\n' },
     { name: '20261101020000_fencepost_queue.sql', text: 'create schema q;\n' },
   ],
   modules: [
     { name: 'cache.ts', text: CACHE_TEXT },
-    { name: 'catalogue.ts', text: 'export const catalogue = {};\nexport type TypeName = string;\n' },
+    { name: 'key-types.ts', text: OURS },
   ],
-  packages: ['@upstash/redis'],
 };
 const SCHEMA = 'supabase/migrations/20261101000100_fencepost_schema.sql';
 const QUEUE = 'supabase/migrations/20261101020000_fencepost_queue.sql';
 const CACHE = 'supabase/functions/_shared/cache.ts';
-const CATALOGUE = 'supabase/functions/_shared/cache/protocol/key-types.ts';
+const KEY_TYPES = 'supabase/functions/_shared/key-types.ts';
 
 function plan(texts: Record<string, string>, own: string[] = [], choices = {}) {
   const present = {
     migrations: [...own, ...Object.keys(texts).flatMap((path) => /migrations\/(.*)/.exec(path)?.[1] ?? [])],
     texts: new Map(Object.entries(texts)),
   };
-  const { files, later } = planFor(kit, present, { into: '_shared', force: false, ...choices });
+  const { files, later } = planFor(template, present, { into: '_shared', force: false, ...choices });
   return {
     states: files.map(({ state }) => state),
     by: files.flatMap(({ by }) => by ?? []),
@@ -33,12 +33,12 @@ function plan(texts: Record<string, string>, own: string[] = [], choices = {}) {
   };
 }
 
-const OWN = 'export const catalogue = { mine: 1 };\nexport type TypeName = "mine";\n';
+const OWN = 'const types = { mine: 1 };\nexport {\n  keys,\n  types,\n};\nexport { TTL } from "./times.ts"\n';
 const complete = {
   [SCHEMA]: 'create schema a;\n',
   [QUEUE]: 'create schema q;\n',
   [CACHE]: CACHE_TEXT,
-  [CATALOGUE]: 'export const catalogue = {};\nexport type TypeName = string;\n',
+  [KEY_TYPES]: OURS,
 };
 
 it.each([
@@ -65,10 +65,10 @@ it.each([
     ['same', 'same', 'replaced', 'same'],
   ],
   ['an emptied module', { ...complete, [CACHE]: '' }, {}, ['same', 'same', 'differs', 'same']],
-  ['a catalogue of one’s own', { ...complete, [CATALOGUE]: OWN }, {}, ['same', 'same', 'same', 'yours']],
+  ['key types of one’s own', { ...complete, [KEY_TYPES]: OWN }, {}, ['same', 'same', 'same', 'yours']],
   [
-    'a catalogue of one’s own, with force',
-    { ...complete, [CATALOGUE]: OWN },
+    'key types of one’s own, with force',
+    { ...complete, [KEY_TYPES]: OWN },
     { force: true },
     ['same', 'same', 'same', 'yours'],
   ],
@@ -85,13 +85,13 @@ it('sees a version that another migration has', () => {
 });
 
 it.each([
-  ['something else of that name', 'export const products = ["a"];', ['TypeName', 'catalogue']],
-  ['one that lacks a name', 'export const catalogue = {};', ['TypeName']],
-  ['a link to nothing', '', ['TypeName', 'catalogue']],
-])('takes %s for no catalogue of ours, with force neither', (_, text, lacks) => {
+  ['something else of that name', 'export const products = ["a"];', ['TTL', 'keys', 'types']],
+  ['one that lacks a name', 'export const TTL = {};\nexport const types = {};\nconst keys = 1;\n', ['keys']],
+  ['a link to nothing', '', ['TTL', 'keys', 'types']],
+])('takes %s for no key types, with force neither', (_, text, lacks) => {
   const states = ['same', 'same', 'same', 'differs'];
-  expect(plan({ ...complete, [CATALOGUE]: text })).toMatchObject({ states, lacks });
-  expect(plan({ ...complete, [CATALOGUE]: text }, [], { force: true })).toMatchObject({ states, lacks });
+  expect(plan({ ...complete, [KEY_TYPES]: text })).toMatchObject({ states, lacks });
+  expect(plan({ ...complete, [KEY_TYPES]: text }, [], { force: true })).toMatchObject({ states, lacks });
 });
 
 it('names the migrations that come after ours, whether ours are new or not, and only those', () => {

@@ -4,17 +4,15 @@
  *
  *     absent                                  new        written
  *     the same text                           same       left
- *     catalogue.ts that differs               yours      left: the application's key types are in it, if it exports all
- *                                                        that our modules take from ours, else
+ *     key-types.ts that differs               yours      left: it holds the application's key types, if it exports what
+ *                                                        cache.ts imports from it, else
  *                                             differs    nothing is written, `force` or not: it is something else
  *     another file of the module that differs replaced   with `force`, else
  *                                             differs    nothing is written
  *     a migration that differs                differs    nothing is written: a database may have it already
  *     a version that another migration has    taken      nothing is written: Supabase knows migrations by their version
  */
-
-import { namesGiven, namesTaken } from './names.ts';
-import type { Kit } from './template.ts';
+import type { Template } from './template.ts';
 
 export type FileState = 'new' | 'same' | 'yours' | 'replaced' | 'differs' | 'taken';
 
@@ -26,7 +24,7 @@ export interface PlannedFile {
   readonly text: string;
   /** Of state `taken`: whose version it is. */
   readonly by?: string;
-  /** Of a catalogue that differs: the names that our modules take and that it does not export. */
+  /** Of a key-types.ts that differs: what cache.ts imports from it and it does not export. */
   readonly lacks?: readonly string[];
 }
 
@@ -43,7 +41,7 @@ export interface Plan {
 export interface Present {
   /** Names of the files in supabase/migrations. */
   readonly migrations: readonly string[];
-  /** The text of those files of the kit that are there, by path from the project's root; empty for a link to nothing. */
+  /** The text of those files of the template that are there, by path from the project's root; empty for a link to nothing. */
   readonly texts: ReadonlyMap<string, string>;
 }
 
@@ -54,7 +52,9 @@ export interface Choices {
 }
 
 /** The application's own to edit: see docs/cache.md. */
-const CATALOGUE = 'catalogue.ts';
+export const KEY_TYPES = 'key-types.ts';
+/** What cache.ts imports from it. */
+export const KEY_TYPES_EXPORTS = ['TTL', 'keys', 'types'];
 
 export const WRITTEN: ReadonlySet<FileState> = new Set(['new', 'replaced']);
 export const REFUSED: ReadonlySet<FileState> = new Set(['differs', 'taken']);
@@ -67,16 +67,16 @@ export function modulePath(into: string, name: string): string {
   return `supabase/functions/${into}/${name}`;
 }
 
-/** Every file of the kit with the path it goes to. */
-export function destinations(kit: Kit, into: string): string[] {
+/** Every file of the template with the path it goes to. */
+export function destinations(template: Template, into: string): string[] {
   return [
-    ...kit.migrations.map(({ name }) => migrationPath(name)),
-    ...kit.modules.map(({ name }) => modulePath(into, name)),
+    ...template.migrations.map(({ name }) => migrationPath(name)),
+    ...template.modules.map(({ name }) => modulePath(into, name)),
   ];
 }
 
-export function planFor(kit: Kit, present: Present, { into, force }: Choices): Plan {
-  const ours = new Set(kit.migrations.map(({ name }) => name));
+export function planFor(template: Template, present: Present, { into, force }: Choices): Plan {
+  const ours = new Set(template.migrations.map(({ name }) => name));
   const theirs = present.migrations.filter((name) => name.endsWith('.sql') && !ours.has(name)).sort();
   const byVersion = new Map(theirs.map((name) => [version(name), name]));
   const compare = (path: string, text: string) => {
@@ -84,33 +84,33 @@ export function planFor(kit: Kit, present: Present, { into, force }: Choices): P
     return found === undefined ? 'new' : sameText(found, text) ? 'same' : 'differs';
   };
 
-  const migrations = kit.migrations.map(({ name, text }): PlannedFile => {
+  const migrations = template.migrations.map(({ name, text }): PlannedFile => {
     const path = migrationPath(name);
     const by = byVersion.get(version(name));
     if (by !== undefined) return { path, kind: 'migration', state: 'taken', text, by };
     return { path, kind: 'migration', state: compare(path, text), text };
   });
-  const modules = kit.modules.map(({ name, text }): PlannedFile => {
+  const modules = template.modules.map(({ name, text }): PlannedFile => {
     const path = modulePath(into, name);
     const state = compare(path, text);
     if (state !== 'differs') return { path, kind: 'module', state, text };
-    if (name !== CATALOGUE) return { path, kind: 'module', state: force ? 'replaced' : 'differs', text };
-    const given = namesGiven(present.texts.get(path) ?? '');
-    const lacks = takenFromCatalogue(kit).filter((taken) => !given.has(taken));
+    if (name !== KEY_TYPES) return { path, kind: 'module', state: force ? 'replaced' : 'differs', text };
+    const found = present.texts.get(path) ?? '';
+    const lacks = KEY_TYPES_EXPORTS.filter((wanted) => !exportsName(found, wanted));
     if (lacks.length === 0) return { path, kind: 'module', state: 'yours', text };
     return { path, kind: 'module', state: 'differs', text, lacks };
   });
 
-  const first = kit.migrations[0]?.name;
+  const first = template.migrations[0]?.name;
   return {
     files: [...migrations, ...modules],
     later: first === undefined ? [] : theirs.filter((name) => version(name) > version(first)),
   };
 }
 
-function takenFromCatalogue({ modules }: Kit): string[] {
-  const taken = modules.flatMap(({ text }) => namesTaken(text, `./${CATALOGUE}`));
-  return [...new Set(taken)].sort();
+/** By its declaration or in a list; TypeScript finds what this overlooks. */
+function exportsName(source: string, name: string): boolean {
+  return new RegExp(`^export\\b[^;=(]*\\b${name}\\b`, 'm').test(source);
 }
 
 /** Git on Windows may have changed the ends of lines, which changes nothing else. */

@@ -1,22 +1,20 @@
 /**
- * What an application takes over from Fencepost: the migrations of the engine and of the queue's schema, and the cache module.
- * Not the workbench's tables and not the worked example of a key type, which are a project's own business.
+ * What an application takes over: the migrations of the engine and its queue, and the cache module with a key-types.ts to start
+ * from. Not the workbench's tables and not the worked example of a key type.
  */
 import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { moduleGraph } from './imports.ts';
 
-export interface Kit {
-  readonly migrations: readonly KitFile[];
-  /** The cache module: cache.ts and what it imports. */
-  readonly modules: readonly KitFile[];
-  /** Packages that the module imports. */
-  readonly packages: readonly string[];
+export interface Template {
+  readonly migrations: readonly TemplateFile[];
+  /** cache.ts, key-types.ts and the folder cache/. */
+  readonly modules: readonly TemplateFile[];
 }
 
-export interface KitFile {
+export interface TemplateFile {
+  /** From its folder, with `/` in between. */
   readonly name: string;
   readonly text: string;
 }
@@ -25,27 +23,28 @@ export interface KitFile {
 export const MIGRATIONS = 'migrations';
 export const MODULES = 'functions/_shared';
 
-const MIGRATION = /^\d+_fencepost_\w+\.sql$/;
+/** The one package that the module imports. */
+export const PACKAGE = '@upstash/redis';
 
-/** The folder that holds the kit: beside the built files, where build.mjs copies it; from source, the repository's supabase/. */
-export function kitFolder(): string {
+const MIGRATION = /^\d+_fencepost(_\w+)?\.sql$/;
+const MODULE = /^(?:cache|key-types|cache\/.+)(?<!\.test)\.ts$/;
+
+/** The folder with the template: beside the built files, where build.mjs copies it; from source, the repository's supabase/. */
+export function templateFolder(): string {
   const copied = new URL('./adoption/', import.meta.url);
   return fileURLToPath(existsSync(copied) ? copied : new URL('../../../supabase/', import.meta.url));
 }
 
 /**
- * The kit, picked out of a folder that may hold more.
+ * Reads the template out of a folder that may hold more.
  * @throws the file system's error
  */
-export async function readKit(folder: string): Promise<Kit> {
-  const read = (path: string) => readFile(join(folder, path), 'utf8');
-  const all = async (parent: string, names: readonly string[]) =>
-    await Promise.all(names.map(async (name) => ({ name, text: await read(`${parent}/${name}`) })));
-  const migrations = (await readdir(join(folder, MIGRATIONS))).filter((name) => MIGRATION.test(name)).sort();
-  const graph = await moduleGraph('cache.ts', (name) => read(`${MODULES}/${name}`));
-  return {
-    migrations: await all(MIGRATIONS, migrations),
-    modules: await all(MODULES, graph.files),
-    packages: graph.packages,
+export async function readTemplate(folder: string): Promise<Template> {
+  const filesOf = async (parent: string, pattern: RegExp): Promise<TemplateFile[]> => {
+    const all = await readdir(join(folder, parent), { recursive: true });
+    const names = all.map((name) => name.replaceAll(sep, '/')).filter((name) => pattern.test(name));
+    const read = async (name: string) => ({ name, text: await readFile(join(folder, parent, name), 'utf8') });
+    return await Promise.all(names.sort().map(read));
   };
+  return { migrations: await filesOf(MIGRATIONS, MIGRATION), modules: await filesOf(MODULES, MODULE) };
 }

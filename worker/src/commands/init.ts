@@ -1,6 +1,6 @@
 /**
  * `fencepost init [FOLDER]`: puts the migrations and the cache module into a Supabase project and says what to do next. It
- * asks neither the database nor Redis, and it never changes a migration nor the application's catalogue of key types.
+ * asks neither the database nor Redis, and it never changes a migration nor the application's key-types.ts.
  */
 import { resolve } from 'node:path';
 import packageJson from '../../package.json' with { type: 'json' };
@@ -15,7 +15,7 @@ import {
   WRITTEN,
 } from '../adoption/plan.ts';
 import { checkProject, readProject, writeProject } from '../adoption/project.ts';
-import { kitFolder, readKit } from '../adoption/template.ts';
+import { PACKAGE, readTemplate, templateFolder } from '../adoption/template.ts';
 import { ExitCode, WorkerError } from '../lib/errors.ts';
 import { paint, print, printJson, type Tone, table } from './output.ts';
 
@@ -31,14 +31,15 @@ export async function init(folder: string, options: InitOptions): Promise<ExitCo
   const { into, dryRun, json } = options;
   const root = resolve(folder);
   await checkProject(root);
-  const kit = await readKit(kitFolder());
-  const plan = planFor(kit, await readProject(root, destinations(kit, into)), options);
+  const template = await readTemplate(templateFolder());
+  const plan = planFor(template, await readProject(root, destinations(template, into)), options);
   const files = plan.files.filter(({ state }) => WRITTEN.has(state));
   const refused = plan.files.filter(({ state }) => REFUSED.has(state));
   const isWriting = refused.length === 0 && !dryRun;
   if (isWriting) await writeProject(root, files);
 
-  const imports = importMap(kit.packages);
+  // As Deno's import map names it, in the version that the worker itself runs with.
+  const imports = { [PACKAGE]: `npm:${PACKAGE}@${packageJson.dependencies[PACKAGE]}` };
   if (json) {
     const states = plan.files.map(({ path, state }) => ({ path, state }));
     const written = isWriting ? files.length : 0;
@@ -51,12 +52,6 @@ export async function init(folder: string, options: InitOptions): Promise<ExitCo
   if (dryRun) print('\nNothing was written, as asked.');
   else print(`\nNext, in ${root}:\n\n${nextSteps({ later: plan.later, imports, into })}`);
   return ExitCode.ok;
-}
-
-/** As Deno's import map has them, in the versions that the worker itself runs with. */
-function importMap(packages: readonly string[]): Record<string, string> {
-  const versions: Record<string, string> = packageJson.dependencies;
-  return Object.fromEntries(packages.map((name) => [name, `npm:${name}@${versions[name]}`]));
 }
 
 const WORDS: Record<FileState, { readonly word: string; readonly planned?: string; readonly tone: Tone }> = {
@@ -113,7 +108,7 @@ function refusal(refused: readonly PlannedFile[]): WorkerError {
       ? 'If what differs in the cache module is an older copy of ours, replace it with --force; if it is your own code, ' +
         'put the module elsewhere: --into _shared/fencepost.'
       : '',
-    ...refused.flatMap(({ lacks }) => (lacks === undefined ? [] : otherCatalogue(lacks))),
+    ...refused.flatMap(({ lacks }) => (lacks === undefined ? [] : otherKeyTypes(lacks))),
   ];
   return new WorkerError(
     'FILES_DIFFER',
@@ -122,9 +117,9 @@ function refusal(refused: readonly PlannedFile[]): WorkerError {
   );
 }
 
-function otherCatalogue(lacks: readonly string[]): string {
+function otherKeyTypes(lacks: readonly string[]): string {
   return (
-    `Your catalogue.ts does not export ${lacks.join(', ')} by name, which the cache module imports from it. If it is something ` +
+    `Your key-types.ts does not export ${lacks.join(', ')}, which the cache module imports from it. If it is something ` +
     'else of yours, put the module elsewhere: --into _shared/fencepost. If it holds your key types, take over from ours what it ' +
     'lacks. It is never replaced, with --force neither.'
   );
