@@ -8,6 +8,7 @@ import { jwtVerify } from 'jose';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { readSettings } from '../../supabase/functions/_shared/http/settings.ts';
+import { types } from '../../supabase/functions/_shared/key-types.ts';
 import { readConfiguration } from '../../worker/src/lib/config.ts';
 import { type Compose, problemsOf, type Service, withDefaults } from './support/compose-check.ts';
 import { installPackage } from './support/installed-package.ts';
@@ -191,18 +192,39 @@ describe('worker/Dockerfile', () => {
   });
 });
 
+/** Keys, tables and functions of the workbench that the built worker itself names; dist/adoption is what others take over. */
+function workbenchIn(dist: string): string[] {
+  const sql = readdirSync(join(repository, 'supabase/migrations'))
+    .filter((name) => /_(workbench|workflows)/.test(name))
+    .map((name) => read(`supabase/migrations/${name}`))
+    .join('');
+  const names = [...sql.matchAll(/^create (?:table|function) public\.(\w+)/gm)].map(([, name = '']) => name);
+  expect(names).toEqual(expect.arrayContaining(['quotas', 'model_prices', 'workflows', 'usage_answer']));
+  const prefixes = Object.values(types).map(({ key }) => key.slice(0, key.indexOf('{')));
+  expect(prefixes).toEqual(expect.arrayContaining(['quota:', 'session:']));
+  const built = readdirSync(dist).filter((name) => name.endsWith('.js'));
+  expect(built).toContain('cli.js');
+  const code = built.map((name) => readFileSync(join(dist, name), 'utf8')).join('\n');
+  const inSql = new RegExp(`\\bpublic\\.(?:${names.join('|')})\\b`, 'g');
+  const asWord = new RegExp(`\\b(?:${names.filter((name) => name !== 'sessions').join('|')})\\b`, 'g');
+  // `user:password` is of a connection string.
+  const inKey = new RegExp(`(?<![\\w/])(?:${prefixes.join('|')})[{*\\w]+`, 'g');
+  return [inSql, asWord, inKey].flatMap((pattern) => code.match(pattern) ?? []);
+}
+
 describe('the npm package', () => {
   it('is built when it is packed, so that it never holds an older build', () => {
     const { scripts } = JSON.parse(read('worker/package.json')) as { scripts: Record<string, string> };
     expect(scripts.prepack).toBe(scripts.build);
   });
 
-  it('is built anew where its sources are newer, and says when its output has nowhere to go', {
+  it('is built anew where its sources are newer, knows nothing of the workbench, and says when its output has nowhere to go', {
     timeout: 120_000,
   }, async () => {
     const folder = mkdtempSync(join(tmpdir(), 'fencepost-stale-'));
     try {
-      await installPackage(folder);
+      const installed = await installPackage(folder);
+      expect(workbenchIn(join(installed, 'dist'))).toEqual([]);
       const worker = join(folder, 'source/worker');
       const help = async () =>
         (await execa(process.execPath, [join(worker, 'bin/fencepost.mjs'), '--help'])).stdout;

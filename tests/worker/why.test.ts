@@ -127,6 +127,6 @@ describe('why', () => {
   it.each(['quota:acme:*', 'fence:quota', ''])('refuses %j, which is no key', async (key) => {
     const { code, errors } = await command(['why', key]);
     expect(code).toBe(64);
-    expect(errors).toMatch(/Name one key, such as session:42:state\./);
+    expect(errors).toMatch(/Name one key, such as order:42:total\./);
   });
 });

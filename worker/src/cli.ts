@@ -121,7 +121,7 @@ program
 program
   .command('explain')
   .description('which keys a statement would invalidate: runs it in a transaction and rolls back')
-  .argument('<statement>', 'one SQL statement, such as "update quotas set used = 0 where org_id = \'org-1\'"')
+  .argument('<statement>', 'one SQL statement, such as "update orders set paid = true where id = 42"')
   .option('--json', 'one JSON document', false)
   .action((statement: string, { json }: { json: boolean }) =>
     performFor(async (variables) =>
@@ -132,10 +132,10 @@ program
 program
   .command('watch')
   .description('declares that writes to a table invalidate a target; DATABASE_URL must be the owner’s')
-  .argument('<table>', 'a table, such as public.quotas')
+  .argument('<table>', 'a table, such as public.orders')
   .argument(
     '<target>',
-    'a key with columns in braces, or with a last * for a group, such as "quota:{org_id}:*"',
+    'a key with columns in braces, or with a last * for a group, such as "orders:{customer_id}:*"',
   )
   .option('--columns <names>', 'updates count only when one of these changes: a,b', parseNames)
   .option('--min-interval <interval>', 'at once, then at most so often, the last never lost: "1 minute"')
@@ -153,7 +153,7 @@ program
 program
   .command('why')
   .description('whether a key is answered from the cache now, and if not, why; what invalidates it')
-  .argument('<key>', 'a cache key, such as session:42:state')
+  .argument('<key>', 'a cache key, such as order:42:total')
   .option('--json', 'one JSON document', false)
   .action((key: string, { json }: { json: boolean }) =>
     performFor(async (variables) => (await import('./commands/why.ts')).why(variables, key, json)),
@@ -162,11 +162,8 @@ program
 program
   .command('warm')
   .description('fills the cache before people ask, after a deployment or a new epoch: asks the readers')
-  .argument(
-    '<url>',
-    'an address with columns in braces: "$FUNCTIONS_URL/cost-estimate?provider={provider}&model={model}&…"',
-  )
-  .option('--table <table>', 'fill it with the distinct values of a table: public.model_prices')
+  .argument('<url>', 'an address with columns in braces: "$FUNCTIONS_URL/product?id={id}"')
+  .option('--table <table>', 'fill it with the distinct values of a table: public.products')
   .option('--rows <select>', 'or with the rows of a query: "select provider, model from …"')
   .option('--limit <rows>', 'rows to read at most', wholeNumber(1, 100_000), 10_000)
   .option('--concurrency <requests>', 'requests open at a time', wholeNumber(1, 64), 4)
@@ -180,7 +177,7 @@ program
 program
   .command('invalidate')
   .description('invalidates by hand and waits until Redis has confirmed')
-  .argument('<target...>', 'keys or patterns, such as session:42:state, quota:org-1:*, or * for everything')
+  .argument('<target...>', 'keys or patterns, such as order:42:total, orders:acme:*, or * for everything')
   .option('--json', 'one JSON document', false)
   .action((targets: string[], { json }: { json: boolean }) =>
     performFor(async (variables) =>

@@ -19,8 +19,8 @@ export function nextSteps({ later, imports, into }: Situation): string {
       ...outOfOrder(later),
     ]),
     step(2, 'Watch your tables, one line each, in a migration of yours: npx supabase migration new watches', [
-      `select cache_invalidation.watch('public.quotas', 'quota:{org_id}:*');   -- a group: any number of keys`,
-      `select cache_invalidation.watch('public.sessions', 'session:{id}:state');   -- one key`,
+      `select cache_invalidation.watch('public.orders', 'orders:{customer_id}:*');   -- a group: any number of keys`,
+      `select cache_invalidation.watch('public.products', 'product:{id}:details');   -- one key`,
     ]),
     step(
       3,

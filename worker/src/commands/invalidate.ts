@@ -41,7 +41,7 @@ export function invalidate(
     if (bad !== undefined) {
       throw new WorkerError(
         'INVALID_TARGET',
-        'A target is a key or a pattern of at most 8192 bytes and 32 segments, such as quota:org-1:*.',
+        'A target is a key or a pattern of at most 8192 bytes and 32 segments, such as orders:acme:*.',
         {
           exitCode: ExitCode.usage,
         },

@@ -84,7 +84,7 @@ function sourceOf({ columns }: UrlTemplate, { table: name, rows: query }: WarmOp
   if (query !== undefined && name === undefined) return { query };
   const placeholders = columns.map((column) => `{${column}}`).join(' and ');
   throw invalidTemplate(
-    `Say where the values of ${placeholders} come from: either --table public.model_prices or --rows "select …".`,
+    `Say where the values of ${placeholders} come from: either --table public.products or --rows "select …".`,
   );
 }
 

@@ -83,7 +83,7 @@ function refuseWhatIsNoKey(key: string): void {
     checkKey(key);
   } catch (error) {
     if (!(error instanceof CacheError)) throw error;
-    throw new WorkerError('INVALID_TARGET', `${error.message} Name one key, such as session:42:state.`, {
+    throw new WorkerError('INVALID_TARGET', `${error.message} Name one key, such as order:42:total.`, {
       exitCode: ExitCode.usage,
       cause: error,
     });

@@ -67,8 +67,8 @@ async function select(
 const AT_FAULT = /^(?:0A|20|21|22|25|2F|3F|42|P0|57014|55P03)/;
 const REMEDIES: Readonly<Record<string, string>> = {
   '42703': ' Each placeholder is a column of --table or of --rows.',
-  '42P01': ' Name the table with its schema: --table public.model_prices.',
-  '42601': ' --rows is one SELECT, such as "select distinct provider, model from public.model_prices".',
+  '42P01': ' Name the table with its schema: --table public.products.',
+  '42601': ' --rows is one SELECT, such as "select distinct id from public.products".',
   '25006': ' --rows is a SELECT that writes nothing.',
   '42501': ` The worker’s own role reads no tables. Connect as a role that reads this one: DATABASE_URL=… npx fencepost warm …`,
   '57014': ' It took longer than 60 s: ask for fewer rows with --rows "select … limit …".',

@@ -18,7 +18,7 @@ export async function checkWatches(pool: pg.Pool): Promise<Finding[]> {
       fail(
         'watches',
         'no table is watched',
-        "select cache_invalidation.watch('public.quotas', 'quota:{org_id}:*');",
+        "select cache_invalidation.watch('public.orders', 'orders:{customer_id}:*');",
       ),
     ];
   }
