@@ -129,7 +129,7 @@ export async function killAllWorkers(test?: {
   await Promise.all([...running].map((worker) => worker.kill()));
 }
 
-/** The worker sleeps: its doorbell's rules hold from now on. */
+/** The worker sleeps: from now on every commit notifies it. */
 export function asleep(worker: WorkerProcess, from = 0): Promise<LogLine> {
   return worker.line((line) => line.state === 'asleep', from);
 }

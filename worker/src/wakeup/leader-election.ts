@@ -31,7 +31,7 @@ import { BEAT_INTERVAL_MS, LockSession } from './lock-session.ts';
 import { SleepProtocol, type SleepProtocolParts } from './sleep-protocol.ts';
 import { WakeFlag } from './wake-flag.ts';
 
-/** `/readyz` and the log show these values. */
+/** `/readyz` and the log show these values, so `contested` keeps its name. It means leaderless. */
 export type Role = 'starting' | 'following' | 'leading' | 'contested';
 
 /** Three missed beats. With one try a second, a stopped leader is replaced within 8 s. */

@@ -39,7 +39,10 @@ export interface Delivery {
 }
 
 export interface DeliveryParts {
-  readonly configuration: Configuration;
+  readonly configuration: Pick<
+    Configuration,
+    'databaseUrl' | 'replicaLagMs' | 'backlogRows' | 'backlogAgeMs' | 'logFormat'
+  >;
   readonly cache: CacheServer;
   readonly pool: pg.Pool;
   readonly outbox: Outbox;

@@ -15,7 +15,10 @@ import type { CacheServer } from '../redis/upstash.ts';
 const AUDIT_SAMPLE = 200;
 
 export interface QueueParts {
-  readonly configuration: Configuration;
+  readonly configuration: Pick<
+    Configuration,
+    'databaseUrl' | 'queueRedisUrl' | 'replicaLagMs' | 'auditIntervalMs'
+  >;
   readonly cache: CacheServer;
   readonly pool: pg.Pool;
   readonly log: Log;
