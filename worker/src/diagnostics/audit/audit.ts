@@ -7,6 +7,7 @@
  * its way. An entry counts as stale only if, one second later, it is still a hit, still the same, and still differs
  * from what the database says then.
  */
+import { setTimeout as pause } from 'node:timers/promises';
 import type pg from 'pg';
 import type { CacheServer } from '../../redis/upstash.ts';
 import { inspect } from '../why/inspect.ts';
@@ -52,7 +53,7 @@ export async function audit(parts: AuditParts, sample: number): Promise<AuditRes
     if (verdict === 'differs') suspects.push(entry);
   }
   const stale: string[] = [];
-  if (suspects.length > 0) await new Promise((resolve) => setTimeout(resolve, RECHECK_MS));
+  if (suspects.length > 0) await pause(RECHECK_MS);
   for (const entry of suspects)
     if ((await compare(parts, entry, skipped)) === 'differs') stale.push(entry.key);
 

@@ -3,7 +3,7 @@ import { CircuitBreaker } from './circuit-breaker.ts';
 import type { Runtime } from './runtime.ts';
 
 /** A circuit breaker whose probe succeeds or fails as told, with a clock that only the test moves. */
-function support() {
+function setUp() {
   const world = { now: 0, healthy: false, probes: 0, background: [] as Promise<void>[] };
   const runtime: Runtime = {
     now: () => 0,
@@ -23,14 +23,14 @@ function support() {
 
 describe('the circuit breaker', () => {
   it('opens at the first failure, and only once for all calls that were under way', () => {
-    const { circuit } = support();
+    const { circuit } = setUp();
     expect(circuit.allows()).toBe(true);
     expect([circuit.failed('read'), circuit.failed('read')]).toEqual([true, false]);
     expect(circuit.allows()).toBe(false);
   });
 
   it('probes once when the pause is over, while callers still go without', async () => {
-    const { world, circuit, probed } = support();
+    const { world, circuit, probed } = setUp();
     circuit.failed('read');
     world.now = 999;
     expect([circuit.allows(), world.probes]).toEqual([false, 0]);
@@ -42,7 +42,7 @@ describe('the circuit breaker', () => {
   });
 
   it('doubles its pause up to 30 s while probes fail, and starts anew after a real success', async () => {
-    const { world, circuit, probed } = support();
+    const { world, circuit, probed } = setUp();
     circuit.failed('read');
     for (const pause of [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]) {
       world.now += pause - 1;
@@ -67,14 +67,14 @@ describe('the circuit breaker', () => {
   });
 
   it('is not closed by a late success of a call from before', () => {
-    const { circuit } = support();
+    const { circuit } = setUp();
     circuit.failed('read');
     circuit.succeeded('read');
     expect(circuit.allows()).toBe(false);
   });
 
   it('pauses longer and longer while reads and probes succeed and writes do not', async () => {
-    const { world, circuit, probed } = support();
+    const { world, circuit, probed } = setUp();
     world.healthy = true;
     for (const pause of [1_000, 2_000, 4_000, 8_000]) {
       circuit.failed('write');

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { batchReads } from './read-batcher.ts';
 
-function support() {
+function setUp() {
   const sent: string[][] = [];
   const read = batchReads(async (keys) => {
     sent.push([...keys]);
@@ -12,7 +12,7 @@ function support() {
 
 describe('the read batcher', () => {
   it('sends what is asked for together as one, each name once, and answers each in its own order', async () => {
-    const { sent, read } = support();
+    const { sent, read } = setUp();
     const [one, other] = await Promise.all([read(['a', 'b']), read(['b', 'c', 'a'])]);
     expect(sent).toEqual([['a', 'b', 'c']]);
     expect(one).toEqual(['value of a', 'value of b']);
@@ -20,7 +20,7 @@ describe('the read batcher', () => {
   });
 
   it('never joins what was already sent', async () => {
-    const { sent, read } = support();
+    const { sent, read } = setUp();
     const first = read(['a']);
     await Promise.resolve();
     await Promise.resolve();
@@ -30,7 +30,7 @@ describe('the read batcher', () => {
   });
 
   it('begins another request rather than exceed its size', async () => {
-    const { sent, read } = support();
+    const { sent, read } = setUp();
     const names = (prefix: string) => Array.from({ length: 600 }, (_, index) => `${prefix}${index}`);
     const [one, other] = await Promise.all([read(names('a')), read(names('b'))]);
     expect(sent.map((keys) => keys.length)).toEqual([600, 600]);
