@@ -50,23 +50,26 @@ describe('a role with the least rights', () => {
     expect(await doctor('queue', asLeast)).toMatchObject([{ verdict: 'ok' }]);
   });
 
-  it('that lacks any one function of the worker', async () => {
-    const { rows } = await stack.sql.query<{ name: string }>(
-      `select p.oid::regprocedure::text as name from pg_proc as p
+  it('that lacks any one right of the worker', async () => {
+    const { rows } = await stack.sql.query<{ what: string; right: string }>(
+      `select 'function ' || p.oid::regprocedure::text as what, 'execute on function ' || p.oid::regprocedure::text as right
+         from pg_proc as p
         where p.pronamespace = 'cache_invalidation'::regnamespace
-          and has_function_privilege('fencepost_worker', p.oid, 'execute')`,
+          and has_function_privilege('fencepost_worker', p.oid, 'execute')
+       union all
+       select right_name || ' on ' || c.relname, right_name || ' on ' || c.oid::regclass::text
+         from pg_class as c, unnest(array['select', 'insert', 'update', 'delete']) as right_name
+        where c.relnamespace = 'cache_invalidation'::regnamespace and c.relkind in ('r', 'p', 'v')
+          and has_table_privilege('fencepost_worker', c.oid, right_name)`,
     );
-    expect(rows.length).toBeGreaterThan(10);
+    expect(rows.length).toBeGreaterThan(20);
     const pool = new pg.Pool({ connectionString: asLeast.DATABASE_URL, max: 1 });
     try {
-      for (const { name } of rows) {
-        await stack.sql.query(`revoke execute on function ${name} from fencepost_worker`);
+      for (const { what, right } of rows) {
+        await stack.sql.query(`revoke ${right} from fencepost_worker`);
         const { verdict, detail } = await checkPrivileges(pool);
-        await stack.sql.query(`grant execute on function ${name} to fencepost_worker`);
-        expect({ verdict, detail }).toEqual({
-          verdict: 'fail',
-          detail: `role least lacks: function ${name}`,
-        });
+        await stack.sql.query(`grant ${right} to fencepost_worker`);
+        expect({ verdict, detail }).toEqual({ verdict: 'fail', detail: `role least lacks: ${what}` });
       }
       expect(await checkPrivileges(pool)).toMatchObject({ verdict: 'ok' });
     } finally {

@@ -51,7 +51,7 @@ export async function checkDatabaseSide(pool: pg.Pool, configuration: Configurat
   return findings;
 }
 
-/** The functions that a worker cannot do without; a test compares them with the grants to its role. */
+/** What a worker cannot do without; a test compares both lists with the grants to its role. */
 const FUNCTIONS = [
   ...[
     'claim',
@@ -66,6 +66,11 @@ const FUNCTIONS = [
   ],
   ...['next_due', 'new_epoch', 'discard', 'compact', 'problems', 'invalidate'],
 ];
+const TABLE_RIGHTS = [
+  ...['select on outbox', 'delete on outbox', 'select on watches', 'select on answer_sources'],
+  ...['select on deferred', 'insert on deferred', 'update on deferred', 'delete on deferred'],
+  ...['select on epoch', 'update on epoch'],
+];
 
 /**
  * What the connected role lacks: rights that the catalog says fencepost_worker has, and rights that fencepost_worker itself
@@ -79,14 +84,15 @@ const LACKING = `
      and (p.proname = any ($1) or has_function_privilege(worker.oid, p.oid, 'execute'))
      and not has_function_privilege(p.oid, 'execute')
   union all
-  select format('%s on %s', right_name, t.name)
-    from (values ('outbox', array['select', 'delete']), ('watches', array['select']),
-                 ('deferred', array['select', 'insert', 'update', 'delete']), ('epoch', array['select', 'update'])
-         ) as t(name, rights), unnest(t.rights) as right_name
-   where not has_table_privilege('cache_invalidation.' || t.name, right_name)`;
+  select format('%s on %s', right_name, c.relname)
+    from pg_catalog.pg_class as c left join worker on true,
+         unnest(array['select', 'insert', 'update', 'delete']) as right_name
+   where c.relnamespace = 'cache_invalidation'::regnamespace and c.relkind in ('r', 'p', 'v')
+     and (format('%s on %s', right_name, c.relname) = any ($2) or has_table_privilege(worker.oid, c.oid, right_name))
+     and not has_table_privilege(c.oid, right_name)`;
 
 export async function checkPrivileges(pool: pg.Pool): Promise<Finding> {
-  const { rows } = await pool.query<{ what: string }>(LACKING, [FUNCTIONS]);
+  const { rows } = await pool.query<{ what: string }>(LACKING, [FUNCTIONS, TABLE_RIGHTS]);
   const role = (await pool.query<{ role: string }>('select current_user as role')).rows[0]?.role ?? '?';
   return rows.length === 0
     ? ok('privileges', `role ${role} may do what the worker does`)
