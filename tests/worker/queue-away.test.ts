@@ -34,7 +34,7 @@ afterAll(async () => {
 });
 
 /** The queue is tried again every few seconds. */
-const PATIENCE = { timeout: 60_000 };
+const WAIT = { timeout: 60_000 };
 
 interface ReadinessAnswer {
   readonly ready: boolean;
@@ -81,7 +81,7 @@ describe.each(['refuse', 'blackhole'] as const)('the Redis of QUEUE_REDIS_URL: %
     const complaint = await worker.line(complains);
     expect(complaint.level).toBe('error');
     await writesFlow();
-    await expect.poll(rowsLeft, PATIENCE).toBe(1);
+    await expect.poll(rowsLeft, WAIT).toBe(1);
     expect(await readyz(worker)).toMatchObject({
       ready: true,
       warnings: [expect.stringContaining('1 row waits for it')],
@@ -91,8 +91,8 @@ describe.each(['refuse', 'blackhole'] as const)('the Redis of QUEUE_REDIS_URL: %
     await asleep(worker, worker.lines.length);
     proxy.set('pass');
     await stack.fences.deleted([fence]);
-    await expect.poll(rowsLeft, PATIENCE).toBe(0);
-    await expect.poll(async () => (await readyz(worker)).warnings, PATIENCE).toEqual([]);
+    await expect.poll(rowsLeft, WAIT).toBe(0);
+    await expect.poll(async () => (await readyz(worker)).warnings, WAIT).toEqual([]);
   });
 
   it('ends in time, and the next worker does what waited', async () => {
@@ -103,14 +103,14 @@ describe.each(['refuse', 'blackhole'] as const)('the Redis of QUEUE_REDIS_URL: %
     const { pattern, fence } = await sweepable();
     await stack.sql.query('select cache_invalidation.invalidate($1)', [pattern]);
     await writesFlow();
-    await expect.poll(rowsLeft, PATIENCE).toBe(1);
+    await expect.poll(rowsLeft, WAIT).toBe(1);
     first.signal('SIGTERM');
     expect(await first.exited).toBe(0);
     expect(await rowsLeft()).toBe(1);
     proxy.set('pass');
     startWorkerProcess(stack.environment(environment));
     await stack.fences.deleted([fence]);
-    await expect.poll(rowsLeft, PATIENCE).toBe(0);
+    await expect.poll(rowsLeft, WAIT).toBe(0);
   });
 
   it.each(['status', 'retry'])('%s ends and says why', async (command) => {
@@ -125,16 +125,16 @@ describe.each(['refuse', 'blackhole'] as const)('the Redis of QUEUE_REDIS_URL: %
 });
 
 describe('a queue that never worked', () => {
-  it('an address where nothing answers is said, and nothing else waits', async () => {
+  it('an address where nothing answers is reported, and nothing else waits', async () => {
     const worker = startWorkerProcess(stack.environment({ QUEUE_REDIS_URL: 'redis://127.0.0.1:1' }));
     await asleep(worker);
     expect((await worker.line(complains)).level).toBe('error');
     await stack.sql.query('select cache_invalidation.invalidate($1)', [(await sweepable()).pattern]);
     await writesFlow();
-    await expect.poll(rowsLeft, PATIENCE).toBe(1);
+    await expect.poll(rowsLeft, WAIT).toBe(1);
   });
 
-  it('tables without rights: the drain goes on as if nothing were', async () => {
+  it('without rights to the tables, delivery goes on', async () => {
     await stack.sql.query('drop role if exists without');
     await stack.sql.query("create role without login password 'w' in role fencepost_worker");
     await stack.sql.query(
@@ -149,14 +149,14 @@ describe('a queue that never worked', () => {
     const { pattern, fence } = await sweepable();
     await stack.sql.query('select cache_invalidation.invalidate($1)', [pattern]);
     await writesFlow();
-    // A drain that failed would not sleep.
+    // A worker whose delivery fails does not sleep.
     await asleep(worker, worker.lines.length);
-    await expect.poll(rowsLeft, PATIENCE).toBe(1);
+    await expect.poll(rowsLeft, WAIT).toBe(1);
     await stack.sql.query(
       'grant select, insert, update, delete on all tables in schema cache_invalidation_queue to fencepost_worker',
     );
     await stack.fences.deleted([fence]);
-    await expect.poll(rowsLeft, PATIENCE).toBe(0);
+    await expect.poll(rowsLeft, WAIT).toBe(0);
     await worker.kill();
     await stack.sql.query('drop role without');
   });
@@ -174,10 +174,10 @@ describe('a queue that never worked', () => {
     await stack.write(organisations);
     await stack.fences.deleted(organisations.map(fenceOf));
     await asleep(worker, worker.lines.length);
-    await expect.poll(rowsLeft, PATIENCE).toBe(3);
+    await expect.poll(rowsLeft, WAIT).toBe(3);
     await stack.fences.arm(organisations.map(fenceOf));
     proxy.set('pass');
     await stack.fences.deleted(organisations.map(fenceOf));
-    await expect.poll(rowsLeft, PATIENCE).toBe(0);
+    await expect.poll(rowsLeft, WAIT).toBe(0);
   });
 });

@@ -15,7 +15,7 @@ afterAll(async () => {
   await stack.close();
 });
 
-/** A promise with its ends outside. */
+/** A promise that the test resolves. */
 function gate<T = void>(): { promise: Promise<T>; open: (value: T) => void } {
   let open: (value: T) => void = () => undefined;
   const promise = new Promise<T>((resolve) => {
@@ -62,29 +62,29 @@ describe.each(['postgres', 'redis'] as const)('the queue on %s', (kind) => {
       () => undefined,
     );
 
-  it('works on what was added before and after it began', async () => {
+  it('works on jobs added before and after it started', async () => {
     const done: string[] = [];
-    const both = gate();
+    const bothDone = gate();
     await queue.add([sweepOf('a:*:x')]);
     await queue.work({
       ...nothing,
       sweep: async ({ pattern }) => {
         done.push(pattern);
-        if (done.length === 2) both.open();
+        if (done.length === 2) bothDone.open();
         return 0;
       },
     });
     await queue.add([sweepOf('b:*:x')]);
-    await both.promise;
+    await bothDone.promise;
     expect(done.sort()).toEqual(['a:*:x', 'b:*:x']);
   });
 
-  it('a twin that waits suffices for a thousand', async () => {
+  it('an equal job that waits suffices for any number of requests', async () => {
     for (let count = 0; count < 50; count++) await queue.add([sweepOf('same:*:x')]);
     expect((await queue.counts()).waiting).toBe(1);
   });
 
-  it('what arrives while its twin runs is never dropped', async () => {
+  it('a request during the run of an equal job is never dropped', async () => {
     const started = gate();
     const finish = gate();
     const second = gate();
@@ -109,7 +109,7 @@ describe.each(['postgres', 'redis'] as const)('the queue on %s', (kind) => {
     expect(runs).toBe(2);
   });
 
-  it('what arrives between two attempts of its twin is never dropped', async () => {
+  it('a request between two attempts of an equal job is never dropped', async () => {
     const failed = gate();
     const others = gate();
     let fresh = 0;
@@ -125,7 +125,7 @@ describe.each(['postgres', 'redis'] as const)('the queue on %s', (kind) => {
           failed.open();
           throw new Error('half-way');
         }
-        // The twin's second attempt goes on from its cursor; the newcomer must begin from the beginning.
+        // The first job's second attempt continues from its cursor; the new job must start from the beginning.
         if (state === undefined) others.open();
         return 0;
       },
@@ -135,7 +135,7 @@ describe.each(['postgres', 'redis'] as const)('the queue on %s', (kind) => {
     await others.promise;
   });
 
-  it('keeps what failed for good as a dead letter, until it is put back to work', async () => {
+  it('keeps a job that failed for good as a dead letter until it is retried', async () => {
     const again = gate();
     let fails = true;
     // A scheduled job has one attempt.
@@ -155,7 +155,7 @@ describe.each(['postgres', 'redis'] as const)('the queue on %s', (kind) => {
     await expect.poll(async () => (await queue.counts()).failed, { timeout: 20_000 }).toBe(0);
   });
 
-  it('goes on from where an interrupted job was', async () => {
+  it('continues an interrupted job where it was', async () => {
     const saved = gate();
     const resumed = gate<unknown>();
     const state = { phase: 'entries', cursor: '42', deleted: 3 } as const;
@@ -195,7 +195,7 @@ describe('the worker and its queue', () => {
     await client.close();
   });
 
-  it('a target that Redis refuses is set aside, others flow; it is applied when Redis takes it again', async () => {
+  it('a refused target is retried apart while others flow, and is applied when Redis accepts it again', async () => {
     const admin = createClient({ url: stack.redis.url });
     await admin.connect();
     const acl = (keys: string) =>
@@ -231,7 +231,7 @@ describe('the worker and its queue', () => {
     await admin.close();
   });
 
-  it('deletes a second time for loaders on replicas, and keeps that promise across kill -9', async () => {
+  it('deletes a second time for loaders on replicas, also after kill -9', async () => {
     const first = startWorkerProcess(stack.environment({ FENCEPOST_REPLICA_LAG_SECONDS: '1' }));
     await asleep(first);
     const [organisation = ''] = await stack.organisations(1);
@@ -246,7 +246,7 @@ describe('the worker and its queue', () => {
     await stack.fences.deleted([fenceOf(organisation)]);
   });
 
-  it('keeps its jobs in Redis when told to', async () => {
+  it('keeps its jobs in the Redis of QUEUE_REDIS_URL', async () => {
     const worker = startWorkerProcess(stack.environment({ QUEUE_REDIS_URL: stack.redis.url }));
     await asleep(worker);
     await stack.fences.arm(['quota:redis:openai:m', 'fence:quota:redis']);
