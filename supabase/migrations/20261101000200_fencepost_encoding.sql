@@ -4,16 +4,17 @@
 -- More than 200 bytes of UTF-8 become `~` and the lower-case hexadecimal SHA-256 of those bytes. Different values
 -- have different segments: `~` and `%` never stand for themselves, and each rendering below is one-to-one.
 --
--- segment(value) first renders a value to text: the same text whatever TimeZone, DateStyle or bytea_output say. It is
--- overloaded, so the column's type picks the rendering when the capture function is planned, also after the type
--- changed. There is no overload for types whose text is not canonical (floating point, json, arrays, …): watch()
--- refuses them.
+-- segment(value) first renders a value to text: the same text whatever TimeZone, DateStyle or bytea_output say. The canonical
+-- forms stand in keys.ts. segment() is overloaded, so the column's type picks the rendering when the capture function is planned,
+-- also after the type has changed. There is no overload for types without a canonical text (floating point, json, arrays, …):
+-- watch() refuses them. NULL gives NULL everywhere.
 --
--- Speed: a SQL function that Postgres does not inline is parsed again at each statement (measured: 100 µs), and an inlined
--- one makes the trigger's statement larger, which costs more at its start than it saves later. So the common renderings
--- are plpgsql, whose plans are kept, or one cast, which is inlined. NULL gives NULL everywhere.
--- encode_segment, encode_special_segment and segment(text) have no `set search_path`, which would cost as much as all the rest
--- of them: every name in them is qualified, and the capture functions that call them have one. E'…' is a string that means the same
+-- Speed: Postgres parses a SQL function that it does not inline again at each statement (measured: 100 µs). An inlined one makes the
+-- trigger's statement larger, which costs more at its start than it saves later. So the common renderings are plpgsql, whose
+-- plans are kept, or one cast, which is inlined.
+--
+-- encode_segment, encode_special_segment and segment(text) have no `set search_path`, which would cost as much as all the rest of
+-- them. Instead every name in them is qualified, and the capture functions that call them have one. E'…' means the same string
 -- whatever standard_conforming_strings is in the writer's session.
 
 -- The part of encode_segment that few values need: special bytes, or long values. Alternating runs of plain and special
@@ -46,7 +47,7 @@ end
 $$;
 
 -- Takes any text, gives its segment. The plain case (no special byte, not long) costs one regular expression. The length is
--- looked at first: a regular expression over 256 MB fails. (OR promises no order; Postgres evaluates it from the left.)
+-- compared first, because a regular expression over 256 MB fails. (OR promises no order; Postgres evaluates it from the left.)
 create function cache_invalidation.encode_segment(value text) returns text
 language plpgsql immutable strict parallel safe
 as $$
@@ -82,7 +83,7 @@ create function cache_invalidation.segment(value bigint) returns text
 language sql immutable parallel safe
 return value::text;
 
--- without trailing zeros after the point: 1.50 and 1.5 are one value and one key
+-- As keys.ts: no trailing zeros after the point, no exponent, no negative zero. 1.50 and 1.5 are one value and one key.
 create function cache_invalidation.segment(value numeric) returns text
 language sql immutable parallel safe
 return case
@@ -90,6 +91,7 @@ return case
   else trim_scale(value)::text
 end;
 
+-- As keys.ts: true or false.
 create function cache_invalidation.segment(value boolean) returns text
 language sql immutable parallel safe
 return case when value then 'true' when not value then 'false' end;
@@ -106,8 +108,8 @@ return case
   else encode(value, 'hex')
 end;
 
--- The label (a polymorphic function cannot have an unquoted body). Not value::text: the enum's owner may have made a cast to text
--- of their own, which would run with the rights of the capture function.
+-- The label. Not value::text: the enum's owner may have made a cast to text, which would run with the rights of the capture
+-- function. (A polymorphic function cannot have an unquoted body.)
 create function cache_invalidation.segment(value anyenum) returns text
 language sql stable parallel safe
 as $$ select cache_invalidation.segment(pg_catalog.textin(pg_catalog.enum_out(value))) $$;

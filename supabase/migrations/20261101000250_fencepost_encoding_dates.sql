@@ -4,9 +4,9 @@
 --   timestamptz   2026-11-01T09:30:00Z   2026-11-01T09:30:00.25Z   2026-11-01T09:30:00.000001Z      always UTC; up to six
 --   timestamp     2026-11-01T09:30:00    2026-11-01T09:30:00.25    digits after the point, without trailing zeros
 --
--- so no two instants share a text. Outside of the years 0001 to 9999, which readers' builders do not go beyond: 0000 is
--- 1 BC, and beyond 0000 to 9999 there is a sign and at least six digits, as in JavaScript; infinity and -infinity
--- stand for themselves. No plus sign nor colon stays as it is: both are percent-encoded like any other text.
+-- So no two instants share a text. Readers' builders take the years 0001 to 9999. Outside of them 0000 is 1 BC, and beyond 0000 to
+-- 9999 there is a sign and at least six digits, as in JavaScript; infinity and -infinity stand for themselves. Plus signs and
+-- colons are percent-encoded like any other text.
 
 -- The year as toISOString has it; year is Postgres's, where -1 is 1 BC.
 create function cache_invalidation.render_year(year integer) returns text

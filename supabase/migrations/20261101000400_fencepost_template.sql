@@ -3,6 +3,7 @@
 --   target     type:segment:…     a segment is literal text, or {column}, or {alias.column} of a joined table, or a
 --                                 last `*` for the whole group: quota:{org_id}:*   user:{o.user_id}:orders
 --   {"column"}                    a name with `:`, `{`, `}` or `.` in it is quoted as SQL quotes it: x:{"a:b"}   x:{o."a.b"}
+--                                 Any other name is written as it is in the catalog and never folded: {orgId} is the column "orgId".
 --
 -- A placeholder is a whole segment, because only whole segments are encoded so that no two tuples share a key. A NULL
 -- widens the target to the group before it: cost:{provider}:{model} with a null model becomes cost:openai:*.

@@ -1,5 +1,5 @@
 /**
- * How old an answer can be when things are really broken: the real worker killed, the real Redis restored from a backup.
+ * How old an answer can be after a real failure: the real worker killed, the real Redis restored from a backup.
  * No test waits for a minute: the reader's clock is moved on, and the heartbeat is made to expire as Redis would.
  */
 import { copyFile, mkdtemp, rm } from 'node:fs/promises';
@@ -19,7 +19,7 @@ import { systemRuntime } from '../../supabase/functions/_shared/cache/redis/runt
 import { createCache, keys } from '../../supabase/functions/_shared/cache.ts';
 import { killAllWorkers, leading, startWorkerProcess } from '../worker/support/worker-process.ts';
 import { fenceOf, startWorkerStack } from '../worker/support/worker-stack.ts';
-import { eventually } from './conformance/workbench.ts';
+import { eventually } from './conformance/support.ts';
 
 afterEach(killAllWorkers);
 
@@ -65,7 +65,7 @@ describe('a worker that is killed', () => {
     await stack.fences.deleted([fenceOf(org)]);
     expect([await read(), await read()]).toEqual([1, 1]);
 
-    // Killed: the heartbeat it left is all that readers trust, and it ends by itself.
+    // Killed: readers trust the heartbeat that it left until that expires.
     await worker.kill();
     await stack.write([org]);
     expect(await read()).toBe(1);
@@ -137,7 +137,7 @@ describe('a Redis restored from a backup', () => {
     await backUp(first.url);
     await copyFile(join(folder, 'dump.rdb'), join(folder, 'backup.rdb'));
 
-    // Life goes on: the old value is invalidated, which the backup knows nothing of.
+    // The old value is invalidated after the backup was taken.
     await redis('SET', HEARTBEAT_KEY, 'epoch-1', 'EX', HEARTBEAT_TTL_SECONDS);
     await cache.del(key);
     await cache.getOrSet(key, () => 'new', 86_400);

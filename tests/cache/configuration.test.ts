@@ -1,4 +1,4 @@
-/** A cache that is not configured, or not rightly: it says why, once, and everything is loaded. */
+/** A cache without a configuration, or with a wrong one, says why once, and every read is loaded. */
 import { execFile } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';

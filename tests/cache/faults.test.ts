@@ -1,6 +1,6 @@
 /**
- * A Redis that fails in every way a reader can meet, with real servers on real sockets: each costs one reader one timeout,
- * then nothing; nobody sees an exception; no line tells a secret; and it heals by itself.
+ * A Redis that fails in the ways that a reader can meet, with real servers on real sockets. Each failure costs one reader one timeout
+ * and then nothing; no reader sees an exception; no log line holds a secret; and the cache recovers by itself.
  */
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -10,7 +10,7 @@ import { type RedisPart, startRedis } from '../../local/parts/redis.ts';
 import { systemRuntime } from '../../supabase/functions/_shared/cache/redis/runtime.ts';
 import { type Cache, createCache } from '../../supabase/functions/_shared/cache.ts';
 import { type Fault, startUpstashFaults, type UpstashFaults } from '../worker/support/upstash-faults.ts';
-import { eventually } from './conformance/workbench.ts';
+import { eventually } from './conformance/support.ts';
 
 const TOKEN = 'SECRET-token';
 const KEY = 'quota:SECRET-org:openai:gpt-5';
@@ -33,7 +33,7 @@ afterAll(async () => {
   await redis.stop();
 });
 
-/** A cache whose clock can be moved on, and what it says. */
+/** A cache whose clock can be moved on, and what it logs. */
 function isolate(url = faults.url, token = TOKEN) {
   const clock = { ahead: 0 };
   const lines: string[] = [];
@@ -90,7 +90,7 @@ describe('a Redis that', () => {
     const { cache, clock, lines, errors } = isolate();
     const asked = faults.requests.length;
     await everyReadSucceeds(cache);
-    // One request in all: while the circuit is open nobody asks, so nobody waits.
+    // One request in all: while the circuit is open no reader asks Redis, so none waits.
     expect(faults.requests.length - asked).toBe(1);
     expect(errors).toHaveLength(1);
     expect(lines).toHaveLength(1);
@@ -115,7 +115,7 @@ describe('a Redis that', () => {
     expect(lines[0]).toMatch(/ECONNREFUSED|no connection/);
   });
 
-  it('has a name that nobody knows', async () => {
+  it('has a name that does not resolve', async () => {
     const { cache, lines } = isolate('http://redis.invalid');
     await everyReadSucceeds(cache);
     expect(lines[0]).not.toMatch(/redis\.invalid|SECRET/);
@@ -133,7 +133,7 @@ describe('a Redis that', () => {
     server.close();
   });
 
-  it('has the wrong token for us (the real gateway says so)', async () => {
+  it('refuses the token (as the real gateway does)', async () => {
     const { cache, lines } = isolate(gateway.url, 'SECRET-other');
     await everyReadSucceeds(cache);
     expect(lines).toHaveLength(1);
@@ -168,7 +168,7 @@ describe('a Redis that', () => {
   });
 });
 
-describe('writes whose fate is unknown', () => {
+describe('writes whose outcome is unknown', () => {
   it.each([
     ['the fences', /"nx"/i],
     ['the entry', /\\"v\\":1/],

@@ -74,7 +74,7 @@ function startReader(loaderUrl: string, key: string, leaseMs: number): Reader {
   return { child, ready, report, start: () => child.stdin.write('go\n') };
 }
 
-/** What stands for the database: counts loads and lets the test decide when each is answered. */
+/** Takes the database's place: counts loads and lets the test decide when each is answered. */
 async function startLoader(answer: (response: ServerResponse, load: number) => void) {
   let loads = 0;
   const server: Server = createServer((_, response) => answer(response, ++loads));
@@ -105,7 +105,7 @@ describe('a herd', () => {
     loader.stop();
   });
 
-  it('whose leader is killed goes on without it, and loads once more', async () => {
+  it('whose leader is killed loads once more, without it', async () => {
     let firstArrived: () => void = () => {};
     const arrived = new Promise<void>((resolve) => {
       firstArrived = resolve;
@@ -125,7 +125,7 @@ describe('a herd', () => {
     for (const reader of others) reader.start();
     const reports = await Promise.all(others.map(({ report }) => report));
     expect(reports.flatMap(({ lines }) => lines)).toEqual([]);
-    // One load for the dead leader, one for its successor; a second successor may look just before the first has stored.
+    // One load for the dead leader, one for its successor; a second successor may read just before the first has stored.
     expect(loader.loads()).toBeLessThanOrEqual(3);
     for (const { values } of reports) expect(new Set(values).size).toBe(1);
     loader.stop();

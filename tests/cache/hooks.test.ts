@@ -1,4 +1,4 @@
-/** An application's own hooks may fail; no reader notices. */
+/** An application's hooks may fail; readers are answered all the same. */
 import { expect, it, onTestFinished } from 'vitest';
 import { startGateway } from '../../local/gateway/gateway.ts';
 import { startRedis } from '../../local/parts/redis.ts';
@@ -39,15 +39,15 @@ it('survives hooks and a log that reject', async () => {
   onTestFinished(() => {
     process.off('unhandledRejection', hear);
   });
-  const told: string[] = [];
+  const called: string[] = [];
   const reject = (name: string) => async () => {
-    told.push(name);
+    called.push(name);
     throw new Error(`the telemetry of ${name} is down`);
   };
   const connection = {
     getMany: async (names: readonly string[]) => {
       if (names.includes('away:1')) throw new Error('connection reset');
-      // Only fences and the epoch stand; `hit:1` has an entry under them.
+      // Only the fences and the epoch exist; `hit:1` has an entry under them.
       const entry = '{"v":1,"f":["r","r","r"],"e":"r","t":0,"d":1}';
       return names.map((name) => (name.startsWith('fence') ? 'r' : name === 'hit:1' ? entry : null));
     },
@@ -69,8 +69,8 @@ it('survives hooks and a log that reject', async () => {
   expect(await cache.getOrSet('hit:1', () => 2)).toBe(1);
   expect(await cache.getOrSet('miss:1', () => 2, 60, { onOutcome: reject('onOutcome') })).toBe(2);
   expect(await cache.get('away:1')).toBeNull();
-  // Rejections that nobody handles are told of when the microtasks are done.
+  // Node reports unhandled rejections when the microtasks are done.
   await new Promise((resolve) => setImmediate(resolve));
-  expect(new Set(told)).toEqual(new Set(['onHit', 'onMiss', 'onOutcome', 'onError', 'log']));
+  expect(new Set(called)).toEqual(new Set(['onHit', 'onMiss', 'onOutcome', 'onError', 'log']));
   expect(unhandled).toEqual([]);
 });

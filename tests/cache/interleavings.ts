@@ -1,6 +1,6 @@
 /**
- * The interleaving property: readers, writers, two workers' heartbeats, evictions, expiries and network faults take their steps
- * in every order that fast-check's scheduler can think of, on the real cache module and the real heartbeat over ScheduledRedis.
+ * The interleaving property. Readers, writers, two workers' heartbeats, evictions, expiries and network faults take their steps in
+ * the orders that fast-check's scheduler chooses, on the real cache module and the real heartbeat over ScheduledRedis.
  *
  * The invariant: a read that starts after an invalidation was acknowledged never returns a value older than the row was
  * when that invalidation was written. A row's value is its version here, so "older" is "smaller".
@@ -108,7 +108,7 @@ class World {
             const cached = await cache.get<Row>(next.key);
             if (cached !== null) return [cached];
             const row = await this.#load(next.key);
-            // Rule 8 covers 30 s: the application is told to use begin() for slower loads.
+            // Rule 8 covers 30 s. For slower loads the documentation says to use begin().
             if (this.#clock.now - startedAt <= 30_000) await cache.set(next.key, row);
             return [row];
           },
@@ -184,13 +184,13 @@ class World {
     this.#acknowledged.set(name, Math.max(version, this.#acknowledged.get(name) ?? 0));
   }
 
-  /** As the drain does with the target `*`: again until Redis has acknowledged. */
+  /** As the delivery loop does with the target `*`: again until Redis has acknowledged. */
   async #startEpoch(): Promise<void> {
     for (;;) {
       try {
         return await this.#workers[0].startEpoch('asked for');
       } catch {
-        // The next fault of the scenario; there are only so many.
+        // The scenario has only so many faults.
       }
     }
   }
@@ -231,7 +231,7 @@ class World {
       },
       health,
       intervalMs: 0,
-      // A worker whose beat failed is tried anew without waiting.
+      // A beat that failed is repeated without waiting.
       onError: () => heartbeat.reset(),
       onNewEpoch: () => {},
     });
@@ -249,7 +249,7 @@ class World {
       randomToken: () => this.#token(),
       random: () => 0.5,
       sleep: async (milliseconds) => {
-        // That a load is overdue is no matter of order; were the clock to jump that far, nothing would be fresh any more.
+        // A load hangs because of time, not of order. If the clock jumped that far, nothing would be fresh any more.
         if (milliseconds > HUNG_AFTER_MS / 2) return new Promise(() => {});
         const until = this.#clock.now + milliseconds;
         await this.#step('a sleep ends');

@@ -1,4 +1,4 @@
-/** A refresh that hangs behind a stale answer keeps no process from ending. */
+/** A refresh that hangs behind a stale answer does not keep a process from ending. */
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -10,13 +10,13 @@ it('ends with its last answer, though a refresh hangs', { timeout: 60_000 }, asy
   const module = new URL('../../supabase/functions/_shared/cache.ts', import.meta.url).href;
   const program = `
     const { createCache } = await import(${JSON.stringify(module)});
-    // Everything stands, and the entry turned stale a moment after 1970.
+    // All fences exist, and the entry turned stale a moment after 1970.
     const entry = JSON.stringify({ v: 1, f: ['r', 'r', 'r'], e: 'r', t: Date.now(), s: Date.now() - 1, d: 'old' });
-    const read = async (names) => names.map((name) => (/lease/.test(name) ? null : /^fence/.test(name) ? 'r' : entry));
+    const getMany = async (names) => names.map((name) => (/lease/.test(name) ? null : /^fence/.test(name) ? 'r' : entry));
     const connection = {
-      read,
+      getMany,
       write: async (writes) => writes.map(() => 'OK'),
-      writeThenRead: async (writes, names) => ({ replies: writes.map(() => 'OK'), values: await read(names) }),
+      writeThenRead: async (writes, names) => ({ replies: writes.map(() => 'OK'), values: await getMany(names) }),
     };
     const cache = createCache({ connection, lease: 0 });
     let hangs;

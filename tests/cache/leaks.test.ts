@@ -1,6 +1,6 @@
 /**
- * Whatever becomes of a call, nothing of it stays behind: no flight that later callers would wait for, no key that is for ever
- * "being refreshed", no crew that still counts somebody, no rejection that nobody hears of.
+ * However a call ends, nothing of it is left: no load that later callers would wait for, no key that is "being refreshed" for ever,
+ * no waiter that is still counted, no unhandled rejection.
  */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type GatewayPart, startGateway } from '../../local/gateway/gateway.ts';
@@ -10,7 +10,7 @@ import { resolve } from '../../supabase/functions/_shared/cache/client/get-or-se
 import type { Core, LoadMany } from '../../supabase/functions/_shared/cache/client/loader.ts';
 import type { GetOrSetOptions } from '../../supabase/functions/_shared/cache/client/options.ts';
 import { types } from '../../supabase/functions/_shared/key-types.ts';
-import { eventually, gate } from './conformance/workbench.ts';
+import { eventually, gate } from './conformance/support.ts';
 
 const KEYS = ['quota:leak:a:1', 'quota:leak:a:2', 'cost:leak:1'];
 const TTL_SECONDS = 60;
@@ -68,7 +68,7 @@ async function nothingIsLeft(on: Core): Promise<void> {
 
 const ones: LoadMany = async (keys) => new Map(keys.map((key) => [key, 1]));
 
-it('a batch of many keys is no leak to Node, and a crew that was given up lands all its flights', async () => {
+it('a batch of many keys is no leak to Node, and giving it up settles all of its loads', async () => {
   const warnings: string[] = [];
   const warn = (warning: Error) => warnings.push(warning.name);
   process.on('warning', warn);
@@ -90,7 +90,7 @@ it('a batch of many keys is no leak to Node, and a crew that was given up lands 
   giveUp.abort(new Error('enough'));
   await expect(given).rejects.toThrow('enough');
   await nothingIsLeft(on);
-  // Warnings are told in the next turn.
+  // Node emits its warnings in the next turn of the event loop.
   await new Promise((done) => setImmediate(done));
   process.off('warning', warn);
   expect(warnings).toEqual([]);
@@ -108,7 +108,7 @@ const uncacheable: LoadMany = async (keys) => new Map(keys.map((key) => [key, ne
 describe('nothing is left of', () => {
   it.each([
     ['answers', ones, {}],
-    ['answers that are not kept', ones, { bypass: true }],
+    ['answers that are not stored', ones, { bypass: true }],
     ['values that cannot be cached', uncacheable, {}],
     ['a loader that gives nothing', none, {}],
     ['a loader that fails', broken, {}],
@@ -125,7 +125,7 @@ describe('nothing is left of', () => {
     await nothingIsLeft(on);
   });
 
-  it('a batch that fails while it waits for somebody else’s load', async () => {
+  it('a batch that fails while it waits for another caller’s load', async () => {
     const on = core();
     const [shared = '', own = ''] = KEYS;
     const row = gate<number>();

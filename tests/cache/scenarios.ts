@@ -7,7 +7,7 @@ import type { Fault } from './scheduled-redis.ts';
 
 /**
  * Two keys of one entity, one of another entity of the same type, one of a type whose entity is the whole key, and one of a
- * type outside the catalogue, whose type fence expires.
+ * first segment that no type declares, whose fence expires.
  */
 export const KEYS = ['quota:org-1:a:x', 'quota:org-1:a:y', 'quota:org-2:a:x', 'cost:a:x', 'own:a'] as const;
 export type Key = (typeof KEYS)[number];
@@ -18,7 +18,7 @@ const key = fc.constantFrom<Key>(favourite, favourite, favourite, favourite, ...
 const isolate = fc.constantFrom(0, 0, 1);
 const pause = fc.constantFrom(0, 0, 1, 3);
 const worker = fc.constantFrom(0, 0, 1);
-/** Who invalidates: the worker, for a committed write, or the application, by del and delPattern. */
+/** The part that invalidates: the worker, for a committed write, or the application, by del and delPattern. */
 const by = fc.constantFrom('worker' as const, 'worker' as const, 'application' as const);
 const machinery = fc.constantFrom('heartbeat' as const, 'epoch' as const);
 
@@ -96,12 +96,12 @@ const read = fc.record({
   ttl: fc.constant(60),
   pause: fc.constant(0),
 });
-const write = (reach: fc.Arbitrary<'key' | 'all'>, who: fc.Arbitrary<'worker' | 'application'>) =>
+const write = (reach: fc.Arbitrary<'key' | 'all'>, by: fc.Arbitrary<'worker' | 'application'>) =>
   fc.record({
     kind: fc.constant('write' as const),
     key: fc.constant<Key>(favourite),
     reach,
-    by: who,
+    by,
     pause: fc.constant(0),
   });
 

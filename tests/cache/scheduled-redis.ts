@@ -1,6 +1,6 @@
 /**
- * A Redis in memory whose every step waits for a scheduler: the vehicle of the interleaving tests, and nothing else. What
- * the cache says to the real one is tested against the real one (conformance.ts); here the point is the order of events.
+ * A Redis in memory whose every step waits for a scheduler, for the interleaving tests alone. They test the order of events; what the
+ * cache sends to a real Redis is tested against a real one (conformance/).
  *
  * A request is three steps that the scheduler may put anywhere: it arrives, each of its commands is executed (a pipeline
  * is ordered but not atomic), its reply arrives. A request may also be lost, executed without its reply, or executed long
@@ -17,7 +17,7 @@ import type { HeartbeatParts } from '../../worker/src/delivery/heartbeat.ts';
 export type Sabotage =
   /** Fences that are always there and never change: what every cache without fences does (rule 4). */
   | 'no fences'
-  /** An entry is stamped with the fences that stand when it is stored (rule 3). */
+  /** An entry's version stamp has the fences as they are when it is stored (rule 3). */
   | 'stamp at store'
   /** SET NX is sent again when its reply is late, as the client's retries do (rule 1). */
   | 'repeated create'
@@ -25,7 +25,7 @@ export type Sabotage =
   | 'no epoch'
   /** The heartbeat alone tells the epoch; without it entries of any epoch are young or not. */
   | 'epoch in the heartbeat'
-  /** Where the epoch is missing, the one before is put back. */
+  /** If the epoch is missing, the one before is put back. */
   | 'revived epoch';
 
 export type Fault = 'none' | 'lost request' | 'lost reply' | 'late request';
@@ -192,7 +192,7 @@ export class ScheduledRedis {
     if (key === EPOCH_KEY) this.#lastEpoch = value;
   }
 
-  /** The entry as it is, or, under that sabotage, with the fences that stand now. */
+  /** The entry as it is, or, under that sabotage, with the fences as they are now. */
   #stamped(value: string): string {
     if (this.#sabotage !== 'stamp at store' || !value.startsWith('{')) return value;
     const entry: { f: string[]; d?: { fences?: string[] } } = JSON.parse(value);

@@ -12,7 +12,7 @@ import {
   type WorkerProcess,
 } from '../worker/support/worker-process.ts';
 import { startWorkerStack, type WorkerStack } from '../worker/support/worker-stack.ts';
-import { eventually } from './conformance/workbench.ts';
+import { eventually } from './conformance/support.ts';
 
 let stack: WorkerStack;
 let worker: WorkerProcess;
@@ -50,7 +50,7 @@ async function invalidated(id: string): Promise<void> {
   );
 }
 
-it('serves a definition from the cache until somebody edits it', async () => {
+it('serves a definition from the cache until it is edited', async () => {
   const id = 'onboarding: step 1';
   expect(await readDefinition(id)).toBeNull();
   expect(await readDefinition(id)).toBeNull();

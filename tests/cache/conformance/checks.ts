@@ -5,16 +5,16 @@ import { limits } from './limits.ts';
 import { mistakes } from './mistakes.ts';
 import { reading } from './reading.ts';
 import { staleness } from './staleness.ts';
-import { patience } from './wait-limits.ts';
+import type { Check } from './support.ts';
+import { waitLimits } from './wait-limits.ts';
 import { waiting } from './waiting.ts';
-import type { Check } from './workbench.ts';
 
 export const checks: readonly Check[] = [
   ...reading,
   ...limits,
   ...invalidating,
   ...herds,
-  ...patience,
+  ...waitLimits,
   ...staleness,
   ...mistakes,
   ...waiting,

@@ -1,20 +1,20 @@
 /**
  * The conformance checks and the interleavings under Deno, started by conformance.test.ts, which runs the Redis and the
- * gateway that FENCEPOST_WORKBENCH names.
+ * gateway that FENCEPOST_CONFORMANCE names.
  */
 import * as fc from 'fast-check';
 import { runScenario } from '../interleavings.ts';
 import { scenario } from '../scenarios.ts';
 import { checks } from './checks.ts';
-import { Workbench, type WorkbenchAddresses } from './workbench.ts';
+import { type Addresses, Support } from './support.ts';
 
-const addresses: WorkbenchAddresses = JSON.parse(Deno.env.get('FENCEPOST_WORKBENCH') ?? '{}');
+const addresses: Addresses = JSON.parse(Deno.env.get('FENCEPOST_CONFORMANCE') ?? '{}');
 
 // Connections are kept alive and refreshes go on in the background, as in an edge function.
 const background = { sanitizeOps: false, sanitizeResources: false };
 
 for (const { name, run } of checks) {
-  Deno.test({ name, ...background, fn: () => run(new Workbench(addresses)) });
+  Deno.test({ name, ...background, fn: () => run(new Support(addresses)) });
 }
 
 Deno.test({

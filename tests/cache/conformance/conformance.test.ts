@@ -15,14 +15,14 @@ import type { Part } from '../../../local/parts/part.ts';
 import { startProcess } from '../../../local/parts/process.ts';
 import { startRedis } from '../../../local/parts/redis.ts';
 import { checks } from './checks.ts';
-import { Workbench, type WorkbenchAddresses } from './workbench.ts';
+import { type Addresses, Support } from './support.ts';
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));
 const servers = ['redis-server', ...onPath('valkey-server')];
 
 describe.each(servers)('the cache module on %s', (server) => {
   const parts: Part[] = [];
-  let addresses: WorkbenchAddresses = { url: '', token: '', countsUrl: '' };
+  let addresses: Addresses = { url: '', token: '', countsUrl: '' };
 
   beforeAll(async () => {
     const redis = await (server === 'redis-server' ? startRedis() : startValkey());
@@ -40,7 +40,7 @@ describe.each(servers)('the cache module on %s', (server) => {
 
   describe('under Node', () => {
     it.each(checks.map(({ name, run }) => [name, run] as const))('%s', async (_, run) => {
-      await run(new Workbench(addresses));
+      await run(new Support(addresses));
     });
   });
 
@@ -56,7 +56,7 @@ describe.each(servers)('the cache module on %s', (server) => {
         cwd: root,
         env: {
           ...process.env,
-          FENCEPOST_WORKBENCH: JSON.stringify(addresses),
+          FENCEPOST_CONFORMANCE: JSON.stringify(addresses),
           NO_COLOR: '1',
           DENO_NO_UPDATE_CHECK: '1',
         },

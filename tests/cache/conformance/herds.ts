@@ -1,12 +1,12 @@
 /** Several readers at once: shared loads, leases between isolates, timeouts, signals, errors. */
 import assert from 'node:assert/strict';
-import { type Check, eventually, gate, QUOTA } from './workbench.ts';
+import { type Check, eventually, gate, QUOTA } from './support.ts';
 
 export const herds: Check[] = [
   {
     name: 'concurrent misses in an isolate share one load, and each gets a value of its own',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    run: async (support) => {
+      const cache = await support.withWorker();
       let loads = 0;
       const row = gate<{ limit: number }>();
       const readers = Array.from({ length: 30 }, () =>
@@ -24,9 +24,9 @@ export const herds: Check[] = [
     },
   },
   {
-    name: 'who starts after an acknowledged invalidation does not get an older load',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    name: 'a caller that starts after an acknowledged invalidation does not get an older load',
+    run: async (support) => {
+      const cache = await support.withWorker();
       const old = gate<string>();
       const started = gate();
       const before = cache.getOrSet(QUOTA, () => {
@@ -43,8 +43,8 @@ export const herds: Check[] = [
   },
   {
     name: 'callers of different identities do not share a load, but share what is stored',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    run: async (support) => {
+      const cache = await support.withWorker();
       const first = gate<string>();
       const started = gate();
       const refused = cache.getOrSet(
@@ -66,8 +66,8 @@ export const herds: Check[] = [
   },
   {
     name: 'two isolates load once; the other gets the stored value',
-    run: async (bench) => {
-      const [one, other] = [await bench.withWorker(), bench.isolate()];
+    run: async (support) => {
+      const [one, other] = [await support.withWorker(), support.isolate()];
       const row = gate<string>();
       const started = gate();
       const leader = one.getOrSet(QUOTA, () => {
@@ -88,23 +88,26 @@ export const herds: Check[] = [
   },
   {
     name: "a dead leader's lease is waited for, but not longer than it lives",
-    run: async (bench) => {
-      const cache = await bench.withWorker({ lease: 300 });
-      await bench.redis('SET', bench.key(`fencepost:lease:${QUOTA}`), 'somebody who died', 'PX', 300);
+    run: async (support) => {
+      const cache = await support.withWorker({ lease: 300 });
+      await support.redis('SET', support.key(`fencepost:lease:${QUOTA}`), 'a dead leader', 'PX', 300);
       const startedAt = Date.now();
       assert.equal(await cache.getOrSet(QUOTA, () => 'loaded'), 'loaded');
       assert.ok(Date.now() - startedAt >= 150, 'it waited');
       assert.equal(await cache.get(QUOTA), 'loaded');
-      // A lease that nobody gives back delays a reader for its own lease's length, not for ever.
-      await bench.redis('DEL', bench.key(QUOTA));
-      await bench.redis('SET', bench.key(`fencepost:lease:${QUOTA}`), 'for ever');
+      // A lease that is never given back delays a reader for the length of its own lease, not for ever.
+      await support.redis('DEL', support.key(QUOTA));
+      await support.redis('SET', support.key(`fencepost:lease:${QUOTA}`), 'for ever');
       assert.equal(await cache.getOrSet(QUOTA, () => 'again'), 'again');
     },
   },
   {
-    name: "the loader's error is the caller's, is not cached, and keeps nobody waiting",
-    run: async (bench) => {
-      const [cache, other] = [await bench.withWorker({ lease: 30_000 }), bench.isolate({ lease: 30_000 })];
+    name: "the loader's error is its callers', is not cached, and delays no later caller",
+    run: async (support) => {
+      const [cache, other] = [
+        await support.withWorker({ lease: 30_000 }),
+        support.isolate({ lease: 30_000 }),
+      ];
       const failure = new RangeError('no such table');
       for (const load of [
         () => Promise.reject(failure),
@@ -120,8 +123,8 @@ export const herds: Check[] = [
   },
   {
     name: 'a timeout ends the wait of one caller, not the load that others wait for',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    run: async (support) => {
+      const cache = await support.withWorker();
       const row = gate<string>();
       let aborted = false;
       const load = ({ signal }: { signal: AbortSignal }) => {
@@ -130,17 +133,17 @@ export const herds: Check[] = [
         });
         return row.opened;
       };
-      const patient = cache.getOrSet(QUOTA, load);
+      const withoutTimeout = cache.getOrSet(QUOTA, load);
       await assert.rejects(cache.getOrSet(QUOTA, load, 60, { timeout: 20 }), { code: 'LOAD_TIMEOUT' });
       assert.equal(aborted, false);
       row.open('slow');
-      assert.equal(await patient, 'slow');
+      assert.equal(await withoutTimeout, 'slow');
     },
   },
   {
-    name: "a signal ends the wait with its reason, and the load's signal when nobody waits any more",
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    name: 'a signal ends the wait with its reason, and aborts the load when nobody waits for it any more',
+    run: async (support) => {
+      const cache = await support.withWorker();
       const controller = new AbortController();
       const loading = gate<AbortSignal>();
       const reader = cache.getOrSet(
@@ -158,7 +161,7 @@ export const herds: Check[] = [
       controller.abort(new Error('the client hung up'));
       await assert.rejects(reader, { message: 'the client hung up' });
       assert.equal(signal.aborted, true);
-      // The flight that was given up is nobody's any more.
+      // Nobody joins the load that was given up.
       assert.equal(await cache.getOrSet(QUOTA, () => 'fresh'), 'fresh');
       await assert.rejects(
         cache.getOrSet(QUOTA, () => 1, 60, { signal: controller.signal }),
@@ -168,11 +171,11 @@ export const herds: Check[] = [
   },
   {
     name: 'bypass neither reads nor stores',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    run: async (support) => {
+      const cache = await support.withWorker();
       const outcomes: string[] = [];
       const options = { bypass: true, onOutcome: (_: string, outcome: string) => outcomes.push(outcome) };
-      const cost = await bench.counted(() => cache.getOrSet(QUOTA, () => 1, 60, options));
+      const cost = await support.counted(() => cache.getOrSet(QUOTA, () => 1, 60, options));
       assert.deepEqual([cost.commands, cost.result, outcomes], [0, 1, ['bypass']]);
       assert.equal(await cache.get(QUOTA), null);
     },

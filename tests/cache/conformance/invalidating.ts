@@ -2,25 +2,25 @@
 import assert from 'node:assert/strict';
 import { deletionsFor } from '../../../supabase/functions/_shared/cache/protocol/fences.ts';
 import { compileGlob, escapeGlob } from '../../../supabase/functions/_shared/cache/protocol/glob.ts';
-import { type Check, gate, QUOTA, type Workbench } from './workbench.ts';
+import { type Check, gate, QUOTA, type Support } from './support.ts';
 
 const OTHER_ORG = 'quota:org-2:openai:gpt-5';
 const COST = 'cost:openai:gpt-5';
 
 /** What the worker does for a target. */
-async function invalidate(bench: Workbench, ...targets: string[]): Promise<void> {
-  await bench.redis(
+async function invalidate(support: Support, ...targets: string[]): Promise<void> {
+  await support.redis(
     'DEL',
-    ...targets.flatMap((target) => deletionsFor(target).keys.map((key) => bench.key(key))),
+    ...targets.flatMap((target) => deletionsFor(target).keys.map((key) => support.key(key))),
   );
 }
 
 export const invalidating: Check[] = [
   {
     name: 'globs mean here what they mean in Redis',
-    run: async (bench) => {
+    run: async (support) => {
       const texts = ['a', 'ab', 'abc', 'a-c', 'a]', 'a*', 'a\\b', 'b', 'é', 'a:b', 'a^', '[a]'];
-      await bench.redis('MSET', ...texts.flatMap((text) => [bench.key(text), 1]));
+      await support.redis('MSET', ...texts.flatMap((text) => [support.key(text), 1]));
       const globs = [
         '*',
         'a?',
@@ -38,17 +38,17 @@ export const invalidating: Check[] = [
         'a[^^]',
       ];
       for (const glob of globs) {
-        const theirs = (await bench.redis('KEYS', escapeGlob(bench.prefix) + glob)) as string[];
-        const ours = texts.filter((text) => compileGlob(glob).matches(text)).map((text) => bench.key(text));
+        const theirs = (await support.redis('KEYS', escapeGlob(support.prefix) + glob)) as string[];
+        const ours = texts.filter((text) => compileGlob(glob).matches(text)).map((text) => support.key(text));
         assert.deepEqual(ours.toSorted(), theirs.toSorted(), glob);
       }
     },
   },
   ...['quota:org-1:openai:gpt-5', 'quota:org-1:*', 'quota:*'].map(
     (target): Check => ({
-      name: `a load that ${target} overtook is not readable afterwards`,
-      run: async (bench) => {
-        const cache = await bench.withWorker();
+      name: `a load that began before ${target} was invalidated is not readable afterwards`,
+      run: async (support) => {
+        const cache = await support.withWorker();
         const row = gate<string>();
         const started = gate();
         const reader = cache.getOrSet(QUOTA, () => {
@@ -56,7 +56,7 @@ export const invalidating: Check[] = [
           return row.opened;
         });
         await started.opened;
-        await invalidate(bench, target);
+        await invalidate(support, target);
         row.open('old');
         assert.equal(await reader, 'old');
         assert.equal(await cache.get(QUOTA), null);
@@ -67,55 +67,55 @@ export const invalidating: Check[] = [
   ),
   {
     name: 'an exact target leaves its siblings alone where the entity is the whole key, a group its other groups',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    run: async (support) => {
+      const cache = await support.withWorker();
       const all = [QUOTA, OTHER_ORG, COST, 'cost:openai:gpt-4', 'cost:mistral:large'];
       const fill = () =>
         cache.getOrSetMany(all, async (missing) => new Map(missing.map((key) => [key, key])));
       const left = async () => [...(await cache.getMany(all)).keys()];
       await fill();
-      await invalidate(bench, COST, 'quota:org-1:*');
+      await invalidate(support, COST, 'quota:org-1:*');
       assert.deepEqual(await left(), [OTHER_ORG, 'cost:openai:gpt-4', 'cost:mistral:large']);
       await fill();
-      await invalidate(bench, 'cost:openai:*');
+      await invalidate(support, 'cost:openai:*');
       assert.deepEqual(await left(), [QUOTA, OTHER_ORG, 'cost:mistral:large']);
       await fill();
-      await invalidate(bench, 'cost:*', 'quota:*');
+      await invalidate(support, 'cost:*', 'quota:*');
       assert.deepEqual(await left(), []);
     },
   },
   {
     name: 'any number of targets is one command, and so is a group of any size',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    run: async (support) => {
+      const cache = await support.withWorker();
       const wanted = Array.from({ length: 300 }, (_, index) => `quota:org-1:p:m${index}`);
       await cache.getOrSetMany(wanted, async (missing) => new Map(missing.map((key) => [key, 1])));
-      const group = await bench.counted(() => cache.invalidateOrganizationQuotas('org-1'));
+      const group = await support.counted(() => cache.invalidateOrganizationQuotas('org-1'));
       assert.deepEqual([group.commands, group.result], [1, 1]);
       assert.equal((await cache.getMany(wanted)).size, 0);
-      const exact = await bench.counted(() => cache.del(...wanted));
+      const exact = await support.counted(() => cache.del(...wanted));
       assert.equal(exact.commands, 1);
-      const session = await bench.counted(() => cache.invalidateSession('s1'));
+      const session = await support.counted(() => cache.invalidateSession('s1'));
       assert.deepEqual([session.commands, session.result], [1, 0]);
       assert.equal(await cache.del(), 0);
     },
   },
   {
     name: "delPattern('*') is everything of this cache in one command, and nothing of another prefix",
-    run: async (bench) => {
-      const cache = await bench.withWorker();
-      const neighbour = bench.isolate({ prefix: `${bench.prefix}neighbour:` });
+    run: async (support) => {
+      const cache = await support.withWorker();
+      const neighbour = support.isolate({ prefix: `${support.prefix}neighbour:` });
       await cache.getOrSet(QUOTA, () => 1);
       for (const name of ['epoch', 'heartbeat']) {
-        await bench.redis('SET', bench.key(`neighbour:fencepost:${name}`), 'theirs');
+        await support.redis('SET', support.key(`neighbour:fencepost:${name}`), 'theirs');
       }
       await neighbour.getOrSet(QUOTA, () => 2);
       // The epoch and the heartbeat.
-      const all = await bench.counted(() => cache.delPattern('*'));
+      const all = await support.counted(() => cache.delPattern('*'));
       assert.deepEqual([all.commands, all.result], [1, 2]);
       assert.equal(await cache.get(QUOTA), null);
       assert.equal(await neighbour.get(QUOTA), 2);
-      bench.ahead += 31_000;
+      support.ahead += 31_000;
       assert.equal(await neighbour.get(QUOTA), 2);
       assert.equal(await cache.getOrSet(QUOTA, () => 3), 3);
       assert.equal(await cache.get(QUOTA), 3);
@@ -123,49 +123,49 @@ export const invalidating: Check[] = [
   },
   {
     name: 'a sweep deletes what matches, reports it, and touches nothing else',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    run: async (support) => {
+      const cache = await support.withWorker();
       const wanted = Array.from({ length: 2_500 }, (_, index) => `quota:org-${index}:openai:gpt-5`);
       await cache.getOrSetMany(wanted, async (missing) => new Map(missing.map((key) => [key, 1])));
       await cache.getOrSet('quota:org-7:mistral:large', () => 1);
       await cache.getOrSet(COST, () => 1);
       const foreign = ['hash:openai:x', 'queue:openai:wait'];
-      await bench.redis('HSET', bench.key(foreign[0] ?? ''), 'a', 1);
-      await bench.redis('RPUSH', bench.key(foreign[1] ?? ''), 1);
-      await bench.redis('SET', 'elsewhere-quota:org-1:openai:gpt-5', 'theirs');
+      await support.redis('HSET', support.key(foreign[0] ?? ''), 'a', 1);
+      await support.redis('RPUSH', support.key(foreign[1] ?? ''), 1);
+      await support.redis('SET', 'elsewhere-quota:org-1:openai:gpt-5', 'theirs');
       const fences = [
-        bench.key('fence:quota'),
-        bench.key('fence:cost:openai:gpt-5'),
-        bench.key('fencepost:epoch'),
-        bench.key('fencepost:heartbeat'),
+        support.key('fence:quota'),
+        support.key('fence:cost:openai:gpt-5'),
+        support.key('fencepost:epoch'),
+        support.key('fencepost:heartbeat'),
       ];
 
       assert.equal(await cache.delPattern('quota:*:openai:gpt-*'), 2_500);
       assert.equal((await cache.getMany(wanted)).size, 0);
       assert.equal(await cache.get(COST), 1);
-      assert.equal(await bench.redis('EXISTS', ...fences), 4);
+      assert.equal(await support.redis('EXISTS', ...fences), 4);
       // Swept along with its entity: unreadable, though it is still there.
       assert.equal(await cache.delPattern('*:mistral:*'), 1);
-      assert.equal(await bench.redis('EXISTS', ...foreign.map((key) => bench.key(key))), 2);
-      assert.equal(await bench.redis('DEL', 'elsewhere-quota:org-1:openai:gpt-5'), 1);
+      assert.equal(await support.redis('EXISTS', ...foreign.map((key) => support.key(key))), 2);
+      assert.equal(await support.redis('DEL', 'elsewhere-quota:org-1:openai:gpt-5'), 1);
     },
   },
   {
     name: 'more keys than one DEL takes are deleted in several',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    run: async (support) => {
+      const cache = await support.withWorker();
       await cache.set('many:0', 1);
       const wanted = Array.from({ length: 70_000 }, (_, index) => `many:${index}`);
-      const gone = await bench.counted(() => cache.del(...wanted));
+      const gone = await support.counted(() => cache.del(...wanted));
       assert.deepEqual([gone.result, gone.commands], [2, 14]);
       assert.equal(await cache.get('many:0'), null);
-      assert.deepEqual(bench.logged, []);
+      assert.deepEqual(support.logged, []);
     },
   },
   {
-    name: 'a sweep also reaches loads that are under way',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    name: 'a sweep also reaches loads in progress',
+    run: async (support) => {
+      const cache = await support.withWorker();
       const row = gate<string>();
       const started = gate();
       const reader = cache.getOrSet(QUOTA, () => {
@@ -181,15 +181,15 @@ export const invalidating: Check[] = [
   },
   {
     name: 'get, load, set: a value that was invalidated after the get is not readable',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    run: async (support) => {
+      const cache = await support.withWorker();
       assert.equal(await cache.get(QUOTA), null);
-      await invalidate(bench, 'quota:org-1:*');
-      // Another get of the same key must not launder the first one's fences.
+      await invalidate(support, 'quota:org-1:*');
+      // Another get of the same key must not replace the first one's fences.
       assert.equal(await cache.get(QUOTA), null);
       assert.equal(await cache.set(QUOTA, 'old'), true);
       assert.equal(await cache.get(QUOTA), null);
-      bench.lasting += 30_001;
+      support.lasting += 30_001;
       assert.equal(await cache.get(QUOTA), null);
       assert.equal(await cache.set(QUOTA, 'new'), true);
       assert.equal(await cache.get(QUOTA), 'new');
@@ -197,10 +197,10 @@ export const invalidating: Check[] = [
   },
   {
     name: 'begin, load, set: the token decides, whatever was read since',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    run: async (support) => {
+      const cache = await support.withWorker();
       const early = await cache.begin(QUOTA);
-      await invalidate(bench, QUOTA);
+      await invalidate(support, QUOTA);
       const late = await cache.begin(QUOTA);
       await cache.set(QUOTA, 'new', 60, late);
       assert.equal(await cache.get(QUOTA), 'new');
@@ -211,11 +211,11 @@ export const invalidating: Check[] = [
   },
   {
     name: 'a set with no get before it is true as of now',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    run: async (support) => {
+      const cache = await support.withWorker();
       assert.equal(await cache.set('counter:x', { seen: 1 }, 60), true);
       assert.deepEqual(await cache.get('counter:x'), { seen: 1 });
-      await invalidate(bench, 'counter:x');
+      await invalidate(support, 'counter:x');
       assert.equal(await cache.get('counter:x'), null);
     },
   },

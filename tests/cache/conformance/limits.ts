@@ -1,37 +1,37 @@
 /** What is refused, what is counted, and what counting costs. */
 import assert from 'node:assert/strict';
 import type { CacheError } from '../../../supabase/functions/_shared/cache.ts';
-import { type Check, eventually, gate, QUOTA } from './workbench.ts';
+import { type Check, eventually, gate, QUOTA } from './support.ts';
 
 const OTHER = 'quota:org-1:openai:gpt-4';
 
 export const limits: Check[] = [
   {
     name: 'values over the limit are not cached, with one warning that names neither key nor value',
-    run: async (bench) => {
-      const cache = await bench.withWorker({ maxValueBytes: 1_000 });
+    run: async (support) => {
+      const cache = await support.withWorker({ maxValueBytes: 1_000 });
       const large = 'é'.repeat(600);
       for (const key of [QUOTA, OTHER]) assert.equal(await cache.getOrSet(key, () => large), large);
-      assert.equal(await bench.redis('EXISTS', bench.key(QUOTA), bench.key(OTHER)), 0);
-      assert.equal(bench.logged.length, 1);
-      assert.match(bench.logged[0] ?? '', /type quota is larger than 1000 bytes/);
-      assert.doesNotMatch(bench.logged[0] ?? '', /org-1|é/);
+      assert.equal(await support.redis('EXISTS', support.key(QUOTA), support.key(OTHER)), 0);
+      assert.equal(support.logged.length, 1);
+      assert.match(support.logged[0] ?? '', /type quota is larger than 1000 bytes/);
+      assert.doesNotMatch(support.logged[0] ?? '', /org-1|é/);
     },
   },
   {
-    name: 'values that JSON would change are given, not cached, with one warning and the place and the remedy for onError',
-    run: async (bench) => {
+    name: 'values that JSON would change are returned but not cached, with one warning; onError gets the place and the remedy',
+    run: async (support) => {
       const errors: CacheError[] = [];
-      const cache = await bench.withWorker({ onError: (error) => errors.push(error) });
+      const cache = await support.withWorker({ onError: (error) => errors.push(error) });
       for (const value of [{ at: new Date(0) }, 5n, new Map([['a', 1]]), new Response('x'), [Number.NaN]]) {
         assert.equal(await cache.getOrSet(QUOTA, () => value), value);
       }
-      assert.equal(await bench.redis('EXISTS', bench.key(QUOTA)), 0);
+      assert.equal(await support.redis('EXISTS', support.key(QUOTA)), 0);
       assert.deepEqual(new Set(errors.map(({ code }) => code)), new Set(['UNSUPPORTED_VALUE']));
       assert.equal(errors.length, 5);
       assert.match(errors[0]?.message ?? '', /\$\.at is a Date.*toISOString/);
-      assert.equal(bench.logged.length, 1);
-      assert.match(bench.logged[0] ?? '', /type quota is not cached/);
+      assert.equal(support.logged.length, 1);
+      assert.match(support.logged[0] ?? '', /type quota is not cached/);
       assert.equal(cache.stats().redisErrors, 0);
       // Others of the same batch are cached as ever, and nobody has to wait for a lease.
       const batch = await cache.getOrSetMany([QUOTA, OTHER], async () => ({ [QUOTA]: 5n, [OTHER]: 4 }));
@@ -44,8 +44,8 @@ export const limits: Check[] = [
   },
   {
     name: 'what cannot be cached cannot be shared either: every caller loads for itself',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    run: async (support) => {
+      const cache = await support.withWorker();
       let loads = 0;
       const readers = Array.from({ length: 5 }, async () => {
         const response = await cache.getOrSet(QUOTA, () => new Response(`row ${++loads}`));
@@ -56,8 +56,8 @@ export const limits: Check[] = [
     },
   },
   {
-    name: 'a value that throws when it is looked at, copied or written is given to every caller, and not cached',
-    run: async (bench) => {
+    name: 'a value that throws when it is read, copied or written is returned to every caller, and not cached',
+    run: async (support) => {
       const hidden = Object.defineProperty({}, 'toJSON', { value: () => assert.fail('written') });
       const values: (() => object)[] = [
         () => new Proxy({ a: 1 }, {}),
@@ -65,7 +65,7 @@ export const limits: Check[] = [
         () => Object.defineProperty({}, 'lazy', { enumerable: true, get: () => assert.fail('looked at') }),
         () => hidden,
       ];
-      const cache = await bench.withWorker();
+      const cache = await support.withWorker();
       for (const [index, make] of values.entries()) {
         const row = gate();
         const load = async () => {
@@ -82,9 +82,9 @@ export const limits: Check[] = [
   },
   {
     name: 'statistics, hooks and their cost',
-    run: async (bench) => {
+    run: async (support) => {
       const events: string[] = [];
-      const cache = await bench.withWorker({
+      const cache = await support.withWorker({
         onHit: ({ type, stale }) => events.push(`hit ${type} ${stale}`),
         onMiss: ({ type }) => {
           events.push(`miss ${type}`);
@@ -104,32 +104,32 @@ export const limits: Check[] = [
 
       const before = cache.stats().commands;
       for (let read = 0; read < 600; read++) {
-        if (read % 300 === 299) bench.ahead += 10_001;
+        if (read % 300 === 299) support.ahead += 10_001;
         await cache.get(QUOTA);
       }
-      const pattern = `${bench.prefix}fencepost:stats:*`;
-      const stored = async () => (await bench.redis('KEYS', pattern)) as string[];
+      const pattern = `${support.prefix}fencepost:stats:*`;
+      const stored = async () => (await support.redis('KEYS', pattern)) as string[];
       await eventually(async () => (await stored()).length === 1, 'statistics are written');
       const [hash = ''] = await stored();
-      const [line = ''] = (await bench.redis('HVALS', hash)) as string[];
+      const [line = ''] = (await support.redis('HVALS', hash)) as string[];
       assert.ok(JSON.parse(line).quota.hits >= 250, line);
-      assert.ok(Number(await bench.redis('TTL', hash)) > 86_400);
+      assert.ok(Number(await support.redis('TTL', hash)) > 86_400);
       const flushed = cache.stats().commands - before - 600;
       assert.ok(flushed >= 2 && flushed <= 6, `${flushed} commands for 600 reads`);
     },
   },
   {
-    name: 'ping says what a health check needs',
-    run: async (bench) => {
-      const cache = bench.isolate();
+    name: 'ping gives what a health check needs',
+    run: async (support) => {
+      const cache = support.isolate();
       const alone = await cache.ping();
       assert.deepEqual([alone.enabled, alone.connected, alone.workerAlive], [true, true, false]);
-      await bench.heartbeat('epoch-1');
+      await support.heartbeat('epoch-1');
       const health = await cache.ping();
       assert.equal(health.workerAlive, true);
       assert.ok(health.keyCount >= 1 && health.latencyMs !== null);
-      // A heartbeat for another epoch vouches for nothing: readers go by the age then.
-      await bench.redis('SET', bench.key('fencepost:epoch'), 'epoch-2');
+      // A heartbeat for another epoch vouches for nothing, so readers go by the age.
+      await support.redis('SET', support.key('fencepost:epoch'), 'epoch-2');
       assert.equal((await cache.ping()).workerAlive, false);
     },
   },

@@ -6,7 +6,7 @@ import {
   encodeSegment,
   type GetOrSetOptions,
 } from '../../../supabase/functions/_shared/cache.ts';
-import { type Check, QUOTA } from './workbench.ts';
+import { type Check, QUOTA } from './support.ts';
 
 const OTHER = 'quota:org-1:openai:gpt-4';
 
@@ -37,23 +37,23 @@ const entryPoints: Readonly<Record<string, (cache: Cache, key: string) => Promis
 export const mistakes: Check[] = [
   {
     name: 'a key that no row could have is INVALID_KEY everywhere, loads nothing and deletes nothing',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    run: async (support) => {
+      const cache = await support.withWorker();
       await cache.getOrSet(QUOTA, () => 1);
-      const before = await bench.counted(async () => {
+      const before = await support.counted(async () => {
         for (const [name, use] of Object.entries(entryPoints)) {
           for (const key of name === 'delPattern' ? badKeys : [...badKeys, ...globs]) {
             await assert.rejects(use(cache, key), { name: 'CacheError', code: 'INVALID_KEY' }, name);
           }
-          // What TypeScript would not let through.
+          // A call that TypeScript would refuse.
           await assert.rejects(use(cache, undefined as unknown as string), { code: 'INVALID_KEY' }, name);
         }
       });
       assert.equal(before.commands, 0);
       for (const glob of globs) assert.notEqual(await cache.delPattern(glob), null);
       assert.equal(await cache.getOrSet(`flags:${encodeSegment('*?[]\\')}`, () => 1), 1);
-      const names = ['fence:quota', 'fencepost:heartbeat'].map((name) => bench.key(name));
-      assert.equal(await bench.redis('EXISTS', ...names), 2);
+      const names = ['fence:quota', 'fencepost:heartbeat'].map((name) => support.key(name));
+      assert.equal(await support.redis('EXISTS', ...names), 2);
       assert.equal(await cache.get(QUOTA), 1);
       for (const key of ['__proto__', 'constructor:toString', 'hasOwnProperty:__proto__:x', 'é😀:x']) {
         assert.equal(await cache.getOrSet(key, () => key), key);
@@ -65,8 +65,8 @@ export const mistakes: Check[] = [
   },
   {
     name: 'times that cannot work are INVALID_CONFIGURATION before anything is asked or loaded',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    run: async (support) => {
+      const cache = await support.withWorker();
       const load = () => assert.fail('loaded');
       const wrong = [-1, Number.NaN, Number.POSITIVE_INFINITY, 1e15, '60' as unknown as number];
       const names = [
@@ -77,7 +77,7 @@ export const mistakes: Check[] = [
         'lease',
         'timeout',
       ];
-      const spent = await bench.counted(async () => {
+      const spent = await support.counted(async () => {
         for (const value of wrong) {
           await assert.rejects(cache.getOrSet(QUOTA, load, value), { code: 'INVALID_CONFIGURATION' });
           await assert.rejects(cache.set(QUOTA, 1, value), { code: 'INVALID_CONFIGURATION' });
@@ -91,34 +91,34 @@ export const mistakes: Check[] = [
           }
           for (const name of ['timeout', 'lease', 'degradedMaxAge', 'maxValueBytes']) {
             const options: CacheOptions = { [name]: value };
-            // A quadrillion bytes is a limit that nothing reaches, and as good as any.
+            // A quadrillion bytes is a valid limit that nothing reaches.
             if (name === 'maxValueBytes' && value === 1e15) continue;
-            assert.throws(() => bench.isolate(options), { code: 'INVALID_CONFIGURATION' });
+            assert.throws(() => support.isolate(options), { code: 'INVALID_CONFIGURATION' });
           }
         }
       });
       assert.equal(spent.commands, 0);
-      assert.throws(() => bench.isolate({ timeout: 0 }), { code: 'INVALID_CONFIGURATION' });
+      assert.throws(() => support.isolate({ timeout: 0 }), { code: 'INVALID_CONFIGURATION' });
     },
   },
   {
-    name: 'fractions of seconds and milliseconds are kept, rounded up to what Redis takes',
-    run: async (bench) => {
-      const cache = await bench.withWorker({ lease: 999.5, timeout: 5_000.5 });
+    name: 'fractions of seconds and milliseconds count, rounded up to what Redis takes',
+    run: async (support) => {
+      const cache = await support.withWorker({ lease: 999.5, timeout: 5_000.5 });
       const options = { staleIfError: 0.0001, staleWhileRevalidate: 1.00005, negativeTtl: 0.1, lease: 20.7 };
       await cache.getOrSet(QUOTA, () => 1, 100.0005, options);
       assert.equal(await cache.get(QUOTA), 1);
       assert.equal(await cache.set(OTHER, 2, 33.3333), true);
       assert.equal(await cache.get(OTHER), 2);
-      assert.deepEqual(bench.logged, []);
-      // A third of a millisecond is short, not nothing: 0 alone means not to store.
+      assert.deepEqual(support.logged, []);
+      // A third of a millisecond is short, but only 0 means not to store.
       assert.equal(await cache.set(OTHER, 3, 0.0003), true);
     },
   },
   {
-    name: 'a batch loader that gives no map is INVALID_LOAD for everybody who shares the load, and leaves nothing behind',
-    run: async (bench) => {
-      const cache = await bench.withWorker({ lease: 30_000 });
+    name: 'a batch loader that gives no map is INVALID_LOAD for all callers of the load, and leaves nothing behind',
+    run: async (support) => {
+      const cache = await support.withWorker({ lease: 30_000 });
       const shapes = [
         new Set([1]),
         new (class Result {})(),
@@ -136,15 +136,15 @@ export const mistakes: Check[] = [
           });
         }
       }
-      // No lease, no flight and no absence were left.
+      // No lease, no load in progress and no cached absence are left.
       const good = await cache.getOrSetMany([QUOTA, OTHER], async () => ({ [QUOTA]: 1, [OTHER]: 2 }));
       assert.deepEqual([...good.values()], [1, 2]);
     },
   },
   {
     name: 'a loader may be synchronous, thenable, and give any map; what is no function is INVALID_LOAD',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    run: async (support) => {
+      const cache = await support.withWorker();
       const rows = new Map([[QUOTA, 1]]);
       const readonlyMap = {
         get: (key: string) => rows.get(key),
@@ -166,11 +166,11 @@ export const mistakes: Check[] = [
   },
   {
     name: 'thousands of keys, each of them twice: answered, stored and read again in requests of bounded size',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    run: async (support) => {
+      const cache = await support.withWorker();
       const wanted = Array.from({ length: 3_000 }, (_, index) => `bulk:${index % 1_500}:x`);
       const load = async (missing: readonly string[]) => new Map(missing.map((key) => [key, 1]));
-      const cold = await bench.counted(() => cache.getOrSetMany(wanted, load));
+      const cold = await support.counted(() => cache.getOrSetMany(wanted, load));
       assert.equal(cold.result.size, 1_500);
       assert.ok(cold.requests >= 6 + 6 + 2, String(cold.requests));
       const warm = await cache.getMany(wanted);
@@ -178,12 +178,12 @@ export const mistakes: Check[] = [
       // Few keys may hold as much.
       const large = Array.from({ length: 5 }, (_, index) => `large:${index}`);
       const text = 'é'.repeat(500_000);
-      const stored = await bench.counted(() =>
+      const stored = await support.counted(() =>
         cache.getOrSetMany(large, async (missing) => new Map(missing.map((key) => [key, text]))),
       );
       assert.equal(stored.requests, 1 + 1 + 2);
       assert.equal((await cache.getMany(large)).size, 5);
-      assert.deepEqual(bench.logged, []);
+      assert.deepEqual(support.logged, []);
       assert.deepEqual(await cache.getMany([]), new Map());
     },
   },

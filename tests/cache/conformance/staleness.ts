@@ -1,18 +1,18 @@
 /** How old an answer may be: stale windows, a dead worker, epochs. */
 import assert from 'node:assert/strict';
-import { type Check, eventually, gate, QUOTA } from './workbench.ts';
+import { type Check, eventually, gate, QUOTA } from './support.ts';
 
 const MEMBER = 'member:org-1:u1';
 
 export const staleness: Check[] = [
   {
     name: 'staleWhileRevalidate answers at once and loads behind it, once',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    run: async (support) => {
+      const cache = await support.withWorker();
       const options = { staleWhileRevalidate: 60 };
       const outcomes: string[] = [];
       await cache.getOrSet(QUOTA, () => 'old', 10, options);
-      bench.ahead += 11_000;
+      support.ahead += 11_000;
       let loads = 0;
       const row = gate<string>();
       const read = () =>
@@ -36,47 +36,50 @@ export const staleness: Check[] = [
   },
   {
     name: 'a stale answer is past its time, never invalidated',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    run: async (support) => {
+      const cache = await support.withWorker();
       const options = { staleWhileRevalidate: 60, staleIfError: 60 };
       await cache.getOrSet(QUOTA, () => 'old', 10, options);
-      bench.ahead += 11_000;
+      support.ahead += 11_000;
       await cache.delPattern('quota:org-1:*');
       assert.equal(await cache.getOrSet(QUOTA, () => 'new', 10, options), 'new');
     },
   },
   {
     name: 'staleIfError answers with the old value when the loader fails or is late, within its window only',
-    run: async (bench) => {
+    run: async (support) => {
       const lease = 50;
-      const cache = await bench.withWorker({ lease });
+      const cache = await support.withWorker({ lease });
       const options = { staleIfError: 60 };
       const broken = () => Promise.reject(new Error('database is down'));
       await cache.getOrSet(QUOTA, () => 'old', 10, options);
-      bench.ahead += 11_000;
+      support.ahead += 11_000;
       assert.equal(await cache.getOrSet(QUOTA, broken, 10, options), 'old');
       const never = () => new Promise<string>(() => {});
       assert.equal(await cache.getOrSet(QUOTA, never, 10, { ...options, timeout: 20 }), 'old');
-      assert.equal(await bench.isolate({ lease }).getOrSet(QUOTA, () => 'new', 10, options), 'new');
-      bench.ahead += 80_000;
-      await assert.rejects(bench.isolate({ lease }).getOrSet(QUOTA, broken, 10, options), /database is down/);
+      assert.equal(await support.isolate({ lease }).getOrSet(QUOTA, () => 'new', 10, options), 'new');
+      support.ahead += 80_000;
+      await assert.rejects(
+        support.isolate({ lease }).getOrSet(QUOTA, broken, 10, options),
+        /database is down/,
+      );
     },
   },
   {
     name: 'staleIfError does not answer with what this call itself has seen invalidated',
-    run: async (bench) => {
+    run: async (support) => {
       const lease = 60_000;
-      const cache = await bench.withWorker({ lease });
+      const cache = await support.withWorker({ lease });
       const options = { staleIfError: 600 };
       const broken = () => Promise.reject(new Error('database is down'));
       const reset = async () => {
         await cache.getOrSet(QUOTA, () => 'old', 10, options);
-        bench.ahead += 11_000;
+        support.ahead += 11_000;
       };
       await reset();
       // Its first read shows the entry, its second one that the fence has gone.
-      const connection = bench.connection();
-      const between = bench.isolate({
+      const connection = support.connection();
+      const between = support.isolate({
         lease,
         connection: {
           ...connection,
@@ -87,57 +90,57 @@ export const staleness: Check[] = [
         },
       });
       await assert.rejects(between.getOrSet(QUOTA, broken, 10, options), /database is down/);
-      // Both show it, and only the wait for another isolate's load that it has gone.
+      // Both reads show the fence; it is gone when the call waits for another isolate's load.
       await reset();
-      const held = bench.key(`fencepost:lease:${QUOTA}`);
-      await bench.redis('SET', held, 'somebody');
-      const reader = bench.isolate({ lease });
+      const held = support.key(`fencepost:lease:${QUOTA}`);
+      await support.redis('SET', held, 'another isolate');
+      const reader = support.isolate({ lease });
       const failing = assert.rejects(reader.getOrSet(QUOTA, broken, 10, options), /database is down/);
       await eventually(async () => reader.stats().commands > 3, 'it waits for the lease');
       await cache.delPattern('quota:org-1:*');
-      await bench.redis('DEL', held);
+      await support.redis('DEL', held);
       await failing;
     },
   },
   {
     name: 'staleIfError does not answer with what has become too old while the loader tried',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    run: async (support) => {
+      const cache = await support.withWorker();
       const options = { staleIfError: 60 };
       await cache.getOrSet(QUOTA, () => 'old', 10, options);
-      bench.ahead += 11_000;
+      support.ahead += 11_000;
       const slow = () => {
-        bench.ahead += 60_000;
+        support.ahead += 60_000;
         throw new Error('database is down');
       };
       await assert.rejects(cache.getOrSet(QUOTA, slow, 10, options), /database is down/);
     },
   },
   {
-    name: 'without a heartbeat only young entries serve, and none where access depends on it',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    name: 'without a heartbeat only young entries answer, and none of a type that grants access',
+    run: async (support) => {
+      const cache = await support.withWorker();
       await cache.getOrSetMany(
         [QUOTA, MEMBER],
         async (missing) => new Map(missing.map((key) => [key, 'loaded'])),
       );
       assert.equal((await cache.getMany([QUOTA, MEMBER])).size, 2);
-      await bench.redis('DEL', bench.key('fencepost:heartbeat'));
+      await support.redis('DEL', support.key('fencepost:heartbeat'));
       assert.deepEqual(await cache.getMany([QUOTA, MEMBER]), new Map([[QUOTA, 'loaded']]));
-      bench.ahead += 29_000;
+      support.ahead += 29_000;
       assert.equal(await cache.get(QUOTA), 'loaded');
       assert.equal(await cache.getOrSet(QUOTA, () => 'new', 60, { degradedMaxAge: 20 }), 'new');
-      bench.ahead += 31_000;
+      support.ahead += 31_000;
       assert.equal(await cache.get(QUOTA), null);
       // An entry from a clock that is ahead has no age to rely on.
-      bench.ahead -= 60_000;
+      support.ahead -= 60_000;
       assert.equal(await cache.get(QUOTA), null);
     },
   },
   {
     name: 'without a heartbeat nobody joins a load that began longer ago than an entry may be old',
-    run: async (bench) => {
-      const cache = bench.isolate({ lease: 0 });
+    run: async (support) => {
+      const cache = support.isolate({ lease: 0 });
       const row = gate<string>();
       const started = gate();
       const options = { degradedMaxAge: 5 };
@@ -147,14 +150,14 @@ export const staleness: Check[] = [
       };
       const first = cache.getOrSet(QUOTA, load, 300, options);
       await started.opened;
-      bench.ahead += 4_000;
+      support.ahead += 4_000;
       let joined = false;
       const onOutcome = () => {
         joined = true;
       };
       const young = cache.getOrSet(QUOTA, () => assert.fail('loaded'), 300, { ...options, onOutcome });
       await eventually(async () => joined, 'a caller joins the load while it is young');
-      bench.ahead += 2_000;
+      support.ahead += 2_000;
       assert.equal(await cache.getOrSet(QUOTA, () => 'new', 300, options), 'new');
       const many = await cache.getOrSetMany([QUOTA], async () => assert.fail('loaded'), 300, options);
       assert.equal(many.get(QUOTA), 'new');
@@ -165,62 +168,62 @@ export const staleness: Check[] = [
   },
   {
     name: 'what was stored without a heartbeat is no hit once there is one',
-    run: async (bench) => {
-      const cache = bench.isolate();
+    run: async (support) => {
+      const cache = support.isolate();
       await cache.getOrSet(QUOTA, () => 'unwatched');
       assert.equal(await cache.get(QUOTA), 'unwatched');
-      const member = await bench.counted(() => cache.getOrSet(MEMBER, () => 'admin'));
+      const member = await support.counted(() => cache.getOrSet(MEMBER, () => 'admin'));
       assert.deepEqual([member.result, member.commands], ['admin', 1]);
-      assert.equal(await bench.redis('EXISTS', bench.key(MEMBER)), 0);
-      await bench.heartbeat('epoch-1');
+      assert.equal(await support.redis('EXISTS', support.key(MEMBER)), 0);
+      await support.heartbeat('epoch-1');
       assert.equal(await cache.get(QUOTA), null);
     },
   },
   {
-    name: 'an epoch that has ended stays so when the heartbeat is lost, whoever ended it',
-    run: async (bench) => {
-      const cache = await bench.withWorker({ degradedMaxAge: 600 });
+    name: 'an epoch that has ended stays ended when the heartbeat is lost, whoever ended it',
+    run: async (support) => {
+      const cache = await support.withWorker({ degradedMaxAge: 600 });
       await cache.getOrSet(QUOTA, () => 'old');
-      await bench.heartbeat('epoch-2');
-      await bench.redis('DEL', bench.key('fencepost:heartbeat'));
+      await support.heartbeat('epoch-2');
+      await support.redis('DEL', support.key('fencepost:heartbeat'));
       assert.equal(await cache.getOrSet(QUOTA, () => 'new'), 'new');
       await cache.delPattern('*');
       assert.equal(await cache.get(QUOTA), null);
     },
   },
   {
-    name: "delPattern('*') makes nobody look alive",
-    run: async (bench) => {
-      const cache = bench.isolate();
+    name: "delPattern('*') makes no worker look alive",
+    run: async (support) => {
+      const cache = support.isolate();
       assert.equal(await cache.delPattern('*'), 0);
       assert.equal((await cache.ping()).workerAlive, false);
       await cache.getOrSet(QUOTA, () => 'unwatched');
       assert.equal(await cache.get(QUOTA), 'unwatched');
-      bench.ahead += 31_000;
+      support.ahead += 31_000;
       assert.equal(await cache.get(QUOTA), null);
-      await bench.heartbeat('epoch-1');
+      await support.heartbeat('epoch-1');
       assert.equal(await cache.delPattern('*'), 2);
       assert.equal((await cache.ping()).workerAlive, false);
     },
   },
   {
-    name: 'losing the epoch costs misses, and then the age bounds what nobody vouches for',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    name: 'losing the epoch costs misses, and then the age bounds what no worker vouches for',
+    run: async (support) => {
+      const cache = await support.withWorker();
       await cache.getOrSet(QUOTA, () => 'old');
-      await bench.redis('DEL', bench.key('fencepost:epoch'));
+      await support.redis('DEL', support.key('fencepost:epoch'));
       assert.equal(await cache.get(QUOTA), null);
       assert.equal(await cache.getOrSet(QUOTA, () => 'new'), 'new');
-      assert.equal(await bench.redis('TTL', bench.key('fencepost:epoch')), -1);
+      assert.equal(await support.redis('TTL', support.key('fencepost:epoch')), -1);
       assert.equal(await cache.get(QUOTA), 'new');
-      bench.ahead += 31_000;
+      support.ahead += 31_000;
       assert.equal(await cache.get(QUOTA), null);
     },
   },
   {
-    name: 'a new epoch is everything invalidated, and what was loaded under the old one is dead on arrival',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    name: 'a new epoch invalidates everything, and what was loaded under the old one is never readable',
+    run: async (support) => {
+      const cache = await support.withWorker();
       await cache.getOrSet('cost:a:b', () => 'old');
       const row = gate<string>();
       const started = gate();
@@ -229,7 +232,7 @@ export const staleness: Check[] = [
         return row.opened;
       });
       await started.opened;
-      await bench.heartbeat('epoch-2');
+      await support.heartbeat('epoch-2');
       row.open('old');
       await reader;
       assert.equal((await cache.getMany([QUOTA, 'cost:a:b'])).size, 0);

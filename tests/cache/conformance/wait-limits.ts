@@ -1,39 +1,39 @@
-/** Loads that hang, callers that leave, leases that run out: who is still served, and that nothing stays behind. */
+/** Loads that hang, callers that leave, leases that run out: the other callers are served, and nothing is left behind. */
 import assert from 'node:assert/strict';
 import { HUNG_AFTER_MS } from '../../../supabase/functions/_shared/cache/client/single-flight.ts';
 import { systemRuntime } from '../../../supabase/functions/_shared/cache/redis/runtime.ts';
 import { createCache } from '../../../supabase/functions/_shared/cache.ts';
-import { type Check, eventually, gate, QUOTA, type Workbench } from './workbench.ts';
+import { type Check, eventually, gate, QUOTA, type Support } from './support.ts';
 
 const OTHER = 'quota:org-1:openai:gpt-4';
 const LEASE = `fencepost:lease:${QUOTA}`;
 const never = () => new Promise<never>(() => {});
 
-/** A clock on which half a minute passes as soon as somebody waits for it. */
-function impatient(bench: Workbench) {
+/** A clock on which half a minute passes as soon as a caller waits for it. */
+function skippingHalfMinutes(support: Support) {
   return {
     ...systemRuntime,
-    now: () => Date.now() + bench.ahead,
-    monotonic: () => performance.now() + bench.lasting,
+    now: () => Date.now() + support.ahead,
+    monotonic: () => performance.now() + support.lasting,
     sleep: async (milliseconds: number, signal?: AbortSignal) => {
       if (milliseconds < HUNG_AFTER_MS / 2) return systemRuntime.sleep(milliseconds, signal);
       await systemRuntime.sleep(20, signal);
-      if (signal?.aborted !== true) bench.lasting += milliseconds;
+      if (signal?.aborted !== true) support.lasting += milliseconds;
     },
   };
 }
 
-export const patience: Check[] = [
+export const waitLimits: Check[] = [
   ...[20, undefined].map(
     (timeout): Check => ({
       name: `a refresh that hangs is given up (timeout: ${timeout}), and the next one is tried`,
-      run: async (bench) => {
-        await bench.heartbeat('epoch-1');
-        const cache = bench.isolate({ lease: 20, runtime: impatient(bench) });
+      run: async (support) => {
+        await support.heartbeat('epoch-1');
+        const cache = support.isolate({ lease: 20, runtime: skippingHalfMinutes(support) });
         const options = { staleWhileRevalidate: 600, timeout };
         // Without a lease, which on a busy machine would outlast the 20 ms that the refresh has.
         await cache.getOrSet(QUOTA, () => 'old', 10, { staleWhileRevalidate: 600, lease: 0 });
-        bench.ahead += 11_000;
+        support.ahead += 11_000;
         const hanging = gate<AbortSignal>();
         const hang = ({ signal }: { signal: AbortSignal }) => {
           hanging.open(signal);
@@ -41,7 +41,7 @@ export const patience: Check[] = [
         };
         assert.equal(await cache.getOrSet(QUOTA, hang, 10, options), 'old');
         const signal = await hanging.opened;
-        await eventually(async () => signal.aborted, 'the refresh is told that nobody waits for it');
+        await eventually(async () => signal.aborted, 'the signal says that nobody waits for the refresh');
         await eventually(async () => {
           return (await cache.getOrSet(QUOTA, () => 'new', 10, options)) === 'new';
         }, 'another refresh has stored its answer');
@@ -49,35 +49,35 @@ export const patience: Check[] = [
     }),
   ),
   {
-    name: 'nobody joins a load that is overdue',
-    run: async (bench) => {
-      const cache = await bench.withWorker({ lease: 0 });
+    name: 'nobody joins a load that hangs',
+    run: async (support) => {
+      const cache = await support.withWorker({ lease: 0 });
       const started = gate();
       void cache.getOrSet(QUOTA, () => {
         started.open();
         return never();
       });
       await started.opened;
-      bench.lasting += HUNG_AFTER_MS;
+      support.lasting += HUNG_AFTER_MS;
       assert.equal(await cache.getOrSet(QUOTA, () => 'new'), 'new');
       assert.equal(await cache.get(QUOTA), 'new');
     },
   },
   {
-    name: 'who has joined a load starts over when that is overdue; so a loader that asks for its own key ends, with a warning',
-    run: async (bench) => {
-      await bench.heartbeat('epoch-1');
-      const cache = bench.isolate({ runtime: impatient(bench) });
+    name: 'a caller that has joined a load starts over when that hangs; so a loader that asks for its own key ends, with a warning',
+    run: async (support) => {
+      await support.heartbeat('epoch-1');
+      const cache = support.isolate({ runtime: skippingHalfMinutes(support) });
       const inner = () => cache.getOrSet(QUOTA, () => 'inner');
       assert.equal(await cache.getOrSet(QUOTA, inner), 'inner');
-      assert.equal(bench.logged.length, 1);
-      assert.match(bench.logged[0] ?? '', /type quota has taken longer than 30 s/);
+      assert.equal(support.logged.length, 1);
+      assert.match(support.logged[0] ?? '', /type quota has taken longer than 30 s/);
     },
   },
   {
-    name: 'of two who share a load one leaves: the other gets it; both leave: it is aborted, and what it gives is still stored',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    name: 'when one of two callers of a load leaves, the other gets it; when both leave, it is aborted, and what it gives is still stored',
+    run: async (support) => {
+      const cache = await support.withWorker();
       const row = gate<string>();
       const loading = gate<AbortSignal>();
       const load = ({ signal }: { signal: AbortSignal }) => {
@@ -105,11 +105,11 @@ export const patience: Check[] = [
     },
   },
   {
-    name: 'of a batch that was given up nothing is loaded once those who joined a part of it are answered',
-    run: async (bench) => {
-      const cache = await bench.withWorker({ lease: 60_000 });
-      // Somebody holds the lease of the other key, so the batch loads one and waits for the other.
-      await bench.redis('SET', bench.key(`fencepost:lease:${OTHER}`), 'somebody');
+    name: 'a batch that was given up loads nothing more once the callers that joined a part of it are answered',
+    run: async (support) => {
+      const cache = await support.withWorker({ lease: 60_000 });
+      // Another isolate holds the lease of the other key, so the batch loads one and waits for the other.
+      await support.redis('SET', support.key(`fencepost:lease:${OTHER}`), 'another isolate');
       const controller = new AbortController();
       const row = gate<string>();
       const loading = gate<AbortSignal>();
@@ -125,7 +125,7 @@ export const patience: Check[] = [
         joined = true;
       };
       const part = cache.getOrSet(QUOTA, () => assert.fail('loaded'), 60, { onOutcome });
-      await eventually(async () => joined, 'somebody joins a part');
+      await eventually(async () => joined, 'a caller joins a part');
       controller.abort(new Error('gone'));
       await assert.rejects(batch, { message: 'gone' });
       assert.equal(signal.aborted, false);
@@ -136,8 +136,8 @@ export const patience: Check[] = [
   },
   {
     name: 'a batch that fails leaves the loads it has joined',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    run: async (support) => {
+      const cache = await support.withWorker();
       const controller = new AbortController();
       const loading = gate<AbortSignal>();
       const first = cache.getOrSet(
@@ -173,7 +173,7 @@ export const patience: Check[] = [
       const batch = cache.getOrSetMany([QUOTA], async () => assert.fail('loaded'));
       const stranger = cache.getOrSet(QUOTA, () => ({ n: 3 }), 60, { identity: 'stranger' });
       await eventually(async () => loads === 1, 'the load begins');
-      // A row written now is not in those loads, so who asks from now on must not share them.
+      // A row written now is not in those loads, so callers that ask from now on must not share them.
       assert.deepEqual(await cache.getOrSet(QUOTA, () => ({ n: 2 })), { n: 2 });
       row.open({ n: 1 });
       const values = await Promise.all(readers);
@@ -182,15 +182,15 @@ export const patience: Check[] = [
       assert.equal(new Set(values).size, 30);
       for (const value of values) assert.deepEqual(value, { n: 1 });
       assert.deepEqual((await batch).get(QUOTA), { n: 1 });
-      // Bypass is the caller's own load, whoever else asks.
+      // Bypass is a load of the caller's own, whoever else asks.
       const own = await Promise.all([1, 2].map((n) => cache.getOrSet(QUOTA, () => n, 60, { bypass: true })));
       assert.deepEqual(own, [1, 2]);
     },
   },
   {
     name: 'a lease that may have run out is not given back: it may be the next owner’s',
-    run: async (bench) => {
-      const cache = await bench.withWorker();
+    run: async (support) => {
+      const cache = await support.withWorker();
       const run = async (lasts: number): Promise<unknown> => {
         const row = gate<string>();
         const started = gate();
@@ -199,21 +199,21 @@ export const patience: Check[] = [
           return row.opened;
         });
         await started.opened;
-        bench.lasting += lasts;
-        await bench.redis('SET', bench.key(LEASE), 'somebody else');
+        support.lasting += lasts;
+        await support.redis('SET', support.key(LEASE), 'another isolate');
         row.open('loaded');
         assert.equal(await reader, 'loaded');
-        await bench.redis('DEL', bench.key(QUOTA));
-        return bench.redis('GETDEL', bench.key(LEASE));
+        await support.redis('DEL', support.key(QUOTA));
+        return support.redis('GETDEL', support.key(LEASE));
       };
-      assert.equal(await run(800), 'somebody else');
+      assert.equal(await run(800), 'another isolate');
       assert.equal(await run(0), null);
     },
   },
   {
     name: 'a lease can be as long as the load of a call needs',
-    run: async (bench) => {
-      const [one, other] = [await bench.withWorker({ lease: 20 }), bench.isolate({ lease: 20 })];
+    run: async (support) => {
+      const [one, other] = [await support.withWorker({ lease: 20 }), support.isolate({ lease: 20 })];
       const row = gate<string>();
       const started = gate();
       const load = () => {
@@ -222,7 +222,7 @@ export const patience: Check[] = [
       };
       const leader = one.getOrSet(QUOTA, load, 60, { lease: 30_000 });
       await started.opened;
-      assert.ok(Number(await bench.redis('PTTL', bench.key(LEASE))) > 20_000);
+      assert.ok(Number(await support.redis('PTTL', support.key(LEASE))) > 20_000);
       const waiter = other.getOrSet(QUOTA, () => assert.fail('loaded'), 60, { lease: 30_000 });
       await eventually(async () => other.stats().commands > 4, 'the other isolate waits');
       row.open('shared');

@@ -87,7 +87,7 @@ function checkLoader(load: unknown): void {
   );
 }
 
-/** What all calls of one cache share. Exported for tests that look inside. */
+/** What all calls of one cache share; exported for tests/cache/leaks.test.ts. */
 export function createCore(options: CacheOptions): Core {
   const catalogue = new KeyCatalogue(options.types ?? {});
   const settings = settingsOf(options);
@@ -111,7 +111,10 @@ export function createCore(options: CacheOptions): Core {
     reportHung: (plans) => {
       const types = namesOf(plans);
       const said = `a load of type ${types} has taken longer than ${HUNG_AFTER_MS / 1_000} s`;
-      access.warn('hung', `${said}; who waited for it loads anew. Does it hang, or wait for its own key?`);
+      access.warn(
+        'hung',
+        `${said}; callers that waited for it load anew. Does it hang, or wait for its own key?`,
+      );
       return new CacheError('LOAD_TIMEOUT', `The loader took longer than ${HUNG_AFTER_MS} ms.`);
     },
     reportUnsupported: (plan, error) => {
@@ -141,7 +144,7 @@ function connectionFor(
   log: (message: string) => void,
 ): Connection | null {
   if (options.connection !== undefined) return options.connection;
-  // An empty option is what a missing variable often becomes on its way here.
+  // A missing variable often arrives as an empty option.
   const url = filled(options.url) ?? environmentVariable('UPSTASH_REDIS_REST_URL');
   const token = filled(options.token) ?? environmentVariable('UPSTASH_REDIS_REST_TOKEN');
   if (url === undefined || token === undefined) {

@@ -4,7 +4,7 @@
  *
  * Cost: one flush is one command, whatever the number of types. It happens at most every 10 s, and then only when the isolate has
  * sent 250 commands since the last one or a minute has passed. So at most 0.8 % of its commands are flushes; the first of an hour
- * is two, because the hash gets its end.
+ * is two, because the hash gets its expiry.
  */
 import type { CompiledType } from '../protocol/key-types.ts';
 import {
@@ -48,7 +48,7 @@ export class Statistics {
   #hourNumber = 0;
   #flushed = { at: 0, commands: 0, hourNumber: 0 };
   #hourCommands = 0;
-  /** The hash that has an end, as far as is known: one that is lost (evicted, flushed) and written anew has none. */
+  /** The hash that is known to expire. One that was lost (evicted, flushed) and written anew does not. */
   #expiring = '';
 
   /** @param types those that the cache was created with */

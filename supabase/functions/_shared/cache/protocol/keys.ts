@@ -1,8 +1,8 @@
 /**
  * Keys, built so that readers and triggers write the same bytes for the same thing, and two things never share a key.
  *
- * A key is segments joined by `:`. The rules below are implemented here and in SQL (schema cache_invalidation) byte
- * for byte alike; property tests hold them together.
+ * A key is segments joined by `:`. The rules below are implemented here and in SQL (…_fencepost_encoding.sql), byte for byte alike.
+ * tests/capture/encoding.test.ts compares the two.
  *
  * Canonical form, by the type of the segment's column (before encoding):
  *   text      as it is; no trimming, no case folding, no Unicode normalisation. '' is a segment like any other.
@@ -10,7 +10,8 @@
  *   boolean   `true` or `false`.
  *   integer   decimal without sign for zero and above, `-` in front below zero, no leading zeros: `0`, `42`, `-7`.
  *   numeric   as integer, then, only if the fraction is not zero, `.` and its digits without trailing zeros: `0`, `-1.5`, `0.05`.
- *             Never an exponent: a reader may pass 1e21 or '1.50', and 1.5 and 1.50 are one key. At most 1 000 digits.
+ *             Never an exponent. A reader may pass 1e21 or '1.50'; 1.5 and 1.50 are one key. At most 1 000 digits on either side
+ *             of the point, and neither NaN nor Infinity.
  *   date      `YYYY-MM-DD`, years 0001 to 9999. A reader's Date object stands for its date in UTC.
  *   instant   UTC, `YYYY-MM-DDTHH:MM:SS`, then, only if the fraction is not zero, `.` and up to six digits without
  *             trailing zeros, then `Z`: `2026-11-01T10:00:00Z`, `2026-11-01T10:00:00.25Z`, `2026-11-01T10:00:00.000001Z`.

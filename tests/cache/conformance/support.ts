@@ -1,6 +1,6 @@
 /**
- * What every conformance check works with: caches of its own under a prefix of its own, the real Redis behind the gateway,
- * and the gateway's count of commands. Runs in Node and in Deno alike, so it uses nothing of either.
+ * What every conformance check works with: caches under a prefix of its own, the real Redis behind the gateway, and the gateway's
+ * count of commands. It runs in Node and in Deno, so it uses nothing that only one of them has.
  */
 
 import { systemRuntime } from '../../../supabase/functions/_shared/cache/redis/runtime.ts';
@@ -8,7 +8,7 @@ import { type Connection, Upstash } from '../../../supabase/functions/_shared/ca
 import { type Cache, type CacheOptions, createCache } from '../../../supabase/functions/_shared/cache.ts';
 
 /** Where the real parts are. */
-export interface WorkbenchAddresses {
+export interface Addresses {
   readonly url: string;
   readonly token: string;
   /** Answers `{ commands, requests }`: what the gateway has billed and served so far. */
@@ -18,7 +18,7 @@ export interface WorkbenchAddresses {
 /** A named check; it throws when the module does not conform. */
 export interface Check {
   readonly name: string;
-  readonly run: (bench: Workbench) => Promise<void>;
+  readonly run: (support: Support) => Promise<void>;
 }
 
 export interface Counted<T> {
@@ -29,8 +29,8 @@ export interface Counted<T> {
 
 let prefixes = 0;
 
-export class Workbench {
-  readonly #addresses: WorkbenchAddresses;
+export class Support {
+  readonly #addresses: Addresses;
   readonly prefix: string;
   readonly #logged: string[] = [];
   /** How far the caches' clock is ahead of the real one, in milliseconds; so that no check has to wait for time to pass. */
@@ -38,12 +38,12 @@ export class Workbench {
   /** The same for the clock that measures how long something takes. */
   lasting = 0;
 
-  constructor(addresses: WorkbenchAddresses) {
+  constructor(addresses: Addresses) {
     this.#addresses = addresses;
     this.prefix = `check-${prefixes++}-${systemRuntime.randomToken()}:`;
   }
 
-  /** What the caches of this bench have logged. */
+  /** What the caches of this check have logged. */
   get logged(): readonly string[] {
     return this.#logged;
   }
@@ -137,7 +137,7 @@ export function gate<T = void>(): {
   return { opened, open, fail };
 }
 
-/** Repeats a look until it is satisfied; for what happens in the background. */
+/** Asks again until the answer is true; for what happens in the background. */
 export async function eventually(look: () => Promise<boolean>, what: string): Promise<void> {
   const giveUpAt = Date.now() + 10_000;
   while (!(await look())) {
