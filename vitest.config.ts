@@ -20,7 +20,10 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
-          include: ['{worker/src,local,supabase/functions}/**/*.test.ts', 'tests/support/**/*.test.ts'],
+          include: [
+            '{worker/src,local,supabase/functions}/**/*.test.ts',
+            'tests/{docs,support}/**/*.test.ts',
+          ],
           isolate: false,
         },
       },

@@ -65,13 +65,17 @@ function missingCommands(code: string): string[] {
   ];
 }
 
+const isPlaceholder = (path: string) => /\/(?:NAME|YYYY)/.test(path);
+
 /** Files that the page names from the repository's root, or by their name alone; NAME and YYYY are placeholders. */
 function missingFiles(code: string): string[] {
   if (/vitest run/.test(code)) return [];
   const path = /(?<![\w./<>$…~-])((?:bench|docs|local|supabase|tests|worker)\/[\w./-]*\w)(?![\w*…<{-])/g;
   return [
-    ...all(code, path).filter((found) => !exists(found) && !/\/(NAME|YYYY)/.test(found)),
-    ...all(code, /^([\w][\w./-]*\.(?:ts|sql|mjs))$/g).filter((name) => !endsAFile(`/${name}`)),
+    ...all(code, path).filter((found) => !exists(found) && !isPlaceholder(found)),
+    ...all(code, /^([\w][\w./-]*\.(?:ts|sql|mjs))$/g).filter(
+      (name) => !endsAFile(`/${name}`) && !isPlaceholder(name),
+    ),
     ...all(code, /…(_\w+\.sql)/g).filter((ending) => !endsAFile(ending)),
   ];
 }
