@@ -1,5 +1,5 @@
 -- A key type of one's own, from the table to the cached answer; docs/cache.md walks through it. What it takes is the table with
--- its policies as for any other, the one `watch` at the end, and one line in supabase/functions/_shared/cache/protocol/key-types.ts.
+-- its policies as for any other, the one `watch` at the end, and one line in supabase/functions/_shared/key-types.ts.
 
 create table public.workflows (
   id text primary key default gen_random_uuid()::text,
