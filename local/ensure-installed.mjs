@@ -1,7 +1,7 @@
 /**
  * Lets `npm start` and `npm test` work on a fresh clone: installs the packages when they are missing or older than the
- * lock file, then runs the TypeScript file named on the command line in this same process (Node 20 cannot execute
- * TypeScript by itself, and one process keeps signals simple: Ctrl-C and SIGTERM reach the program, not a wrapper).
+ * lock file, then runs the TypeScript file named on the command line. It runs in this process, so that Ctrl-C and SIGTERM reach the
+ * program itself.
  *
  * Plain JavaScript on purpose, with Node's own modules only: it runs before anything is installed.
  */
@@ -10,7 +10,7 @@ import { accessSync, constants, mkdirSync, statSync } from 'node:fs';
 import { constants as system } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { isOrphaned, watchLineage } from './lineage.mjs';
+import { isOrphaned, watchParent } from './parent-watch.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
@@ -22,7 +22,7 @@ if (major < 20 || (major === 20 && minor < 19)) {
 }
 
 if (isOrphaned()) process.exit(128 + system.signals.SIGTERM);
-watchLineage();
+watchParent();
 
 const modifiedAt = (path) => {
   try {
@@ -48,7 +48,7 @@ if (modifiedAt('node_modules/.package-lock.json') < modifiedAt('package-lock.jso
   }
 }
 
-/** The exit code. A signal to this process, and the end of npm above, end the child, and with it this process. */
+/** Runs a program and returns its exit code. A signal to this process ends the program, and then this process. */
 async function runToEnd(file, parameters) {
   const child = spawn(file, parameters, {
     cwd: root,
@@ -80,8 +80,8 @@ if (script === undefined) {
 process.argv.splice(1, 2, resolve(root, script));
 
 /**
- * tsx keeps compiled files in the system's temporary folder and never removes them. They belong to this clone, so they are
- * kept with its packages; where those cannot be written, tsx works without.
+ * tsx keeps compiled files in the system's temporary folder and never removes them. Here they are kept with the clone's packages;
+ * where those cannot be written, tsx works without.
  */
 const temporaryFolder = process.env.TMPDIR;
 const cacheFolder = join(root, 'node_modules/.cache');

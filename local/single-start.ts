@@ -1,11 +1,11 @@
 /**
- * One stack a clone: a second `npm start` would overwrite the first one's .local/stack.json. The lock is a file with the
- * owner's process id, made with one atomic operation; one whose owner is dead is taken over.
+ * One stack a folder: a second `npm start` would overwrite the first one's .local/stack.json. The lock is a file with the
+ * owner's process id, made with one atomic operation. A lock whose owner is dead is taken over.
  */
 import { readFileSync } from 'node:fs';
 import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { guardFile, ownerMark, removeFile } from './parts/warden.ts';
+import { guardFile, ownerMark, removeFile } from './parts/reaper.ts';
 
 /** Another process runs the stack of this clone. */
 export class AlreadyRunning extends Error {
@@ -77,7 +77,7 @@ async function ownerOf(file: string): Promise<number> {
   return Number((await readFile(file, 'utf8').catch(() => '')).split('\n')[0]);
 }
 
-/** Whether that process lives and is an `npm start`; its number may have been given to another program since. */
+/** Whether that process lives and is an `npm start`: its id may have been given to another program since. */
 function isStart(pid: number): boolean {
   if (!Number.isInteger(pid) || pid <= 0) return false;
   try {

@@ -1,6 +1,6 @@
 /**
- * The embedded stack: real parts, wired as on Supabase and Upstash, started side by side where one does not need the
- * other. Everything it makes lives in temporary folders and goes away with it.
+ * The embedded stack: real parts, wired as on Supabase and Upstash. Parts that do not need each other start side by side.
+ * Everything it makes is in temporary folders and is removed when it stops.
  *
  *     Redis ─▶ gateway ─────────────────────────┐
  *                                               ├─▶ worker
@@ -42,7 +42,7 @@ export interface StackOptions {
   readonly onReady?: (part: string, milliseconds: number) => void;
   /** Told what else is going on: an installation, a part that ended by itself. */
   readonly onNotice?: (line: string) => void;
-  /** What the functions write, and the worker once the stack is up: before that it is busy with the seed. */
+  /** What the functions write to their logs, and the worker from when the stack is up: before that it applies the seed. */
   readonly onLine?: (part: string, line: string) => void;
   /** The worker listens here or not at all. */
   readonly workerPort?: number | undefined;
@@ -83,13 +83,13 @@ export async function startStack(options: StackOptions = {}): Promise<Part & { a
     void part.ended?.then(() => {
       if (!stopping) onNotice?.(`${part.name} has ended by itself. Start the stack again to get it back.`);
     });
-    // It was on its way when another part failed, and nobody would stop it later.
+    // It was still starting when another part failed and the others were stopped.
     if (stopping) await part.stop();
     return part;
   };
   const stop = once(async () => {
     stopping = true;
-    // What writes goes first, then what it writes to.
+    // Those that write stop before those that they write to.
     for (const names of [['Worker', 'Edge functions'], ['PostgREST', 'Upstash gateway'], undefined]) {
       const batch = started.filter(({ name }) => names?.includes(name) ?? true);
       await Promise.allSettled(batch.map((part) => part.stop()));

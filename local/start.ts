@@ -3,10 +3,10 @@
  * worker against that, in this process. With none of the three set it boots the whole stack locally; `npm run dev` is that, with
  * a worker that is restarted when its sources change.
  *
- * Ending, whatever the moment:
+ * It ends the same way at any moment:
  *   starting or up ── SIGINT, SIGTERM, SIGHUP, or npm gone ──▶ stopping ── all parts stopped, or 3 s over ──▶ sealed
- *   sealed: the warden ends what is left within a second and removes every temporary folder; then this process exits.
- *   A crash or `kill -9` goes straight to the warden. So nothing can outlive this process by more than two seconds.
+ *   sealed ── the reaper ends what is left within 1 s and removes the temporary folders ──▶ this process exits
+ * After a crash or `kill -9` the reaper does the same. Nothing outlives this process by more than two seconds.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { rename, writeFile } from 'node:fs/promises';
@@ -14,8 +14,8 @@ import { constants } from 'node:os';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseEnv } from 'node:util';
-import { isOrphaned, unwatchLineage } from './lineage.mjs';
-import { dismissWarden, guardFile, removeFile } from './parts/warden.ts';
+import { isOrphaned, unwatchParent } from './parent-watch.mjs';
+import { dismissReaper, guardFile, removeFile } from './parts/reaper.ts';
 import { AlreadyRunning, takeLock } from './single-start.ts';
 import type { StackAddresses } from './stack.ts';
 import { findCommand } from './system-packages.ts';
@@ -29,7 +29,7 @@ const stackFile = join(localFolder, 'stack.json');
 /** Stable addresses from one start to the next; below the range that systems hand out to outgoing connections. */
 const PORTS = { worker: 8787, functions: 8788, api: 8789, upstash: 8790, postgres: 8791, redis: 8792 };
 
-/** For stopping in order; what is left of the five seconds is the warden's. */
+/** How long the parts may take to stop in order. Stopping takes 5 s at most; the rest is the reaper's. */
 const ORDERLY_MS = 3_000;
 
 const PROJECT = ['DATABASE_URL', 'UPSTASH_REDIS_REST_URL', 'UPSTASH_REDIS_REST_TOKEN'];
@@ -37,7 +37,7 @@ const PROJECT = ['DATABASE_URL', 'UPSTASH_REDIS_REST_URL', 'UPSTASH_REDIS_REST_T
 /** As the worker's own exit code for a configuration that does not fit. */
 const EXIT_CONFIGURATION = 78;
 
-// npm went while this was loading: nobody is left to start anything for. From here on the lineage's watch sees to it.
+// npm ended while this was loading. From here on the parent watch notices.
 if (isOrphaned()) process.exit(128 + constants.signals.SIGTERM);
 
 for (const [name, value] of Object.entries(dotEnv())) process.env[name] ??= value;
@@ -45,7 +45,7 @@ const given = PROJECT.filter((name) => (process.env[name] ?? '').trim() !== '');
 if (given.length > 0) await runWorker();
 else await runStack();
 
-/** What is malformed the worker's own command line says, all of it at once, and sets the exit code. */
+/** Runs `fencepost run`, which reports every malformed setting at once and sets the exit code. */
 async function runWorker(): Promise<void> {
   const missing = PROJECT.filter((name) => !given.includes(name));
   if (missing.length > 0) {
@@ -57,8 +57,8 @@ async function runWorker(): Promise<void> {
   }
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.on(signal, () => {
-      unwatchLineage();
-      // The worker listens too once it is loaded, and stops in order.
+      unwatchParent();
+      // Once the worker is loaded it handles the signal too, and stops in order.
       if (process.listenerCount(signal) === 1) process.exit(128 + constants.signals[signal]);
     });
   }
@@ -71,7 +71,7 @@ function list(names: readonly string[]): string {
 }
 
 /**
- * The worker would refuse what is malformed, but after half the stack has started.
+ * Checks what the worker would refuse only after half the stack has started.
  * @returns the port that PORT asks for
  */
 async function checkStackSettings(): Promise<number | undefined> {
@@ -101,15 +101,15 @@ async function runStack(): Promise<void> {
 
   const leave = async (reason: string, exitCode: number): Promise<never> => {
     if (leaving) {
-      // Asked twice: whoever asks is in a hurry.
-      await dismissWarden({ seal: true });
+      // A second request ends it at once.
+      await dismissReaper({ seal: true });
       process.exit(exitCode);
     }
     leaving = true;
-    unwatchLineage();
+    unwatchParent();
     if (reason !== '') console.log(`\n${reason}`);
     await Promise.race([stop(), new Promise((resolve) => setTimeout(resolve, ORDERLY_MS))]);
-    await dismissWarden({ seal: true });
+    await dismissReaper({ seal: true });
     process.exit(exitCode);
   };
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
@@ -125,7 +125,7 @@ async function runStack(): Promise<void> {
       'Fencepost: starting a complete local stack. (To run the worker against your own project, see .env.example.)\n\n' +
         '  Starting Postgres and Redis …',
     );
-    // Loaded only now: it takes as long as a part, and the line above says what is going on.
+    // Loaded after the line above is printed: loading takes as long as a part.
     const { startStack } = await import('./stack.ts');
     if (leaving) return;
     const stack = await startStack({
@@ -169,7 +169,7 @@ async function runStack(): Promise<void> {
   }
 }
 
-/** Whole or not at all, and readable by nobody else: it holds a superuser's password. */
+/** Written whole or not at all, and readable by this user only: it holds a superuser's password. */
 async function writeStackFile(addresses: StackAddresses): Promise<void> {
   const draft = `${stackFile}.${process.pid}`;
   guardFile(draft, addresses.upstashToken);

@@ -1,14 +1,13 @@
 /**
- * Programs that npm does not carry: found on the PATH, or installed from the distribution's packages when that is
- * possible without asking anybody (Debian or Ubuntu, as root: a container or continuous integration). Otherwise the
- * error says exactly what to run.
+ * Programs that npm does not carry: found on the PATH, or installed with apt-get where this process is root on Debian or
+ * Ubuntu, as in a container. Otherwise the error says what to run.
  */
 import { access, constants, mkdir, rmdir, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { execa } from 'execa';
 import { PartError } from './parts/part.ts';
-import { guardFile, removeFile } from './parts/warden.ts';
+import { guardFile, removeFile } from './parts/reaper.ts';
 
 /**
  * The full path of a command.
@@ -74,8 +73,8 @@ function aptInstall(aptGet: string, debianPackage: string) {
 }
 
 /**
- * Debian starts a server's service when its package is installed. This stack runs its own server; a policy file, there for
- * as long as the installation takes, is how Debian lets an administrator say no.
+ * Debian starts a server's service when its package is installed, and this stack runs its own server. A policy file that exists
+ * during the installation forbids it.
  */
 async function withoutServices(action: () => Promise<void>): Promise<void> {
   const policy = '/usr/sbin/policy-rc.d';
@@ -122,7 +121,7 @@ async function oneAtATime(action: () => Promise<void>): Promise<void> {
       await mkdir(lock);
       break;
     } catch {
-      // A lock older than any install belonged to somebody who died.
+      // No installation takes this long: the owner of the lock died.
       const age = await stat(lock).then(
         ({ mtimeMs }) => Date.now() - mtimeMs,
         () => 0,

@@ -41,8 +41,8 @@ export function forward(
       answer.on('end', letGo);
     },
   );
-  // An answer may come before the request was read to its end. What remains of it is read and dropped here: otherwise the
-  // caller's next request on the same connection would wait behind it for ever.
+  // An answer may come before the request was read to its end. The rest is read and dropped: otherwise the caller's next
+  // request on the same connection would wait behind it for ever.
   const letGo = () => {
     incoming.unpipe(onward);
     incoming.resume();
@@ -52,7 +52,7 @@ export function forward(
     if (outgoing.headersSent) outgoing.destroy();
     else onFailure();
   });
-  // A caller that gives up takes its request with it.
+  // When the caller gives up, the request to the target ends too.
   outgoing.on('close', () => {
     if (!outgoing.writableEnded) onward.destroy();
   });

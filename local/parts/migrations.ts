@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { PartError } from './part.ts';
 import { runToEnd } from './process.ts';
-import { removePath, temporaryFolder } from './warden.ts';
+import { removePath, temporaryFolder } from './reaper.ts';
 
 /** The folder that holds `supabase/`. */
 const repository = fileURLToPath(new URL('../..', import.meta.url));

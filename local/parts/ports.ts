@@ -1,6 +1,6 @@
 /**
- * Free ports for the parts. A port that was free a moment ago can be taken by the time a program listens on it (several
- * stacks and test runs share a machine), so finding one and using it is one operation that tries again.
+ * Free ports for the parts. Another stack or test run may take a port between finding it and listening on it, so both are
+ * one operation, which tries again with another port.
  */
 import getPort from 'get-port';
 import { PartError } from './part.ts';

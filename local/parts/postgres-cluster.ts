@@ -1,7 +1,6 @@
 /**
- * A new cluster with what Supabase adds to a bare server (../bootstrap.sql). Making one takes most of the time of a start,
- * and many tests start a server of their own, so it is made once and copied from then on. The copy's password is changed
- * before anybody is told its address.
+ * A new cluster with what Supabase adds to a bare server (../bootstrap.sql). Making one takes most of the time of a start, so it
+ * is made once and copied from then on. The copy's password is changed before its address is given out.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
@@ -12,8 +11,8 @@ import { PartError } from './part.ts';
 import { onFreePort } from './ports.ts';
 import { initialise, type PostgresRuntime, runServer } from './postgres-server.ts';
 import { runToEnd } from './process.ts';
+import { removePath } from './reaper.ts';
 import { folderFor } from './unprivileged.ts';
-import { removePath } from './warden.ts';
 
 const bootstrapFile = fileURLToPath(new URL('../bootstrap.sql', import.meta.url));
 const cacheFolder = fileURLToPath(new URL('../../node_modules/.cache/fencepost-postgres', import.meta.url));
@@ -31,7 +30,7 @@ export async function ensureCluster(runtime: PostgresRuntime, folder: string): P
 
   await mkdir(folder, { recursive: true });
   await giveTo(runtime, folder);
-  // What a start that was killed here has left half done.
+  // An earlier start may have been killed while it copied.
   await rm(join(folder, 'data'), { recursive: true, force: true });
   const pristine = await pristineCluster(runtime);
   await copy(join(pristine.folder, 'data'), join(folder, 'data'));
@@ -58,7 +57,7 @@ async function pristineCluster(
   const { kind, name } = await identity(runtime);
   const cached = join(cacheFolder, name);
   const inCache = { folder: cached, discard: () => Promise.resolve() };
-  // The password is the last thing to be written, so where it is all is.
+  // The password is written last: where it exists, the cluster is complete.
   if (await isReadable(join(cached, 'password'))) return inCache;
 
   const made = await folderFor(runtime.user, 'cluster');
@@ -73,7 +72,7 @@ async function pristineCluster(
     const draft = await mkdtemp(join(cacheFolder, 'draft-'));
     await copy(join(made, 'data'), join(draft, 'data'));
     await copy(join(made, 'password'), join(draft, 'password'));
-    // Somebody who was faster has put the same thing there.
+    // Another process may have put the same cluster there first.
     await rename(draft, cached).catch(() => rm(draft, { recursive: true, force: true }));
     for (const other of await readdir(cacheFolder)) {
       if (other.startsWith(kind) && other !== name) await rm(join(cacheFolder, other), { recursive: true });
@@ -129,7 +128,7 @@ async function giveTo({ user }: PostgresRuntime, path: string): Promise<void> {
   if (user !== undefined) await runFileCommand('chown', ['-R', `${user.uid}:${user.gid}`, path]);
 }
 
-/** As a part's process: where this one ends, the warden ends the copying before it removes the copy. */
+/** As a part's process: where this one ends, the reaper ends the copying before it removes the copy. */
 async function runFileCommand(file: string, parameters: readonly string[]): Promise<void> {
   await runToEnd({ name: `Preparing Postgres (${file})`, file, arguments: parameters, readyWithin: 60_000 });
 }

@@ -11,8 +11,8 @@ import { changePassword, ensureCluster } from './postgres-cluster.ts';
 import { type PostgresVersion, postgresPrograms } from './postgres-programs.ts';
 import { runServer } from './postgres-server.ts';
 import type { RunningProcess } from './process.ts';
+import { removePath } from './reaper.ts';
 import { folderFor, programsFor, unprivilegedUser } from './unprivileged.ts';
-import { removePath } from './warden.ts';
 
 export type { PostgresVersion } from './postgres-programs.ts';
 

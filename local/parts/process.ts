@@ -1,12 +1,11 @@
 /**
- * Child processes as parts: started in a process group of their own (so that Ctrl-C reaches only the parent, which
- * then stops them in order), known to the warden from their first moment, watched until they are ready, stopped
- * politely first and by SIGKILL in the end.
+ * Child processes as parts. Each has a process group of its own, so that Ctrl-C reaches only the parent, which stops them in
+ * order. The reaper knows each from its start. Stopping asks first and sends SIGKILL last.
  */
 import { createInterface } from 'node:readline';
 import { execa } from 'execa';
 import { PartError, once as runOnce } from './part.ts';
-import { forgetChild, guardChild, isSealed, ownerMark } from './warden.ts';
+import { forgetChild, guardChild, isSealed, ownerMark } from './reaper.ts';
 
 export interface ProcessOptions {
   /** For messages, e.g. `Postgres`. */
@@ -24,7 +23,7 @@ export interface ProcessOptions {
   readonly readyWithin?: number;
   /** What asks for an orderly end, mildest first, with the milliseconds to wait for each; SIGKILL comes last. */
   readonly endings?: readonly (readonly [NodeJS.Signals, number])[];
-  /** What the warden asks with when this process is dead; it has a second. Default the first of `endings`. */
+  /** What the reaper asks with when this process is dead; it has a second. Default the first of `endings`. */
   readonly orphanSignal?: NodeJS.Signals;
   /** Every line of output, for progress or a log. */
   readonly onLine?: (line: string) => void;
@@ -61,7 +60,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
     buffer: false,
     reject: false,
     detached: true,
-    // The warden does this better: execa's own clean-up does not survive `kill -9`.
+    // The reaper does this: execa's own clean-up does not survive `kill -9`.
     cleanup: false,
   });
   const { pid } = child;
@@ -100,10 +99,10 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
     }
   };
   const stop = runOnce(async () => {
-    for (const [name, patience] of endings) {
+    for (const [name, waitMs] of endings) {
       if (ended) return;
       signal(name, pid);
-      await Promise.race([end, delay(patience)]);
+      await Promise.race([end, delay(waitMs)]);
     }
     if (!ended) signal('SIGKILL', -pid);
     await end;

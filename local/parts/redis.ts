@@ -6,7 +6,7 @@ import { ensureCommand } from '../system-packages.ts';
 import { once, type Part } from './part.ts';
 import { onFreePort } from './ports.ts';
 import { startProcess } from './process.ts';
-import { removePath, temporaryFolder } from './warden.ts';
+import { removePath, temporaryFolder } from './reaper.ts';
 
 export interface RedisOptions {
   /** Exactly this port; PORT_TAKEN if somebody listens there. Default: any free one. */

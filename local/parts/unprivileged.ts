@@ -1,14 +1,13 @@
 /**
- * Postgres refuses to run as root. When this process is root (a container, continuous integration), Postgres runs as a
- * user that exists everywhere, so that nothing has to be added to the system: `postgres` where there is one, else
- * `nobody`. An ordinary user runs everything as itself.
+ * Postgres refuses to run as root. When this process is root, as in a container, Postgres runs as the system user `postgres`,
+ * or `nobody` where there is none. An ordinary user runs everything as itself.
  */
 import { chown, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { execa } from 'execa';
 import { PartError } from './part.ts';
-import { temporaryFolder } from './warden.ts';
+import { temporaryFolder } from './reaper.ts';
 
 export interface SystemUser {
   readonly uid: number;

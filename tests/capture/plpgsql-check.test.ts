@@ -10,8 +10,8 @@ import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { onFreePort } from '../../local/parts/ports.ts';
 import { type RunningProcess, runToEnd, startProcess } from '../../local/parts/process.ts';
+import { removePath } from '../../local/parts/reaper.ts';
 import { folderFor, unprivilegedUser } from '../../local/parts/unprivileged.ts';
-import { removePath } from '../../local/parts/warden.ts';
 import { findPlpgsqlCheck } from './debian-extensions.ts';
 
 const debian = await findPlpgsqlCheck();

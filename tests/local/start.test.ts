@@ -104,7 +104,7 @@ describe('a local stack', () => {
       (start: Start) => runs(start, /^node local.ensure-installed/),
     ],
     ['the script has said its first words', (start: Start) => start.says(/complete local stack/)],
-    ['the first part is on its way', (start: Start) => runs(start, /warden-process/)],
+    ['the first part is on its way', (start: Start) => runs(start, /reaper-process/)],
   ])(
     'SIGTERM to npm alone, when %s: nothing goes on without it',
     { timeout: 60_000 },
@@ -126,7 +126,7 @@ describe('a local stack', () => {
       'package.json',
       'package-lock.json',
       'local/ensure-installed.mjs',
-      'local/lineage.mjs',
+      'local/parent-watch.mjs',
     ])
       await copyFile(join(repository, file), join(clone, file));
     // Stands in for a network that does not answer; npm puts this folder in front of PATH for its scripts.

@@ -1,13 +1,13 @@
 /**
  * Runs once in vitest's main process: offers the test files one Postgres, which starts when the first of them asks.
  * Files that need no database wait for nothing. Several runs on one machine do not meet: each has its own server, port
- * and temporary folder, and the warden removes them even when a run is killed.
+ * and temporary folder, and the reaper removes them even when a run is killed.
  */
 
 import type { TestProject } from 'vitest/node';
 import { startHttp } from '../../local/parts/http.ts';
 import type { Part } from '../../local/parts/part.ts';
-import { dismissWarden } from '../../local/parts/warden.ts';
+import { dismissReaper } from '../../local/parts/reaper.ts';
 import { startTemplate } from './template.ts';
 
 declare module 'vitest' {
@@ -39,6 +39,6 @@ export default async function setup(project: TestProject): Promise<() => Promise
       (part) => part.stop(),
       () => undefined,
     );
-    await dismissWarden();
+    await dismissReaper();
   };
 }

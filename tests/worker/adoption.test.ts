@@ -13,8 +13,8 @@ import { startGateway } from '../../local/gateway/gateway.ts';
 import { applyMigrations } from '../../local/parts/migrations.ts';
 import type { Part } from '../../local/parts/part.ts';
 import { startPostgres, withDatabase } from '../../local/parts/postgres.ts';
+import { removePath, temporaryFolder } from '../../local/parts/reaper.ts';
 import { startRedis } from '../../local/parts/redis.ts';
-import { removePath, temporaryFolder } from '../../local/parts/warden.ts';
 import { installPackage } from './support/installed-package.ts';
 
 const repository = fileURLToPath(new URL('../..', import.meta.url));

@@ -3,7 +3,7 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import getPort from 'get-port';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { removePath, temporaryFolder } from '../../local/parts/warden.ts';
+import { removePath, temporaryFolder } from '../../local/parts/reaper.ts';
 import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
 import { startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
 

@@ -17,7 +17,7 @@ import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { removePath, temporaryFolder } from '../../local/parts/warden.ts';
+import { removePath, temporaryFolder } from '../../local/parts/reaper.ts';
 import { installPackage } from './support/installed-package.ts';
 
 interface Answer {

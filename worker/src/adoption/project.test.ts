@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFil
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { folderFor, unprivilegedUser } from '../../../local/parts/unprivileged.ts';
-import { removePath } from '../../../local/parts/warden.ts';
+import { removePath } from '../../../local/parts/reaper.ts';
 import { checkProject, readProject, writeProject } from './project.ts';
 
 const user = await unprivilegedUser();

@@ -1,23 +1,22 @@
 /**
- * The warden: a small process that outlives its parent just long enough to clean up after it.
+ * The reaper: a small process that outlives its parent and cleans up after it.
  *
- * The parent tells it over a pipe (one JSON message a line) which processes and paths are its own. The pipe closes when
- * the parent ends, however it ends: normally, by Ctrl-C, by a crash or by `kill -9`. Only then does the warden act: it
- * stops what is still running and removes what is still there. It runs in a session of its own, so that a signal to
- * the parent's process group does not reach it, and it needs nothing but Node, so that it is up within 50 ms.
+ * The parent writes to it, one JSON message a line, which processes and paths it owns. The pipe closes when the parent ends:
+ * normally, by Ctrl-C, by a crash or by `kill -9`. Then the reaper stops the processes that still run and removes the paths
+ * that still exist. It has a session of its own, so a signal to the parent's process group does not reach it. It imports nothing
+ * but Node, so it is ready within 50 ms.
  *
  * Messages: {"child":pid,"signal":"SIGTERM"}  {"gone":pid}  {"mark":"…"}
  *           {"path":"/…","holding":"…"}  {"pathGone":"/…"}
- * A path with `holding` is a file, removed only while it contains that text: by the time the warden acts, somebody else
- * may have written a new one there.
- * The mark is the value of FENCEPOST_OWNER in the environment of everything the parent starts. On Linux it finds the
- * processes that no message names: one whose parent died between starting it and reporting it, and grandchildren.
+ * A path with `holding` is a file. It is removed only if it contains that text: another process may have written a new one.
+ * The mark is the value of FENCEPOST_OWNER in the environment of every child. On Linux it finds the processes that no message
+ * named: grandchildren, and a child whose parent died between starting and reporting it.
  */
 import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 
 /** Time for an orderly end before SIGKILL, in milliseconds. */
-const PATIENCE_MS = 1_000;
+const STOP_WITHIN_MS = 1_000;
 
 const children = new Map();
 const paths = new Map();
@@ -45,7 +44,7 @@ function send(pid, signal) {
   }
 }
 
-/** Whether it still runs. In a container nobody may collect the exit of orphans: a zombie counts as ended. */
+/** Whether it still runs. A zombie counts as ended: in a container it may never be collected. */
 function runs(pid) {
   if (!send(pid, 0)) return false;
   try {
@@ -80,11 +79,11 @@ function marked() {
 async function cleanUp() {
   for (const pid of marked()) if (!children.has(pid)) children.set(pid, 'SIGTERM');
   for (const [pid, signal] of children) send(pid, signal);
-  const deadline = Date.now() + PATIENCE_MS;
+  const deadline = Date.now() + STOP_WITHIN_MS;
   while ([...children.keys()].some(runs) && Date.now() < deadline) {
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
-  // Whoever is left, and its whole process group: every child leads one of its own.
+  // What is left, with its process group: every child leads one.
   for (const pid of children.keys()) {
     send(-pid, 'SIGKILL');
     send(pid, 'SIGKILL');
@@ -95,7 +94,7 @@ async function cleanUp() {
       if (holding !== undefined && !readFileSync(path, 'utf8').includes(holding)) continue;
       rmSync(path, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
     } catch {
-      // Somebody else's by now, or already gone: nobody is left to tell.
+      // Gone already, or another process's by now.
     }
   }
 }

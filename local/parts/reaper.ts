@@ -1,8 +1,8 @@
 /**
- * The parent's end of the warden (see warden-process.mjs): one per Node process, started with the first child. It is
- * what lets this process die at any moment, `kill -9` included, without leaving a process or a folder behind.
+ * The parent's side of the reaper (reaper-process.mjs): one a Node process, started with the first child. With it this process
+ * may die at any moment, `kill -9` included, and leaves no process and no folder behind.
  *
- * Normal stops do not need it: each part cleans up after itself and tells the warden to forget it.
+ * A normal stop does not need it: each part cleans up after itself and tells the reaper to forget it.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -13,30 +13,30 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** Environment of every child: how the warden recognises what belongs to this process. */
+/** In the environment of every child: the reaper recognises by it what belongs to this process. */
 export const ownerMark = { FENCEPOST_OWNER: `${process.pid}-${randomBytes(8).toString('hex')}` } as const;
 
-let warden: ChildProcess | undefined;
+let reaper: ChildProcess | undefined;
 let sealed = false;
 
 function tell(message: Record<string, string | number>): void {
-  if (warden === undefined) {
+  if (reaper === undefined) {
     if (sealed) return;
-    warden = spawn(process.execPath, [fileURLToPath(new URL('warden-process.mjs', import.meta.url))], {
+    reaper = spawn(process.execPath, [fileURLToPath(new URL('reaper-process.mjs', import.meta.url))], {
       detached: true,
       stdio: ['pipe', 'ignore', 'ignore'],
       env: {},
     });
-    warden.unref();
-    // The warden must not keep this process alive, and its death (somebody killed it) must not end it.
-    const pipe = warden.stdin;
+    reaper.unref();
+    // The reaper must not keep this process alive, and a reaper that was killed must not end it.
+    const pipe = reaper.stdin;
     if (pipe !== null) {
       pipe.on('error', () => undefined);
       if ('unref' in pipe && typeof pipe.unref === 'function') pipe.unref();
     }
     tell({ mark: ownerMark.FENCEPOST_OWNER });
   }
-  warden?.stdin?.write(`${JSON.stringify(message)}\n`);
+  reaper?.stdin?.write(`${JSON.stringify(message)}\n`);
 }
 
 /**
@@ -83,7 +83,7 @@ export async function removeFile(path: string, holding: string): Promise<void> {
  */
 export async function temporaryFolder(purpose: string, parent = tmpdir()): Promise<string> {
   if (sealed) throw new Error('No folder is made any more: this process is ending.');
-  // At once, so that the process cannot end between the folder's beginning and the warden's knowing of it.
+  // Synchronous: the process cannot end between making the folder and reporting it.
   const folder = mkdtempSync(join(parent, `fencepost-${purpose}-`));
   guardPath(folder);
   return folder;
@@ -95,14 +95,14 @@ export function isSealed(): boolean {
 }
 
 /**
- * Lets the warden clean up whatever is left, and waits until it has: at most a second for processes that end when asked,
+ * Lets the reaper clean up whatever is left, and waits until it has: at most a second for processes that end when asked,
  * and the time it takes to remove the folders.
  * @param options.seal nothing can be started any more, also not by work that is still under way
  */
-export async function dismissWarden(options: { seal?: boolean } = {}): Promise<void> {
+export async function dismissReaper(options: { seal?: boolean } = {}): Promise<void> {
   sealed ||= options.seal ?? false;
-  const leaving = warden;
-  warden = undefined;
+  const leaving = reaper;
+  reaper = undefined;
   if (leaving === undefined || leaving.exitCode !== null || leaving.signalCode !== null) return;
   leaving.ref();
   const ended = once(leaving, 'exit');
