@@ -25,6 +25,7 @@ export default defineConfig({
             'tests/{docs,support}/**/*.test.ts',
           ],
           isolate: false,
+          testTimeout: 30_000,
         },
       },
       {

@@ -7,6 +7,8 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** Slowest first; `npm run test:slowest` shows what the last run took. Where a file is missing here, nothing breaks. */
 const SLOWEST = [
+  // Runs all of pgTAP while its tests are collected: vitest does not count that as the time of a test.
+  'tests/capture/pgtap.test.ts',
   'tests/worker/dashboard.test.ts',
   'tests/worker/queue-away.test.ts',
   'tests/worker/commands.test.ts',
