@@ -1,8 +1,8 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { folderFor, unprivilegedUser } from '../../../local/parts/unprivileged.ts';
 import { removePath } from '../../../local/parts/reaper.ts';
+import { folderFor, unprivilegedUser } from '../../../local/parts/unprivileged.ts';
 import { checkProject, readProject, writeProject } from './project.ts';
 
 const user = await unprivilegedUser();
