@@ -58,6 +58,16 @@ test('the three printed commands do what they say, with psql and without', async
       limit += 500_000;
       expect(after.map((answer) => [answer.cache, answer.body.limit])).toEqual([['MISS', limit]]);
     }
+
+    // Beside it a command needs no environment.
+    const status = await execa('npx', ['fencepost', 'status', '--json'], {
+      cwd: repository,
+      env: { ...NO_PROJECT, FENCEPOST_LOCAL_DIR: local },
+    });
+    expect(status.stderr).toMatch(
+      /^fencepost: using the embedded stack of .*stack\.json, as the environment/,
+    );
+    expect(JSON.parse(status.stdout)).toMatchObject({ heartbeat: 'alive', workers: 1 });
   } finally {
     if (stack.pid !== undefined) process.kill(-stack.pid, 'SIGTERM');
     await stack;

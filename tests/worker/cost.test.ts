@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { systemRuntime } from '../../supabase/functions/_shared/cache/redis/runtime.ts';
 import { createCache } from '../../supabase/functions/_shared/cache.ts';
+import { types } from '../../supabase/functions/_shared/key-types.ts';
 import type { Costs } from '../../worker/src/diagnostics/status/costs.ts';
 import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
 import { fenceOf, startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
@@ -14,8 +15,10 @@ afterAll(async () => {
   await stack.close();
 });
 
-async function cost(...parameters: string[]) {
-  const process = startWorkerProcess(stack.environment(), ['cost', ...parameters]);
+const cost = (...parameters: string[]) => command('cost', ...parameters);
+
+async function command(...parameters: string[]) {
+  const process = startWorkerProcess(stack.environment(), parameters);
   const code = await process.exited;
   expect(process.stderr()).toBe('');
   return { code, text: process.lines.map((line) => line.msg).join('\n') };
@@ -47,6 +50,12 @@ it('adds up what was billed for readers', async () => {
   expect(result.readers.commands).toBe(billed);
   expect(result).toMatchObject({ reads: 6, loads: 1, worker: { commands: 0 } });
   expect((await cost()).text).toMatch(/^readers +\d+ +- +-$/m);
+
+  // The command knows the types and their targets from what the reader wrote down.
+  const { text } = await command('status', '--json');
+  const { hitRates } = JSON.parse(text) as { hitRates: { type: string }[] };
+  expect(hitRates.map(({ type }) => type)).toEqual(Object.keys(types));
+  expect(hitRates).toContainEqual({ type: 'quota', reads: 6, hitRate: 5 / 6, target: 0.8 });
 });
 
 it('adds the worker, which writes down its commands once in 250', async () => {

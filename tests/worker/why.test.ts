@@ -76,7 +76,7 @@ describe('why', () => {
     ]);
   });
 
-  it('tells of a target that rests when it runs', async () => {
+  it('tells when a throttled target runs', async () => {
     await stack.sql.query(
       `insert into cache_invalidation.deferred (target, watch_id, due_at, waiting, since)
        select 'usage:resting:*', w.id, now() + interval '40 s', true, now()
@@ -88,7 +88,7 @@ describe('why', () => {
     expect(watches).toMatchObject([{ table: 'usage_events', minInterval: '00:01:00' }]);
     const { text } = await command(['why', 'usage:resting:2026-01-01:2026-02-01']);
     expect(text).toMatch(
-      /on its way +usage:resting:\*, written .* ago by usage_events, rests, and runs in \d+\.\d s/,
+      /on its way +usage:resting:\*, written .* ago by usage_events, throttled, and runs in \d+\.\d s/,
     );
     expect(text).toContain('at most every 00:01:00');
     await stack.sql.query('delete from cache_invalidation.deferred');

@@ -91,7 +91,7 @@ program
 
 program
   .command('run')
-  .description('the worker: drain, queue, and HTTP for /healthz, /readyz, /metrics and the dashboard')
+  .description('the worker: delivery, queue, and HTTP for /healthz, /readyz, /metrics and the dashboard')
   .action(() => performFor(async (variables) => (await import('./commands/run.ts')).run(variables)));
 
 program

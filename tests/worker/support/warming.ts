@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, afterEach, beforeAll, expect, vi } from 'vitest';
-import type { Warmed } from '../../../worker/src/commands/warm.ts';
+import type { Results } from '../../../worker/src/warming/results.ts';
 import { type FunctionStack, startFunctionStack } from '../../functions/support/stack.ts';
 import { killAllWorkers, startWorkerProcess } from './worker-process.ts';
 
@@ -36,7 +36,7 @@ export async function warm(parameters: readonly string[], changes: Record<string
   const text = process.lines.map((line) => line.msg).join('\n');
   const errors = process.stderr();
   expect(text + errors).not.toContain(stack.tokens.service);
-  return { code, text, errors, json: () => JSON.parse(text) as Warmed };
+  return { code, text, errors, json: () => JSON.parse(text) as Results };
 }
 
 export const costs = () =>

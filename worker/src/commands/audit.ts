@@ -1,4 +1,4 @@
-/** `fencepost audit`: compares a sample of the cache with the database, now. Exit code 1 when an answer is stale. */
+/** `fencepost audit`: compares a sample of the cache with the database. Exit code 1 when an answer is stale. */
 import { audit } from '../diagnostics/audit/audit.ts';
 import { ExitCode } from '../lib/errors.ts';
 import { withContext } from './command-context.ts';

@@ -1,6 +1,6 @@
 /**
- * What a one-shot command works with: the checked configuration, one connection to the database, Redis, and the queue
- * when it is asked for. Everything is closed however the command ends.
+ * What a one-shot command works with: the checked configuration, one connection to the database, Redis, and the queue when the
+ * command uses it. Everything is closed however the command ends.
  */
 import type pg from 'pg';
 import { explainDatabaseError } from '../db/errors.ts';
@@ -46,7 +46,7 @@ export async function withContext<T>(
   } catch (error) {
     throw error instanceof WorkerError ? error : explainDatabaseError(error, configuration.databaseUrl);
   } finally {
-    // A peer that does not answer must not keep the command from ending.
+    // A peer that does not answer must not keep the command running.
     const closing = [(queue as WorkQueue | null)?.close(true), pool.end()];
     await endsWithin(CLOSE_WITHIN_MS, Promise.allSettled(closing));
   }

@@ -1,7 +1,7 @@
 /**
- * `fencepost explain "UPDATE …"`: which keys a statement would invalidate. It runs the statement in a transaction,
- * reads what its triggers, the deferred ones too, wrote into the outbox, and rolls back. The extended protocol takes exactly one statement, so
- * nothing can follow it; limits on locks and time keep it from standing in an application's way.
+ * `fencepost explain "UPDATE …"`: which keys a statement would invalidate. It runs the statement in a transaction, reads what its
+ * triggers wrote into the outbox, the deferred triggers too, and rolls back. The extended protocol takes exactly one statement, so
+ * nothing can follow it. Limits on locks and time keep it from blocking the application.
  */
 import type pg from 'pg';
 import { deletionsFor } from '../../../supabase/functions/_shared/cache/protocol/fences.ts';
@@ -12,10 +12,10 @@ import { paint, print, printJson, table } from './output.ts';
 
 const LOCK_TIMEOUT = '2s';
 const STATEMENT_TIMEOUT = '10s';
-/** Pages of a thousand keys that are looked at to count entries. */
+/** Pages of 1 000 keys that are scanned to count entries. */
 const PAGES_MOST = 20;
 
-/** Nothing at all, and statements that would end the transaction, or do what no rollback undoes. */
+/** An empty text, and statements that would end the transaction or do what no rollback undoes. */
 const NOT_ALLOWED =
   /^(?:--[^\n]*(?:\n|$)|\/\*[\s\S]*?\*\/|[\s;])*(?:$|(?:begin|start|commit|end|rollback|abort|savepoint|release|prepare|set|reset|discard|listen|unlisten|notify|vacuum|copy)\b)/i;
 
@@ -23,13 +23,13 @@ interface Effect {
   readonly target: string;
   readonly table: string;
   readonly writes: number;
-  /** Set when the target rests between two runs, as `1 minute`. */
+  /** Of a throttled target, such as `1 minute`; else null. */
   readonly minInterval: string | null;
 }
 
 export interface Explained extends Effect {
   readonly kind: 'key' | 'group' | 'everything' | 'sweep';
-  /** Cached entries that it touches; `+` in the text when only a part of the cache was looked at. */
+  /** Cached entries that it touches; with a `+` in the text when only a part of the cache was scanned. */
   readonly entries: number;
   readonly entriesComplete: boolean;
 }
@@ -68,7 +68,7 @@ async function rehearse(
       throw invalid(`Postgres refused it: ${describe(error)}.`, error);
     }
     try {
-      // What is deferred to the commit, which never comes: triggers that write watched tables, and constraints.
+      // Runs now what waits for the commit, which never comes: deferred triggers and constraints.
       await client.query('set constraints all immediate');
     } catch (error) {
       throw invalid(`It would fail at its commit: ${describe(error)}.`, error);

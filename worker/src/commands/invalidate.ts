@@ -1,7 +1,6 @@
 /**
- * `fencepost invalidate KEY|PATTERN…`: by hand, the way a write does it: a row in the outbox, durable at once and
- * applied by the worker. The command waits for the worker, and then asks Redis itself, since a row leaves the outbox also
- * when its target was set aside:
+ * `fencepost invalidate KEY|PATTERN…`: invalidates by hand as a write does, with a row in the outbox that the worker applies. The
+ * command waits for the worker. Then it asks Redis itself, because a row also leaves the outbox when its target goes to the queue:
  *
  *     invalidated   the row is gone, and Redis has confirmed a DEL of the same keys, or the epoch is a new one
  *     queued        the row is gone; the pattern is covered by no fence, so the queue sweeps through the keys

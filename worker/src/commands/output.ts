@@ -1,6 +1,5 @@
 /**
- * How the one-shot commands speak: text for people, coloured only on a terminal, or with --json one JSON document and
- * nothing else.
+ * Output of the one-shot commands: text for people, coloured only on a terminal, or with --json exactly one JSON document.
  */
 import { stripVTControlCharacters, styleText } from 'node:util';
 import { hasColours, printable } from '../lib/text.ts';

@@ -1,4 +1,4 @@
-/** `fencepost retry`: puts the dead letters, targets that Redis refused again and again, back to work. */
+/** `fencepost retry`: puts dead letters, the targets that Redis refused at every attempt, back into the queue. */
 import { ExitCode } from '../lib/errors.ts';
 import { withContext } from './command-context.ts';
 import { paint, print, printJson, table } from './output.ts';

@@ -1,8 +1,8 @@
 /**
- * `fencepost run`: the worker as a process. SIGTERM and SIGINT stop it, also while it starts; a second one, of either kind, ends it at once.
+ * `fencepost run`: the worker as a process. SIGTERM or SIGINT stops it, also while it starts; a second signal ends it at once.
  *
- * Everything it has to say goes to its log, standard output, in one form (FENCEPOST_LOG): also that the configuration is
- * in error, since whoever collects JSON must not lose the one line that says why nothing runs.
+ * It writes everything to its log on standard output, in the form of FENCEPOST_LOG, errors of the configuration too. So who
+ * collects JSON gets the line that says why nothing runs.
  */
 import { once } from 'node:events';
 import { type Configuration, logFormatOf, readConfiguration } from '../lib/config.ts';
@@ -29,7 +29,7 @@ export async function run(variables: NodeJS.ProcessEnv): Promise<ExitCode> {
       stop.abort();
     });
   }
-  // Neither should ever happen; if one does, say so, stop in order, and let the supervisor start a fresh process.
+  // A defect. Log it, stop in order, and let the supervisor start a fresh process.
   const onDefect = (error: unknown) => {
     failure = ExitCode.internal;
     log.fatal({ stack: error instanceof Error ? error.stack : undefined }, `Unhandled: ${describe(error)}`);

@@ -1,5 +1,5 @@
 /**
- * `fencepost status`: who drains, how far behind it is, what waits, how well each key type is served, what failed.
+ * `fencepost status`: which worker delivers, how far behind it is, what waits, how well each key type is served, what failed.
  */
 import { ALIVE_MS } from '../db/lock-holders.ts';
 import { Outbox } from '../db/outbox.ts';

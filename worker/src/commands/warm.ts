@@ -1,24 +1,22 @@
 /**
- * `fencepost warm URL`: fills the cache before people ask. Only the readers know how to load an answer and under which
- * fences to store it, so it sends requests to them and writes nothing itself.
+ * `fencepost warm URL`: fills the cache before people ask. Only the readers know how to load an answer and under which fences to
+ * store it, so it sends requests to them and writes nothing itself.
  */
 import { readWarmingConfiguration } from '../lib/config.ts';
 import { ExitCode, WorkerError } from '../lib/errors.ts';
 import { duration } from '../lib/text.ts';
 import { request, sendAll } from '../warming/requests.ts';
-import type { Results } from '../warming/results.ts';
+import { Results } from '../warming/results.ts';
 import { readRows, type Source } from '../warming/rows.ts';
-import { invalidTemplate, parseTemplate, type Row, type UrlTemplate } from '../warming/template.ts';
+import { invalidTemplate, parseTemplate, type Row } from '../warming/template.ts';
 import { paint, print, printJson, type Tone, table } from './output.ts';
 
 export interface WarmOptions {
   /** Where the placeholders' values come from: one of the two, or none for an address without placeholders. */
   readonly table?: string;
   readonly rows?: string;
-  /** Rows to read at most. */
   readonly limit: number;
   readonly concurrency: number;
-  /** For one attempt of a request. */
   readonly timeoutSeconds: number;
 }
 
@@ -31,96 +29,79 @@ export async function warm(
 ): Promise<ExitCode> {
   const { limit, concurrency, timeoutSeconds } = options;
   const template = parseTemplate(text);
-  const source = sourceOf(template, options);
+  const source = sourceOf(template.columns, options);
   const { databaseUrl, token } = readWarmingConfiguration(variables, source !== undefined);
-  const notes: string[] = [];
+  const results = new Results();
+  results.url = template.show();
+  const { notes } = results;
   let rows: Row[] = [[]];
   if (source !== undefined && databaseUrl !== undefined) {
     const read = await readRows(databaseUrl, source, template.columns, limit + 1);
     rows = read.rows.slice(0, limit);
     if (read.rows.length > limit) notes.push(`Only the first ${limit} rows were read: --limit raises it.`);
-    if (!read.workerLeads)
-      notes.push(
-        'No worker leads this database. What is stored without one is not used once it starts: start it, and warm again.',
-      );
+    if (!read.workerLeads) notes.push(NO_WORKER);
   }
   if (rows.length === 0) notes.push('There is no row, so no request was sent.');
-  const addresses = new Map<string, Row>();
-  let skipped = 0;
-  for (const row of rows) {
-    const address = template.fill(row);
-    if (address === null) skipped++;
-    else addresses.set(address, row);
-  }
+  const filled = rows.map((row) => [template.fill(row), row] as const);
+  const addresses = new Map(filled.filter((pair): pair is [string, Row] => pair[0] !== null));
+  results.skipped = filled.filter(([address]) => address === null).length;
+  results.addresses = addresses.size;
   const count = addresses.size === 1 ? 'one address' : `${addresses.size} addresses`;
-  if (!json) print(`Asking ${count}, ${concurrency} at a time: ${template.show()}`);
+  if (!json) print(`Asking ${count}, ${concurrency} at a time: ${results.url}`);
 
   const startedAt = performance.now();
-  const results = await sendAll(
+  await sendAll(
     addresses.keys(),
     concurrency,
     (address, signal) => request(address, token, timeoutSeconds * 1_000, signal),
     (address) => template.show(addresses.get(address)),
+    results,
   );
-  const { asked, answered, xCache, absent, failed, examples } = results;
-  if (answered > 0 && xCache.other === answered)
-    notes.push('No answer says x-cache: whether this address is read through the cache is not known.');
-  const counts = { addresses: addresses.size, asked, answered, xCache, absent, failed, examples, skipped };
-  const durationMs = Math.round(performance.now() - startedAt);
-  const warmed = { url: template.show(), ...counts, notes, durationMs };
-  if (json) printJson(warmed);
-  else show(warmed);
+  results.durationMs = Math.round(performance.now() - startedAt);
+  if (results.answered > 0 && results.xCache.other === results.answered) notes.push(NO_CACHE);
+  if (json) printJson(results);
+  else show(results);
   if (results.exitCode === ExitCode.ok) return ExitCode.ok;
   const advice = results.advice(template.origin, token !== undefined, timeoutSeconds);
   throw new WorkerError('WARMING_FAILED', advice, { exitCode: results.exitCode });
 }
 
+const NO_WORKER =
+  'No worker leads this database. What is stored without one is not used once it starts: start it, and warm again.';
+const NO_CACHE = 'No answer says x-cache: whether this address is read through the cache is not known.';
+
 /** @throws WorkerError INVALID_TEMPLATE */
-function sourceOf({ columns }: UrlTemplate, { table: name, rows: query }: WarmOptions): Source | undefined {
-  if (columns.length === 0 && name === undefined && query === undefined) return undefined;
-  if (columns.length === 0)
+function sourceOf(columns: readonly string[], { table: name, rows: query }: WarmOptions): Source | undefined {
+  const sources = [
+    ...(name === undefined ? [] : [{ table: name }]),
+    ...(query === undefined ? [] : [{ query }]),
+  ];
+  if (columns.length === 0 && sources.length > 0)
     throw invalidTemplate('It has no {column} that rows could fill: put one into it, or leave the rows out.');
-  if (name !== undefined && query === undefined) return { table: name };
-  if (query !== undefined && name === undefined) return { query };
   const placeholders = columns.map((column) => `{${column}}`).join(' and ');
-  throw invalidTemplate(
-    `Say where the values of ${placeholders} come from: either --table public.products or --rows "select …".`,
-  );
+  if (columns.length > 0 && sources.length !== 1)
+    throw invalidTemplate(
+      `Say where the values of ${placeholders} come from: either --table public.products or --rows "select …".`,
+    );
+  return sources[0];
 }
 
-/** What `--json` prints. */
-export interface Warmed
-  extends Pick<Results, 'asked' | 'answered' | 'xCache' | 'absent' | 'failed' | 'examples'> {
-  /** The template without the values that its query gives itself. */
-  readonly url: string;
-  /** Distinct ones, made of the rows. */
-  readonly addresses: number;
-  /** Rows that make no address. */
-  readonly skipped: number;
-  readonly notes: readonly string[];
-  readonly durationMs: number;
-}
-
-function show({ xCache, failed, examples, notes, ...warmed }: Warmed): void {
-  const stopped = warmed.asked < warmed.addresses ? ', and stopped' : '';
-  const row = (count: number, tone: Tone, name: string, text: string) =>
-    count === 0 ? [] : [[paint(tone, name), String(count), text]];
+function show({ xCache, failed, examples, notes, ...results }: Results): void {
+  const stopped = results.asked < results.addresses ? ', and stopped' : '';
+  const counts: readonly [number, Tone, string, string][] = [
+    [xCache.MISS, 'ok', 'loaded', 'now, and stored (x-cache: MISS)'],
+    [xCache.HIT, 'ok', 'cached', 'already (HIT)'],
+    [xCache.STALE, 'ok', 'stale', 'answered with an old one, which is loaded again meanwhile (STALE)'],
+    [xCache.other, 'warn', 'unmarked', 'answered without saying whether a cache was asked'],
+    [results.absent, 'ok', 'absent', 'of these say that there is nothing (404)'],
+    [results.skipped, 'warn', 'skipped', 'rows with NULL in a column, or with a path segment . or ..'],
+  ];
   print(
     table([
-      ['asked', String(warmed.asked), `in ${duration(warmed.durationMs)}${stopped}`],
-      ...row(xCache.MISS, 'ok', 'loaded', 'now, and stored (x-cache: MISS)'),
-      ...row(xCache.HIT, 'ok', 'cached', 'already (HIT)'),
-      ...row(
-        xCache.STALE,
-        'ok',
-        'stale',
-        'answered with an old one, which is loaded again meanwhile (STALE)',
-      ),
-      ...row(xCache.other, 'warn', 'unmarked', 'answered without saying whether a cache was asked'),
-      ...row(warmed.absent, 'ok', 'absent', 'of these say that there is nothing (404)'),
-      ...row(warmed.skipped, 'warn', 'skipped', 'rows with NULL in a column, or with a path segment . or ..'),
-      ...Object.entries(failed).flatMap(([failure, count]) => [
-        ...row(count, 'fail', 'failed', failure),
+      ['asked', String(results.asked), `in ${duration(results.durationMs)}${stopped}`],
+      ...counts.filter(([n]) => n > 0).map(([n, tone, name, words]) => [paint(tone, name), String(n), words]),
+      ...Object.entries(failed).flatMap(([failure, n]) => [
+        [paint('fail', 'failed'), String(n), failure],
         ...examples.filter((example) => example.failure === failure).map(({ url }) => ['', '', url]),
       ]),
       ...notes.map((note) => [paint('warn', 'note'), '', note]),

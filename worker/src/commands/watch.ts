@@ -1,10 +1,11 @@
 /**
- * `fencepost watch TABLE TARGET`: declares a watch, and prints the statement to keep in a migration. Whether it can be
- * watched is the SQL's knowledge (cache_invalidation.watch()), whose words are passed on. Only the table's owner may.
+ * `fencepost watch TABLE TARGET`: declares a watch, and prints the statement to keep in a migration. cache_invalidation.watch()
+ * decides whether a table can be watched, and its message is passed on. Only the table's owner may declare.
  */
 import pg from 'pg';
 import { errorCode } from '../db/errors.ts';
-import { describe, ExitCode, WorkerError } from '../lib/errors.ts';
+import { refusal } from '../db/foreign-statement.ts';
+import { describe, ExitCode } from '../lib/errors.ts';
 import { withContext } from './command-context.ts';
 import { paint, print, printJson } from './output.ts';
 
@@ -16,11 +17,7 @@ export interface WatchDeclaration {
   readonly join?: string | undefined;
 }
 
-/** Of classes 22 (data), 3F (no such schema), 42 (names, types and rights), 0A (not supported) and 55 (not in this state): the declaration's fault. */
-const DECLARATION_AT_FAULT = /^(22|3F|42|0A|55)/;
-const PRIVILEGE = '42501';
-/** Somebody uses the table: the same call may succeed a moment later. */
-const LOCK_TIMEOUT = '55P03';
+const REMEDIES = { '42501': 'Connect as the owner of the table: DATABASE_URL=… npx fencepost watch …' };
 
 export function watch(
   variables: NodeJS.ProcessEnv,
@@ -45,7 +42,9 @@ export function watch(
         ],
       );
     } catch (error) {
-      throw refusal(error);
+      if (isNotMigrated(error)) throw error;
+      const hasHint = error instanceof pg.DatabaseError && error.hint !== undefined;
+      throw refusal(error, 'WATCH_REFUSED', 'This cannot be watched', hasHint ? {} : REMEDIES);
     } finally {
       client.release();
     }
@@ -73,23 +72,7 @@ export function statementFor({ table, target, columns, minInterval, join }: Watc
   return `select cache_invalidation.watch(${parameters.join(', ')});`;
 }
 
-/** What Postgres said, with its hint, if the declaration is at fault; anything else is for the caller to explain. */
-function refusal(error: unknown): unknown {
-  const code = errorCode(error);
-  if (!DECLARATION_AT_FAULT.test(code) || !(error instanceof pg.DatabaseError)) return error;
-  // The schema or the function is missing: the database is not set up, whatever is declared.
-  if (/^(3F000|42883)$/.test(code) && error.message.includes('cache_invalidation')) return error;
-  const message = describe(error).replace(/\.$/, '');
-  const detail = error.detail === undefined ? '' : ` ${error.detail}`;
-  const hint = error.hint === undefined ? '' : ` ${error.hint}`;
-  const exitCode =
-    code === PRIVILEGE ? ExitCode.denied : code === LOCK_TIMEOUT ? ExitCode.unavailable : ExitCode.usage;
-  const remedy =
-    code === PRIVILEGE && hint === ''
-      ? ' Connect as the owner of the table: DATABASE_URL=… npx fencepost watch …'
-      : hint;
-  return new WorkerError('WATCH_REFUSED', `This cannot be watched: ${message}.${detail}${remedy}`, {
-    exitCode,
-    cause: error,
-  });
+/** The schema or the function is missing: then the database is not set up, whatever is declared. */
+function isNotMigrated(error: unknown): boolean {
+  return /^(3F000|42883)$/.test(errorCode(error)) && describe(error).includes('cache_invalidation');
 }

@@ -12,7 +12,7 @@ import { duration } from '../lib/text.ts';
 import { type CommandContext, withContext } from './command-context.ts';
 import { paint, print, printJson, table } from './output.ts';
 
-/** Rows of the outbox that are looked at: it is empty when all is well. */
+/** Rows of the outbox that are read at most. It is empty when all is well. */
 const ROWS_MOST = 100_000;
 
 interface Pending {
@@ -50,7 +50,7 @@ export interface Why {
 export function why(variables: NodeJS.ProcessEnv, key: string, json: boolean): Promise<ExitCode> {
   return withContext(variables, async ({ pool, cache, queue }) => {
     refuseWhatIsNoKey(key);
-    // Before the entry: what is confirmed in between then shows as a miss, not as nothing at all.
+    // Read before the entry, so that an invalidation confirmed in between shows as a miss.
     const rows = await outboxRows(pool);
     const throttled = await throttledTargets(pool);
     const unseen = [
@@ -96,7 +96,7 @@ function unknown(key: string, error: unknown): Omit<Inspection, 'verdict'> & { v
   return { verdict: 'unknown', why, fences: fencesOf(key), envelope: null };
 }
 
-/** The queue holds what Redis refused, dead letters and sweeps, which have left the outbox. */
+/** The queue holds what has left the outbox without a DEL: refused targets, dead letters and sweeps. */
 async function queuedWork(queue: CommandContext['queue']): Promise<string[]> {
   try {
     const { waiting, active, delayed, failed } = await queue().counts();
@@ -153,7 +153,7 @@ function show(result: Why): void {
   ];
   for (const { target, table: from, ageMs, dueInMs } of result.pending) {
     const written = `written ${duration(ageMs)} ago by ${from ?? 'hand'}`;
-    const runs = dueInMs === null ? 'not confirmed yet' : `rests, and runs in ${duration(dueInMs)}`;
+    const runs = dueInMs === null ? 'not confirmed yet' : `throttled, and runs in ${duration(dueInMs)}`;
     rows.push(['on its way', `${target}, ${written}, ${runs}`]);
   }
   if (result.pending.length === 0 && result.unseen.length === 0)

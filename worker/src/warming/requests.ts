@@ -1,6 +1,6 @@
 /**
- * The requests of `fencepost warm`, a bounded number at a time: a GET with the caller's token, whose body is read and
- * dropped. Redirects are not followed, since the token is for this host.
+ * The requests of `fencepost warm`: a GET with the caller's token, whose body is read and dropped. Redirects are not followed,
+ * since the token is for this host.
  */
 import { setMaxListeners } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -17,17 +17,15 @@ const PASSING = /^(?:HTTP (?:429|502|503)|x-cache: BYPASS|ECONNRESET|EPIPE|UND_E
 
 /**
  * Sends a request to each address until all are done or the results say stop; what is still open then is not counted.
- *
  * @param send rejects only when its signal ends it
- * @param show an address as it may be shown
  */
 export async function sendAll(
   addresses: Iterable<string>,
   concurrency: number,
   send: (address: string, signal: AbortSignal) => Promise<Outcome>,
   show: (address: string) => string,
+  results = new Results(),
 ): Promise<Results> {
-  const results = new Results();
   const stop = new AbortController();
   setMaxListeners(0, stop.signal);
   // One iterator for all, so each address is taken once.
@@ -55,17 +53,19 @@ export async function request(
 ): Promise<Outcome> {
   const headers = { 'user-agent': 'fencepost-warm', ...credentials(token) };
   for (let attempt = 0; ; attempt++) {
-    let outcome: Outcome;
-    let pauseMs = PAUSES_MS[attempt] ?? Number.POSITIVE_INFINITY;
     const timeout = AbortSignal.timeout(timeoutMs);
+    let outcome: Outcome;
+    let pauseMs = PAUSES_MS[attempt];
     try {
-      const either = AbortSignal.any([signal, timeout]);
-      const response = await fetch(url, { headers, redirect: 'manual', signal: either });
+      const response = await fetch(url, {
+        headers,
+        redirect: 'manual',
+        signal: AbortSignal.any([signal, timeout]),
+      });
       // Read to its end, so that the connection can serve the next request.
       await response.body?.pipeTo(new WritableStream());
       outcome = outcomeOf(response.status, response.headers.get('x-cache'));
-      if (attempt < PAUSES_MS.length)
-        pauseMs = retryAfter(response.headers.get('retry-after'), Date.now()) ?? pauseMs;
+      pauseMs &&= retryAfter(response.headers.get('retry-after'), Date.now()) ?? pauseMs;
     } catch (error) {
       if (signal.aborted) throw error;
       // The words of fetch are the same for every failure of the network; its cause tells more.
@@ -73,7 +73,7 @@ export async function request(
       outcome = { failure: timeout.aborted ? 'timeout' : failure };
     }
     const passes = 'failure' in outcome && PASSING.test(outcome.failure);
-    if (!passes || pauseMs > PAUSE_MOST_MS) return outcome;
+    if (!passes || pauseMs === undefined || pauseMs > PAUSE_MOST_MS) return outcome;
     await pause(pauseMs, undefined, { signal });
   }
 }

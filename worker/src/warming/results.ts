@@ -1,7 +1,7 @@
-/** What came of the requests of `fencepost warm`: the counts, when to stop early, the exit code, and what to do. Pure. */
+/** What came of the requests of `fencepost warm`, as `--json` prints it: when to stop, the exit code and what to do. Pure. */
 import { ExitCode } from '../lib/errors.ts';
 
-/** A failure is a few words that are the same for the same cause. `absent`: a 404 through the cache, an answer too. */
+/** `absent`: a 404 through the cache, an answer too. A failure has the same words for the same cause. */
 export type Outcome =
   | { readonly origin: 'MISS' | 'HIT' | 'STALE' | 'other'; readonly absent: boolean }
   | { readonly failure: string };
@@ -13,12 +13,19 @@ const EXAMPLES = 3;
 const EXAMPLE_LENGTH = 200;
 
 export class Results {
-  readonly xCache = { MISS: 0, HIT: 0, STALE: 0, other: 0 };
-  readonly failed: Record<string, number> = {};
-  readonly examples: { readonly failure: string; readonly url: string }[] = [];
+  /** The template as it may be shown. */
+  url = '';
+  addresses = 0;
   asked = 0;
   answered = 0;
+  readonly xCache = { MISS: 0, HIT: 0, STALE: 0, other: 0 };
   absent = 0;
+  readonly failed: Record<string, number> = {};
+  readonly examples: { readonly failure: string; readonly url: string }[] = [];
+  /** Rows that make no address. */
+  skipped = 0;
+  readonly notes: string[] = [];
+  durationMs = 0;
   #last = { failure: '', inARow: 0 };
 
   /** @param url as it may be shown */
@@ -30,33 +37,28 @@ export class Results {
       this.answered++;
       this.xCache[outcome.origin]++;
       this.absent += Number(outcome.absent);
-      return;
+    } else {
+      this.failed[failure] = (this.failed[failure] ?? 0) + 1;
+      const shown = url.length > EXAMPLE_LENGTH ? `${url.slice(0, EXAMPLE_LENGTH)}…` : url;
+      if (this.examples.length < EXAMPLES) this.examples.push({ failure, url: shown });
     }
-    this.failed[failure] = (this.failed[failure] ?? 0) + 1;
-    const shown = url.length > EXAMPLE_LENGTH ? `${url.slice(0, EXAMPLE_LENGTH)}…` : url;
-    if (this.examples.length < EXAMPLES) this.examples.push({ failure, url: shown });
   }
 
-  /** The failure that every further request would end with. A refused row, or one 403 of several answers, says nothing of others. */
+  /** The failure that every further request would end with. A refused row says nothing of others, nor a 403 once one was answered. */
   get stoppedBy(): string | undefined {
     const { failure, inARow } = this.#last;
-    if (failure === '' || inARow < STOP_AFTER || kindOf(failure) === 'request') return undefined;
-    return failure === 'HTTP 403' && inARow < this.asked ? undefined : failure;
+    const isOfAll = failure !== '' && kindOf(failure) !== 'request' && inARow >= STOP_AFTER;
+    return isOfAll && (failure !== 'HTTP 403' || inARow === this.asked) ? failure : undefined;
   }
 
-  /** By the kind of all failures, if they are of one. */
   get exitCode(): ExitCode {
     if (this.asked === this.answered) return ExitCode.ok;
-    const kinds = new Set(Object.keys(this.failed).map(kindOf));
-    const kind = this.stoppedBy
-      ? kindOf(this.stoppedBy)
-      : kinds.size > 1 || this.answered > 0
-        ? 'mixed'
-        : [...kinds][0];
+    const [kind, other] = new Set((this.stoppedBy ? [this.stoppedBy] : Object.keys(this.failed)).map(kindOf));
+    if (other !== undefined || (this.answered > 0 && !this.stoppedBy)) return ExitCode.failed;
     return kind === 'denied' ? ExitCode.denied : kind === 'away' ? ExitCode.unavailable : ExitCode.failed;
   }
 
-  /** One sentence on what the failures have in common, and its remedy. */
+  /** What the failures have in common, and the remedy. */
   advice(origin: string, hasToken: boolean, timeoutSeconds: number): string {
     const failures = Object.keys(this.failed);
     const common = this.stoppedBy ?? (this.answered === 0 && failures.length === 1 ? failures[0] : undefined);
@@ -67,25 +69,21 @@ export class Results {
       const these = failures.every((failure) => kindOf(failure) === 'request') ? 'these rows' : 'these';
       return `${this.asked - this.answered} of ${this.asked} requests failed. ${others} to ${these} and run it again.`;
     }
-    const start =
-      this.stoppedBy === undefined
-        ? `No request was answered (${common}).`
-        : `Stopped after ${this.asked} requests, the last ${STOP_AFTER} of which failed alike (${common}).`;
+    const what = this.stoppedBy
+      ? `Stopped after ${this.asked} requests, the last ${STOP_AFTER} of which failed alike`
+      : 'No request was answered';
     const [, remedy] = REMEDIES.find(([pattern]) => new RegExp(`^(?:${pattern})$`).test(common)) ?? ['', ''];
     const who = hasToken
       ? 'refuse the caller of FENCEPOST_WARM_TOKEN: set it'
       : 'ask who calls: set FENCEPOST_WARM_TOKEN';
-    return `${start} ${remedy}`
-      .replace('$origin', origin)
-      .replace('$timeout', `${timeoutSeconds} s`)
-      .replace('$who', who);
+    return `${what} (${common}). ${remedy.replace('$origin', origin).replace('$timeout', `${timeoutSeconds} s`).replace('$who', who)}`;
   }
 }
 
 /** `denied`: the caller may not ask. `away`: the readers or their cache cannot answer now. `request`: this one is at fault. */
 export function kindOf(failure: string): 'denied' | 'away' | 'request' {
   if (/^HTTP 40[13]$/.test(failure)) return 'denied';
-  return /^HTTP (?!429|502|503|504)/.test(failure) ? 'request' : 'away';
+  return /^HTTP (?!429|50[234])/.test(failure) ? 'request' : 'away';
 }
 
 /** By what a failure matches first; the codes are the system's, OpenSSL's and Node's. */

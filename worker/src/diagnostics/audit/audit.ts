@@ -1,11 +1,10 @@
 /**
- * An audit: takes entries out of the cache as a reader would, asks the database for the same answers, and counts those
- * that differ and stay so. With triggers in place none should; one that does shows a table that is not watched, a
- * trigger that was disabled, or a value whose truth is not a row.
+ * An audit reads entries as a reader would, asks the database for the same answers, and counts those that differ and stay so. With
+ * all triggers in place none differs. One that does shows a table that is not watched, a trigger that was disabled, or a value that
+ * does not come from rows.
  *
- * A difference at one moment proves nothing: the row may have changed between the two looks, and its invalidation be on
- * its way. An entry counts as stale only if, one second later, it is still a hit, still the same, and still differs
- * from what the database says then.
+ * One difference proves nothing: the row may have changed between the two reads. An entry counts as stale only if it is still a hit
+ * 1 s later and still differs from what the database says then.
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import type pg from 'pg';
@@ -38,7 +37,7 @@ const SKIPPED_MOST = 40;
 const UNDECLARED = 'no cache_invalidation.answers() covers its keys';
 
 /**
- * @param sample entries to look at, at most
+ * @param sample entries to compare at most
  * @throws WorkerError when Redis is away; what `pg` throws when the database is
  */
 export async function audit(parts: AuditParts, sample: number): Promise<AuditResult> {

@@ -1,6 +1,6 @@
 /**
- * Whether a cached value and the database's say the same. Instants count by their moment, however they are written;
- * decimal numbers count by their value, whether they are text or number.
+ * Whether a cached value equals the database's. Instants are compared by the moment they mean, decimal numbers by their value, whether
+ * they are text or number.
  */
 export function isSame(cached: unknown, current: unknown): boolean {
   if (cached === current || (cached ?? null) === (current ?? null)) return true;

@@ -4,6 +4,7 @@
  */
 import type pg from 'pg';
 import { errorCode } from '../../db/errors.ts';
+import { queryReadOnly } from '../../db/foreign-statement.ts';
 import { describe } from '../../lib/errors.ts';
 
 /** Longer than an answer that readers wait for may take. */
@@ -71,12 +72,9 @@ export async function ask(
   if (values === null) return { fault: 'key', reason: 'the key does not tell its values' };
   const client = await pool.connect();
   try {
-    await client.query(`begin read only; set local statement_timeout = ${STATEMENT_TIMEOUT_MS}`);
-    // The source becomes a subquery, so it can be nothing but a query; the line break ends a comment at its end.
-    const { rows } = await client.query<{ value: unknown }>(
-      `select to_jsonb(answer.value) as value from (${source}\n) as answer (value) limit 1`,
-      values,
-    );
+    // As a subquery it can be nothing but a query; the line break ends a comment at its end.
+    const text = `select to_jsonb(answer.value) as value from (${source}\n) as answer (value) limit 1`;
+    const rows = await queryReadOnly<{ value: unknown }>(client, STATEMENT_TIMEOUT_MS, text, values);
     return { value: rows[0]?.value ?? null };
   } catch (error) {
     const code = errorCode(error);
@@ -89,7 +87,6 @@ export async function ask(
       return { fault: 'source', reason: `its source fails: ${describe(error)}` };
     throw error;
   } finally {
-    await client.query('rollback').catch(() => undefined);
     client.release();
   }
 }

@@ -1,7 +1,7 @@
 /** What one check of `doctor` found. */
 export interface Finding {
   readonly name: string;
-  /** `warn` does not fail the command: something to know, or to mend before it fails. */
+  /** `warn` does not fail the command: it is worth knowing, or will fail later. */
   readonly verdict: 'ok' | 'warn' | 'fail';
   readonly detail: string;
   /** What to do; present unless all is well. */

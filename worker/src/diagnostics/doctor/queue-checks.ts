@@ -20,7 +20,7 @@ const LACKING = `
   union all
   select 'usage on ' || c.relname
     from pg_catalog.pg_class as c join queue on c.relnamespace = queue.oid
-   -- The planner may look at the right first, which is an error for what is no sequence.
+   -- The planner may check the right first, which is an error for what is no sequence.
    where case when c.relkind = 'S' then not has_sequence_privilege(c.oid, 'usage') end
   union all
   select 'execute on ' || p.proname

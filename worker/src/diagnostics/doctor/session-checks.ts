@@ -1,4 +1,4 @@
-/** Who else is in the database: the worker that drains, strangers on its locks, whoever pins old rows, and the room left. */
+/** Sessions of the database: the leading worker, foreign sessions on its locks, those that pin old rows, and connections left. */
 import { setTimeout as pause } from 'node:timers/promises';
 import type pg from 'pg';
 import {
@@ -14,7 +14,7 @@ import {
 import { duration } from '../../lib/text.ts';
 import { type Finding, fail, ok, warn } from './finding.ts';
 
-/** Between two looks at the locks, longer than the instant of a writer's commit. */
+/** Between two reads of the locks, longer than a writer's commit takes. */
 const LOOK_AGAIN_MS = 100;
 const PINNED_WARN_SECONDS = 300;
 /** Transactions that an old snapshot holds back, where its age in time cannot be seen. */

@@ -9,7 +9,7 @@ import type { RecordedHour } from './recorded-day.ts';
 /** Commands, as Upstash bills them. */
 export interface Bill {
   readonly commands: number;
-  /** In 30 days at this rate; null as long as the record has no whole hour: too short to tell. */
+  /** In 30 days at this rate; null until the record has a whole hour. */
   readonly monthly: number | null;
   readonly dollars: number | null;
 }

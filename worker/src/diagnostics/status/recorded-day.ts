@@ -12,10 +12,10 @@ export interface RecordedHour {
 
 const HOURS = 24;
 const HOUR_MS = 3_600_000;
-/** An isolate writes an hour's last counts within minutes of its end: the hour before this one may still change. */
+/** An isolate writes an hour's last counts within minutes after it, so the hour before this one may still change. */
 const OPEN_HOURS = 2;
 
-/** Reads it again and again for two commands each time: 24 the first time, since hours that are over are remembered. */
+/** The first read takes 24 commands, every further one two: hours that are over are remembered. */
 export class RecordedDay {
   readonly #cache: Pick<CacheServer, 'hashValues'>;
   /** By key of the hash. */
@@ -45,7 +45,7 @@ export class RecordedDay {
     return hours;
   }
 
-  /** None where somebody keeps something else under the key. */
+  /** None where the key holds something else than a hash. */
   async #fields(key: string): Promise<readonly string[]> {
     try {
       return await this.#cache.hashValues(key);

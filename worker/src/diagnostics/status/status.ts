@@ -15,7 +15,7 @@ import type { RecordedDay } from './recorded-day.ts';
 /** What the database says. */
 export interface DatabaseState {
   readonly leader: { readonly pid: number | null; readonly silentMs: number } | null;
-  /** A stranger holds the leadership lock; the workers drain without it. */
+  /** A foreign session holds the leader lock, and the workers deliver without it. */
   readonly contested: boolean;
   readonly workers: number;
   /** Standbys whose Redis would not let them take over. */
@@ -36,7 +36,7 @@ export interface CacheState {
 }
 
 /**
- * @param countTo rows of the outbox, and deferred targets, to count at most
+ * @param countTo rows of the outbox, and throttled targets, to count at most
  * @throws what `pg` throws when the database is away
  */
 export async function readDatabaseState(
@@ -46,16 +46,16 @@ export async function readDatabaseState(
 ): Promise<DatabaseState> {
   const holders = await lockHolders(pool);
   const leader = leaderOf(holders);
-  const stranger = holders.find((holder) => holder.lock === 'leader' && holder.foreign);
+  const foreign = holders.find((holder) => holder.lock === 'leader' && holder.foreign);
   const { running, alive, unfit } = await workerSessions(pool);
   return {
     leader: leader === undefined ? null : { pid: leader.pid, silentMs: Math.round(leader.silentMs) },
-    contested: leader === undefined && stranger !== undefined && alive > 0,
+    contested: leader === undefined && foreign !== undefined && alive > 0,
     workers: running,
     unfit,
     outbox: await outbox.backlog(countTo),
-    deferred: { waiting: await countDeferred(pool, countTo), dueInMs: await outbox.nextDue() },
-    problems: stranger === undefined ? [] : [describeForeignSession(stranger)],
+    deferred: { waiting: await countThrottled(pool, countTo), dueInMs: await outbox.nextDue() },
+    problems: foreign === undefined ? [] : [describeForeignSession(foreign)],
   };
 }
 
@@ -83,7 +83,7 @@ export async function readCacheState(
 }
 
 /** Targets that wait for their interval's end, or are being run. */
-async function countDeferred(pool: pg.Pool, countTo: number): Promise<number> {
+async function countThrottled(pool: pg.Pool, countTo: number): Promise<number> {
   const result = await pool.query<{ count: number }>(
     `select count(*)::int as count
        from (select from cache_invalidation.deferred where waiting or run is not null limit $1) as counted`,
