@@ -100,14 +100,27 @@ describe.each(pages)('%s', (page) => {
 });
 
 describe('comments in the code', () => {
+  const sources = files.filter((path) => /\.(ts|mjs|sql)$/.test(path));
+
   it('point to pages and headings that exist', () => {
-    const broken = files
-      .filter((path) => /\.(ts|mjs|sql|yml)$/.test(path))
+    const broken = sources
       .flatMap((path) => all(read(path), /\b(docs\/[\w-]+\.md(?:#[\w-]+)?)/g).map((to) => ({ path, to })))
       .filter(({ to }) => {
         const [page = '', anchor] = to.split('#');
         return !leadsSomewhere(page, anchor);
       });
     expect(broken).toEqual([]);
+  });
+
+  it('name files that exist', () => {
+    const named = /(?<![\w/*…<$.-])(?:\.\.?\/)*((?:[\w.-]+\/)*[\w-]+(?:\.test)?\.(?:ts|sql|mjs))\b/g;
+    const missing = sources.flatMap((path) => {
+      const comments = all(read(path), path.endsWith('.sql') ? /--(.*)$/gm : /(?:^\s*\*|\/\/|\/\*\*)(.*)$/gm);
+      return comments
+        .flatMap((comment) => [...all(comment, named), ...all(comment, /…(_\w+\.sql)/g)])
+        .filter((name) => !exists(name) && !endsAFile(name.startsWith('_') ? name : `/${name}`))
+        .map((name) => ({ path, name }));
+    });
+    expect(missing).toEqual([]);
   });
 });
