@@ -6,8 +6,8 @@ import type { Envelope } from '../../../../supabase/functions/_shared/cache/prot
 import {
   judge,
   type KeyState,
-  layOut,
   type Miss,
+  mgetFor,
   planOfEntry,
 } from '../../../../supabase/functions/_shared/cache/protocol/key-state.ts';
 import { duration } from '../../lib/text.ts';
@@ -43,7 +43,7 @@ export async function inspect(
 ): Promise<Inspection> {
   const [entry = null] = await cache.getMany([key]);
   const plan = planOfEntry(key, entry);
-  const { names, statesFrom } = layOut([plan]);
+  const { names, statesFrom } = mgetFor([plan]);
   const [state] = statesFrom(await cache.getMany(names));
   if (state === undefined) throw new Error('One plan has one state.');
   const judged = judge(state, null, now);

@@ -3,7 +3,7 @@
 import type { VersionStamp } from '../protocol/entry.ts';
 import { CacheError } from '../protocol/errors.ts';
 import type { Plan } from '../protocol/fences.ts';
-import { judge, type KeyState, standing } from '../protocol/key-state.ts';
+import { allExist, judge, type KeyState } from '../protocol/key-state.ts';
 import { prepare, readStates } from './key-states.ts';
 import type { Core } from './loader.ts';
 import { lifetimesOf } from './options.ts';
@@ -76,7 +76,7 @@ export class GetAndSet {
     const lifetimes = lifetimesOf(plan, settings, ttl);
     const stamp = remembered === undefined ? await this.#currentStamp(plan, ttl) : remembered;
     const { stored } = await store(access, runtime, settings, [
-      { plan, stamp, value, lifetimes, leasedUntil: null, renew: plan.mortal },
+      { plan, stamp, value, lifetimes, leasedUntil: null, renew: plan.expiring },
     ]);
     return stored.has(key);
   }
@@ -89,7 +89,7 @@ export class GetAndSet {
   /** Version stamps for loads that begin after this resolves; null where a fence could not be confirmed. */
   async #stampsFor(states: readonly KeyState[], ttl: number | undefined): Promise<(VersionStamp | null)[]> {
     const { access, runtime, settings } = this.#core;
-    const incomplete = states.filter(({ fences }) => !standing(fences));
+    const incomplete = states.filter(({ fences }) => !allExist(fences));
     const wanted = incomplete.map(({ plan, fences }) => {
       return { plan, fences, longestMs: longestMs(lifetimesOf(plan, settings, ttl)), leaseMs: 0 };
     });
@@ -97,7 +97,7 @@ export class GetAndSet {
     const completed = new Map(prepared?.map(({ state }) => [state.plan.key, state]));
     return states.map((seen): VersionStamp | null => {
       const { fences, epoch } = completed.get(seen.plan.key) ?? seen;
-      return standing(fences) ? { fences, epoch, loadedAt: runtime.now() } : null;
+      return allExist(fences) ? { fences, epoch, loadedAt: runtime.now() } : null;
     });
   }
 }

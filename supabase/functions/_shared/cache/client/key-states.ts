@@ -17,7 +17,7 @@
  */
 
 import type { Plan } from '../protocol/fences.ts';
-import { guardsOf, type KeyState, layOut, leaseKey } from '../protocol/key-state.ts';
+import { guardsOf, type KeyState, leaseKey, mgetFor } from '../protocol/key-state.ts';
 import type { RedisAccess } from '../redis/redis-access.ts';
 import type { Runtime } from '../redis/runtime.ts';
 import type { Write } from '../redis/writes.ts';
@@ -40,7 +40,7 @@ export async function readStates(
 ): Promise<KeyState[] | null> {
   const states: KeyState[] = [];
   for (let start = 0; start < plans.length; start += KEYS_PER_REQUEST) {
-    const { names, statesFrom } = layOut(plans.slice(start, start + KEYS_PER_REQUEST), leases);
+    const { names, statesFrom } = mgetFor(plans.slice(start, start + KEYS_PER_REQUEST), leases);
     const values = await access.read(names);
     if (values === null) return null;
     states.push(...statesFrom(values));
@@ -92,7 +92,7 @@ async function prepareSome(
   for (const { plan, fences, longestMs } of wanted) {
     guardsOf(plan).forEach((key, index) => {
       if (fences[index] !== null) return;
-      const seconds = plan.mortal.includes(key) ? fenceSeconds(longestMs, runtime) : null;
+      const seconds = plan.expiring.includes(key) ? fenceSeconds(longestMs, runtime) : null;
       const before = creations.get(key);
       // Keys of one entity may live for different times; their fence outlives them all.
       if (before === undefined || (before.seconds ?? Infinity) < (seconds ?? Infinity)) {
@@ -104,7 +104,7 @@ async function prepareSome(
   const claims = claimed.map(({ plan, leaseMs }): Write => {
     return { op: 'claim', key: leaseKey(plan.key), value: runtime.randomToken(), milliseconds: leaseMs };
   });
-  const { names, statesFrom } = layOut(wanted.map(({ plan }) => plan));
+  const { names, statesFrom } = mgetFor(wanted.map(({ plan }) => plan));
   // Before it is sent, since Redis may count from any moment after this.
   const askedAt = runtime.monotonic();
   const exchange = await access.writeThenRead([...creations.values(), ...claims], names);
@@ -124,9 +124,9 @@ function fenceSeconds(longestMs: number, runtime: Runtime): number {
   return Math.max(1, Math.ceil((longestMs / 1_000) * (1 + FENCE_JITTER * runtime.random())) + 1);
 }
 
-/** The fences of a key that were found standing, and so may be near their end. @param seen in the order of guardsOf(plan) */
-export function renewable({ fences, mortal }: Plan, seen: readonly (string | null)[]): string[] {
-  return fences.filter((key, index) => seen[index] !== null && mortal.includes(key));
+/** The fences of a key that already existed, and so may be near their end. @param seen in the order of guardsOf(plan) */
+export function renewable({ fences, expiring }: Plan, seen: readonly (string | null)[]): string[] {
+  return fences.filter((key, index) => seen[index] !== null && expiring.includes(key));
 }
 
 /** Writes that keep fences alive. */

@@ -1,5 +1,5 @@
 /**
- * Leases: who may load a key while others wait for the answer. `prepare` asks for them, the store gives them back.
+ * Leases: one isolate loads a key while the others wait for its answer. `prepare` asks for leases, the store gives them back.
  *
  *   Rule 7  A lease has a TTL, so a leader that dies is forgotten. A caller that does not get it reads again and asks again for a
  *           bounded time, and then loads anyway. A lease only saves work: two leaders do no harm, because what each of them
@@ -25,7 +25,7 @@ const MOST_KEYS = 1_000;
 /** A lease that is ours. */
 export interface Lease {
   readonly key: string;
-  /** By the monotonic clock: until then it can be given back, afterwards it may be somebody else's. */
+  /** By the monotonic clock: until then it can be given back; afterwards another isolate may hold it. */
   readonly leasedUntil: number;
 }
 
@@ -40,7 +40,7 @@ export function returnable(leases: readonly Lease[], runtime: Runtime): string[]
   return leases.filter(({ leasedUntil }) => now < leasedUntil).map(({ key }) => leaseKey(key));
 }
 
-/** Gives leases back, so that the next one who wants to load need not wait for their end. */
+/** Gives leases back, so that the next load need not wait until they expire. */
 export async function releaseLeases(
   access: RedisAccess,
   runtime: Runtime,

@@ -15,7 +15,7 @@
  */
 import type { CacheError } from '../protocol/errors.ts';
 import type { Plan } from '../protocol/fences.ts';
-import { judge, type KeyState, standing } from '../protocol/key-state.ts';
+import { allExist, judge, type KeyState } from '../protocol/key-state.ts';
 import type { KeyCatalogue } from '../protocol/key-types.ts';
 import type { RedisAccess } from '../redis/redis-access.ts';
 import type { Runtime } from '../redis/runtime.ts';
@@ -103,7 +103,7 @@ async function waitFor(core: Core, loads: readonly KeyLoad[], load: LoadMany): P
   await Promise.all(loading);
 }
 
-/** Settles a load with an entry that somebody stored meanwhile. */
+/** Settles a load with an entry that was stored meanwhile. */
 function settleFrom(state: KeyState, keyLoad: KeyLoad, now: number): boolean {
   const judged = judge(state, keyLoad.lifetimes.degradedMs, now);
   if (!judged.hit || judged.staleFor !== null) return false;
@@ -132,7 +132,7 @@ async function claim(
     }
     keyLoad.seen = state ?? keyLoad.seen;
     // Its fences may be newer than those it started with: callers that join from now on have to have seen these.
-    const confirmed = state !== undefined && standing(state.fences);
+    const confirmed = state !== undefined && allExist(state.fences);
     keyLoad.stamp = confirmed ? { fences: state.fences, epoch: state.epoch, loadedAt: now } : null;
     keyLoad.leasedUntil = leasedUntil;
     (leasedUntil !== null || !confirmed ? mayLoad : held).push(keyLoad);

@@ -3,7 +3,7 @@
  * get-or-set.ts draws the states that a key passes through.
  */
 import type { Plan } from '../protocol/fences.ts';
-import { type Hit, judge, type KeyState, standing } from '../protocol/key-state.ts';
+import { allExist, type Hit, judge, type KeyState } from '../protocol/key-state.ts';
 import { prepare, readStates, renewable } from './key-states.ts';
 import { type Lease, releaseLeases } from './lease.ts';
 import type { Core, LoadMany } from './loader.ts';
@@ -11,7 +11,7 @@ import { callHook, type GetOrSetOptions, type Lifetimes, type Outcome } from './
 import { type KeyLoad, newKeyLoad, Waiters } from './single-flight.ts';
 import { longestMs } from './store.ts';
 
-/** How often a call reads again because somebody in this isolate is just preparing the same key. */
+/** How often a call reads again because another call in this isolate is preparing the same key. */
 const MOST_REREADS = 3;
 
 /** What a call of getOrSet asks for. */
@@ -162,7 +162,7 @@ export class Lookup {
       const { state, leasedUntil = null } = prepared?.[index] ?? {};
       const answered = state !== undefined && this.#answer({ ...miss, state }, startedAt);
       // Without fences nothing could be stored, so behind a stale answer there is no use in loading.
-      if (answered || (this.#refreshing && !(state !== undefined && standing(state.fences)))) {
+      if (answered || (this.#refreshing && !(state !== undefined && allExist(state.fences)))) {
         if (leasedUntil !== null) unneeded.push({ key: miss.plan.key, leasedUntil });
       } else this.#load(miss, state, leasedUntil);
     });
@@ -201,7 +201,7 @@ export class Lookup {
   ): void {
     const { singleFlight, runtime } = this.#core;
     const { identity } = this.#call.options;
-    if (state === undefined || !standing(state.fences)) {
+    if (state === undefined || !allExist(state.fences)) {
       this.#loadUncached(plan, lifetimes, 'miss', leasedUntil);
       return;
     }

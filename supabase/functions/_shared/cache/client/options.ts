@@ -111,7 +111,7 @@ export interface Lifetimes {
   readonly degradedMs: number;
   readonly revalidateMs: number;
   readonly errorMs: number;
-  /** For how long others leave the load to whoever has the lease. */
+  /** For how long other isolates leave the load to the one that holds the lease. */
   readonly leaseMs: number;
   /** For how long this call waits for another isolate's load; then there is still time for one of its own. */
   readonly waitMs: number;

@@ -1,5 +1,5 @@
 /**
- * Single-flight: loads in progress in this isolate, and who may share them.
+ * Single-flight: loads in progress in this isolate, and which callers may share them.
  *
  *   Rule 6  A caller joins a load only if its own MGET showed the very fences and the epoch of the load's version stamp, or if the
  *           load has not begun yet.
@@ -9,7 +9,7 @@
  * callers for the moment before it begins, and nobody after that. docs/protocol.md#leases-and-single-flight has the proof.
  *
  * A caller also joins only if:
- * - somebody still waits for the load, and it does not hang;
+ * - the load still has a waiter, and does not hang;
  * - the identity is the same: a refusal is one caller's, not the next one's;
  * - while no heartbeat bounds staleness, the load began no longer ago than the caller accepts of an entry, and tolerates no older
  *   entries than the caller does;
@@ -17,7 +17,7 @@
  */
 import type { VersionStamp } from '../protocol/entry.ts';
 import type { Plan } from '../protocol/fences.ts';
-import { type KeyState, sameTexts, timely } from '../protocol/key-state.ts';
+import { isCurrent, type KeyState, sameTexts } from '../protocol/key-state.ts';
 import type { Runtime } from '../redis/runtime.ts';
 import { UncacheableKeys } from './lease.ts';
 import type { Lifetimes } from './options.ts';
@@ -103,7 +103,7 @@ export interface KeyLoad {
 
 export function newKeyLoad(fields: Omit<KeyLoad, 'settled' | 'settle'>): KeyLoad {
   const { promise, resolve } = withResolvers<Settled>();
-  // Before anybody can wait for it: a caller that finishes when it has settled finds it counted so.
+  // Registered before any caller can wait: a caller that finishes when the load has settled must find it counted as settled.
   fields.waiters.add(promise);
   return { ...fields, settled: promise, settle: resolve };
 }
@@ -172,7 +172,7 @@ export class SingleFlight {
           (load.waitsUntil ?? 0) <= this.#runtime.monotonic() + lifetimes.waitMs &&
           load.stamp.epoch === epoch &&
           sameTexts(load.stamp.fences, fences) &&
-          timely(load.stamp, epoch, lifetimes.degradedMs, this.#runtime.now()) &&
+          isCurrent(load.stamp, epoch, lifetimes.degradedMs, this.#runtime.now()) &&
           (epoch !== null || load.lifetimes.degradedMs <= lifetimes.degradedMs),
       );
   }
@@ -186,7 +186,7 @@ export class SingleFlight {
     for (const load of this.#byKey.get(plan.key) ?? []) {
       const { stamp, leasedUntil } = load;
       if (leasedUntil === null) continue;
-      if (stamp !== null && sameTexts(stamp.fences, fences) && timely(stamp, epoch, degradedMs, now))
+      if (stamp !== null && sameTexts(stamp.fences, fences) && isCurrent(stamp, epoch, degradedMs, now))
         continue;
       load.leasedUntil = null;
       return leasedUntil;

@@ -34,7 +34,7 @@ export interface LoadedKey {
   readonly lifetimes: Lifetimes;
   /** Until when the lease is ours to give back; null when it is not ours. */
   readonly leasedUntil: number | null;
-  /** Fences that were found standing, and so may be near their end. */
+  /** Fences that already existed, and so may be near their end. */
   readonly renew: readonly string[];
 }
 

@@ -11,7 +11,7 @@ function withoutNegativeZero(value: unknown): unknown {
 }
 
 describe('what the cache keeps', () => {
-  it('is every value that JSON gives back equal', () => {
+  it('is every value that JSON gives back equal', { timeout: 30_000 }, () => {
     fc.assert(
       fc.property(fc.jsonValue({ noUnicodeString: false }), (value) => {
         expect(unsupportedIn(value)).toBeNull();

@@ -5,7 +5,7 @@ import { readEnvelope, writeEnvelope } from './entry.ts';
 const stamp = { fences: ['f1', 'f2'], epoch: 'e1', loadedAt: 1_793_527_200_000 };
 
 describe('the envelope', () => {
-  it('gives back any JSON value with its stamp', () => {
+  it('gives back any JSON value with its version stamp', { timeout: 30_000 }, () => {
     fc.assert(
       fc.property(fc.jsonValue({ noUnicodeString: false }), fc.option(fc.nat()), (value, staleAt) => {
         // JSON itself turns -0 into 0, which no reader can tell apart without Object.is.

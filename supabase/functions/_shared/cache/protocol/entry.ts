@@ -9,7 +9,7 @@
  *   t  when its load began, milliseconds since 1970 by the loader's clock
  *   s  when it turns stale (fresh until then, kept longer for staleWhileRevalidate and staleIfError); absent: with its TTL
  *   g  how many milliseconds old it may be while no worker is alive, as the call that stored it said; absent: 30 000
- *   d  the value; absent when the loader answered undefined, which is cached like null and told from a miss
+ *   d  the value; absent when the loader answered undefined, which is cached like null and is no miss
  *
  * An entry names its fences without spelling them: their number is the depth of the entity, and the rest of each name is a prefix of
  * the key (planOfEntry in key-state.ts). So a worker that knows no key types judges any entry, at no byte more.
@@ -49,7 +49,7 @@ export function writeEnvelope(
   return `{"v":${FORMAT},"f":${fences},"e":${JSON.stringify(stamp.epoch)},"t":${stamp.loadedAt}${stale}${degraded}${data}}`;
 }
 
-/** The entry behind a stored text, or null when the text is none of ours or of another format: then it is a miss. */
+/** The entry that a stored text holds, or null when the text has another format: then it is a miss. */
 export function readEnvelope(text: string): Envelope | null {
   let parsed: unknown;
   try {

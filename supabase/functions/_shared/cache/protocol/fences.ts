@@ -49,7 +49,7 @@ export interface Plan {
   /** In the order in which they are read. */
   readonly fences: readonly string[];
   /** Those of the fences that expire: all but a known type's own. There are only so many known types. */
-  readonly mortal: readonly string[];
+  readonly expiring: readonly string[];
   /** Undefined for a key of no known type. */
   readonly type: CompiledType | undefined;
 }

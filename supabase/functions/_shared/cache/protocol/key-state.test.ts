@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { type VersionStamp, writeEnvelope } from './entry.ts';
 import { EPOCH_KEY, HEARTBEAT_KEY } from './epoch.ts';
-import { judge, layOut, planOfEntry } from './key-state.ts';
+import { judge, mgetFor, planOfEntry } from './key-state.ts';
 
 const KEY = 'quota:acme:openai:gpt-5';
 const NOW = 1_793_527_200_000;
@@ -26,7 +26,7 @@ function redis(
 
 /** As a worker judges that knows no key types: the entry first, then all that it stands behind. */
 function judged(values: Record<string, string | null>, degradedMs: number | null = null) {
-  const { names, statesFrom } = layOut([planOfEntry(KEY, values[KEY] ?? null)]);
+  const { names, statesFrom } = mgetFor([planOfEntry(KEY, values[KEY] ?? null)]);
   const [state] = statesFrom(names.map((name) => values[name] ?? null));
   if (state === undefined) throw new Error('no state');
   const judgement = judge(state, degradedMs, NOW);

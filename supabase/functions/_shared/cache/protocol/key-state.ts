@@ -27,7 +27,7 @@ export interface KeyState {
   /** The epoch that the heartbeat names, whether or not it is still the current one; null without a heartbeat. */
   readonly heartbeat: string | null;
   readonly entry: string | null;
-  /** Whether somebody holds the lease; false when leases were not asked for. */
+  /** Whether the lease is held; false when leases were not asked for. */
   readonly leased: boolean;
 }
 
@@ -35,7 +35,7 @@ export interface KeyState {
  * The plan of a key as its entry tells it, for a caller that does not know the reader's key types. The number of fences that an
  * entry carries gives the entity; the key gives their names. Read the entry, make the plan, read all that the plan names with
  * one MGET, and judge that: the first read is no part of the judgement.
- * @param entry as it is stored; null, or none of ours: the plan of a key of no type
+ * @param entry as it is stored; null or another format: the plan of a key of no type
  * @throws CacheError INVALID_KEY as checkKey does
  */
 export function planOfEntry(key: string, entry: string | null): Plan {
@@ -43,7 +43,7 @@ export function planOfEntry(key: string, entry: string | null): Plan {
   // The last of an entry's fences is the epoch.
   const depth = envelope === null ? undefined : envelope.fences.length - 1;
   const fences = fencesOf(key, depth);
-  return { key, fences, mortal: fences, type: undefined };
+  return { key, fences, expiring: fences, type: undefined };
 }
 
 /** The names of what guards a key: its fences and, last, the epoch. */
@@ -60,7 +60,7 @@ export function leaseKey(key: string): string {
  * What one MGET has to name for some keys, and how to read its reply. Every name occurs once.
  * @param leases also look at each key's lease
  */
-export function layOut(
+export function mgetFor(
   plans: readonly Plan[],
   leases = false,
 ): { names: string[]; statesFrom: (values: readonly (string | null)[]) => KeyState[] } {
@@ -95,8 +95,8 @@ export function layOut(
   };
 }
 
-/** Whether all the fences exist; then they are what a load begun now may be stamped with. */
-export function standing(fences: readonly (string | null)[]): fences is readonly string[] {
+/** Whether all the fences exist; then they make the version stamp of a load that begins now. */
+export function allExist(fences: readonly (string | null)[]): fences is readonly string[] {
   return fences.every((fence) => fence !== null);
 }
 
@@ -138,7 +138,7 @@ export interface Miss {
 /**
  * Whether an entry may answer now, and if not, why not.
  * @param degradedMs how old an answer may be while no worker vouches for the epoch, in milliseconds; 0: there are no such answers.
- * null: as old as the call allowed that stored the entry, for who asks on behalf of no call.
+ * null: as old as the call allowed that stored the entry, for a caller that serves no reader.
  */
 export function judge(state: KeyState, degradedMs: number | null, now: number): Hit | Miss {
   const envelope = state.entry === null ? null : readEnvelope(state.entry);
@@ -153,15 +153,20 @@ export function judge(state: KeyState, degradedMs: number | null, now: number): 
     if (fence === undefined) return miss('epoch-over');
     return miss(found === null ? 'fence-gone' : 'fence-replaced', fence);
   }
-  if (!timely(envelope, state.epoch, degradedMs ?? envelope.degradedMs, now)) {
+  if (!isCurrent(envelope, state.epoch, degradedMs ?? envelope.degradedMs, now)) {
     return miss(state.epoch === null ? 'too-old-without-worker' : 'loaded-without-worker');
   }
   const late = envelope.staleAt === null ? -1 : now - envelope.staleAt;
   return { hit: true, envelope, staleFor: late < 0 ? null : late };
 }
 
-/** Whether what was, or is being, loaded under a stamp with standing fences may be used now. */
-export function timely(stamp: VersionStamp, epoch: string | null, degradedMs: number, now: number): boolean {
+/** Whether a value with this version stamp, whose fences all exist unchanged, may be used now; loaded or still being loaded. */
+export function isCurrent(
+  stamp: VersionStamp,
+  epoch: string | null,
+  degradedMs: number,
+  now: number,
+): boolean {
   if (epoch !== null) return stamp.epoch === epoch;
   const age = now - stamp.loadedAt;
   return degradedMs > 0 && age >= -CLOCK_TOLERANCE_MS && age <= degradedMs;

@@ -16,10 +16,10 @@ describe('a catalogue of key types', () => {
     expect(catalogue.typeOf('constructor:x')).toBeUndefined();
   });
 
-  it('plans a key: its fences by its entity, all but a declared first segment of them mortal', () => {
+  it('plans a key: its fences by its entity, all but a declared first segment of them expiring', () => {
     const planned = (key: string) => {
-      const { fences, mortal } = catalogue.planFor(key);
-      return [fences, mortal];
+      const { fences, expiring } = catalogue.planFor(key);
+      return [fences, expiring];
     };
     expect(planned('cost:a:b')).toEqual([
       ['fence:cost', 'fence:cost:a:*', 'fence:cost:a:b'],

@@ -104,8 +104,8 @@ export class KeyCatalogue {
     const type = this.typeOf(key);
     const fences = fencesOf(key, type?.entity);
     // There are only so many declared first segments, and of others as many as callers think of.
-    const mortal = this.#byFirstSegment.has(firstSegmentOf(key)) ? fences.slice(1) : fences;
-    const plan = { key, fences, mortal, type };
+    const expiring = this.#byFirstSegment.has(firstSegmentOf(key)) ? fences.slice(1) : fences;
+    const plan = { key, fences, expiring, type };
     // Nothing depends on what is remembered; starting over is cheaper than keeping an order.
     if (this.#plans.size >= REMEMBERED_PLANS) this.#plans.clear();
     this.#plans.set(key, plan);

@@ -7,7 +7,7 @@
  *   { "quota": { "hits": 12, "misses": 3, …, "target": 0.8 }, "prefs": {}, "other": { … }, "#commands": 31 }
  *
  * - One member for each key type that the isolate's cache was created with, in that order, read or not; then `other`, for keys of
- *   no type, once there were any. So who reads the hash learns the types and compiles none in.
+ *   no type, once there were any. So a program that reads the hash learns the types and compiles none in.
  * - `target` is the type's target hit rate, from 0 to 1. It is absent where the type names none, and in what older readers wrote.
  * - `#commands` counts the commands that the isolate sent. A worker's field holds nothing but `#worker`, the commands that it sent.
  *
@@ -53,7 +53,7 @@ export function noCounts(): Counts {
   return { hits: 0, stale: 0, misses: 0, loads: 0, errors: 0, hitMs: 0, loadMs: 0 };
 }
 
-/** What the fields of one or several such hashes hold. What none of ours wrote is left out: anybody may write into a hash. */
+/** What the fields of one or several such hashes hold. What has another format is left out. */
 function* membersOf(fields: Iterable<string>): Generator<[name: string, counted: unknown]> {
   for (const field of fields) {
     try {
