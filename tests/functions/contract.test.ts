@@ -172,8 +172,8 @@ describe.each(Object.entries(cases))('%s', (name, list) => {
   });
 
   it('answers HEAD as GET, without a body, and a POST without a body as one without parameters', async () => {
-    const [asked] = list;
-    const options = { ...member, ...asked?.options };
+    const [first] = list;
+    const options = { ...member, ...first?.options };
     const head = await stack.call(name, good[name], { ...options, method: 'HEAD' });
     expect([head.status, head.text]).toEqual([200, '']);
     expect(root.paths?.[`/${name}`]?.head?.responses?.['200']).toBeDefined();

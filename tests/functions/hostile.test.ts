@@ -191,8 +191,13 @@ describe('identifiers', () => {
     await stack.settled();
     for (const round of [1, 2]) {
       for (const [index, last] of ['a', 'b'].entries()) {
-        const asked = { provider: 'long', model: base + last, input_tokens: 1_000_000, output_tokens: 0 };
-        const called = await stack.call('cost-estimate', asked, { as: 'member' });
+        const parameters = {
+          provider: 'long',
+          model: base + last,
+          input_tokens: 1_000_000,
+          output_tokens: 0,
+        };
+        const called = await stack.call('cost-estimate', parameters, { as: 'member' });
         expect([round, called.body]).toMatchObject([round, { cost: String(index + 1) }]);
       }
     }

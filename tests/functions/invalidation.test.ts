@@ -71,10 +71,10 @@ it('shows recorded usage in the next quota check', async () => {
 });
 
 it('caches the absence of a quota, and lets a more specific one decide as soon as it exists', async () => {
-  const asked = { org: 'org-globex', provider: 'openai', model: 'gpt-5-nano' };
-  const absent = await stack.call('quota-check', asked, { as: 'stranger' });
+  const parameters = { org: 'org-globex', provider: 'openai', model: 'gpt-5-nano' };
+  const absent = await stack.call('quota-check', parameters, { as: 'stranger' });
   expect(absent).toMatchObject({ status: 404, body: { code: 'QUOTA_NOT_FOUND' } });
-  const again = await stack.call('quota-check', asked, { as: 'stranger' });
+  const again = await stack.call('quota-check', parameters, { as: 'stranger' });
   expect([again.status, again.headers.get('x-cache')]).toEqual([404, 'HIT']);
 
   const scopes: unknown[] = [];
@@ -88,7 +88,7 @@ it('caches the absence of a quota, and lets a more specific one decide as soon a
       [provider, model],
     );
     await stack.settled();
-    scopes.push((await stack.call('quota-check', asked, { as: 'stranger' })).body);
+    scopes.push((await stack.call('quota-check', parameters, { as: 'stranger' })).body);
   }
   expect(scopes).toMatchObject([{ scope: 'organization' }, { scope: 'provider' }, { scope: 'model' }]);
 });
@@ -106,18 +106,18 @@ it('shows a new price in the next estimate, and keeps other models cached', asyn
 });
 
 it('shows the new state of a session, and hides it from its former owner', async () => {
-  const asked = { id: 'session-acme-1' };
-  await readTwice('session-state', asked);
+  const parameters = { id: 'session-acme-1' };
+  await readTwice('session-state', parameters);
   await stack.sql(`update public.sessions set state = '{"step": "sent"}' where id = 'session-acme-1'`);
   await stack.settled();
-  expect(await stack.call('session-state', asked, { as: 'member' })).toMatchObject({
+  expect(await stack.call('session-state', parameters, { as: 'member' })).toMatchObject({
     body: { state: { step: 'sent' } },
   });
 
   await stack.sql("update public.sessions set user_id = $1 where id = 'session-acme-1'", [USERS.owner]);
   await stack.settled();
-  expect((await stack.call('session-state', asked, { as: 'member' })).status).toBe(404);
-  expect((await stack.call('session-state', asked, { as: 'owner' })).status).toBe(200);
+  expect((await stack.call('session-state', parameters, { as: 'member' })).status).toBe(404);
+  expect((await stack.call('session-state', parameters, { as: 'owner' })).status).toBe(200);
 });
 
 it('shows preferences that a user has written through the API in their next read', async () => {
@@ -149,12 +149,12 @@ it('shows preferences that a user has written through the API in their next read
 });
 
 it('shows usage at once after a quiet minute, then within a minute, and never loses the last event', async () => {
-  const asked = { org: 'org-quiet', start: today(), end: today() };
+  const parameters = { org: 'org-quiet', start: today(), end: today() };
   await stack.sql("insert into public.org_members (org_id, user_id) values ('org-quiet', $1)", [
     USERS.stranger,
   ]);
   const requests = async () => {
-    const called = await stack.call('usage-summary', asked, { as: 'stranger' });
+    const called = await stack.call('usage-summary', parameters, { as: 'stranger' });
     return (called.body as { totals: { requests: number } }).totals.requests;
   };
   const before = await requests();
