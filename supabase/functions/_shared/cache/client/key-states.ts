@@ -49,7 +49,7 @@ export async function readStates(
 }
 
 /** What a key needs before it may be loaded. */
-export interface Wanted {
+export interface KeyToPrepare {
   readonly plan: Plan;
   readonly fences: readonly (string | null)[];
   /** Milliseconds that an entry of this call may live, stale windows included. */
@@ -58,7 +58,7 @@ export interface Wanted {
   readonly leaseMs: number;
 }
 
-export interface Prepared {
+export interface PreparedKey {
   /** The key as it is now; `fences` may still hold null where one was deleted again or refused. */
   readonly state: KeyState;
   /** Set when the lease is ours; see Lease. */
@@ -72,9 +72,9 @@ export interface Prepared {
 export async function prepare(
   access: RedisAccess,
   runtime: Runtime,
-  wanted: readonly Wanted[],
-): Promise<Prepared[] | null> {
-  const prepared: Prepared[] = [];
+  wanted: readonly KeyToPrepare[],
+): Promise<PreparedKey[] | null> {
+  const prepared: PreparedKey[] = [];
   for (let start = 0; start < wanted.length; start += KEYS_PER_REQUEST) {
     const some = await prepareSome(access, runtime, wanted.slice(start, start + KEYS_PER_REQUEST));
     if (some === null) return null;
@@ -86,8 +86,8 @@ export async function prepare(
 async function prepareSome(
   access: RedisAccess,
   runtime: Runtime,
-  wanted: readonly Wanted[],
-): Promise<Prepared[] | null> {
+  wanted: readonly KeyToPrepare[],
+): Promise<PreparedKey[] | null> {
   const creations = new Map<string, Write & { op: 'create' }>();
   for (const { plan, fences, longestMs } of wanted) {
     guardsOf(plan).forEach((key, index) => {

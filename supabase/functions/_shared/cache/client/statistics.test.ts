@@ -9,8 +9,8 @@ import { Statistics } from './statistics.ts';
 const TYPES = [{ name: 'quota', hitRate: 0.8 }, { name: 'cost', hitRate: 0.95 }, { name: 'prefs' }];
 const START = Date.UTC(2026, 10, 1, 10, 59, 0);
 
-function rig() {
-  const world = { now: START };
+function setUp() {
+  const clock = { now: START };
   const writes: Write[] = [];
   const background: Promise<unknown>[] = [];
   const server = {
@@ -36,18 +36,18 @@ function rig() {
   };
   const runtime = {
     ...systemRuntime,
-    now: () => world.now,
+    now: () => clock.now,
     background: (work: Promise<unknown>) => {
       background.push(work);
     },
   };
   const access = new RedisAccess(connection, runtime, { log: () => {}, failed: () => {} });
-  return { world, writes, access, server, statistics: new Statistics(runtime, TYPES) };
+  return { clock, writes, access, server, statistics: new Statistics(runtime, TYPES) };
 }
 
 describe('statistics', () => {
   it('are written at most every 10 s, and then only after 250 commands or a minute', async () => {
-    const { world, writes, access, statistics } = rig();
+    const { clock, writes, access, statistics } = setUp();
     const readAndFlush = async (times: number) => {
       for (let time = 0; time < times; time++) {
         statistics.read('quota', 'hit', 1);
@@ -57,22 +57,22 @@ describe('statistics', () => {
     };
     await readAndFlush(300);
     expect(writes).toEqual([]);
-    world.now += 10_000;
+    clock.now += 10_000;
     await readAndFlush(1);
     expect(writes.map(({ op }) => op)).toEqual(['record', 'expire']);
-    world.now += 10_000;
+    clock.now += 10_000;
     await readAndFlush(100);
     expect(writes).toHaveLength(2);
-    world.now += 50_000;
+    clock.now += 50_000;
     await readAndFlush(1);
     expect(writes.map(({ op }) => op)).toEqual(['record', 'expire', 'record', 'expire']);
   });
 
   it('are kept by the hour: a new hour begins a new hash at zero', async () => {
-    const { world, writes, access, statistics } = rig();
+    const { clock, writes, access, statistics } = setUp();
     statistics.read('quota', 'miss', 0);
     statistics.load('quota', true, 40);
-    world.now += 60_000;
+    clock.now += 60_000;
     statistics.read('quota', 'stale', 2);
     statistics.flushWhenDue(access);
     const [record] = writes;
@@ -91,13 +91,13 @@ describe('statistics', () => {
   });
 
   it('hold the commands of each hour, their own included', async () => {
-    const { world, writes, access, statistics } = rig();
+    const { clock, writes, access, statistics } = setUp();
     const recorded = () => {
       const record = writes.findLast(({ op }) => op === 'record');
       return record?.op === 'record' ? sumCommands([record.value]) : null;
     };
     const readFor = async (seconds: number) => {
-      world.now += seconds * 1000;
+      clock.now += seconds * 1000;
       statistics.read('quota', 'hit', 1);
       await access.read(['key']);
       statistics.flushWhenDue(access);
@@ -114,23 +114,23 @@ describe('statistics', () => {
   });
 
   it('give a hash its end again that was lost and written anew, or whose first write failed', async () => {
-    const { world, writes, access, statistics, server } = rig();
+    const { clock, writes, access, statistics, server } = setUp();
     const flush = async () => {
       writes.length = 0;
-      world.now += 61_000;
+      clock.now += 61_000;
       statistics.read('quota', 'hit', 1);
       statistics.flushWhenDue(access);
       await server.settled();
       return writes.map(({ op }) => op);
     };
-    world.now += 60_000;
+    clock.now += 60_000;
     expect(await flush()).toEqual(['record', 'expire']);
     expect(await flush()).toEqual(['record']);
     server.fields.clear();
     expect(await flush()).toEqual(['record']);
     expect(await flush()).toEqual(['record', 'expire']);
     expect(await flush()).toEqual(['record']);
-    world.now += 3_600_000;
+    clock.now += 3_600_000;
     server.refusing = true;
     await flush();
     server.refusing = false;

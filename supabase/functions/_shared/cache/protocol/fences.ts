@@ -117,7 +117,7 @@ function problemOf(key: unknown): string | null {
 }
 
 /** The Redis key of a scope's fence. */
-export function fenceKey(scope: string): string {
+function fenceKey(scope: string): string {
   return FENCE_PREFIX + scope;
 }
 
