@@ -1,7 +1,7 @@
 -- Fencepost: what answers a key. `fencepost audit` compares cached answers with the database's own, and this tells it what to ask.
 --
 --   select cache_invalidation.answers('workflow:{id}:definition', 'public.workflow_definition');
---   select cache_invalidation.answers('member:{org}:{user}', 'select role from public.org_members where org_id = $1 and user_id = $2');
+--   select cache_invalidation.answers('member:{org}:{user}', 'select jsonb_build_object(''role'', role) from …');
 --
 -- Only the schema's owner declares. The worker runs a source read-only, with a time limit, and with the rights of its own role.
 
@@ -33,8 +33,8 @@ begin
   if query ~ '^[^\s()]+$' and to_regproc(query) is not null then
     query := format('select %s(%s)', to_regproc(query), (select string_agg('$' || n, ', ') from generate_series(1, variables) as n));
   end if;
-  -- Postgres checks the query and counts its parameters; every name outside pg_catalog must have its schema.
-  execute 'prepare fencepost_answers as ' || query;
+  -- Postgres checks the query as the worker will run it, and counts its parameters. Every name outside pg_catalog needs its schema.
+  execute format(E'prepare fencepost_answers as select to_jsonb(a.value) from (%s\n) as a (value)', query);
   parameters := (select cardinality(p.parameter_types) from pg_prepared_statements as p where p.name = 'fencepost_answers');
   deallocate fencepost_answers;
   if parameters <> variables then

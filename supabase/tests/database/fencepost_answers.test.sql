@@ -23,7 +23,7 @@ select throws_ok(format('select cache_invalidation.answers(%L, %L)', target, sou
 from (values
   (null, 'select 1', '22023'), ('', 'select 1', '22023'), ('{id}:a', 'select $1', '22023'), ('a:*', 'select 1', '22023'), ('a:{b', 'select 1', '22023'),
   ('a:{b}', 'select 1', '22023'), ('a', 'select $1::text', '22023'), ('a:{b}', 'select $2::text', '42P18'),
-  ('a:{b}', 'selec $1', '42601'), ('a:{b}', 'select * from answer_rows where org = $1', '42P01'), ('a:{b}', 'public.nothing', '42601')
+  ('a', 'select 1; select 2', '42601'), ('a', 'delete from public.answer_rows returning id', '42601'), ('a:{b}', 'selec $1', '42601'), ('a:{b}', 'select * from answer_rows where org = $1', '42P01'), ('a:{b}', 'public.nothing', '42601')
 ) as refused (target, source, code);
 select is_empty('select name from pg_prepared_statements where name = ''fencepost_answers''', 'nothing stays prepared');
 

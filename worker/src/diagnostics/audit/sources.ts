@@ -67,6 +67,7 @@ export async function ask(
   pool: Pick<pg.Pool, 'connect'>,
   { target, source }: Source,
   key: string,
+  timeoutMs = STATEMENT_TIMEOUT_MS,
 ): Promise<Answer> {
   const values = valuesOf(target, key);
   if (values === null) return { fault: 'key', reason: 'the key does not tell its values' };
@@ -74,15 +75,14 @@ export async function ask(
   try {
     // As a subquery it can be nothing but a query; the line break ends a comment at its end.
     const text = `select to_jsonb(answer.value) as value from (${source}\n) as answer (value) limit 1`;
-    const rows = await queryReadOnly<{ value: unknown }>(client, STATEMENT_TIMEOUT_MS, text, values);
+    const rows = await queryReadOnly<{ value: unknown }>(client, timeoutMs, text, values);
     return { value: rows[0]?.value ?? null };
   } catch (error) {
     const code = errorCode(error);
     // A data exception: a segment that is no date or no number, or is too long.
     if (code.startsWith('22')) return { fault: 'key', reason: 'the database knows no such value' };
     if (code === '42501') return { fault: 'source', reason: 'the role may not read it' };
-    if (code === '57014')
-      return { fault: 'source', reason: `no answer within ${STATEMENT_TIMEOUT_MS / 1_000} s` };
+    if (code === '57014') return { fault: 'source', reason: `no answer within ${timeoutMs / 1_000} s` };
     if (/^(?:0A|25|42|P0)/.test(code))
       return { fault: 'source', reason: `its source fails: ${describe(error)}` };
     throw error;
