@@ -1,0 +1,26 @@
+/**
+ * Random orders of events, some thousands at a time: FENCEPOST_SCHEDULES sets how many (5 000 in `npm test`, 100 000 in a
+ * nightly run). Two test files run half of them each, side by side.
+ */
+import * as fc from 'fast-check';
+import { describe, it } from 'vitest';
+import { runScenario } from './interleavings.ts';
+import { duel, epochs, scenario } from './scenarios.ts';
+
+const half = Math.ceil(Number(process.env.FENCEPOST_SCHEDULES ?? 5_000) / 2);
+
+export function testHalfOfTheSchedules(): void {
+  describe('a stale value comes back', () => {
+    it(`in none of ${half} schedules`, { timeout: 60_000 + half * 40 }, async () => {
+      const any = fc.oneof(
+        { weight: 4, arbitrary: scenario },
+        { weight: 1, arbitrary: duel },
+        { weight: 2, arbitrary: epochs },
+      );
+      await fc.assert(
+        fc.asyncProperty(any, (chosen) => runScenario(chosen, null)),
+        { numRuns: half },
+      );
+    });
+  });
+}
