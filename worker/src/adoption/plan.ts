@@ -59,11 +59,11 @@ export const KEY_TYPES_EXPORTS = ['TTL', 'keys', 'types'];
 export const WRITTEN: ReadonlySet<FileState> = new Set(['new', 'replaced']);
 export const REFUSED: ReadonlySet<FileState> = new Set(['differs', 'taken']);
 
-export function migrationPath(name: string): string {
+function migrationPath(name: string): string {
   return `supabase/migrations/${name}`;
 }
 
-export function modulePath(into: string, name: string): string {
+function modulePath(into: string, name: string): string {
   return `supabase/functions/${into}/${name}`;
 }
 

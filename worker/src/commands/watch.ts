@@ -61,7 +61,7 @@ export function watch(
 }
 
 /** The same declaration as SQL. */
-export function statementFor({ table, target, columns, minInterval, join }: WatchDeclaration): string {
+function statementFor({ table, target, columns, minInterval, join }: WatchDeclaration): string {
   const literal = pg.escapeLiteral;
   const named = [
     columns === undefined ? null : `columns => array[${columns.map(literal).join(', ')}]`,

@@ -11,7 +11,6 @@ const DOT_SEGMENT = /^[^?]*\/(?:\.|%2e){1,2}(?:[/?]|$)/i;
 
 /** A row's values in the order of `columns`. */
 export type Row = readonly (string | null)[];
-export type UrlTemplate = ReturnType<typeof parseTemplate>;
 
 /** @throws WorkerError INVALID_TEMPLATE */
 export function parseTemplate(text: string) {
