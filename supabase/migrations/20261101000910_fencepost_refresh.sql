@@ -114,8 +114,8 @@ begin
 end
 $$;
 
--- What keeps one watch from being exact or complete. Fails when it does not get a lock.
-create function cache_invalidation.problems_of(w cache_invalidation.watches) returns table (problem text, remedy text)
+-- What keeps one watch from being exact or complete, the worst first. severity is problems()'s.
+create function cache_invalidation.problems_of(w cache_invalidation.watches) returns table (problem text, remedy text, severity text)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -124,11 +124,22 @@ declare
   missing text;
   refresh_remedy constant text := 'select cache_invalidation.refresh();';
 begin
+  severity := 'error';
   if not exists (select from pg_catalog.pg_class as c where c.oid = w.rel) then
     problem := pg_catalog.format('the table of watch %s (%s) was dropped', w.id, w.target);
     remedy := refresh_remedy;
+    severity := case when pg_catalog.to_regclass(w.declared_as) is null then 'warning' else 'error' end;
     return next;
     return;
+  end if;
+  select pg_catalog.string_agg(n.rel || ' ' || n.name, ', ') into missing
+    from cache_invalidation.wanted_triggers(w) as n
+    left join cache_invalidation.present_triggers(w) as p on p.rel = n.rel and p.name = n.name
+    where p.always is not true;
+  if missing is not null then
+    problem := 'triggers are missing or disabled: ' || missing;
+    remedy := refresh_remedy;
+    return next;
   end if;
   begin
     perform cache_invalidation.check_watch(w);
@@ -146,21 +157,18 @@ begin
     end if;
   exception
     when lock_not_available or deadlock_detected then
-      raise;
+      problem := pg_catalog.format('the watch of %s for %L was not checked: %s', w.rel, w.target, sqlerrm);
+      remedy := 'Ask again at a quieter moment.';
+      severity := 'warning';
+      return next;
+      -- the tables looked at so far are ours to read until the end, and migrations wait for them
+      perform pg_catalog.set_config('lock_timeout', '1ms', true);
     when others then
       problem := pg_catalog.format('writes to %s invalidate the whole type of %s: %s', w.rel, w.target, sqlerrm);
       remedy := 'Rename or restore what is missing and call refresh(), or unwatch() and watch() again: ' || refresh_remedy;
+      severity := 'warning';
       return next;
   end;
-  select pg_catalog.string_agg(n.rel || ' ' || n.name, ', ') into missing
-    from cache_invalidation.wanted_triggers(w) as n
-    left join cache_invalidation.present_triggers(w) as p on p.rel = n.rel and p.name = n.name
-    where p.always is not true;
-  if missing is not null then
-    problem := 'triggers are missing or disabled: ' || missing;
-    remedy := refresh_remedy;
-    return next;
-  end if;
   select pg_catalog.string_agg(p.rel || ' ' || p.name, ', ') into missing
     from cache_invalidation.present_triggers(w) as p
     where not exists (
@@ -171,23 +179,26 @@ begin
         then pg_catalog.format('writes to %s that reach a foreign table fail, for triggers that it must not have: %s', w.rel, missing)
       else 'triggers are left over: ' || missing end;
     remedy := refresh_remedy;
+    severity := case when problem like 'triggers%' then 'warning' else 'error' end;
     return next;
   end if;
-  return query select s.problem, s.remedy from cache_invalidation.swapped(w) as s;
+  return query select s.problem, s.remedy, 'error' from cache_invalidation.swapped(w) as s;
   followed := cache_invalidation.follow_renames(w);
   if followed.id is not null and followed is distinct from w then
     problem := pg_catalog.format('columns of %s were renamed, or restored from a dump, since its watch for %s was last brought in line', w.rel, w.target);
     remedy := refresh_remedy;
+    severity := 'warning';
     return next;
   end if;
   if w.row_level <> cache_invalidation.needs_row_triggers(w.rel) then
     problem := pg_catalog.format('%s has become, or is no longer, a partition, an inheritance child or a subscriber''s table', w.rel);
     remedy := refresh_remedy;
+    severity := case when w.row_level then 'warning' else 'error' end;
     return next;
   end if;
   return query
     select pg_catalog.format('writes made directly to %s, a child of %s, are not seen', child.inhrelid::regclass, w.rel),
-      pg_catalog.format('select cache_invalidation.watch(%L, %L);', child.inhrelid::regclass, w.target)
+      pg_catalog.format('select cache_invalidation.watch(%L, %L);', child.inhrelid::regclass, w.target), 'error'
     from pg_catalog.pg_inherits as child
     join pg_catalog.pg_class as parent on parent.oid = child.inhparent and parent.relkind = 'r'
     where child.inhparent = w.rel
@@ -196,38 +207,32 @@ begin
   if exists (select from pg_catalog.pg_class as c where c.oid = w.rel and c.relpersistence = 'u') then
     problem := pg_catalog.format('%s is unlogged: a crash empties it without firing a trigger', w.rel);
     remedy := pg_catalog.format('alter table %s set logged;', w.rel);
+    severity := 'notice';
     return next;
   end if;
 end
 $$;
 
 -- What keeps a watch from being exact or complete, each with its remedy; no row when all is well. Changes nothing. It waits once for
--- locks, and lists what it could not read for lack of one. SECURITY DEFINER, so that the worker's `doctor` may call it: it takes
--- no argument and shows no application data.
-create function cache_invalidation.problems() returns table (watch_id integer, problem text, remedy text)
+-- locks, and lists what it could not read for lack of one. SECURITY DEFINER, so that the worker may call it: it takes no argument
+-- and shows no application data.
+--
+-- severity is `error` where writes may be missed (or fail), `warning` where invalidations are wider or DDL is not followed, and
+-- `notice` for what only may come to that.
+create function cache_invalidation.problems() returns table (watch_id integer, problem text, remedy text, severity text)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
 as $$
 declare
   w cache_invalidation.watches;
   missing text;
-  later constant text := 'Ask again at a quieter moment.';
   previous_timeout constant text := cache_invalidation.limit_waiting();
 begin
   for w in select found.* from cache_invalidation.watches as found order by found.id loop
-    begin
-      return query select w.id, p.problem, p.remedy from cache_invalidation.problems_of(w) as p;
-    exception
-      when lock_not_available or deadlock_detected then
-        watch_id := w.id;
-        problem := pg_catalog.format('the watch of %s for %L was not checked: %s', w.rel, w.target, sqlerrm);
-        remedy := later;
-        return next;
-        -- the tables looked at so far are ours to read until the end, and migrations wait for them
-        perform pg_catalog.set_config('lock_timeout', '1ms', true);
-    end;
+    return query select w.id, p.* from cache_invalidation.problems_of(w) as p;
   end loop;
   watch_id := null;
+  severity := 'error';
   begin
     -- a row that we see is our own or was committed before our snapshot: with a later transaction it is another server's
     if exists (
@@ -242,9 +247,11 @@ begin
   exception
     when lock_not_available or deadlock_detected then
       problem := 'the outbox was not checked: ' || sqlerrm;
-      remedy := later;
+      remedy := 'Ask again at a quieter moment.';
+      severity := 'warning';
       return next;
   end;
+  severity := 'warning';
   select pg_catalog.string_agg(n.name, ', ') filter (where e.evtenabled is null),
       pg_catalog.string_agg(n.name, ', ') filter (where e.evtenabled <> 'A'),
       pg_catalog.string_agg(pg_catalog.format('alter event trigger %I enable always;', n.name), ' ') filter (where e.evtenabled <> 'A')
@@ -258,6 +265,7 @@ begin
   if missing is not null then
     problem := pg_catalog.format('there are no event triggers (%s), so a renamed or dropped column widens invalidations instead of being followed or refused', missing);
     remedy := 'After changing a watched table: select cache_invalidation.refresh();';
+    severity := 'notice';
     return next;
   end if;
   perform pg_catalog.set_config('lock_timeout', previous_timeout, true);

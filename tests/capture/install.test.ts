@@ -55,7 +55,12 @@ test('as the owner of the database, with createrole and bypassrls but not superu
     expect(triggers).toEqual([]);
     const { rows: problems } = await owner.query('select * from cache_invalidation.problems()');
     expect(problems).toEqual([
-      { watch_id: null, problem: expect.stringContaining('no event triggers'), remedy: expect.any(String) },
+      {
+        watch_id: null,
+        problem: expect.stringContaining('no event triggers'),
+        remedy: expect.any(String),
+        severity: 'notice',
+      },
     ]);
     await owner.query(`create table public.things (org_id text); grant insert on public.things to anon;
       select cache_invalidation.watch('public.things', 'thing:{org_id}')`);

@@ -118,3 +118,64 @@ describe('a foreign session on the wake lock', () => {
     expect(worker.lines.filter(({ msg }) => msg.includes('wake lock is held'))).toHaveLength(1);
   });
 });
+
+describe('capture that has ended', () => {
+  it('is a reason in /readyz and in doctor, a metric and a line of the log, until it is mended', async () => {
+    await stack.sql.query(
+      'alter table public.quotas disable trigger all; alter event trigger fencepost_rewrite disable',
+    );
+    const worker = startWorkerProcess(stack.environment());
+    expect(await line(worker, 'Writes may be missed')).toMatchObject({
+      level: 'error',
+      severity: 'error',
+      msg: expect.stringMatching(/triggers are missing or disabled: public\.quotas .*refresh\(\);/),
+    });
+    await line(worker, 'DDL is not seen always');
+    const { status: code, body } = await readiness(worker);
+    expect(code).toBe(503);
+    expect(body.reasons).toEqual([
+      expect.stringContaining('triggers are missing or disabled: public.quotas'),
+    ]);
+    expect(body.warnings).toEqual([expect.stringContaining('fencepost_rewrite')]);
+    const problems = (severity: string) => metric(worker, `capture_problems\\{severity="${severity}"\\}`);
+    expect(await problems('error')).toBe('1');
+    expect(await problems('warning')).toBe('1');
+    const doctor = startWorkerProcess(stack.environment(), ['doctor']);
+    expect(await doctor.exited).toBe(1);
+    expect(doctor.lines.map(({ msg }) => msg).join('\n')).toContain(
+      'triggers are missing or disabled: public.quotas',
+    );
+
+    await stack.sql.query(
+      'select cache_invalidation.refresh(); alter event trigger fencepost_rewrite enable always',
+    );
+    await line(worker, 'No longer: triggers are missing or disabled');
+    await line(worker, 'No longer: DDL is not seen always');
+    expect(await readiness(worker)).toMatchObject({ status: 200, body: { reasons: [], warnings: [] } });
+    expect(await problems('error')).toBe('0');
+    expect(worker.lines.filter(({ msg }) => msg.includes('Writes may be missed'))).toHaveLength(1);
+  });
+
+  it('is noticed while a migration holds a watched table, which waits for nothing but a moment', async () => {
+    const migration = new pg.Client({ connectionString: stack.databaseUrl });
+    await migration.connect();
+    try {
+      await migration.query('begin; lock table public.quotas in access exclusive mode');
+      await stack.sql.query('alter table public.sessions disable trigger all');
+      const worker = startWorkerProcess(stack.environment());
+      await line(worker, 'triggers are missing or disabled: public.sessions');
+      await line(worker, 'was not checked');
+      await stack.sql.query(`insert into public.model_prices (provider, model) values ('held', 'up')`);
+      await expect
+        .poll(
+          async () =>
+            (await stack.sql.query('select count(*)::int as n from cache_invalidation.outbox')).rows,
+          WITHIN,
+        )
+        .toEqual([{ n: 0 }]);
+    } finally {
+      await migration.end();
+      await stack.sql.query('select cache_invalidation.refresh()');
+    }
+  });
+});

@@ -74,6 +74,12 @@ export class Metrics {
     'doorbell_lock_held_by_stranger',
     '1 when a foreign session keeps this worker from sleeping.',
   );
+  readonly captureProblems = new Gauge({
+    name: 'fencepost_capture_problems',
+    help: 'Problems of capture that the leading worker found, by severity: error means that writes may be missed.',
+    labelNames: ['severity'],
+    registers: [this.registry],
+  });
   readonly ready = this.#gauge('ready', '1 when invalidations flow.');
   readonly outboxDepth = this.#gauge('outbox_rows', 'Rows in the outbox; 100 000 means as many or more.');
   readonly outboxAge = this.#gauge('outbox_oldest_seconds', 'Age of the oldest row in the outbox.');

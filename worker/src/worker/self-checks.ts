@@ -1,10 +1,12 @@
 /**
- * What a running worker checks every 2 s because nothing else would show it: whether a standby could take over, and whether a
- * foreign session holds WAKE_LOCK. A finding is logged once; /readyz and the metrics show it while it lasts.
+ * What a running worker checks by itself because nothing else would show it: whether a standby could take over, whether a
+ * foreign session holds WAKE_LOCK, and whether every write is captured. A finding is logged once; /readyz and the metrics show it
+ * while it lasts.
  */
 import type pg from 'pg';
 import { describeForeignSession, leaderIsAlive, lockHolders } from '../db/lock-holders.ts';
 import type { Outbox } from '../db/outbox.ts';
+import { CaptureCheck, captureProblemsWithin, describeProblem } from '../diagnostics/self-checks/capture.ts';
 import { StandbyRedis } from '../diagnostics/self-checks/standby-redis.ts';
 import { WakeLockCheck } from '../diagnostics/self-checks/wake-lock.ts';
 import type { Log } from '../lib/log.ts';
@@ -56,9 +58,28 @@ export function createSelfChecks(parts: SelfCheckParts): SelfChecks {
     },
   });
 
+  const capture = new CaptureCheck({
+    problems: () => captureProblemsWithin(pool),
+    onBegin: (problem) => {
+      const level = ({ error: 'error', warning: 'warn', notice: 'info' } as const)[problem.severity];
+      log[level]({ watch: problem.watch, severity: problem.severity }, describeProblem(problem));
+    },
+    onEnd: ({ watch, severity, problem }) => log.info({ watch, severity }, `No longer: ${problem}.`),
+  });
+  const describeCapture = (isError: boolean) =>
+    capture.problems.filter(({ severity }) => (severity === 'error') === isError).map(describeProblem);
+
   let checking = false;
   let timer: NodeJS.Timeout | undefined;
+  const checkCapture = async () => {
+    await capture.check(wakeup.role);
+    for (const severity of ['error', 'warning', 'notice'] as const) {
+      const count = capture.problems.filter((problem) => problem.severity === severity).length;
+      metrics.captureProblems.set({ severity }, count);
+    }
+  };
   const check = () => {
+    void checkCapture();
     if (checking) return;
     checking = true;
     void Promise.all([
@@ -71,13 +92,16 @@ export function createSelfChecks(parts: SelfCheckParts): SelfChecks {
   };
   return {
     get reasons() {
-      return standby.failure === null || wakeup.role !== 'following'
-        ? []
-        : [`This standby could not take over: ${standby.failure.message}`];
+      const reasons = describeCapture(true);
+      if (standby.failure !== null && wakeup.role === 'following')
+        reasons.push(`This standby could not take over: ${standby.failure.message}`);
+      return reasons;
     },
     get warnings() {
-      if (wakeup.leaderless !== null) return [wakeup.leaderless];
-      return wakeLock.foreign === null ? [] : [describeForeignSession(wakeLock.foreign)];
+      const warnings = describeCapture(false);
+      if (wakeup.leaderless !== null) warnings.push(wakeup.leaderless);
+      else if (wakeLock.foreign !== null) warnings.push(describeForeignSession(wakeLock.foreign));
+      return warnings;
     },
     start() {
       timer = setInterval(check, INTERVAL_MS);

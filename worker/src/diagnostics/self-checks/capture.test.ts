@@ -1,0 +1,133 @@
+import pg from 'pg';
+import { expect, test } from 'vitest';
+import { CaptureCheck, type CaptureProblem } from './capture.ts';
+
+const disabled: CaptureProblem = {
+  watch: 1,
+  severity: 'error',
+  problem: 'triggers are missing or disabled: public.quotas fencepost_1_update',
+  remedy: 'select cache_invalidation.refresh();',
+};
+
+function setup() {
+  let answer: () => Promise<CaptureProblem[]> = async () => [];
+  const events: string[] = [];
+  const clock = { now: 0 };
+  let asked = 0;
+  const check = new CaptureCheck({
+    problems: () => {
+      asked++;
+      return answer();
+    },
+    onBegin: ({ problem }) => events.push(`begin ${problem}`),
+    onEnd: ({ problem }) => events.push(`end ${problem}`),
+    now: () => clock.now,
+  });
+  return {
+    check,
+    events,
+    asked: () => asked,
+    find: (...problems: CaptureProblem[]) => {
+      answer = async () => problems;
+    },
+    fail: (error: Error) => {
+      answer = () => Promise.reject(error);
+    },
+    later: async (seconds: number) => {
+      clock.now += seconds * 1000;
+      await check.check('leading');
+    },
+  };
+}
+
+function cancelled(code: string): pg.DatabaseError {
+  const error = new pg.DatabaseError('canceling statement due to statement timeout', 0, 'error');
+  error.code = code;
+  return error;
+}
+
+test('a leader asks at once and then at most once in 30 s; a follower never', async () => {
+  const { check, asked, later } = setup();
+  await check.check('following');
+  expect(asked()).toBe(0);
+  await later(0);
+  await later(2);
+  await later(27.9);
+  expect(asked()).toBe(1);
+  await later(0.1);
+  expect(asked()).toBe(2);
+});
+
+test('a problem begins once and ends once', async () => {
+  const { check, events, find, later } = setup();
+  find(disabled);
+  await later(0);
+  await later(30);
+  expect(check.problems).toEqual([disabled]);
+  find();
+  await later(30);
+  await later(30);
+  expect(check.problems).toEqual([]);
+  expect(events).toEqual([`begin ${disabled.problem}`, `end ${disabled.problem}`]);
+});
+
+test('while a query runs there is no second one, however long it takes', async () => {
+  let finish: (found: CaptureProblem[]) => void = () => undefined;
+  let asked = 0;
+  const clock = { now: 0 };
+  const check = new CaptureCheck({
+    problems: () => {
+      asked++;
+      return new Promise((resolve) => {
+        finish = resolve;
+      });
+    },
+    onBegin: () => undefined,
+    onEnd: () => undefined,
+    now: () => clock.now,
+  });
+  const running = check.check('leading');
+  clock.now = 100_000;
+  await check.check('leading');
+  expect(asked).toBe(1);
+  finish([disabled]);
+  await running;
+  expect(check.problems).toEqual([disabled]);
+});
+
+test('a check that is cancelled is a warning, and what was found before stands', async () => {
+  const { check, events, find, fail, later } = setup();
+  find(disabled);
+  await later(0);
+  fail(cancelled('57014'));
+  await later(30);
+  await later(30);
+  expect(check.problems).toMatchObject([disabled, { severity: 'warning' }]);
+  find();
+  await later(30);
+  expect(check.problems).toEqual([]);
+  expect(events).toHaveLength(4);
+});
+
+test.each([new Error('connect ECONNREFUSED'), cancelled('57P01')])(
+  'a database that is away ends nothing and begins nothing: %s',
+  async (error) => {
+    const { check, events, find, fail, later } = setup();
+    find(disabled);
+    await later(0);
+    fail(error);
+    await later(30);
+    expect(check.problems).toEqual([disabled]);
+    expect(events).toHaveLength(1);
+  },
+);
+
+test('what a leader found is forgotten when it follows, and looked for at once when it leads again', async () => {
+  const { check, asked, find, later } = setup();
+  find(disabled);
+  await later(0);
+  await check.check('following');
+  expect(check.problems).toEqual([]);
+  await later(1);
+  expect(asked()).toBe(2);
+});
