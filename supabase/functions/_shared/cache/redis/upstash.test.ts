@@ -30,14 +30,18 @@ afterAll(() => {
 beforeEach(() => {
   Object.assign(world, { asked: [], replies: [] });
   observed = [];
-  redis = new Upstash({
+  redis = connect(5_000);
+});
+
+function connect(timeout: number): Upstash {
+  return new Upstash({
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     token: 'SECRET-token',
     prefix: 'app[1]:',
-    timeout: 50,
+    timeout,
     observe: (command) => observed.push(command),
   });
-});
+}
 
 function replies(...results: unknown[]): void {
   world.replies = results.map((result) => ({ status: 200, body: JSON.stringify({ result }) }));
@@ -135,6 +139,7 @@ describe('a call that fails', () => {
   ] as const;
 
   it.each(failures)('%s: it was sent once, and its failure repeats nothing', async (_, reply, expected) => {
+    if (reply === null) redis = connect(200);
     world.replies = [reply];
     const failure: unknown = await redis.getMany(['SECRET-key', 'l']).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(RedisFailure);
@@ -180,7 +185,7 @@ describe('a call that fails', () => {
 });
 
 it('refuses a URL that is none, without repeating it', () => {
-  const connect = () => new Upstash({ url: 'SECRET nonsense', token: 't', prefix: '', timeout: 1 });
-  expect(connect).toThrow(CacheError);
-  expect(connect).not.toThrow('SECRET');
+  const misconfigured = () => new Upstash({ url: 'SECRET nonsense', token: 't', prefix: '', timeout: 1 });
+  expect(misconfigured).toThrow(CacheError);
+  expect(misconfigured).not.toThrow('SECRET');
 });
