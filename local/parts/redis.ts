@@ -9,7 +9,7 @@ import { startProcess } from './process.ts';
 import { removePath, temporaryFolder } from './reaper.ts';
 
 export interface RedisOptions {
-  /** Exactly this port; PORT_TAKEN if somebody listens there. Default: any free one. */
+  /** Exactly this port; PORT_TAKEN if it is in use. Default: any free one. */
   readonly port?: number;
   /** This port if it is free. */
   readonly preferredPort?: number;

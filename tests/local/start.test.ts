@@ -23,7 +23,7 @@ describe('a local stack', () => {
   }, async () => {
     const taken = createServer();
     await new Promise<void>((resolve) => {
-      // Taken already by somebody else is as good.
+      // Another process may have the port already, which serves as well.
       taken.once('error', () => resolve());
       taken.listen({ host: '127.0.0.1', port: 8788 }, resolve);
     });

@@ -1,4 +1,4 @@
-/** Two stacks of one clone: neither takes the other's parts for its own, and one folder holds one stack. */
+/** Two stacks of one clone at once: neither mistakes the other's parts for its own, and one folder holds one stack. */
 import { readdir } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -15,7 +15,7 @@ import {
   scratchFolder,
 } from './support/npm-start.ts';
 
-/** Somebody else's worker: ready, whoever asks. */
+/** Stands in for another stack's worker: it says that it is ready. */
 async function readyServer(): Promise<number> {
   const server = createServer((_request, response) => response.end('{"ready":true}'));
   await new Promise<void>((resolve) => server.listen({ host: '127.0.0.1', port: 0 }, resolve));
@@ -28,7 +28,7 @@ test('another process that answers on the port is not taken for the worker', asy
     databaseUrl: 'postgresql://127.0.0.1:1/nowhere',
     upstashUrl: 'http://127.0.0.1:1',
     upstashToken: 'none',
-    // Then the worker does not even say why it ends.
+    // So the worker does not say why it ends: the port alone must tell.
     environment: { LOG_LEVEL: 'silent' },
     port: await readyServer(),
   });

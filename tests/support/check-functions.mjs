@@ -1,6 +1,6 @@
 /**
- * Checks the edge functions as Deno sees them: their types under Deno's own compiler, and that every deno.json pins the
- * version that this repository installs, because that is the one that tests run with. Offline.
+ * Checks the edge functions under Deno, offline: their types, and that every deno.json pins the versions that this repository
+ * installs and tests with.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';

@@ -1,7 +1,7 @@
 /**
- * Runs once in vitest's main process: offers the test files one Postgres, which starts when the first of them asks.
- * Files that need no database wait for nothing. Several runs on one machine do not meet: each has its own server, port
- * and temporary folder, and the reaper removes them even when a run is killed.
+ * Runs once in vitest's main process: offers the test files one Postgres, which starts when the first of them asks for it.
+ * Several runs on one machine are independent: each has its own server, port and temporary folder. The reaper removes them even
+ * when a run is killed.
  */
 
 import type { TestProject } from 'vitest/node';
@@ -19,7 +19,7 @@ declare module 'vitest' {
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   let template: Promise<Part & { url: string }> | undefined;
-  const door = await startHttp({
+  const server = await startHttp({
     name: 'test databases',
     listener: (_incoming, outgoing) => {
       template ??= startTemplate();
@@ -32,9 +32,9 @@ export default async function setup(project: TestProject): Promise<() => Promise
       );
     },
   });
-  project.provide('fencepostDatabases', door.url);
+  project.provide('fencepostDatabases', server.url);
   return async () => {
-    await door.stop();
+    await server.stop();
     await template?.then(
       (part) => part.stop(),
       () => undefined,

@@ -1,6 +1,6 @@
 /**
- * `npm start` in a process of its own, and what it is held to: after each of its ends no process, no listening port, no temporary
- * folder and no file of it may be left. What a failed expectation leaves is removed after each test.
+ * `npm start` in a process of its own, and the check that it leaves no process, no listening port, no temporary folder and no
+ * file behind, however it ends. Each test removes what a failed expectation left.
  */
 import { execFile } from 'node:child_process';
 import { chmod, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
@@ -60,7 +60,7 @@ export async function npmStart(
     buffer: false,
     stdin: 'ignore',
     env: {
-      // Whatever the machine's environment says: this is a stack of its own.
+      // Nothing of the machine's environment: this is a stack of its own.
       DATABASE_URL: '',
       UPSTASH_REDIS_REST_URL: '',
       UPSTASH_REDIS_REST_TOKEN: '',
@@ -90,7 +90,7 @@ export async function npmStart(
   return {
     output: () => output,
     async says(text) {
-      // An output that ended will not say it any more: then it is shown at once.
+      // After the process has ended there is nothing to wait for: the output is shown at once.
       await expect
         .poll(() => output + (hasEnded ? ENDED : ''), {
           timeout: 60_000,
@@ -125,7 +125,7 @@ export function kill(pid: number, signal: NodeJS.Signals): void {
   }
 }
 
-/** The processes of a list that still run; one that nobody has waited for yet has ended all the same. */
+/** The processes of a list that still run. A zombie, whose exit was not collected yet, has ended. */
 export async function alive(pids: readonly number[]): Promise<number[]> {
   const states = await Promise.all(
     pids.map(async (pid) => {
@@ -173,7 +173,7 @@ export async function expectNothingLeft(
     expect([url, await listens(url)]).toEqual([url, false]);
 }
 
-/** Everything that was started with the start's environment, whoever its parent is by now: number and command. */
+/** Process id and command of everything that runs with the start's environment, whatever its parent is now. */
 export async function family(start: Start): Promise<{ pid: number; command: string }[]> {
   const { stdout } = await run('ps', ['axeww', '-o', 'pid=,command='], { maxBuffer: 64 * 1024 * 1024 });
   return stdout
