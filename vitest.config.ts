@@ -4,7 +4,7 @@ import { LongestFirst } from './tests/support/longest-first.ts';
 /**
  * Every TypeScript test of the repository, in three projects (`vitest run --project sql` runs one of them):
  *
- *   unit      beside the code it checks: no server, no process
+ *   unit      beside the code it checks, and the documents: no server, no process
  *   sql       the migrations in Postgres, without a worker
  *   process   real servers, workers, edge functions and command lines
  *
@@ -40,7 +40,9 @@ export default defineConfig({
       {
         test: {
           name: 'process',
-          include: ['tests/{cache,end-to-end,functions,local,worker}/**/*.test.ts'],
+          // Everything that is in no other project, so that a new folder is not forgotten.
+          include: ['tests/**/*.test.ts'],
+          exclude: ['tests/{capture,docs}/**', '**/node_modules/**'],
           globalSetup: ['tests/support/build-worker.ts'],
           isolate: false,
           // A busy machine takes its time to start servers and processes.
