@@ -123,18 +123,18 @@ declare
   target text := 'only_target';
   unchanged text := '';
 begin
-  if operation = 'truncate' then
+  if operation = 'truncate' or cache_invalidation.has_no_transition_tables(w) then
     return pg_catalog.format(
 $body$
 -- %1$s
 begin
-  insert into cache_invalidation.outbox (watch_id, op, target) values (%2$s, 't', %3$s);
+  insert into cache_invalidation.outbox (watch_id, op, target) values (%2$s, %4$s, %3$s);
   if not pg_try_advisory_xact_lock_shared(cache_invalidation.doorbell_lock()) then
     perform cache_invalidation.ring();
   end if;
   return null;
 end
-$body$, title, w.id, wildcard);
+$body$, title, w.id, wildcard, op);
   end if;
 
   queries := cache_invalidation.capture_queries(w,

@@ -82,6 +82,17 @@ as $$
   where t.tgparentid = 0
 $$;
 
+-- Whether a statement trigger of the watch fires without transition tables, or is about to. Its function must not name them: the name
+-- would mean whatever the writer's temporary schema has under it, which then runs with the rights of the function's owner.
+create function cache_invalidation.has_no_transition_tables(w cache_invalidation.watches) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select not w.row_level and (
+    cache_invalidation.has_foreign_table_below(w.rel)
+    or exists (select from cache_invalidation.present_triggers(w) as p where p.name like 'fencepost\_%\_blind\_%'))
+$$;
+
 -- Writes one generated trigger function if its text changed. Takes no lock on any table.
 create function cache_invalidation.write_function(name text, body text, settings text) returns void
 language plpgsql
@@ -185,6 +196,8 @@ begin
     -- also when session_replication_role is replica
     execute pg_catalog.format('alter table %s enable always trigger %I', wanted.rel, wanted.name);
   end loop;
+  -- triggers that have transition tables again
+  perform cache_invalidation.write_functions(w);
   if not w.row_level then
     perform cache_invalidation.drop_function('reduce_' || w.id);
   end if;

@@ -144,3 +144,36 @@ describe('an inheritance parent', () => {
     expect(await captured(`insert into parents values (1, 'o')`)).toEqual(['parent:o']);
   });
 });
+
+describe('a writer who may only insert', () => {
+  const trap = `create or replace function pg_temp.run() returns integer language plpgsql as
+      $$ begin insert into public.ran values (current_user); return 1; end $$;
+    create or replace temporary view new_rows as select pg_temp.run() as id, 'x'::text as org;
+    create or replace temporary view old_rows as select pg_temp.run() as id, 'x'::text as org;
+    grant select on new_rows, old_rows to public`;
+
+  test('runs nothing as the owner by views that are called like transition tables, whatever the triggers are', async () => {
+    await client.query(`create table public.ran (who text);
+      create role inserts_only;
+      grant insert on public.ran to inserts_only;
+      create table public.bait (id integer, org text);
+      grant insert on public.bait to inserts_only;
+      select cache_invalidation.watch('public.bait', 'bait:{org}');
+      alter event trigger fencepost_ddl disable;
+      alter event trigger fencepost_drop disable;
+      create foreign table public.bait_f () inherits (public.bait) server loop options (schema_name 'far', table_name 'plain');
+      select cache_invalidation.refresh()`);
+    const write = `set role inserts_only; ${trap}; insert into public.bait values (1, 'o'); reset role`;
+    expect(await captured(write)).toEqual(['bait:*']);
+    // The foreign table goes again, and nobody has told the triggers.
+    await client.query('drop foreign table public.bait_f');
+    expect(await captured(write)).toEqual(['bait:*']);
+    await client.query('select cache_invalidation.refresh()');
+    expect(await captured(write)).toEqual(['bait:o']);
+    await client.query(
+      'alter event trigger fencepost_ddl enable always; alter event trigger fencepost_drop enable always',
+    );
+    const { rows } = await client.query('select who from public.ran');
+    expect(rows).toEqual([]);
+  });
+});
