@@ -1,4 +1,4 @@
-/** The doorbell: who notifications when, and that no writer ever waits for the worker. */
+/** The wakeup: which writers send a NOTIFY and when, and that no writer ever waits for the worker. */
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';

@@ -28,7 +28,7 @@ async function refusal(
   return { code, text: `${worker.lines.map((line) => line.msg).join('\n')}\n${worker.stderr()}` };
 }
 
-const trouble = (worker: WorkerProcess, code: string) => worker.line((line) => line.code === code);
+const errorLine = (worker: WorkerProcess, code: string) => worker.line((line) => line.code === code);
 
 describe('a wrong environment ends the worker with exit code 78 and one report', () => {
   it('names every problem at once', async () => {
@@ -127,7 +127,7 @@ describe('the worker waits for what may recover', () => {
     const worker = startWorkerProcess(
       stack.environment({ DATABASE_URL: 'postgresql://postgres:secret1@127.0.0.1:1/postgres' }),
     );
-    const line = await trouble(worker, 'DATABASE_UNREACHABLE');
+    const line = await errorLine(worker, 'DATABASE_UNREACHABLE');
     expect(line.msg).toContain('No database answers at 127.0.0.1:1/postgres');
     expect(describeLines(worker.lines)).not.toContain('secret1');
     const ready = await fetch(`${await worker.url()}/readyz`);
@@ -153,7 +153,7 @@ describe('the worker waits for what may recover', () => {
     );
     const organisations = await stack.organisations(10);
     await stack.write(organisations);
-    await trouble(worker, 'UPSTASH_UNREACHABLE');
+    await errorLine(worker, 'UPSTASH_UNREACHABLE');
     expect((await fetch(`${await worker.url()}/readyz`)).status).toBe(503);
     const again = await startGateway({ redisUrl: stack.redis.url, token: 'late', port });
     await stack.fences.deleted(organisations.map(fenceOf));

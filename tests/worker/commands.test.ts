@@ -44,13 +44,13 @@ describe('doctor', () => {
   });
 
   it('names what is broken, each with its remedy', async () => {
-    await stack.sql.query("create role stranger_d login password 's'");
+    await stack.sql.query("create role foreign_role login password 's'");
     const place = new URL(stack.databaseUrl);
-    place.username = 'stranger_d';
+    place.username = 'foreign_role';
     place.password = 's';
-    const stranger = new pg.Client(place.href);
-    await stranger.connect();
-    await stranger.query('select pg_advisory_lock(461870002)');
+    const foreign = new pg.Client(place.href);
+    await foreign.connect();
+    await foreign.query('select pg_advisory_lock(461870002)');
     await stack.sql.query('alter table public.sessions disable trigger all');
     await stack.sql.query("select cache_invalidation.invalidate('quota:old:*')");
     await stack.sql.query("update cache_invalidation.outbox set written_at = now() - interval '2 hours'");
@@ -62,8 +62,8 @@ describe('doctor', () => {
       expect(code).toBe(1);
       const found = json<Doctor>().findings.filter((finding) => finding.verdict !== 'ok');
       for (const [name, detail] of [
-        ['stranger', /role stranger_d.*leadership lock/],
-        ['worker', /none drains/],
+        ['stranger', /role foreign_role.*leader lock/],
+        ['worker', /none delivers/],
         ['watch', /sessions|missing or disabled/],
         ['outbox', /2\.0 h old/],
         ['eviction', /allkeys-lru/],
@@ -78,10 +78,10 @@ describe('doctor', () => {
     } finally {
       await admin.configSet('maxmemory-policy', 'noeviction');
       await admin.close();
-      await stranger.end();
+      await foreign.end();
       await stack.sql.query('alter table public.sessions enable trigger all');
       await stack.sql.query('select cache_invalidation.refresh()');
-      await stack.sql.query('drop role stranger_d');
+      await stack.sql.query('drop role foreign_role');
       await stack.sql.query('delete from cache_invalidation.outbox');
     }
   });

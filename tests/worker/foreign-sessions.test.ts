@@ -82,7 +82,7 @@ describe('the leader lock', () => {
       expect(findings.find(({ name }) => name === 'stranger')).toMatchObject({ verdict: 'fail', remedy });
       expect(findings.find(({ name }) => name === 'worker')).toMatchObject({
         verdict: 'warn',
-        detail: expect.stringContaining('drains without leadership'),
+        detail: expect.stringContaining('delivers without the leader lock'),
       });
       const status = await document<{ leader: unknown; contested: boolean; problems: string[] }>('status');
       expect(status).toMatchObject({ leader: null, contested: true });
@@ -106,7 +106,7 @@ describe('the leader lock', () => {
       .toContainEqual(
         expect.objectContaining({
           name: 'stranger',
-          detail: expect.stringMatching(`process ${pid} .* waits for the leadership lock in shared mode`),
+          detail: expect.stringMatching(`process ${pid} .* waits for the leader lock in shared mode`),
         }),
       );
     await leader.kill();

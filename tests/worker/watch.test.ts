@@ -91,17 +91,15 @@ it.each([
 });
 
 it('says whose right it is', async () => {
-  await stack.sql.query(
-    "create role watch_stranger login password 's'; grant fencepost_worker to watch_stranger",
-  );
+  await stack.sql.query("create role no_owner login password 's'; grant fencepost_worker to no_owner");
   try {
     const url = new URL(stack.databaseUrl);
-    url.username = 'watch_stranger';
+    url.username = 'no_owner';
     url.password = 's';
     const { code, errors } = await as({ DATABASE_URL: url.href }, 'public.things', 'thing:{id}');
     expect(code).toBe(77);
     expect(errors).toMatch(/owner/);
   } finally {
-    await stack.sql.query('drop role watch_stranger');
+    await stack.sql.query('drop role no_owner');
   }
 });

@@ -1,6 +1,6 @@
 /**
  * `fencepost doctor`: every precondition, each with what to do when it fails. Exit code 1 if any does. The checks are in
- * ../doctor/, one file for each place that can be wrong.
+ * ../diagnostics/doctor/, one file for each place that can be wrong.
  */
 import { checkDatabaseSide } from '../diagnostics/doctor/database-checks.ts';
 import type { Finding } from '../diagnostics/doctor/finding.ts';

@@ -50,7 +50,7 @@ function show(state: Status): void {
     [
       'worker',
       leader === null && !state.contested
-        ? paint('fail', 'none drains: start one with "fencepost run"')
+        ? paint('fail', 'none delivers: start one with "fencepost run"')
         : `${leadership(state)}, ${state.workers} running${
             state.unfit === 0
               ? ''
@@ -103,8 +103,8 @@ function show(state: Status): void {
 }
 
 function leadership({ leader }: Status): string {
-  if (leader === null) return paint('warn', 'draining without leadership');
-  return leader.silentMs > ALIVE_MS ? paint('warn', 'silent') : paint('ok', 'draining');
+  if (leader === null) return paint('warn', 'delivering without the leader lock');
+  return leader.silentMs > ALIVE_MS ? paint('warn', 'silent') : paint('ok', 'delivering');
 }
 
 function hitRateRow({ type, reads, hitRate, target }: HitRate): string[] {

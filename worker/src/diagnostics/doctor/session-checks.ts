@@ -15,7 +15,7 @@ import { duration } from '../../lib/text.ts';
 import { type Finding, fail, ok, warn } from './finding.ts';
 
 /** Between two reads of the locks, longer than a writer's commit takes. */
-const LOOK_AGAIN_MS = 100;
+const READ_AGAIN_MS = 100;
 const PINNED_WARN_SECONDS = 300;
 /** Transactions that an old snapshot holds back, where its age in time cannot be seen. */
 const PINNED_WARN_TRANSACTIONS = 100_000;
@@ -23,8 +23,8 @@ const PINNED_WARN_TRANSACTIONS = 100_000;
 export async function checkWorker(pool: pg.Pool): Promise<Finding[]> {
   const holders = await lockHolders(pool);
   const leader = leaderOf(holders);
-  const strangers = await surely(pool, holders);
-  const findings = strangers.map(strangerFinding);
+  const foreign = await foreignSessions(pool, holders);
+  const findings = foreign.map(foreignFinding);
   const { alive } = await workerSessions(pool);
   if (leader !== undefined) {
     findings.push(
@@ -34,30 +34,31 @@ export async function checkWorker(pool: pg.Pool): Promise<Finding[]> {
             `the leader (process ${leader.pid}) has been silent for ${duration(leader.silentMs)}`,
             'It was stopped or cut off: start another worker, which takes over within 10 s.',
           )
-        : ok('worker', `drains (database process ${leader.pid})`),
+        : ok('worker', `delivers (database process ${leader.pid})`),
     );
-  } else if (alive > 0 && strangers.some(({ lock }) => lock === 'leader')) {
+  } else if (alive > 0 && foreign.some(({ lock }) => lock === 'leader')) {
     findings.push(
       warn(
         'worker',
-        `drains without leadership and without sleeping (${alive} running)`,
-        'End the stranger on the leadership lock, as above.',
+        `delivers without the leader lock and without sleeping (${alive} running)`,
+        'End the foreign session on the leader lock, as above.',
       ),
     );
-  } else findings.push(fail('worker', 'none drains', 'Start one with "fencepost run".'));
+  } else findings.push(fail('worker', 'none delivers', 'Start one with "fencepost run".'));
   return findings;
 }
 
-/** The strangers that are no passing impression: a writer in the instant of its commit resembles one on K. */
-async function surely(pool: pg.Pool, holders: readonly Holder[]): Promise<Holder[]> {
-  const strangers = holders.filter((holder) => holder.foreign);
-  if (!strangers.some(({ lock, shared }) => lock === 'wake' && shared)) return strangers;
-  await pause(LOOK_AGAIN_MS);
-  return seenAgain(strangers, await lockHolders(pool));
+/** The foreign sessions. Reads twice, because a writer at its commit looks foreign on the wake lock for a moment. */
+async function foreignSessions(pool: pg.Pool, holders: readonly Holder[]): Promise<Holder[]> {
+  const foreign = holders.filter((holder) => holder.foreign);
+  if (!foreign.some(({ lock, shared }) => lock === 'wake' && shared)) return foreign;
+  await pause(READ_AGAIN_MS);
+  return seenAgain(foreign, await lockHolders(pool));
 }
 
-function strangerFinding(holder: Holder): Finding {
-  const lock = holder.lock === 'leader' ? 'the leadership lock' : 'the doorbell lock';
+/** Programs read the finding's name, so it stays `stranger`. */
+function foreignFinding(holder: Holder): Finding {
+  const lock = `the ${holder.lock} lock`;
   const how = `${holder.granted ? 'holds' : 'waits for'} ${lock}${holder.shared ? ' in shared mode' : ''}`;
   return fail('stranger', `${whoIs(holder)} ${how} and is no worker`, remedyFor(holder));
 }

@@ -91,7 +91,7 @@ function roleOf({ readiness, database }: Overview): string {
     starting: 'This worker is starting',
     leading: 'This worker delivers',
     following: 'This worker stands by',
-    contested: 'This worker delivers without leadership',
+    contested: 'This worker delivers without the leader lock',
   }[readiness.role];
   const workers = database?.value.workers;
   const running = workers === undefined ? '' : `, ${workers} running`;
