@@ -2,9 +2,9 @@
  * The workbench's cache: what its functions import. It is createCache with the types of key-types.ts, and the two invalidations
  * that this application names. cache/client/cache.ts says what each function promises.
  *
- * The promise of all: an answer is never older than the last acknowledged invalidation of its key, whatever order reads, loads,
- * writes, evictions and expiries happen in. While no worker is alive it is never older than `degradedMaxAge` plus the heartbeat's
- * 90 s. A Redis that is away, slow or broken costs a reader one timeout, never an exception. docs/protocol.md#fences has the proof.
+ * Promise: an answer is never older than the last acknowledged invalidation of its key, whatever order reads, loads, writes,
+ * evictions and expiries happen in. While no worker is alive it is never older than `degradedMaxAge` plus the heartbeat's 90 s.
+ * A Redis that is away, slow or broken costs a reader one timeout, never an exception. docs/protocol.md#fences has the proof.
  *
  * @module
  */
@@ -32,8 +32,8 @@ export interface Cache extends ProductCache {
 }
 
 /**
- * A cache of its own, for tests and for applications with several databases; most use the functions below, which are those of
- * one cache configured from the environment. `types` are those of key-types.ts unless given.
+ * A separate cache, for tests and for applications with several databases. Most applications use the functions below: they all
+ * share one cache, which the environment configures. `types` defaults to those of key-types.ts.
  * @throws CacheError INVALID_CONFIGURATION for options that cannot work; never for a missing or malformed URL
  */
 export function createCache(options: CacheOptions = {}): Cache {

@@ -2,13 +2,13 @@
  * Reads through the cache, and gives nobody more than the database would.
  *
  * What could go wrong with a key that several people share, and what prevents it:
- * - A stranger hits an answer that a member's load stored. So a read for an organisation also reads the caller's membership, in the
+ * - A non-member hits an answer that a member's load stored. So a read for an organisation also reads the caller's membership, in the
  *   same MGET, and is a hit only if both are. Writes to org_members invalidate membership entries, and those are never served
  *   while no worker is alive. So a removed member loses access within milliseconds, or within the 90 s of the heartbeat if the worker
  *   dies at that moment.
- * - A stranger's load stores "no row" where the organisation has an answer. So a load returns verdict and value from one snapshot,
+ * - A non-member's load stores "no row" where the organisation has an answer. So a load returns verdict and value from one snapshot,
  *   and only an authorised answer is stored. A refusal is an error, and errors are never cached.
- * - A member waits for a stranger's load and gets the refusal. So only calls of one identity share a load.
+ * - A member waits for a non-member's load and gets the refusal. So only calls of one identity share a load.
  * - A load reads a row before a write and is stored after it. The fences prevent that, provided that the load starts after the cache
  *   has read them. So loaders are passed to the cache here and never started before it.
  */

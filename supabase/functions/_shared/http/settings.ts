@@ -30,7 +30,7 @@ export interface FunctionSettings {
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /** The environment variables of the process, in Deno or in Node. */
-export function processEnvironment(): Environment {
+function processEnvironment(): Environment {
   const runtime = globalThis as {
     Deno?: { env: { toObject(): Record<string, string> } };
     process?: { env: Environment };

@@ -74,7 +74,7 @@ export interface Cache {
    * - `*` ends the epoch: one command makes the whole cache unreadable.
    * - Any other glob is swept in pages.
    * @returns how many keys were deleted: fences by a DEL, entries by a sweep; null when Redis did not acknowledge
-   * @throws CacheError INVALID_KEY as `del` does: for '', and for what belongs to the machinery
+   * @throws CacheError INVALID_KEY as `del` does: for '', and for the cache's own names
    */
   delPattern(glob: string): Promise<number | null>;
 

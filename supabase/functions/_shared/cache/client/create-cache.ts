@@ -1,4 +1,4 @@
-/** Puts one cache together: the connection, the key types, what is counted and what is said. Nothing else composes. */
+/** Puts one cache together: connection, key types, statistics, log. No other module does. */
 import { CacheError } from '../protocol/errors.ts';
 import { checkPattern, type Plan } from '../protocol/fences.ts';
 import { KeyCatalogue } from '../protocol/key-types.ts';

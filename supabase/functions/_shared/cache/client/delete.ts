@@ -13,7 +13,7 @@ import { type SweepConnection, sweep } from '../protocol/sweep.ts';
 import type { RedisAccess } from '../redis/redis-access.ts';
 import { splitKeys } from '../redis/requests.ts';
 
-/** One DEL for up to thousands of keys. @throws CacheError INVALID_KEY for the machinery's own keys */
+/** One DEL for up to thousands of keys. @throws CacheError INVALID_KEY as checkKey does */
 export async function deleteKeys(access: RedisAccess, keys: readonly string[]): Promise<number | null> {
   for (const key of keys) checkKey(key);
   return deleteNames(access, keys.flatMap(deletionsForKey));

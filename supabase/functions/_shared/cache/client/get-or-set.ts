@@ -75,7 +75,7 @@ async function awaitLoads(core: Core, lookup: Lookup, call: Call): Promise<void>
   }
 }
 
-/** Answers some keys in a second attempt, which no hook hears of, and which has what is left of the call's time. */
+/** Answers some keys in a second attempt, within what is left of the call's `timeout`. `onOutcome` is not called again. */
 async function askAgain(
   core: Core,
   { answers, fallbacks }: Lookup,
@@ -91,7 +91,7 @@ async function askAgain(
   for (const [key, value] of again) answers.set(key, value);
 }
 
-/** The outcome of every load; gives the keys that have to be asked for again. */
+/** Adds the outcome of every load to the answers. @returns the keys that have to be asked for again */
 async function collect(lookup: Lookup, wait: Wait): Promise<{ hung: Plan[]; unsharable: Plan[] }> {
   const { loads, joined, answers } = lookup;
   const hung: Plan[] = [];
@@ -104,7 +104,7 @@ async function collect(lookup: Lookup, wait: Wait): Promise<{ hung: Plan[]; unsh
       if (outcome === HUNG) hung.push(plan);
       else if (outcome.ok) {
         if (!joined.includes(load)) answers.set(plan.key, outcome.value);
-        // Callers of one load must not see each other's changes to its value. What cannot be copied, each loads for itself.
+        // Callers of one load must not see each other's changes to its value. Each loads for itself what cannot be copied.
         else if (!outcome.sharable || !copyInto(answers, plan.key, outcome.value)) unsharable.push(plan);
       } else {
         const fallback = lookup.fallbackFor(load);

@@ -6,12 +6,12 @@
  *      │ └──── still held ──▶ pause, read again           (lost: WAITING)
  *      └────── waited long enough, or Redis is away ──▶ LOADING without a lease
  *
- *   Rule 7  Losers of a lease repeat the whole read and the attempt for a bounded time, and then load themselves. They wait for as
- *           long as a lease lives, but for no more than half of the call's `timeout`, so that a dead leader is no LOAD_TIMEOUT.
+ *   Rule 7  A caller that does not get the lease repeats the read and the attempt for a bounded time, and then loads itself. It waits
+ *           for at most a lease's lifetime and at most half of the call's `timeout`, so that a dead leader causes no LOAD_TIMEOUT.
  *
  * Every load settles exactly once, unless its loader never ends; wait-limits.ts says how long a caller waits for that. A leader
- * that dies delays the others by what is left of its lease. What a loader gives after everybody gave up is still stored: its
- * version stamp is as true as ever, and the next caller finds it.
+ * that dies delays the others by what is left of its lease. A value that a loader gives after all callers gave up is still stored:
+ * its version stamp is still right, and the next caller finds it.
  */
 import type { CacheError } from '../protocol/errors.ts';
 import type { Plan } from '../protocol/fences.ts';
@@ -59,7 +59,7 @@ export type LoadMany = (
   context: LoadContext,
 ) => Promise<ReadonlyMap<string, unknown> | Readonly<Record<string, unknown>>>;
 
-/** Brings the loads of one call to their end. Never rejects. */
+/** Settles all loads of one call. Never rejects. */
 export async function carryOut(core: Core, loads: readonly KeyLoad[], load: LoadMany): Promise<void> {
   const ready = loads.filter(({ waitsUntil }) => waitsUntil === null);
   const waiting = loads.filter(({ waitsUntil }) => waitsUntil !== null);
@@ -111,7 +111,7 @@ function settleFrom(state: KeyState, keyLoad: KeyLoad, now: number): boolean {
   return true;
 }
 
-/** Asks again for leases that were given back or ran out. Gives what may load now; the rest is added to `held`. */
+/** Asks again for leases that were given back or ran out. @returns the loads that may run now; the others go into `held` */
 async function claim(
   { access, runtime }: Core,
   free: readonly { keyLoad: KeyLoad; state: KeyState }[],
@@ -144,7 +144,7 @@ async function claim(
 /** One call of the loader for all these keys, then one request that stores what it gave. Never rejects. */
 async function loadInto(core: Core, loads: readonly KeyLoad[], load: LoadMany): Promise<void> {
   const { runtime, singleFlight, statistics } = core;
-  // A caller that asks in this very moment still joins a load without fences: the loader is called after that.
+  // Callers of this turn of the event loop may still join a load without fences: its loader is called after them.
   if (loads.some(({ stamp }) => stamp === null)) await Promise.resolve();
   const startedAt = runtime.now();
   for (const keyLoad of loads) {

@@ -20,7 +20,7 @@ export interface Call {
   /** Seconds; undefined: each key's own. */
   readonly ttl: number | undefined;
   readonly options: GetOrSetOptions;
-  /** What a first attempt has kept for the case that the loader fails. */
+  /** Stale entries of a first attempt, in case the loader fails. */
   readonly fallbacks?: ReadonlyMap<string, ReadKey>;
 }
 
@@ -54,7 +54,7 @@ export class Lookup {
   /** Loads that this call has to carry out. */
   readonly own: KeyLoad[] = [];
 
-  /** @param refreshing behind a stale answer: only a fresh entry answers, and no hook hears of misses */
+  /** @param refreshing this is the load behind a stale answer: only a fresh entry answers, and no hook is called */
   constructor(core: Core, call: Call, refreshing = false) {
     this.#core = core;
     this.#call = call;
@@ -118,7 +118,7 @@ export class Lookup {
         const state = states[index];
         if (state === undefined || this.#answer({ ...want, state }, startedAt)) continue;
         const { plan, lifetimes } = want;
-        // Nothing may be kept of what must not be served without a heartbeat, so there is nothing to prepare either.
+        // What must not be served without a heartbeat is not stored without one, so there is nothing to prepare.
         if (state.epoch === null && lifetimes.degradedMs === 0) {
           this.loadUncached([want], 'miss');
           continue;
@@ -148,7 +148,7 @@ export class Lookup {
       access,
       runtime,
       missing.map(({ plan, lifetimes, state: { fences } }) => {
-        // While a load is in progress here a lease would only be in its own way.
+        // While a load is in progress here, a lease would only make this isolate wait for itself.
         const needless = singleFlight.has(plan.key) || singleFlight.uncacheable.has(plan.key);
         return { plan, fences, longestMs: longestMs(lifetimes), leaseMs: needless ? 0 : lifetimes.leaseMs };
       }),
@@ -179,7 +179,7 @@ export class Lookup {
     const { plan, lifetimes, state } = read;
     const now = this.#core.runtime.now();
     const judged = judge(state, lifetimes.degradedMs, now);
-    // What an earlier read has kept may have been invalidated since.
+    // An earlier read's fallback may have been invalidated since.
     this.fallbacks.delete(plan.key);
     if (!judged.hit) return false;
     const late = judged.staleFor;
@@ -227,7 +227,7 @@ export class Lookup {
   }
 
   #join(load: KeyLoad, outcome: Outcome = 'miss'): void {
-    // Another call is loading what the refresh is after.
+    // Another call is loading this key already.
     if (this.#refreshing) return;
     this.#waitFor(load.waiters);
     this.joined.push(load);

@@ -172,8 +172,8 @@ function checked(name: string, value: number, least: number, most: number, unit:
 }
 
 /**
- * Calls one of the application's hooks, if there is one. It may be asynchronous; nobody waits for it. Never throws: a hook that
- * fails, at once or later, neither reaches a caller nor ends a Node process as an unhandled rejection.
+ * Calls one of the application's hooks, if there is one. It may be asynchronous; nobody waits for it. Never throws: a failing hook
+ * neither reaches a caller nor ends a Node process by an unhandled rejection.
  */
 export function callHook<Arguments extends readonly unknown[]>(
   hook: ((...told: Arguments) => unknown) | undefined,

@@ -74,7 +74,7 @@ export class RecentMisses {
     return (this.#misses.get(key) ?? []).filter(({ lastAt }) => now - lastAt <= REMEMBERED_MS);
   }
 
-  /** What is over goes first, being what missed longest ago; only if that is not enough, what is still wanted. */
+  /** Forgets the keys that missed longest ago: all that have expired, then as many others as are above the limit. */
   #dropOldest(now: number): void {
     for (const [key, remembered] of this.#misses) {
       const over = remembered.every(({ lastAt }) => now - lastAt > REMEMBERED_MS);

@@ -13,7 +13,7 @@
  * - the identity is the same: a refusal is one caller's, not the next one's;
  * - while no heartbeat bounds staleness, the load began no longer ago than the caller accepts of an entry, and tolerates no older
  *   entries than the caller does;
- * - a load that is left to another isolate is left to it no longer than the caller's own `timeout` allows.
+ * - the load waits for another isolate no longer than the caller's own `timeout` allows.
  */
 import type { VersionStamp } from '../protocol/entry.ts';
 import type { Plan } from '../protocol/fences.ts';
@@ -50,7 +50,7 @@ export class Waiters {
     this.#waiting++;
   }
 
-  /** One caller has all it waited for. What other callers have given up may still be in progress, and ends with the last of them. */
+  /** One caller has all its answers. Loads that others have given up may still run; the last caller to finish aborts them. */
   finish(): void {
     if (--this.#waiting === 0 && this.#unsettled > 0) this.#abort(this.#reason);
   }
@@ -95,7 +95,7 @@ export interface KeyLoad {
   renew: readonly string[];
   /** Until when the key's lease is ours to give back (see lease.ts); null when it is not ours. */
   leasedUntil: number | null;
-  /** By the monotonic clock: until when the load is left to another isolate; null: not, or no longer. */
+  /** By the monotonic clock: until when this load waits for another isolate's; null: it does not wait. */
   waitsUntil: number | null;
   readonly settled: Promise<Settled>;
   readonly settle: (outcome: Settled) => void;
@@ -209,7 +209,7 @@ export class SingleFlight {
     return this.#preparing.get(key);
   }
 
-  /** Whether a load of a key is in progress; a second lease would then only be in the way of its owner. */
+  /** Whether a load of a key is in progress here. A lease would then only make this isolate wait for itself. */
   has(key: string): boolean {
     return this.#byKey.get(key)?.some((load) => this.#isLive(load)) ?? false;
   }

@@ -1,6 +1,6 @@
 /**
- * How well each key type is served: counted in the isolate, and written to Redis, where `fencepost status` adds it up. The format is
- * protocol/statistics.ts's.
+ * How well each key type is served. The isolate counts it and writes it to Redis, where `fencepost status` adds it up.
+ * protocol/statistics.ts describes the format.
  *
  * Cost: one flush is one command, whatever the number of types. It happens at most every 10 s, and then only when the isolate has
  * sent 250 commands since the last one or a minute has passed. So at most 0.8 % of its commands are flushes; the first of an hour
@@ -48,7 +48,7 @@ export class Statistics {
   #hourNumber = 0;
   #flushed = { at: 0, commands: 0, hourNumber: 0 };
   #hourCommands = 0;
-  /** The hash that is known to expire. One that was lost (evicted, flushed) and written anew does not. */
+  /** The hash that has its expiry. A hash that was evicted and written again has none. */
   #expiring = '';
 
   /** @param types those that the cache was created with */
@@ -108,7 +108,7 @@ export class Statistics {
     const key = statisticsKey(this.#hourNumber * HOUR_MS);
     const endless = this.#expiring !== key;
     const commands = access.commands + (endless ? 2 : 1);
-    // Those that the last hour's end sent since its last flush count as this hour's.
+    // Commands that the last hour sent after its last flush count in this hour.
     this.#hourCommands = (first ? 0 : this.#hourCommands) + commands - this.#flushed.commands;
     this.#flushed = { at: now, commands, hourNumber: this.#hourNumber };
     const value = JSON.stringify({
@@ -135,7 +135,7 @@ export class Statistics {
   #countersFor(name: string): { readonly total: Counts; readonly hour: Counts } {
     const hourNumber = Math.floor(this.#runtime.now() / HOUR_MS);
     if (hourNumber !== this.#hourNumber) {
-      // What the last hour's end counted since its last flush is left behind; at most a minute's worth.
+      // Counts of the last hour that were not flushed are dropped: at most one minute of them.
       this.#hourNumber = hourNumber;
       for (const counters of this.#counters.values()) counters.hour = noCounts();
     }

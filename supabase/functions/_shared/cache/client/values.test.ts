@@ -90,7 +90,7 @@ describe('refused values', () => {
           throw new RangeError('not loaded');
         },
       },
-      /throws when it is looked at/,
+      /throws when it is read/,
     ],
     [
       'a Proxy that refuses',
@@ -102,7 +102,7 @@ describe('refused values', () => {
           },
         },
       ),
-      /throws when it is looked at/,
+      /throws when it is read/,
     ],
   ])('%s', (_, value, message) => {
     const error = unsupportedIn(value);

@@ -25,7 +25,7 @@ export function unsupportedIn(value: unknown): CacheError | null {
   } catch (cause) {
     return new CacheError(
       'UNSUPPORTED_VALUE',
-      'The value throws when it is looked at (a getter, a Proxy). Give a plain copy of it in the loader.',
+      'The value throws when it is read (a getter, a Proxy). Give a plain copy of it in the loader.',
       { cause },
     );
   }

@@ -32,7 +32,7 @@ export const HEARTBEAT_KEY = 'fencepost:heartbeat';
 /** How long one beat lasts, in seconds: readers notice a dead worker at most this long after its last beat. */
 export const HEARTBEAT_TTL_SECONDS = 90;
 
-/** Time between two beats, in milliseconds: two may be lost before readers turn careful. */
+/** Time between two beats, in milliseconds. After three lost beats readers accept only young entries. */
 export const HEARTBEAT_INTERVAL_MS = 30_000;
 
 /** How old an answer may be while there is no heartbeat, in seconds, unless a call or a key type says otherwise. */

@@ -18,9 +18,11 @@
  * Promise: every target deletes at least one fence of every key that it names, for every d >= 2. So a worker needs no key types, and
  * a reader deployed with a deeper or a new type before the worker is still right. docs/protocol.md#fences has the proof.
  *
- * Of a target with more than 32 segments, which no key type has, the type's fence goes instead of those of all prefixes: their
- * text would grow with the square of their number. A group's fence is spelt with its `*` because an exact target must not
- * delete it: a write to one price would otherwise invalidate all prices of the provider.
+ * A target of more than 32 segments deletes its type's fence instead of one fence for each prefix. The prefixes together would
+ * grow with the square of their number, and no key type has so many segments.
+ *
+ * A group's fence ends in `*`, so that an exact target does not delete it. Otherwise a write to one price would invalidate all
+ * prices of the provider.
  */
 
 import { CacheError } from './errors.ts';
@@ -34,13 +36,13 @@ const FENCE_PREFIX = 'fence:';
 /** watch() and invalidate() accept no more (…_fencepost_template.sql, …_fencepost_wakeup.sql). */
 const MOST_SEGMENTS = 32;
 
-/** A read names a key up to four times, hundreds of keys at once; the request has to stay below Upstash's 10 MB. */
+/** One request names hundreds of keys, each up to four times, and has to stay below Upstash's 10 MB. */
 const LONGEST_KEY = 4_096;
 
 /** NUL, or half of a surrogate pair: with the flag u a whole pair is one character and no member of the class. */
 const UNREPRESENTABLE = /[\0\ud800-\udfff]/u;
 
-/** What means something in a glob. */
+/** The characters that have a meaning in a glob. */
 const GLOB = /[*?[\]\\]/;
 
 /** A key, the names of the fences that it stands behind, and what its type says about it. */
@@ -48,9 +50,9 @@ export interface Plan {
   readonly key: string;
   /** In the order in which they are read. */
   readonly fences: readonly string[];
-  /** Those of the fences that expire: all but a known type's own. There are only so many known types. */
+  /** The fences that expire: all but a declared type's own, of which there are few. */
   readonly expiring: readonly string[];
-  /** Undefined for a key of no known type. */
+  /** Undefined for a key of no declared type. */
   readonly type: CompiledType | undefined;
 }
 
@@ -82,8 +84,8 @@ export function fencesOf(key: string, entityDepth: number = DEFAULT_ENTITY_DEPTH
 }
 
 /**
- * What every entry point asks of a key before it means anything. A key holds no glob's characters: what is built has none, and
- * a sweep could not tell the fence of a key `flags:*` from that of the group of that name.
+ * Refuses what is no key; every entry point calls it first. A key holds no glob characters. Key builders encode them, and a sweep
+ * could not tell the fence of a key `flags:*` from the fence of the group `flags:*`.
  * @throws CacheError INVALID_KEY as checkPattern does, and for `*`, `?`, `[`, `]` and `\\`
  */
 export function checkKey(key: string): void {
@@ -93,9 +95,9 @@ export function checkKey(key: string): void {
 }
 
 /**
- * What is asked of a pattern.
- * @throws CacheError INVALID_KEY for the empty one, for one of more than 4096 characters, for what no Postgres text can hold
- * (NUL, half of a surrogate pair), and for the machinery's own names, which start with `fence:` or `fencepost:`
+ * Refuses what is no pattern.
+ * @throws CacheError INVALID_KEY for an empty pattern, for more than 4096 characters, for what no Postgres text can hold (NUL, half
+ * of a surrogate pair), and for the cache's own names, which start with `fence:` or `fencepost:`
  */
 export function checkPattern(glob: string): void {
   const problem = problemOf(glob);
@@ -128,7 +130,7 @@ export function scopeOfFence(key: string): string | null {
 
 /**
  * What one target of the outbox, or one argument of `del` or `delPattern`, asks to delete.
- * A target with `?`, `[` or `\` but no `*` may be meant either way and is treated as both.
+ * A target with `?`, `[` or `\` but no `*` may be a key or a glob, and is treated as both.
  */
 export function deletionsFor(target: string): Deletions {
   if (target === '*') return { keys: [], newEpoch: true, sweep: null };

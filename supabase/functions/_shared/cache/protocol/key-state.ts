@@ -32,9 +32,9 @@ export interface KeyState {
 }
 
 /**
- * The plan of a key as its entry tells it, for a caller that does not know the reader's key types. The number of fences that an
- * entry carries gives the entity; the key gives their names. Read the entry, make the plan, read all that the plan names with
- * one MGET, and judge that: the first read is no part of the judgement.
+ * The plan of a key, derived from its entry, for a caller that does not know the reader's key types. The number of fences in the
+ * entry gives the entity, and the key gives their names. Read the entry, make the plan, then read everything that the plan names
+ * with one MGET and judge that. The first read is no part of the judgement.
  * @param entry as it is stored; null or another format: the plan of a key of no type
  * @throws CacheError INVALID_KEY as checkKey does
  */

@@ -62,10 +62,10 @@ export interface CompiledType extends KeyType {
   readonly segments: readonly Segment[];
 }
 
-/** First segments that belong to the machinery: no key may start with one of them. */
+/** First segments that the cache keeps for itself: no key may start with one of them. */
 export const RESERVED_FIRST_SEGMENTS: ReadonlySet<string> = new Set(['fence', 'fencepost']);
 
-/** Plans that a catalogue remembers: a hot key is read far more often than its plan changes, which is never. */
+/** Plans that a catalogue remembers. A key's plan never changes, and a hot key is read often. */
 const REMEMBERED_PLANS = 1_000;
 
 /** An application's types, compiled: finds the type of a key. */
@@ -103,10 +103,10 @@ export class KeyCatalogue {
     checkKey(key);
     const type = this.typeOf(key);
     const fences = fencesOf(key, type?.entity);
-    // There are only so many declared first segments, and of others as many as callers think of.
+    // Declared first segments are few. Callers may make up any number of others, so the fences of those expire.
     const expiring = this.#byFirstSegment.has(firstSegmentOf(key)) ? fences.slice(1) : fences;
     const plan = { key, fences, expiring, type };
-    // Nothing depends on what is remembered; starting over is cheaper than keeping an order.
+    // Nothing depends on remembered plans. To forget them all is cheaper than to track which is oldest.
     if (this.#plans.size >= REMEMBERED_PLANS) this.#plans.clear();
     this.#plans.set(key, plan);
     return plan;

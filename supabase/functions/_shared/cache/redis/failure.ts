@@ -75,7 +75,7 @@ export function failureOf(error: unknown): RedisFailure {
   return new RedisFailure('unreachable', { detail: systemCode(error) });
 }
 
-/** @param words of the server */
+/** @param words the server's error message */
 export function refusalOf(words: string): RedisFailure {
   const [, kind] = REPLIES.find(([pattern]) => pattern.test(words)) ?? [null, 'unknown' as const];
   return new RedisFailure(kind, { isReply: true });

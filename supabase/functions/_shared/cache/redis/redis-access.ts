@@ -22,7 +22,7 @@ export interface Health {
   /** DBSIZE: all keys of the database, other applications' included. */
   readonly keyCount: number;
   readonly latencyMs: number | null;
-  /** Whether the heartbeat names the epoch: then readers need not go by the age of entries. */
+  /** Whether the heartbeat names the current epoch. If not, readers accept only young entries. */
   readonly workerAlive: boolean;
 }
 

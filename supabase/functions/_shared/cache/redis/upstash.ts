@@ -51,16 +51,16 @@ export interface UpstashSettings {
   readonly prefix: string;
   /** Milliseconds that one call may take, its body included. */
   readonly timeout: number;
-  /** Told of every command that is sent. */
+  /** Called with each command that is sent. */
   readonly observe?: ((command: string) => void) | undefined;
-  /** Makes of a failure the error that calls reject with; without it they reject with the failure. */
+  /** Turns a failure into the error that calls reject with; by default they reject with the failure itself. */
   readonly explain?: (failure: RedisFailure) => Error;
 }
 
 export class Upstash {
   readonly #settings: UpstashSettings;
   readonly #redis: Redis;
-  /** Of the call that is being made. */
+  /** The signal of the call that is being made; the client asks for it synchronously. */
   #signal = new AbortController().signal;
 
   /**

@@ -1,4 +1,4 @@
-/** What the cache writes: data first, so that a request can hold several writes and tests can read them. */
+/** What the cache writes, as data: one request can hold several writes, and tests can read them. */
 import type { Redis } from '@upstash/redis';
 import type { RedisFailure } from './failure.ts';
 
