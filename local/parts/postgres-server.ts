@@ -93,7 +93,8 @@ export async function runServer(
         folder,
         endings,
         orphanSignal: 'SIGQUIT',
-        ready: (line) => line.includes('database system is ready to accept connections'),
+        // A standby accepts only read-only ones.
+        ready: (line) => /database system is ready to accept (read-only )?connections/.test(line),
         readyWithin: 30_000,
       });
     } catch (error) {

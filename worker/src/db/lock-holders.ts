@@ -8,6 +8,7 @@
  *                   holds it exclusively, or in shared mode without a transaction that has written.
  */
 import type pg from 'pg';
+import { errorCode } from './errors.ts';
 import { APPLICATION, LEADER_LOCK, LOCKS_APPLICATION, UNFIT_APPLICATION, WAKE_LOCK } from './names.ts';
 
 export interface Holder {
@@ -130,6 +131,9 @@ export async function leaderIsAlive(pool: pg.Pool): Promise<boolean> {
   }
 }
 
+/** SQLSTATE insufficient_privilege. */
+const NOT_ALLOWED = '42501';
+
 export interface WorkerSessions {
   readonly running: number;
   /** Those that were active within the last ALIVE_MS. */
@@ -150,8 +154,13 @@ export async function workerSessions(pool: pg.Pool): Promise<WorkerSessions> {
   return result.rows[0] ?? { running: 0, alive: 0, unfit: 0 };
 }
 
-/** Ends another worker's backend. @returns false where Postgres does not allow it: the sessions are of different roles */
-export async function endBackend(pool: pg.Pool, pid: number): Promise<boolean> {
+/**
+ * Ends another worker's backend.
+ *
+ * @returns false where Postgres does not allow it: the sessions are of different roles; null when it was not found, or the
+ *   database could not be asked
+ */
+export async function endBackend(pool: pg.Pool, pid: number): Promise<boolean | null> {
   try {
     // The same statement checks the name again: the process id may have gone to another session meanwhile.
     const result = await pool.query<{ done: boolean }>(
@@ -159,8 +168,8 @@ export async function endBackend(pool: pg.Pool, pid: number): Promise<boolean> {
          from pg_catalog.pg_stat_activity where pid = $1 and application_name in ($2, $3)`,
       [pid, LOCKS_APPLICATION, UNFIT_APPLICATION],
     );
-    return result.rows[0]?.done === true;
-  } catch {
-    return false;
+    return result.rows[0]?.done === true ? true : null;
+  } catch (error) {
+    return errorCode(error) === NOT_ALLOWED ? false : null;
   }
 }

@@ -17,6 +17,8 @@ const STATEMENT_TIMEOUT_MS = 15_000;
  * about 11 s, also while it waits for a TCP acknowledgement.
  */
 const SERVER_LIMITS = [
+  // The database's own limit for idle sessions would end the pool's.
+  'set idle_session_timeout = 0',
   'set lock_timeout = 5000',
   'set statement_timeout = 12000',
   'set tcp_keepalives_idle = 5',
@@ -71,12 +73,15 @@ export function deliveryPool(url: string, onError: (error: Error) => void): pg.P
 export function queuePool(url: string, onError: (error: Error) => void): pg.Pool {
   return pool({ ...clientOptions(url, 'queue', 30_000), max: 2, idleTimeoutMillis: 0 }, onError, [
     `set search_path = ${QUEUE_SCHEMA}`,
+    // Shorter than the queue's own limit for a call, which then says that a lock is in the way.
+    'set lock_timeout = 4000',
+    'set idle_session_timeout = 0',
   ]);
 }
 
 /** The one connection of a command. */
 export function commandPool(url: string): pg.Pool {
-  return pool({ ...clientOptions(url, 'command'), max: 1 }, () => undefined, []);
+  return pool({ ...clientOptions(url, 'command'), max: 1 }, () => undefined, SERVER_LIMITS);
 }
 
 function pool(options: pg.PoolConfig, onError: (error: Error) => void, setup: readonly string[]): pg.Pool {

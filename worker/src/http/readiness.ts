@@ -45,9 +45,12 @@ export async function readiness(input: ReadinessInput): Promise<Readiness> {
   const { role, health, heartbeatAgeMs } = input;
   const reasons: string[] = [...input.checks.reasons];
   if (input.stopping) reasons.push('The worker is stopping.');
-  if (role === 'starting') reasons.push('No session with the database yet.');
+  if (role === 'starting') {
+    reasons.push('No session with the database yet.');
+    if (health.failure !== null) reasons.push(health.failure.message);
+  }
   if (role === 'following' && !(await input.leaderAlive())) {
-    reasons.push('This worker follows, and the leader gives no sign of life.');
+    reasons.push('This worker follows, and sees no sign of life of the leader.');
   }
   if (role === 'leading' || role === 'contested') {
     if (health.failure !== null) reasons.push(health.failure.message);

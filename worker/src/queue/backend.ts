@@ -21,6 +21,7 @@ import {
 import type pg from 'pg';
 import { QUEUE_SCHEMA } from '../db/names.ts';
 import { queuePool } from '../db/pool.ts';
+import { type ExplainQueueError, explainPostgresQueue, explainRedisQueue } from './errors.ts';
 import { installQueue } from './install.ts';
 import { QUEUE_NAME, RETRY_ATTEMPTS, RETRY_FIRST_MS } from './jobs.ts';
 
@@ -31,6 +32,8 @@ export interface Backend {
   install(): void;
   /** Resolves when a call may be made. Rejects while the server is known to be away, instead of keeping calls for later. */
   ready(): Promise<void>;
+  /** What a failure of a call means. */
+  readonly explain: ExplainQueueError;
   /** To be called after every queue and worker on it is closed. */
   close(): Promise<void>;
 }
@@ -73,6 +76,7 @@ function postgresBackend(url: string, onError: (error: Error) => void): Backend 
       installed = installQueue(url);
       installed.catch(() => undefined);
     },
+    explain: (error) => explainPostgresQueue(error, url),
     // The pool connects when it is used, and fails at once when it cannot.
     ready: () => installed,
     close: () => pool.end(),
@@ -104,6 +108,7 @@ function redisBackend(url: string, onError: (error: Error) => void): Backend {
     factory: (name, options, parts) =>
       createRedisBackend(name, { ...options, connection: client as unknown as ConnectionOptions }, parts),
     install: () => undefined,
+    explain: explainRedisQueue,
     ready: async () => {
       if (client.isReady) return;
       if (failure !== null) throw failure;

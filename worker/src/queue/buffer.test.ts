@@ -82,6 +82,7 @@ describe('QueueBuffer', () => {
     (await call(0)).fail();
     await turn();
     expect(queueBuffer.failing).toBe(true);
+    expect(queueBuffer.failure).toBe(troubles[0]);
     expect(queueBuffer.rows).toBe(1);
     expect(troubles).toHaveLength(1);
     await queueBuffer.room();

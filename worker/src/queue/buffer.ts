@@ -51,6 +51,7 @@ export class QueueBuffer {
   #rows = 0;
   #missed = false;
   #failures = 0;
+  #failure: WorkerError | null = null;
   #sending = false;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
@@ -71,9 +72,13 @@ export class QueueBuffer {
     return this.#missed;
   }
 
-  /** The last call to the queue failed. */
+  /** Why the last rows could not be handed over: the queue did not take their jobs, or the database did not delete them. */
+  get failure(): WorkerError | null {
+    return this.#failure;
+  }
+
   get failing(): boolean {
-    return this.#failures > 0;
+    return this.#failure !== null;
   }
 
   /** Keeps the rows until the queue has their jobs. Never waits and never throws. */
@@ -138,6 +143,7 @@ export class QueueBuffer {
         return;
       }
       this.#failures = 0;
+      this.#failure = null;
       // `forget` may have emptied the list during the call, and new requests may have been added.
       if (this.#requests[0] === requests[0]) this.#requests.splice(0, requests.length);
       this.#count();
@@ -166,6 +172,7 @@ export class QueueBuffer {
 
   #pause(failure: WorkerError): void {
     const ms = backoffMs(this.#failures++, PAUSE_FIRST_MS, PAUSE_MOST_MS);
+    this.#failure = failure;
     this.#parts.onError(failure);
     this.#timer = setTimeout(() => {
       this.#timer = undefined;

@@ -15,13 +15,13 @@ import {
   BULLMQ_MAJOR_VERSION,
   runMigrations,
   SchemaMigrationRequiredError,
-  SchemaVersionMismatchError,
 } from 'bullmq';
 import pg from 'pg';
-import { errorCode, explainDatabaseError } from '../db/errors.ts';
+import { errorCode } from '../db/errors.ts';
 import { QUEUE_SCHEMA, WORKER_ROLE } from '../db/names.ts';
 import { clientOptions } from '../db/pool.ts';
 import { describe, ExitCode, WorkerError } from '../lib/errors.ts';
+import { explainPostgresQueue } from './errors.ts';
 import { QUEUE_NAME } from './jobs.ts';
 
 /** The client gives up after the server's own limits. */
@@ -153,21 +153,10 @@ $fencepost_step$;`;
 }
 
 function explained(error: unknown, url: string): WorkerError {
-  const say = (message: string) =>
-    new WorkerError('QUEUE_UNAVAILABLE', message, { exitCode: ExitCode.unavailable, cause: error });
-  if (error instanceof SchemaVersionMismatchError)
-    return say('The queue’s tables were installed by a newer worker: upgrade this one; trying again.');
-  switch (errorCode(error)) {
-    case '42501':
-      return say(
-        `The queue’s tables are missing or too old, and the user of DATABASE_URL may not install them (${describe(error)}). Let the owner of the database run "grant ${WORKER_ROLE} to <user>; grant usage, create on schema ${QUEUE_SCHEMA} to ${WORKER_ROLE};", or install them with "npx fencepost queue-sql | psql <DATABASE_URL of the owner>"; trying again.`,
-      );
-    case '3F000':
-    case '42704':
-      return say(
-        `The schema ${QUEUE_SCHEMA} or the role ${WORKER_ROLE} is missing: apply all migrations with "npx supabase db push --remote=<DATABASE_URL> --yes"; trying again.`,
-      );
-    default:
-      return say(`The queue’s tables could not be installed: ${explainDatabaseError(error, url).message}`);
-  }
+  if (errorCode(error) !== '42501') return explainPostgresQueue(error, url);
+  return new WorkerError(
+    'QUEUE_UNAVAILABLE',
+    `The queue’s tables are missing or too old, and the user of DATABASE_URL may not install them (${describe(error)}). Let the owner of the database run "grant ${WORKER_ROLE} to <user>; grant usage, create on schema ${QUEUE_SCHEMA} to ${WORKER_ROLE};", or install them with "npx fencepost queue-sql | psql <DATABASE_URL of the owner>"; trying again.`,
+    { exitCode: ExitCode.unavailable, cause: error },
+  );
 }

@@ -10,14 +10,14 @@
  * job whose first look at Redis is still to come. BullMQ's own modes do not give this: the simple one drops what arrives
  * during a run, and `keepLastIfActive` drops what arrives between two attempts. See docs/protocol.md#queue.
  */
-import { DelayedError, type Job, SchemaMigrationRequiredError } from 'bullmq';
-import { asWorkerError, ExitCode, WorkerError } from '../lib/errors.ts';
-import { answerWithin, endsWithin } from '../lib/waiting.ts';
+import { DelayedError, type Job } from 'bullmq';
+import { asWorkerError, WorkerError } from '../lib/errors.ts';
+import { answerWithin, DeadlineError, endsWithin } from '../lib/waiting.ts';
 import { UpstashFailure } from '../redis/errors.ts';
 import { type Backend, createJobQueue, createJobWorker, type JobQueue, type JobWorker } from './backend.ts';
 import { DEAD_LETTER_MAX_AGE_MS, type JobName, type JobRequest, type Jobs, jobsOf } from './jobs.ts';
 
-/** What each kind of job does. A rejection counts as an attempt, unless Redis is away. */
+/** What each kind of job does. A rejection counts as an attempt, unless a service is away. */
 export type Processors = {
   readonly [Name in JobName]: (data: Jobs[Name], progress: Progress<Name>) => Promise<unknown>;
 };
@@ -54,8 +54,15 @@ export interface DeadLetter {
   readonly failedAt: string;
 }
 
-/** The pause of a job while Redis is away. It costs no attempt. */
+/** The pause of a job while Redis or the database is away, which says nothing about the job. It costs no attempt. */
 const AWAY_MS = 5_000;
+const AWAY: ReadonlySet<WorkerError['code']> = new Set([
+  'DATABASE_UNREACHABLE',
+  'DATABASE_TOO_MANY_CONNECTIONS',
+  'DATABASE_LOCKED',
+  'READ_ONLY_DATABASE',
+  'QUEUE_UNAVAILABLE',
+]);
 
 /** A call that takes longer has failed. Calls that read many jobs, or that may install the tables, get more time. */
 const ANSWER_WITHIN_MS = 5_000;
@@ -67,6 +74,8 @@ const JOBS_END_WITHIN_MS = 30_000;
 export class WorkQueue {
   readonly #backend: Backend;
   readonly #onError: (error: Error) => void;
+  /** What the client last recovered from, or tries to. */
+  #lastError: Error | null = null;
   /** Made by the first call: BullMQ looks for its tables at once, and remembers for ever that it found none. */
   #queue: JobQueue | null = null;
   #worker: JobWorker | null = null;
@@ -76,7 +85,10 @@ export class WorkQueue {
 
   constructor(backend: Backend, onError: (error: Error) => void) {
     this.#backend = backend;
-    this.#onError = onError;
+    this.#onError = (error) => {
+      this.#lastError = error;
+      onError(error);
+    };
   }
 
   /** Stores all of these with one call. @throws WorkerError QUEUE_UNAVAILABLE */
@@ -207,20 +219,18 @@ export class WorkQueue {
   /** The pause before a job that has not failed runs again; null when it has failed. */
   #laterMs(error: unknown): number | null {
     if (error instanceof Unfinished) return error.againInMs;
-    // Redis being away says nothing about this job.
-    return error instanceof UpstashFailure && error.course === 'wait' ? AWAY_MS : null;
+    if (error instanceof UpstashFailure) return error.course === 'wait' ? AWAY_MS : null;
+    return error instanceof WorkerError && AWAY.has(error.code) ? AWAY_MS : null;
   }
 
   async #guard<T>(work: (queue: JobQueue) => Promise<T>, withinMs = ANSWER_WITHIN_MS): Promise<T> {
     try {
+      this.#lastError = null;
       const answer = this.#backend.ready().then(() => work(this.#opened()));
       return await answerWithin(withinMs, answer, this.#closed.signal);
     } catch (error) {
-      if (error instanceof WorkerError && error.code === 'QUEUE_UNAVAILABLE') throw error;
-      throw new WorkerError('QUEUE_UNAVAILABLE', this.#reason(error), {
-        exitCode: ExitCode.unavailable,
-        cause: error,
-      });
+      // BullMQ tries again by itself and tells only its events why.
+      throw this.#backend.explain(error instanceof DeadlineError ? (this.#lastError ?? error) : error);
     }
   }
 
@@ -232,14 +242,6 @@ export class WorkQueue {
       this.#queue.on('error', this.#onError);
     }
     return this.#queue;
-  }
-
-  #reason(error: unknown): string {
-    if (this.#backend.kind === 'redis')
-      return 'The queue in QUEUE_REDIS_URL does not answer: check the address and that its Redis is up; trying again.';
-    if (error instanceof SchemaMigrationRequiredError)
-      return 'The queue’s tables are not installed yet: the worker that leads installs them when it starts.';
-    return 'The queue in the database does not answer: check that all migrations are applied and that the role may use schema cache_invalidation_queue; trying again.';
   }
 }
 

@@ -209,6 +209,7 @@ export class LeaderElection {
     const { pid, silentMs } = leader;
     if (pid === null || (silentMs <= STALE_MS && !this.#former.has(pid))) return false;
     const ended = await endBackend(this.#parts.pool, pid);
+    if (ended === null) return false;
     this.#parts.log.warn(
       { pid, silentMs: Math.round(silentMs) },
       ended

@@ -158,7 +158,7 @@ export function createDelivery(parts: DeliveryParts): Delivery {
     abandon: () => loop.abandon(),
     close: () => queueBuffer.stop(),
     get warnings() {
-      return waitingForQueue(queueBuffer, queue.failure);
+      return waitingForQueue(queueBuffer, queue.failure ?? queueBuffer.failure);
     },
   };
 }
@@ -184,11 +184,11 @@ function logPassedToQueue(log: Log, { refused, undecided, sweeps }: Applied): vo
 
 /** A queue that fails delays only what needs it. */
 function waitingForQueue(
-  { rows, missed, failing }: Pick<QueueBuffer, 'rows' | 'missed' | 'failing'>,
+  { rows, missed }: Pick<QueueBuffer, 'rows' | 'missed'>,
   failure: WorkerError | null,
 ): string[] {
-  if (failure === null && !failing) return [];
-  const message = failure?.message ?? 'The queue takes no jobs; trying again.';
+  if (failure === null) return [];
+  const { message } = failure;
   if (rows === 0) return [message];
   const count = `${missed ? 'More than ' : ''}${rows} ${rows === 1 ? 'row waits' : 'rows wait'}`;
   return [

@@ -1,5 +1,6 @@
 /** Wires the queue: where its jobs are kept, what each kind does, and what runs on a schedule. */
 import type pg from 'pg';
+import { explainDatabaseError } from '../db/errors.ts';
 import { type AuditParts, audit } from '../diagnostics/audit/audit.ts';
 import type { Configuration } from '../lib/config.ts';
 import { describe, type WorkerError } from '../lib/errors.ts';
@@ -40,7 +41,13 @@ export function createQueue(parts: QueueParts): QueueSupervisor {
         replicaLagMs,
         tokens: new TokenBucket(),
         startEpoch,
-        audit: (job) => scheduledAudit({ cache, pool }, log, job.sample),
+        audit: async (job) => {
+          try {
+            await scheduledAudit({ cache, pool }, log, job.sample);
+          } catch (error) {
+            throw explainDatabaseError(error, configuration.databaseUrl);
+          }
+        },
         prune: () => queue.use((jobs) => jobs.prune()),
         add: (requests) => queue.use((open) => open.add(requests)),
       }),

@@ -116,8 +116,8 @@ async function checkOutbox(pool: pg.Pool, configuration: Configuration): Promise
   return oldestMs > 60_000
     ? fail(
         'outbox',
-        `${text}: nobody applies it`,
-        'Start a worker with "fencepost run", or look at its /readyz.',
+        `${text}: not applied`,
+        'Start a worker with "fencepost run"; if one leads, its /readyz says what is in the way.',
       )
     : ok('outbox', text);
 }
