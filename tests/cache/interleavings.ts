@@ -229,6 +229,7 @@ class World {
           return epoch;
         },
       },
+      databaseUrl: '',
       health,
       intervalMs: 0,
       // A beat that failed is repeated without waiting.

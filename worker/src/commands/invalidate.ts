@@ -13,7 +13,8 @@ import { deletionsFor } from '../../../supabase/functions/_shared/cache/protocol
 import { Outbox } from '../db/outbox.ts';
 import { ExitCode, WorkerError } from '../lib/errors.ts';
 import { duration } from '../lib/text.ts';
-import { UpstashFailure } from '../redis/errors.ts';
+import { deleteProbe } from '../redis/apply.ts';
+import { refusalOfTarget, UpstashFailure } from '../redis/errors.ts';
 import type { CacheServer } from '../redis/upstash.ts';
 import { withContext } from './command-context.ts';
 import { paint, print, printJson } from './output.ts';
@@ -77,9 +78,9 @@ async function confirmed(cache: CacheServer, target: string): Promise<Invalidati
     await cache.del(keys);
     return { target, state: 'invalidated' };
   } catch (error) {
-    if (error instanceof UpstashFailure && error.course === 'bisect')
-      return { target, state: 'refused', reason: error.message };
-    throw error;
+    if (!(error instanceof UpstashFailure) || error.course === 'wait') throw error;
+    await deleteProbe(cache);
+    return { target, state: 'refused', reason: refusalOfTarget(error).message };
   }
 }
 

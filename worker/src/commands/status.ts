@@ -71,7 +71,7 @@ function show(state: Status): void {
       'heartbeat',
       state.heartbeat === 'alive'
         ? paint('ok', 'alive')
-        : paint('warn', state.heartbeat ?? 'unknown: Redis is away'),
+        : paint('warn', state.heartbeat ?? 'unknown: Redis did not say'),
     ],
     [
       'queue',
@@ -87,7 +87,7 @@ function show(state: Status): void {
       'consistency',
       consistency === null
         ? state.heartbeat === null
-          ? 'unknown: Redis is away'
+          ? 'unknown: Redis did not say'
           : 'not audited in the last week: "fencepost audit"'
         : consistency.stale.length === 0
           ? `${consistency.compared} entries compared ${duration(Date.now() - Date.parse(consistency.at))} ago, none stale`

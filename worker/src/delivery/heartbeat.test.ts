@@ -42,6 +42,7 @@ function stage(epochs: { heartbeat?: string; epoch?: string } = {}, { intervalMs
         return state.postgres;
       },
     },
+    databaseUrl: '',
     health,
     intervalMs,
     onError: () => calls.push('error'),

@@ -19,6 +19,7 @@ import {
   HEARTBEAT_KEY,
   HEARTBEAT_TTL_SECONDS,
 } from '../../../supabase/functions/_shared/cache/protocol/epoch.ts';
+import { explainDatabaseError } from '../db/errors.ts';
 import type { Outbox } from '../db/outbox.ts';
 import { asWorkerError, type WorkerError } from '../lib/errors.ts';
 import { Serial } from '../lib/waiting.ts';
@@ -38,6 +39,7 @@ const RETRY_MS = 2_000;
 export interface HeartbeatParts {
   readonly cache: Pick<CacheServer, 'getAndRenew' | 'get' | 'setTogether'>;
   readonly outbox: Pick<Outbox, 'epoch' | 'newEpoch'>;
+  readonly databaseUrl: string;
   readonly health: DeliveryHealth;
   readonly intervalMs?: number;
   onError(error: WorkerError): void;
@@ -119,9 +121,9 @@ export class Heartbeat {
 
   async #beat(): Promise<void> {
     const { cache, outbox } = this.#parts;
-    this.#epoch ??= await outbox.epoch();
+    this.#epoch ??= await this.#ofDatabase(outbox.epoch());
     const found = await cache.getAndRenew(HEARTBEAT_KEY, HEARTBEAT_TTL_SECONDS);
-    if (found !== null && found !== this.#epoch) this.#epoch = await outbox.epoch();
+    if (found !== null && found !== this.#epoch) this.#epoch = await this.#ofDatabase(outbox.epoch());
     if (found === null) return await this.#renewEpoch('the heartbeat was missing');
     if (found !== this.#epoch) return await this.#renewEpoch('the heartbeat held a foreign epoch');
     if (this.#untilCheck <= 0) {
@@ -135,7 +137,7 @@ export class Heartbeat {
   async #renewEpoch(reason: string): Promise<void> {
     const { cache, outbox, onNewEpoch } = this.#parts;
     this.#epoch = null;
-    const epoch = await outbox.newEpoch();
+    const epoch = await this.#ofDatabase(outbox.newEpoch());
     try {
       await cache.setTogether([
         { key: EPOCH_KEY, value: epoch, seconds: null },
@@ -148,6 +150,15 @@ export class Heartbeat {
     this.#untilCheck = BEATS_PER_EPOCH_CHECK;
     this.#confirmed();
     onNewEpoch(reason);
+  }
+
+  /** @throws WorkerError: a database that is away is no defect of the worker */
+  async #ofDatabase<T>(answer: Promise<T>): Promise<T> {
+    try {
+      return await answer;
+    } catch (error) {
+      throw explainDatabaseError(error, this.#parts.databaseUrl);
+    }
   }
 
   #confirmed(): void {

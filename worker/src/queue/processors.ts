@@ -6,7 +6,8 @@
  */
 
 import { WorkerError } from '../lib/errors.ts';
-import { type ApplyParts, apply } from '../redis/apply.ts';
+import { type ApplyParts, apply, deleteProbe } from '../redis/apply.ts';
+import { UpstashFailure } from '../redis/errors.ts';
 import type { CacheServer } from '../redis/upstash.ts';
 import { type AuditJob, BISECT_PAUSE_MS, type JobRequest } from './jobs.ts';
 import { sweep } from './sweep.ts';
@@ -29,7 +30,11 @@ export function createProcessors(parts: ProcessorParts): Processors {
 
   return {
     sweep: async (job, progress) => {
-      const deleted = await sweep(parts.cache, job, progress);
+      const deleted = await sweep(parts.cache, job, progress).catch(async (error: unknown) => {
+        // A refusal counts as an attempt only of a server that serves.
+        if (error instanceof UpstashFailure && error.course === 'bisect') await deleteProbe(parts.cache);
+        throw error;
+      });
       if (delayMs > 0 && job.second !== true)
         await parts.add([{ kind: 'second-sweep', pattern: job.pattern, delayMs }]);
       return deleted;

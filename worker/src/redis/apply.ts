@@ -16,7 +16,8 @@
  *   most targets are deleted by the first few requests.
  */
 import { deletionsFor } from '../../../supabase/functions/_shared/cache/protocol/fences.ts';
-import { classify, UpstashFailure } from './errors.ts';
+import { ExitCode } from '../lib/errors.ts';
+import { classify, refusalOfTarget, refusesAll, UpstashFailure } from './errors.ts';
 import type { TokenBucket } from './token-bucket.ts';
 import type { CacheServer } from './upstash.ts';
 
@@ -59,7 +60,7 @@ export async function apply(parts: ApplyParts, targets: readonly string[]): Prom
   } catch (error) {
     const refusal = classify(error);
     if (refusal.course === 'wait') throw refusal;
-    return { ...(await bisect(parts, targets, refusal)), sweeps: plan.sweeps };
+    return { ...(await bisect(parts, targets)), sweeps: plan.sweeps };
   }
 }
 
@@ -93,12 +94,8 @@ function planOf(targets: readonly string[]): Plan {
 }
 
 /** Applies targets of which at least one is refused. @throws UpstashFailure of course `wait` */
-async function bisect(
-  parts: ApplyParts,
-  targets: readonly string[],
-  refusal: UpstashFailure,
-): Promise<Omit<Applied, 'sweeps'>> {
-  await deleteProbe(parts, refusal);
+async function bisect(parts: ApplyParts, targets: readonly string[]): Promise<Omit<Applied, 'sweeps'>> {
+  await deleteProbe(parts.cache);
   const refused = new Map<string, UpstashFailure>();
   // A single target gets one more attempt, now that the server has deleted the probe key.
   const groups = targets.length === 1 ? [targets] : halves(targets.toSorted());
@@ -112,10 +109,10 @@ async function bisect(
       if (failure.course === 'wait') throw failure;
       const [target] = group;
       if (group.length > 1) groups.push(...halves(group));
-      else if (target !== undefined) refused.set(target, failure);
+      else if (target !== undefined) refused.set(target, refusalOfTarget(failure));
     }
   }
-  if (refused.size > 0) await deleteProbe(parts, refusal);
+  if (refused.size > 0) await deleteProbe(parts.cache);
   return { refused, undecided: groups.flat(), keys };
 }
 
@@ -129,21 +126,19 @@ async function deleteAll(parts: ApplyParts, keys: readonly string[]): Promise<nu
   return keys.length;
 }
 
-/** @throws UpstashFailure of course `wait` when the server does not even delete the probe key */
-async function deleteProbe(parts: ApplyParts, refusal: UpstashFailure): Promise<void> {
+/**
+ * Proves that the server serves: deletes a key that never exists.
+ *
+ * @throws UpstashFailure of course `wait` when it does not
+ */
+export async function deleteProbe(cache: Pick<CacheServer, 'del'>): Promise<void> {
   try {
-    await parts.cache.del([PROBE_KEY]);
+    await cache.del([PROBE_KEY]);
   } catch (error) {
     const failure = classify(error);
-    throw failure.course === 'wait' ? failure : asAway(refusal);
+    if (failure.course === 'wait') throw failure;
+    const { code, message, exitCode } = failure;
+    // An ACL that leaves out even this key.
+    throw exitCode === ExitCode.denied ? new UpstashFailure(code, message, 'wait', exitCode) : refusesAll();
   }
-}
-
-function asAway(refusal: UpstashFailure): UpstashFailure {
-  return new UpstashFailure(
-    'UPSTASH_SERVER_ERROR',
-    'The server at UPSTASH_REDIS_REST_URL refuses every command: check that its Redis is up and that the token may write; trying again.',
-    'wait',
-    refusal.exitCode,
-  );
 }

@@ -40,14 +40,15 @@ export function classify(error: unknown): UpstashFailure {
   return new UpstashFailure(code, text, course, exitCode);
 }
 
+const REFUSES =
+  'The server at UPSTASH_REDIS_REST_URL refuses a command, as a proxy does whose Redis is away: check the address and that its Redis is up; trying again.';
+
 type Meaning = readonly [
   code: WorkerError['code'],
   message: string | ((failure: RedisFailure) => string),
   course?: Course,
   exitCode?: ExitCode,
 ];
-
-const UNAVAILABLE: Meaning = ['UPSTASH_SERVER_ERROR', 'Upstash cannot serve right now: trying again.'];
 
 const MEANINGS: Readonly<Record<FailureKind, Meaning>> = {
   timeout: [
@@ -70,9 +71,15 @@ const MEANINGS: Readonly<Record<FailureKind, Meaning>> = {
     'wait',
     ExitCode.denied,
   ],
-  'read-only': [
+  'no-password': [
+    'UPSTASH_UNAUTHORIZED',
+    "The server at UPSTASH_REDIS_REST_URL has no password for its Redis, which wants one: set it in that server's own configuration, not in the worker's.",
+    'wait',
+    ExitCode.denied,
+  ],
+  'no-right': [
     'UPSTASH_READ_ONLY',
-    'UPSTASH_REDIS_REST_TOKEN may not write: use the standard token of the Upstash console, not the read-only one.',
+    'UPSTASH_REDIS_REST_TOKEN has no right to a command of the worker, as the read-only token has none to write: use the standard token of the Upstash console; "fencepost doctor" names the commands.',
     'wait',
     ExitCode.denied,
   ],
@@ -89,18 +96,68 @@ const MEANINGS: Readonly<Record<FailureKind, Meaning>> = {
     "The Upstash database's request quota is used up: raise its plan or budget in the Upstash console; trying again.",
   ],
   throttled: ['UPSTASH_THROTTLED', 'Upstash asks for fewer requests: slowing down.'],
-  'memory-full': UNAVAILABLE,
-  unavailable: UNAVAILABLE,
-  rejected: [
+  'memory-full': [
+    'UPSTASH_SERVER_ERROR',
+    "Redis's memory is full, and it refuses to write: raise its limit, or let it evict keys; trying again.",
+  ],
+  'cannot-save': [
+    'UPSTASH_SERVER_ERROR',
+    'Redis refuses to write because it cannot save what is written, as with a full disk or without its replicas: look at its log; trying again.',
+  ],
+  replica: [
+    'UPSTASH_SERVER_ERROR',
+    'The Redis at UPSTASH_REDIS_REST_URL is a replica, which takes no writes, as during a failover: trying again. If it lasts, use the address of the primary.',
+  ],
+  'transaction-discarded': [
+    'UPSTASH_SERVER_ERROR',
+    'Redis discarded a transaction, as it does when it may not or cannot write: "fencepost doctor" tries each command and says why; trying again.',
+  ],
+  unavailable: ['UPSTASH_SERVER_ERROR', 'Upstash cannot serve right now: trying again.'],
+  'unknown-command': [
+    'UPSTASH_BAD_ANSWER',
+    'The server at UPSTASH_REDIS_REST_URL does not know a command of the worker: it must be Redis 6.2 or newer, with no command renamed; "fencepost doctor" names the commands.',
+    'wait',
+    ExitCode.configuration,
+  ],
+  'wrong-type': [
+    'UPSTASH_REFUSED',
+    'Redis holds something else under a key of Fencepost: give it a CACHE_PREFIX that nothing else uses.',
+    'bisect',
+  ],
+  rejected: ['UPSTASH_SERVER_ERROR', REFUSES, 'bisect'],
+  unknown: [
+    'UPSTASH_SERVER_ERROR',
+    ({ detail }) =>
+      `The server at UPSTASH_REDIS_REST_URL reported an error that is not known here${detail === '' ? '' : ` (${detail})`}: check that the address is Upstash's; trying again.`,
+  ],
+};
+
+/** A server that refuses even to delete a key that never exists. Waiting mends it: a proxy's Redis comes back. */
+export function refusesAll(): UpstashFailure {
+  return new UpstashFailure(
+    'UPSTASH_SERVER_ERROR',
+    'The server at UPSTASH_REDIS_REST_URL refuses every command: check that its Redis is up and that the token may write; trying again.',
+    'wait',
+  );
+}
+
+/** The refusal of one target by a server that deletes other keys. Nothing else may be called refused, or a dead letter. */
+export function refusalOfTarget(refusal: UpstashFailure): UpstashFailure {
+  // An ACL says more than this.
+  if (refusal.exitCode === ExitCode.denied) return refusal;
+  return new UpstashFailure(
     'UPSTASH_REFUSED',
     'Redis refuses to delete the keys of a target: it is tried again apart from the others and kept as a dead letter; `fencepost status` shows it, `fencepost retry` puts it back to work.',
     'bisect',
-  ],
-  unknown: ['UPSTASH_SERVER_ERROR', 'Upstash reported an error that is not known here: trying again.'],
-};
+  );
+}
 
 function unreachable({ detail }: RedisFailure): string {
   if (detail === 'ENOTFOUND' || detail === 'EAI_AGAIN')
     return 'The host in UPSTASH_REDIS_REST_URL has no address: correct it, or check DNS; trying again.';
+  if (/CERT|SSL|TLS|EPROTO|VERIFY/.test(detail))
+    return `TLS with the server at UPSTASH_REDIS_REST_URL failed (${detail}): check the address, its certificate, and NODE_EXTRA_CA_CERTS; trying again.`;
+  if (/^(ECONNRESET|EPIPE|UND_ERR_SOCKET)$/.test(detail))
+    return `The connection to UPSTASH_REDIS_REST_URL broke (${detail}): trying again.`;
   return `Nothing answers at UPSTASH_REDIS_REST_URL${detail === '' ? '' : ` (${detail})`}: check the address, the network and that the database exists; trying again.`;
 }

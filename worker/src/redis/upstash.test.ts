@@ -40,6 +40,6 @@ it('puts CACHE_PREFIX in front of every key, and tells of every command', async 
 it('rejects with a classified failure that does not repeat the command', async () => {
   reply = { status: 400, body: '{"error":"ERR syntax error"}' };
   const failure: unknown = await cache.del(['secret-key']).catch((error: unknown) => error);
-  expect(failure).toMatchObject({ code: 'UPSTASH_REFUSED', course: 'bisect' });
+  expect(failure).toMatchObject({ code: 'UPSTASH_SERVER_ERROR', course: 'bisect' });
   expect(String(failure)).not.toContain('secret-key');
 });

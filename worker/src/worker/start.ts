@@ -25,7 +25,7 @@ import { createLog, type Log } from '../lib/log.ts';
 import { answerWithin, endsWithin } from '../lib/waiting.ts';
 import { Metrics } from '../metrics/metrics.ts';
 import { createScrape } from '../metrics/scrape.ts';
-import { PROBE_KEY } from '../redis/apply.ts';
+import { deleteProbe } from '../redis/apply.ts';
 import { connectUpstash } from '../redis/upstash.ts';
 import { createDelivery } from './delivery.ts';
 import { createQueue } from './queue.ts';
@@ -81,6 +81,7 @@ export async function startWorker(
   const heartbeat = new Heartbeat({
     cache,
     outbox,
+    databaseUrl,
     health,
     intervalMs: configuration.heartbeatIntervalMs,
     onError,
@@ -172,8 +173,8 @@ export async function startWorker(
 
   const check = async (): Promise<void> => {
     await checkOrWait(() => checkDatabase(databaseUrl), onError);
-    // A DEL of a key that never exists: the one right that every worker needs.
-    await checkOrWait(() => cache.del([PROBE_KEY]), onError);
+    // The one right that every worker needs.
+    await checkOrWait(() => deleteProbe(cache), onError);
   };
   try {
     await answerWithin(null, check(), signal);

@@ -16,13 +16,7 @@ export async function checkRedisSide(cache: CacheServer): Promise<Finding[]> {
   try {
     await cache.ping();
   } catch (error) {
-    return [
-      fail(
-        'redis',
-        describe(error),
-        'Mend UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN, then run doctor again.',
-      ),
-    ];
+    return [fail('redis', describe(error), 'Mend this first, then run doctor again.')];
   }
   const ms = Math.round(performance.now() - startedAt);
   const findings: Finding[] = [

@@ -11,7 +11,7 @@
  */
 import { HEARTBEAT_KEY } from '../../../../supabase/functions/_shared/cache/protocol/epoch.ts';
 import { asWorkerError, ExitCode, WorkerError } from '../../lib/errors.ts';
-import { PROBE_KEY } from '../../redis/apply.ts';
+import { deleteProbe } from '../../redis/apply.ts';
 import type { CacheServer } from '../../redis/upstash.ts';
 import type { Role } from '../../wakeup/leader-election.ts';
 
@@ -58,28 +58,36 @@ export class StandbyRedis {
       return;
     }
     if (this.#now() < this.#dueAt) return;
-    let foreign = false;
+    const { cache, epoch, leaderAlive } = this.#parts;
+    let heartbeat: string | null;
     try {
-      foreign = await this.#isForeign();
-      if (foreign && !this.#suspected) {
-        this.#suspected = true;
-        this.#dueAt = this.#now() + CONFIRM_MS;
-        return;
-      }
-      this.#settle(foreign ? foreignError() : null);
+      await deleteProbe(cache);
+      heartbeat = await cache.get(HEARTBEAT_KEY);
     } catch (error) {
-      this.#settle(asWorkerError(error));
+      this.#suspected = false;
+      this.#settleUntilNext(asWorkerError(error));
+      return;
+    }
+    let foreign: boolean;
+    try {
+      foreign = heartbeat !== (await epoch()) && (await leaderAlive());
+    } catch {
+      // A database that is away says nothing about Redis.
+      this.#dueAt = this.#now() + CHECK_AFTER_FAILURE_MS;
+      return;
+    }
+    if (foreign && !this.#suspected) {
+      this.#suspected = true;
+      this.#dueAt = this.#now() + CONFIRM_MS;
+      return;
     }
     this.#suspected = foreign;
-    this.#dueAt = this.#now() + (this.#failure === null ? CHECK_MS : CHECK_AFTER_FAILURE_MS);
+    this.#settleUntilNext(foreign ? foreignError() : null);
   }
 
-  /** @throws WorkerError when Redis cannot be written or read */
-  async #isForeign(): Promise<boolean> {
-    const { cache, epoch, leaderAlive } = this.#parts;
-    await cache.del([PROBE_KEY]);
-    const heartbeat = await cache.get(HEARTBEAT_KEY);
-    return heartbeat !== (await epoch()) && (await leaderAlive());
+  #settleUntilNext(failure: WorkerError | null): void {
+    this.#settle(failure);
+    this.#dueAt = this.#now() + (failure === null ? CHECK_MS : CHECK_AFTER_FAILURE_MS);
   }
 
   #settle(failure: WorkerError | null): void {

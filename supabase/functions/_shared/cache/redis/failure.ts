@@ -17,12 +17,23 @@ const KINDS = {
 
   // Redis, or Upstash before it, replied with an error.
   unauthorized: 'the token was refused',
-  'read-only': 'the token may not write',
+  /** The server at the address sends its Redis no password, and Redis wants one. */
+  'no-password': 'Redis wants a password',
+  'no-right': 'the token has no right to a command',
   'forbidden-key': 'the token has no right to a key',
   'too-large': 'a request too large',
   'quota-used-up': 'throttled: the quota of requests is used up',
   throttled: 'throttled',
   'memory-full': 'its memory is full',
+  /** Redis takes no writes because it cannot keep them: a full disk, too few replicas. */
+  'cannot-save': 'it cannot save its writes',
+  /** A replica, as during a failover. */
+  replica: 'a replica, which takes no writes',
+  /** Why is told only to the single commands of the transaction. */
+  'transaction-discarded': 'a transaction was discarded',
+  'unknown-command': 'a command that it does not know',
+  /** Something else is stored under the key. */
+  'wrong-type': 'a key of another type',
   unavailable: 'an error of the server',
   /** The command itself is wrong, for these keys at least. */
   rejected: 'an error',
@@ -34,20 +45,30 @@ export type FailureKind = keyof typeof KINDS;
 /** How the server's words tell the kind; the first that matches counts. */
 const REPLIES: readonly (readonly [RegExp, FailureKind])[] = [
   [/NOPERM.*key/i, 'forbidden-key'],
-  [/NOPERM|read.?only/i, 'read-only'],
-  [/WRONGPASS|unauthorized|invalid (auth )?token|NOAUTH/i, 'unauthorized'],
+  [/^READONLY/i, 'replica'],
+  [/NOPERM|read.?only/i, 'no-right'],
+  [/^NOAUTH/i, 'no-password'],
+  [/^EXECABORT/i, 'transaction-discarded'],
+  [/^MISCONF|^NOREPLICAS/i, 'cannot-save'],
+  [/^WRONGTYPE/i, 'wrong-type'],
+  [/unknown (sub)?command/i, 'unknown-command'],
+  [/max number of clients/i, 'unavailable'],
+  [/WRONGPASS|unauthorized|invalid (auth )?token/i, 'unauthorized'],
   [/too large|request size|payload/i, 'too-large'],
   [/max (daily )?requests? limit|quota|max requests|monthly/i, 'quota-used-up'],
   [/too many requests|max concurrent|rate limit|throttl|LIMIT/i, 'throttled'],
   [/OOM|maxmemory/i, 'memory-full'],
   [/LOADING|MASTERDOWN|CLUSTERDOWN|BUSY|TRYAGAIN|internal|unavailable|bad gateway/i, 'unavailable'],
   [/timeout|EAGAIN|UNKNOWN/i, 'unavailable'],
-  [/^ERR|^WRONGTYPE|^MOVED|syntax/i, 'rejected'],
+  [/^ERR|^MOVED|syntax/i, 'rejected'],
 ];
 
 export class RedisFailure extends Error {
   readonly kind: FailureKind;
-  /** Of `unreachable` the system's code, such as ECONNREFUSED; of `unusable` the command; otherwise empty. */
+  /**
+   * Of `unreachable` the system's code, such as ECONNREFUSED; of `unusable` the command; of `unknown` the word in capitals
+   * that Redis's errors begin with; otherwise empty.
+   */
   readonly detail: string;
   /** The server replied with an error: the failure may concern this command alone. */
   readonly isReply: boolean;
@@ -78,7 +99,8 @@ export function failureOf(error: unknown): RedisFailure {
 /** @param words the server's error message */
 export function refusalOf(words: string): RedisFailure {
   const [, kind] = REPLIES.find(([pattern]) => pattern.test(words)) ?? [null, 'unknown' as const];
-  return new RedisFailure(kind, { isReply: true });
+  const detail = kind === 'unknown' ? (/^[A-Z]{3,20}\b/.exec(words)?.[0] ?? '') : '';
+  return new RedisFailure(kind, { detail, isReply: true });
 }
 
 /** The code of the outermost error that has one; fetch's own messages are the same for every failure. */
