@@ -50,6 +50,9 @@ describe('a worker whose Postgres fails', () => {
     }
     await stack.fences.deleted(organisations.map(fenceOf));
     await asleep(worker, worker.lines.length);
+    // A session that was ended is no pooler, and no server that is shutting down.
+    expect(worker.lines.map(({ code }) => code)).not.toContain('TRANSACTION_POOLER');
+    expect(worker.lines.map(({ code }) => code)).not.toContain('NOTIFICATIONS_LOST');
   });
 
   it.each(['locks', 'listen', 'drain', 'queue'])(
@@ -99,7 +102,7 @@ describe('a worker whose Postgres fails', () => {
     const organisations = await stack.organisations(5);
     await stack.write(organisations);
     await stack.fences.deleted(organisations.map(fenceOf));
-    const line = await worker.line((entry) => entry.code === 'TRANSACTION_POOLER');
+    const line = await worker.line((entry) => entry.code === 'NOTIFICATIONS_LOST');
     expect(line.msg).toContain('Notifications do not arrive');
     proxy.set('pass');
     const from = worker.lines.length;

@@ -2,6 +2,9 @@
  * Proves that notifications arrive: sends a NOTIFY over another connection and waits 3 s for it. A LISTEN connection can
  * look healthy and receive nothing, behind a transaction pooler, after an UNLISTEN, or through a faulty proxy.
  * The probe runs after every LISTEN and whenever rows were found without a notification, never on a timer.
+ *
+ * A listening connection that ended meanwhile, as when an administrator ended its session, proves nothing. Whether a pooler in
+ * transaction mode is the cause is tried out, not guessed.
  */
 import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
@@ -13,6 +16,8 @@ const ARRIVES_WITHIN_MS = 3_000;
 
 export interface NotifyProbeParts {
   readonly pool: Pick<pg.Pool, 'query'>;
+  /** @throws WorkerError TRANSACTION_POOLER behind one; anything else when the database cannot be asked */
+  checkSessions(): Promise<void>;
   /** The connection works, but the notification did not arrive. */
   onLost(error: WorkerError): void;
 }
@@ -20,7 +25,7 @@ export interface NotifyProbeParts {
 export class NotifyProbe {
   readonly #parts: NotifyProbeParts;
   #expected: string | null = null;
-  #arrive: (() => void) | null = null;
+  #end: (() => void) | null = null;
 
   constructor(parts: NotifyProbeParts) {
     this.#parts = parts;
@@ -28,7 +33,13 @@ export class NotifyProbe {
 
   /** Told of every notification. */
   received(payload: string): void {
-    if (payload !== '' && payload === this.#expected) this.#arrive?.();
+    if (payload !== '' && payload === this.#expected) this.#end?.();
+  }
+
+  /** The listening connection was lost or made: a probe that is under way ends without a verdict. */
+  listenerChanged(): void {
+    this.#expected = null;
+    this.#end?.();
   }
 
   /** One probe at a time. Never rejects. */
@@ -36,25 +47,33 @@ export class NotifyProbe {
     if (this.#expected !== null) return;
     const payload = `probe:${randomBytes(8).toString('hex')}`;
     this.#expected = payload;
-    const arrival = new Promise<void>((resolve) => {
-      this.#arrive = resolve;
+    const ended = new Promise<void>((resolve) => {
+      this.#end = resolve;
     });
     try {
       await this.#parts.pool.query('select pg_notify($1, $2)', [CHANNEL, payload]);
-      if (!(await endsWithin(ARRIVES_WITHIN_MS, arrival))) this.#parts.onLost(lostError());
+      if (await endsWithin(ARRIVES_WITHIN_MS, ended)) return;
+      const reason = await this.#reason();
+      if (this.#expected === payload) this.#parts.onLost(reason);
     } catch {
       // The database is away. Whoever needs it reports that.
     } finally {
-      this.#arrive = null;
-      this.#expected = null;
+      if (this.#expected === payload) this.#expected = null;
     }
   }
-}
 
-function lostError(): WorkerError {
-  return new WorkerError(
-    'TRANSACTION_POOLER',
-    'Notifications do not arrive on the connection that listens, as behind a pooler in transaction mode: point DATABASE_URL at the direct connection or the session pooler, port 5432; polling until then.',
-    { exitCode: ExitCode.configuration },
-  );
+  /** @throws what `checkSessions` throws, but for TRANSACTION_POOLER */
+  async #reason(): Promise<WorkerError> {
+    try {
+      await this.#parts.checkSessions();
+    } catch (error) {
+      if (error instanceof WorkerError && error.code === 'TRANSACTION_POOLER') return error;
+      throw error;
+    }
+    return new WorkerError(
+      'NOTIFICATIONS_LOST',
+      'Notifications do not arrive on the connection that listens, although it is open, as behind a proxy that drops them: listening again on a new connection; polling until then.',
+      { exitCode: ExitCode.unavailable },
+    );
+  }
 }

@@ -1,6 +1,7 @@
 /** Wires the wakeup: LISTEN, the NOTIFY probe, leader election, and what they report. */
 import type pg from 'pg';
 import { explainDatabaseError } from '../db/errors.ts';
+import { checkSessions } from '../db/preconditions.ts';
 import type { ErrorLog, ErrorSource } from '../delivery/error-log.ts';
 import type { DeliveryHealth } from '../delivery/health.ts';
 import type { WorkerError } from '../lib/errors.ts';
@@ -69,11 +70,13 @@ export function createWakeup(parts: WakeupParts): Wakeup {
       wasListening = listening;
       if (error !== undefined) onError(explainDatabaseError(error, databaseUrl), 'listener');
       election.recheck();
+      probe.listenerChanged();
       if (listening) void probe.run();
     },
   });
   const probe = new NotifyProbe({
     pool,
+    checkSessions: () => checkSessions(pool),
     onLost: (error) => {
       onError(error, 'listener');
       listener.renew(error);
