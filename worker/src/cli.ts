@@ -56,7 +56,7 @@ interface WatchOptions {
 function parseNames(text: string): string[] {
   const names = text.split(',').map((name) => name.trim());
   if (names.every((name) => name !== '')) return names;
-  throw new InvalidArgumentError('It must be names of columns with commas in between.');
+  throw new InvalidArgumentError('It must be names of columns, separated by commas.');
 }
 
 /** @throws InvalidArgumentError for what is no folder inside supabase/functions */

@@ -31,8 +31,8 @@ export interface PlannedFile {
 export interface Plan {
   readonly files: readonly PlannedFile[];
   /**
-   * The project's own migrations with a later version than one of ours: if they are pushed and ours are not, ours are out of
-   * order. What is pushed is not known here, so it does not matter whether ours are new.
+   * The project's own migrations with a later version than one of ours. If they are pushed and ours are not, ours are out of
+   * order. What is pushed is not known here, so they are listed even where ours are already there.
    */
   readonly later: readonly string[];
 }

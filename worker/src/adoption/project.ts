@@ -1,8 +1,8 @@
 /**
- * A Supabase project's folder: what is in it, and writing to it, all or nothing. Every file is written under a temporary
- * name beside its place first; only when all of them are on the disk are they renamed, which nothing of what usually fails
- * (rights, space, a file where a folder should be) can fail any more. If a rename does fail, what is there is whole files,
- * and the next run adds the rest.
+ * A Supabase project's folder: what is in it, and writing to it, all or nothing. Every file is first written under a temporary
+ * name beside its place, and renamed only when all are on the disk. By then everything that usually fails (rights, space, a file
+ * where a folder should be) has succeeded. If a rename fails all the same, the files that are there are whole, and the next run
+ * adds the others.
  */
 import { lstat, mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -36,7 +36,7 @@ export async function readProject(folder: string, paths: readonly string[]): Pro
     const place = join(folder, path);
     const text = await orNull(path, readFile(place, 'utf8'));
     if (text !== null) texts.set(path, text);
-    // Where nothing can be read something may be all the same, and it is not ours to replace.
+    // A link to nothing cannot be read, but it is there, and it is not ours to replace.
     else if ((await orNull(path, lstat(place))) !== null) texts.set(path, '');
   }
   const migrations = await orNull('supabase/migrations', readdir(join(folder, 'supabase/migrations')));

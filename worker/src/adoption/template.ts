@@ -1,6 +1,6 @@
 /**
  * What an application takes over: the migrations of the engine and its queue, and the cache module with a key-types.ts to start
- * from. Not the workbench's tables and not the worked example of a key type.
+ * from. The workbench's migrations and that of the workflow example are no part of it.
  */
 import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
@@ -19,7 +19,7 @@ export interface TemplateFile {
   readonly text: string;
 }
 
-/** Where the two stand, in a folder laid out as supabase/ is. */
+/** The folders of migrations and module, below a folder laid out as supabase/ is. */
 export const MIGRATIONS = 'migrations';
 export const MODULES = 'functions/_shared';
 

@@ -1,7 +1,7 @@
 /**
- * `fencepost explain "UPDATE …"`: which keys a statement would invalidate. It runs the statement in a transaction, reads what its
- * triggers wrote into the outbox, the deferred triggers too, and rolls back. The extended protocol takes exactly one statement, so
- * nothing can follow it. Limits on locks and time keep it from blocking the application.
+ * `fencepost explain "UPDATE …"`: which keys a statement would invalidate. It runs the statement in a transaction, reads what the
+ * triggers wrote into the outbox (deferred triggers included), and rolls back. The extended protocol takes exactly one statement,
+ * so nothing can follow it. Limits on locks and time keep it from blocking the application.
  */
 import type pg from 'pg';
 import { deletionsFor } from '../../../supabase/functions/_shared/cache/protocol/fences.ts';
@@ -29,8 +29,9 @@ interface Effect {
 
 export interface Explained extends Effect {
   readonly kind: 'key' | 'group' | 'everything' | 'sweep';
-  /** Cached entries that it touches; with a `+` in the text when only a part of the cache was scanned. */
+  /** Cached entries that it would invalidate. */
   readonly entries: number;
+  /** False: only a part of the cache was scanned, and the text shows a `+`. */
   readonly entriesComplete: boolean;
 }
 
@@ -68,7 +69,7 @@ async function rehearse(
       throw invalid(`Postgres refused it: ${describe(error)}.`, error);
     }
     try {
-      // Runs now what waits for the commit, which never comes: deferred triggers and constraints.
+      // The commit never comes, so deferred triggers and constraints run now.
       await client.query('set constraints all immediate');
     } catch (error) {
       throw invalid(`It would fail at its commit: ${describe(error)}.`, error);

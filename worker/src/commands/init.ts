@@ -63,7 +63,7 @@ const WORDS: Record<FileState, { readonly word: string; readonly planned?: strin
   taken: { word: 'version taken', tone: 'fail' },
 };
 
-/** Files that need nobody's attention are counted by folder; every other one is named, and all are in a dry run. */
+/** Files that need no attention are counted by folder. All others are named, and in a dry run every file that it would write. */
 function summary({ files }: Plan, dryRun: boolean): string[][] {
   const blocked = files.some(({ state }) => REFUSED.has(state));
   const label = (state: FileState) => {
@@ -121,6 +121,6 @@ function otherKeyTypes(lacks: readonly string[]): string {
   return (
     `Your key-types.ts does not export ${lacks.join(', ')}, which the cache module imports from it. If it is something ` +
     'else of yours, put the module elsewhere: --into _shared/fencepost. If it holds your key types, take over from ours what it ' +
-    'lacks. It is never replaced, with --force neither.'
+    'lacks. It is never replaced, not even with --force.'
   );
 }

@@ -42,7 +42,7 @@ export interface Why {
   readonly why: string;
   readonly loadedAt: string | null;
   readonly pending: readonly Pending[];
-  /** Where an invalidation of the key may wait as well, and which was not searched. */
+  /** Places that were not searched, where an invalidation of the key may wait too. */
   readonly unseen: readonly string[];
   readonly watches: readonly Watch[];
 }
@@ -90,7 +90,7 @@ function refuseWhatIsNoKey(key: string): void {
   }
 }
 
-/** While Redis is away, what the database says is worth telling all the same. */
+/** While Redis is away the command still shows what the database says. */
 function unknown(key: string, error: unknown): Omit<Inspection, 'verdict'> & { verdict: 'unknown' } {
   const why = `Redis could not be asked. ${describe(error)}`;
   return { verdict: 'unknown', why, fences: fencesOf(key), envelope: null };
@@ -164,8 +164,8 @@ function show(result: Why): void {
       watch.columns === null
         ? ''
         : `, updates only when ${watch.columns.join(', ')} or a column of the target changes`;
-    const rest = watch.minInterval === null ? '' : `, at most every ${watch.minInterval}`;
-    rows.push(['watched', `${watch.table}  ${watch.target}${columns}${rest}`]);
+    const interval = watch.minInterval === null ? '' : `, at most every ${watch.minInterval}`;
+    rows.push(['watched', `${watch.table}  ${watch.target}${columns}${interval}`]);
     if (watch.problem !== null) rows.push(['', paint('fail', watch.problem)]);
   }
   if (result.watches.length === 0) {

@@ -1,4 +1,4 @@
-/** Statements, or parts of them, that the caller of a command or the database's owner wrote: how they run, and how they fail. */
+/** Runs SQL that a command's caller or the database's owner wrote, read-only, and explains how it failed. */
 import pg from 'pg';
 import { describe, type ErrorCode, ExitCode, WorkerError } from '../lib/errors.ts';
 import { errorCode } from './errors.ts';

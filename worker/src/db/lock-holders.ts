@@ -22,14 +22,14 @@ export interface Holder {
   readonly application: string;
   /** Milliseconds since the session last began or ended a statement. A leader does so every 2 s. */
   readonly silentMs: number;
-  /** The session belongs to a role or a program that is no worker. */
+  /** Its role or its program is no worker's. */
   readonly foreign: boolean;
 }
 
 /**
  * pg_stat_activity hides what sessions of other roles do, but not their role, and a session of another role is foreign.
- * A lock whose process is gone from pg_stat_activity is no longer held. A writer has a lock on its own transaction id, because
- * it has inserted into the outbox.
+ * A lock whose process is gone from pg_stat_activity is no longer held. A writer is known by the lock on its own transaction id,
+ * which it has because it inserted into the outbox.
  */
 const HOLDERS = `
   with locks as materialized (select * from pg_catalog.pg_locks where locktype in ('advisory', 'transactionid'))

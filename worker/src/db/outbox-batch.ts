@@ -1,6 +1,6 @@
 /**
  * One batch of the outbox: columns side by side, as Postgres writes arrays. A batch holds up to 2 000 rows, and most are never
- * read one by one: their targets are applied together, and their names (xid, id) go back unchanged when all are confirmed.
+ * read one by one: their targets are applied together, and their keys (xid, id) go back unchanged when all are confirmed.
  * So a column is parsed only when a single row is asked for.
  */
 import pg from 'pg';
@@ -56,7 +56,7 @@ function arrayOf(numbers: readonly (string | null)[]): string {
 }
 
 export class BatchRows implements Rows<ClaimedRow> {
-  /** The names of the rows, pairwise, as `acknowledge` takes them. */
+  /** The keys of the rows, pairwise, as `acknowledge` takes them. */
   readonly xids: string;
   readonly ids: string;
   /** Of each row, in order; a target may occur several times. */

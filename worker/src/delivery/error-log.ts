@@ -31,7 +31,7 @@ export class ErrorLog {
 
   /** @param from where the error occurred; QUEUE_UNAVAILABLE is always the queue's */
   report(error: WorkerError, from: ErrorSource = 'delivery'): void {
-    // What ended the session is reported by itself.
+    // Whatever ended the session is reported separately.
     if (error.code === 'SESSION_LOST' || error.code === 'STOPPED') return;
     const source = error.code === 'QUEUE_UNAVAILABLE' ? 'queue' : from;
     const codes = this.#logged.get(source) ?? new Map<string, number>();

@@ -7,10 +7,10 @@
  */
 import type { WorkerError } from '../lib/errors.ts';
 
-/** Without an empty outbox or a fresh batch for 15 s the cache may be stale: no heartbeat, not ready. */
+/** After 15 s without an empty outbox or a fresh batch the cache may be stale: no heartbeat, not ready. */
 export const STALL_MS = 15_000;
 
-/** A sleeping worker delivers only at its fallback polls, which may be configured further apart. */
+/** A sleeping worker delivers only at its fallback polls, whose interval may be longer than STALL_MS. */
 export const stallAfter = (pollMs: number): number => Math.max(STALL_MS, pollMs + 10_000);
 
 /** A confirmed batch whose oldest row is older than this is a backlog, not a sign of health. */

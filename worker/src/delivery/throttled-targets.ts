@@ -12,7 +12,7 @@ const BATCH_TARGETS = 1_000;
 
 const CACHED_MS = 1_000;
 
-/** From a target's run until the first clean-up. After that the database says when the next one is worth it. */
+/** From a target's run until the first clean-up. After that the database says when to clean up next. */
 const CLEAN_UP_AFTER_MS = 60_000;
 
 export class ThrottledTargets {
@@ -71,7 +71,7 @@ export class ThrottledTargets {
         run,
       );
       this.changed();
-      // Not earlier: until `settle`, the run's own lease is what is due next.
+      // Only now: before `settle` the query would find this run's own lease.
       await this.#query();
       count += targets.length;
       if (!proceed) break;

@@ -1,6 +1,6 @@
 /**
- * The log: short lines on a terminal, otherwise one JSON object a line (pino). Fields whose names are those of secrets are
- * redacted, whoever logs them. Texts of Redis never reach the log (cache/redis/failure.ts).
+ * The log: short lines on a terminal, otherwise one JSON object a line (pino). It redacts every field that has the name of a
+ * secret. Error texts of Redis never reach it (cache/redis/failure.ts).
  */
 import { createRequire } from 'node:module';
 import pino from 'pino';

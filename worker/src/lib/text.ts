@@ -1,6 +1,6 @@
 /** Text for people: what a terminal may be shown, and how long something took. */
 
-/** Control characters, but line feeds and the sequences that colour text. */
+/** Control characters, except line feeds and the sequences that colour text. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
 const CONTROLS = /\x1b(?!\[[\d;]*m)|[\x00-\x09\x0b-\x1a\x1c-\x1f\x7f-\x9f]/g;
 

@@ -1,6 +1,6 @@
 /**
- * Waiting: at most until a deadline, until a signal, longer after each failure, or for one's turn. Whatever another process has
- * to answer is waited for with a deadline.
+ * Waiting: until a deadline, until a signal, longer after each failure, or for one's turn. The worker waits for no other process
+ * without a deadline.
  */
 
 export class DeadlineError extends Error {

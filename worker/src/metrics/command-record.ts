@@ -16,7 +16,7 @@ import type { CacheServer } from '../redis/upstash.ts';
 /** What Upstash bills, by its price list of November 2026. Plans with a fixed price bill differently. */
 const DOLLARS_PER_COMMAND = 0.2 / 100_000;
 
-/** The free plan bills nothing up to here, and answers nothing above. */
+/** The free plan bills nothing up to here, and refuses everything above. */
 export const FREE_COMMANDS_A_MONTH = 500_000;
 
 /** Upstash's month, for projections: 30 days. */
@@ -47,7 +47,7 @@ export class CommandRecord {
     this.#sent = sent;
   }
 
-  /** Never rejects, never waits. The next write makes good for one that failed. */
+  /** Never rejects, never waits. After a failed write the next one counts its commands too. */
   writeIfDue(now: number = Date.now()): void {
     if (this.#writing || this.#sent() < this.#due) return;
     this.#writing = true;

@@ -92,7 +92,7 @@ export class Metrics {
   readonly #startedAt: number;
   #commandCount = 0;
 
-  /** @param now `performance.now()`, but for tests */
+  /** @param now milliseconds of a monotonic clock */
   constructor(now: () => number = () => performance.now()) {
     this.#startedAt = now();
     this.recent = new RecentLatencies(now);

@@ -1,6 +1,6 @@
 /**
- * The time from the write of a row to its confirmed DEL, over the last minutes. Prometheus computes it from the histograms; this
- * is for people who look at the worker itself.
+ * The time from the write of a row to its confirmed DEL, over the last minutes, for the dashboard. Prometheus computes it from the
+ * histograms.
  *
  * Node's histograms are exact to three digits but keep no time. So there are two: one is filled, the previous one is kept,
  * and after half of the window they change places.

@@ -121,7 +121,7 @@ export class LockSession {
     }
   }
 
-  /** One sign of life; ends the session if it gets no answer, or the answer of another backend. Never rejects. */
+  /** One sign of life. Without an answer, or with that of another backend, the session ends. Never rejects. */
   async beat(): Promise<void> {
     try {
       const pid = await this.#statements.run(() => this.#backend());

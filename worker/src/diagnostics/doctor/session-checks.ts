@@ -64,8 +64,8 @@ function foreignFinding(holder: Holder): Finding {
 }
 
 /**
- * What keeps dead rows from being cleaned: transactions, prepared transactions, and standbys, through their slot or their
- * connection. A role sees since when only of its own sessions, but of all of them how many transactions they hold back.
+ * What keeps dead rows from being vacuumed: transactions, prepared transactions, and standbys, through their slot or their
+ * connection. A role sees how long its own sessions have been open. Of all others it sees only how many transactions they hold back.
  */
 const PINNED = `
   select 'process ' || pid || ' of ' || coalesce(usename, '?') || coalesce(', ' || state, '') as who,
@@ -87,7 +87,7 @@ const PINNED = `
    where age(xmin) > ${PINNED_WARN_TRANSACTIONS}
    order by 2 desc nulls last limit 5`;
 
-/** Sessions whose beginning this role may not see, nor what kind of process they are; autovacuum has no role. */
+/** Sessions of which this role sees neither the age nor the kind of process; autovacuum has no role. */
 const HIDDEN = `
   select count(*)::int as count, current_user as role from pg_catalog.pg_stat_activity
    where backend_xmin is not null and xact_start is null and usesysid is not null`;

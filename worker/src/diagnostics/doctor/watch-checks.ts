@@ -1,6 +1,6 @@
 /**
- * Watches and their triggers. What can be wrong with them is the SQL's knowledge (`cache_invalidation.problems()`): a table
- * or column that is gone, triggers that are missing or disabled, children and partitions that are not covered.
+ * Watches and their triggers. `cache_invalidation.problems()` finds what is wrong with them: a table or column that is gone,
+ * triggers that are missing or disabled, children and partitions that are not covered.
  */
 import type pg from 'pg';
 import { captureProblems } from '../self-checks/capture.ts';

@@ -1,7 +1,7 @@
 /**
  * Whether every write still reaches the outbox. Capture ends without an error: a trigger is disabled, a table dropped and made
- * again, a dump restored. What can be wrong is the SQL's knowledge (`cache_invalidation.problems()`); this asks it while the
- * worker leads, at most once in 30 s, and reports each problem when it begins and when it ends.
+ * again, a dump restored. `cache_invalidation.problems()` finds that. While the worker leads, this calls it at most once in 30 s
+ * and reports each problem when it begins and when it ends.
  *
  * The query waits 100 ms for locks and runs 5 s at most, on one connection of the delivery pool. Nothing waits for it.
  */

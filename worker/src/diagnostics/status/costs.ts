@@ -29,7 +29,7 @@ const HOUR_MS = 3_600_000;
 
 /** @param now milliseconds since 1970 */
 export function costs(day: readonly RecordedHour[], now: number): Costs {
-  // A quiet hour in the midst counts; those before the first record are before the installation, in the midst of that hour.
+  // The record begins within its first hour, so the rate counts whole hours from the second on. Hours without a record count too.
   const first = Math.min(...day.filter(({ fields }) => fields.length > 0).map(({ startedAt }) => startedAt));
   const wholeFrom = first + HOUR_MS;
   const hours = (now - wholeFrom) / HOUR_MS;

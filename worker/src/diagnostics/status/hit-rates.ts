@@ -11,14 +11,14 @@ export interface HitRate {
   readonly reads: number;
   /** From 0 to 1; null without reads. */
   readonly hitRate: number | null;
-  /** What the type aims at; null where it names no aim. */
+  /** The type's target hit rate; null where it has none. */
   readonly target: number | null;
 }
 
 /** One for each type that readers wrote down, in the order in which they name them. */
 export function hitRates(day: readonly RecordedHour[]): HitRate[] {
   const sums = sumStatistics(day.flatMap(({ fields }) => fields));
-  // What is counted for keys of no type has no rate that anybody aims at.
+  // Keys of no type have no target.
   sums.delete(OTHER_TYPE);
   return [...sums].map(([type, { hits, misses, target }]) => {
     const reads = hits + misses;
@@ -26,7 +26,7 @@ export function hitRates(day: readonly RecordedHour[]): HitRate[] {
   });
 }
 
-/** Whether a type is served as well as it should be; true where there is nothing to compare. */
+/** Whether a type's hit rate reaches its target; true where there is nothing to compare. */
 export function meetsTarget({ hitRate, target }: Pick<HitRate, 'hitRate' | 'target'>): boolean {
   return hitRate === null || target === null || hitRate >= target;
 }

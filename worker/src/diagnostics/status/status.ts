@@ -92,7 +92,7 @@ async function countThrottled(pool: pg.Pool, countTo: number): Promise<number> {
   return result.rows[0]?.count ?? 0;
 }
 
-/** Whatever stands under a key of the cache may be anybody's. */
+/** Null for anything that is no audit result: anybody who has the token can write this key. */
 function parseAudit(text: string | null): AuditResult | null {
   if (text === null) return null;
   try {

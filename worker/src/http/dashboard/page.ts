@@ -63,7 +63,7 @@ ${!cache?.value.hitRates?.length ? '' : hitRateTable(cache.value.hitRates, cache
 </html>`;
 }
 
-/** A batch in flight, or the wait for replicas, takes less. */
+/** While a worker delivers, no row waits so long. */
 const LATE_MS = 60_000;
 
 /** Signs that nothing flows although this worker is ready: a standby knows only that its leader lives. */
