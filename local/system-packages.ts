@@ -2,12 +2,11 @@
  * Programs that npm does not carry: found on the PATH, or installed with apt-get where this process is root on Debian or
  * Ubuntu, as in a container. Otherwise the error says what to run.
  */
-import { access, constants, mkdir, rmdir, stat, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { access, constants } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { execa } from 'execa';
+import { aptInstall, oneAtATime } from './apt-get.ts';
 import { PartError } from './parts/part.ts';
-import { guardFile, removeFile } from './parts/reaper.ts';
 
 /**
  * The full path of a command.
@@ -30,13 +29,11 @@ export async function ensureCommand(
   report(`Installing ${debianPackage} with apt-get …`);
   await oneAtATime(async () => {
     if ((await findCommand(names)) !== undefined) return;
-    await withoutServices(async () => {
-      // The package lists of a fresh container are empty; elsewhere fetching them first would only cost time.
-      if (!(await aptInstall(aptGet, debianPackage)).failed) return;
-      await execa(aptGet, ['update', '-qq'], { reject: false });
-      const second = await aptInstall(aptGet, debianPackage);
-      if (second.failed) throw missing(names, debianPackage, true, new Error(second.stderr.slice(-2_000)));
-    });
+    // The package lists of a fresh container are empty; elsewhere fetching them first would only cost time.
+    if (!(await aptInstall(aptGet, debianPackage)).failed) return;
+    await execa(aptGet, ['update', '-qq'], { reject: false });
+    const second = await aptInstall(aptGet, debianPackage);
+    if (second.failed) throw missing(names, debianPackage, true, new Error(second.stderr.slice(-2_000)));
   });
   const installed = await findCommand(names);
   if (installed === undefined) throw missing(names, debianPackage, true);
@@ -63,33 +60,6 @@ export async function findCommand(names: readonly string[]): Promise<string | un
   return undefined;
 }
 
-/** Waits for another installation to end instead of failing beside it. */
-function aptInstall(aptGet: string, debianPackage: string) {
-  return execa(
-    aptGet,
-    ['-o', 'DPkg::Lock::Timeout=120', 'install', '-y', '-qq', '--no-install-recommends', debianPackage],
-    { reject: false, stdin: 'ignore', env: { DEBIAN_FRONTEND: 'noninteractive' } },
-  );
-}
-
-/**
- * Debian starts a server's service when its package is installed, and this stack runs its own server. A policy file that exists
- * during the installation forbids it.
- */
-async function withoutServices(action: () => Promise<void>): Promise<void> {
-  const policy = '/usr/sbin/policy-rc.d';
-  const mark = '# Fencepost is installing a package and wants no service of it.';
-  guardFile(policy, mark);
-  await writeFile(policy, `#!/bin/sh\n${mark}\nexit 101\n`, { flag: 'wx', mode: 0o755 }).catch(
-    () => undefined,
-  );
-  try {
-    await action();
-  } finally {
-    await removeFile(policy, mark);
-  }
-}
-
 function missing(
   names: readonly string[],
   debianPackage: string,
@@ -112,27 +82,3 @@ function missing(
 }
 
 const brewNames: Readonly<Record<string, string>> = { 'redis-server': 'redis', 'postgresql-client': 'libpq' };
-
-/** apt-get fails when two run at once, and test files run side by side: the second waits for the first. */
-async function oneAtATime(action: () => Promise<void>): Promise<void> {
-  const lock = join(tmpdir(), 'fencepost-apt-get.lock');
-  for (;;) {
-    try {
-      await mkdir(lock);
-      break;
-    } catch {
-      // No installation takes this long: the owner of the lock died.
-      const age = await stat(lock).then(
-        ({ mtimeMs }) => Date.now() - mtimeMs,
-        () => 0,
-      );
-      if (age > 180_000) await rmdir(lock).catch(() => undefined);
-      await new Promise((resolve) => setTimeout(resolve, 250));
-    }
-  }
-  try {
-    await action();
-  } finally {
-    await rmdir(lock).catch(() => undefined);
-  }
-}

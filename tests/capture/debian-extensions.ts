@@ -3,10 +3,9 @@
  * when this process may do that. Nothing is started by the installation.
  */
 import { existsSync, readdirSync } from 'node:fs';
-import { chmod, mkdir, rm, stat, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
+import { aptInstall, oneAtATime } from '../../local/apt-get.ts';
 
 const shares = '/usr/share/postgresql';
 const libraries = '/usr/lib/postgresql';
@@ -52,7 +51,7 @@ async function orInstall(
     };
   }
   let reason = '';
-  await exclusively(async () => {
+  await oneAtATime(async () => {
     if (find() !== undefined) return;
     let wanted = await candidate(packageOf);
     if (wanted === undefined) {
@@ -63,13 +62,8 @@ async function orInstall(
       reason = `apt-get knows no ${packageOf('N')}`;
       return;
     }
-    await withoutServices(async () => {
-      const result = await execa('apt-get', ['install', '-y', '-qq', '--no-install-recommends', wanted], {
-        reject: false,
-        env: { DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' },
-      });
-      reason = result.failed ? `apt-get install ${wanted} failed: ${result.stderr.slice(-500)}` : '';
-    });
+    const result = await aptInstall('apt-get', wanted);
+    reason = result.failed ? `apt-get install ${wanted} failed: ${result.stderr.slice(-500)}` : '';
   });
   const path = find();
   return path === undefined ? { reason } : { path, reason: '' };
@@ -83,42 +77,4 @@ async function candidate(packageOf: (major: string) => string): Promise<string |
     if (stdout !== '') return packageOf(major);
   }
   return undefined;
-}
-
-/** Keeps the packages' scripts from starting a server, as policy-rc.d is meant for. */
-async function withoutServices(action: () => Promise<void>): Promise<void> {
-  const policy = '/usr/sbin/policy-rc.d';
-  const isOurs = !existsSync(policy);
-  if (isOurs) {
-    await writeFile(policy, '#!/bin/sh\nexit 101\n');
-    await chmod(policy, 0o755);
-  }
-  try {
-    await action();
-  } finally {
-    if (isOurs) await rm(policy, { force: true });
-  }
-}
-
-/** The same lock as local/system-packages.ts: apt-get fails when two run at once. */
-async function exclusively(action: () => Promise<void>): Promise<void> {
-  const lock = join(tmpdir(), 'fencepost-apt-get.lock');
-  for (;;) {
-    try {
-      await mkdir(lock);
-      break;
-    } catch {
-      const age = await stat(lock).then(
-        ({ mtimeMs }) => Date.now() - mtimeMs,
-        () => 0,
-      );
-      if (age > 180_000) await rm(lock, { recursive: true, force: true });
-      await new Promise((resolve) => setTimeout(resolve, 250));
-    }
-  }
-  try {
-    await action();
-  } finally {
-    await rm(lock, { recursive: true, force: true });
-  }
 }
