@@ -133,11 +133,14 @@ exception
 end
 $$;
 
+-- The functions below find rows in the order of an index. `enable_sort = off` makes it the partial index of that order, also in a plan
+-- that was made while the table was empty and every index cost the same.
+
 -- Deletes the rows of targets whose interval is over without a new event: their next event runs at once. Returns when to call it
 -- again; null: not before another target is throttled. A locked row is left for the next call.
 create function cache_invalidation.forget_rested(max_rows integer default 5000) returns timestamptz
 language plpgsql
-set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set plan_cache_mode = force_generic_plan
 as $$
 declare
   forgotten bigint;
@@ -155,8 +158,10 @@ begin
     return clock_timestamp();
   end if;
   return (
-    select case when min(r.due_at) is not null then greatest(min(r.due_at), clock_timestamp() + interval '1 minute') end
+    select greatest(r.due_at, clock_timestamp() + interval '1 minute')
     from cache_invalidation.deferred as r where not r.waiting and r.run is null
+    order by r.due_at
+    limit 1
   );
 end
 $$;
@@ -166,7 +171,7 @@ $$;
 create function cache_invalidation.due(max_rows integer default 1000)
 returns table (target text, watch_id integer, since timestamptz, run uuid)
 language plpgsql
-set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -208,13 +213,12 @@ $$;
 -- When to call due() next; null: not before rest() has moved something.
 create function cache_invalidation.next_due() returns timestamptz
 language sql stable
-set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set plan_cache_mode = force_generic_plan
 as $$
   select case
-    when exists (
-      select from cache_invalidation.deferred as d
-      where (d.waiting or d.run is not null) and d.ran_at > (select pg_catalog.clock_timestamp())
-    ) then pg_catalog.clock_timestamp()
-    else (select min(d.due_at) from cache_invalidation.deferred as d where d.waiting or d.run is not null)
+    when (
+      select d.ran_at from cache_invalidation.deferred as d where d.waiting or d.run is not null order by d.ran_at desc limit 1
+    ) > pg_catalog.clock_timestamp() then pg_catalog.clock_timestamp()
+    else (select d.due_at from cache_invalidation.deferred as d where d.waiting or d.run is not null order by d.due_at limit 1)
   end
 $$;

@@ -28,7 +28,8 @@ it('a burst that fills several batches runs once', async () => {
   const worker = startWorkerProcess(stack.environment({ UPSTASH_REDIS_REST_URL: proxy.url }));
   await asleep(worker);
   expect((await stack.sql.query('select from cache_invalidation.outbox')).rowCount).toBe(0);
-  expect(proxy.requests.filter((body) => body.includes('"counter:a"'))).toHaveLength(1);
+  const runs = proxy.requests.filter((body) => body.includes('"counter:a"'));
+  expect(runs, JSON.stringify(worker.lines)).toHaveLength(1);
   const { rows } = await stack.sql.query(
     "select target, waiting, run from cache_invalidation.deferred where target = 'counter:a'",
   );
