@@ -161,10 +161,18 @@ describe('a worker', () => {
       await asleep(worker);
       worker.signal(signal);
       expect(await worker.exited).toBe(0);
-      const { rows } = await stack.sql.query(
-        "select application_name from pg_stat_activity where application_name like 'fencepost%' and datname = current_database() and pid <> pg_backend_pid()",
-      );
-      expect(rows).toEqual([]);
+      // A backend ends when it reads that its client is gone, which may be after the worker's exit.
+      await expect
+        .poll(
+          async () =>
+            (
+              await stack.sql.query(
+                "select application_name from pg_stat_activity where application_name like 'fencepost%' and datname = current_database() and pid <> pg_backend_pid()",
+              )
+            ).rows,
+          { timeout: 10_000 },
+        )
+        .toEqual([]);
     },
   );
 
