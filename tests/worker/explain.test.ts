@@ -104,7 +104,7 @@ describe('explain', () => {
     const { code, errors } = await command(['explain', 'update quotas set used = 5']);
     await holder.query('rollback');
     holder.release();
-    expect(code).toBe(64);
+    expect(code).toBe(69);
     expect(errors).toContain('lock timeout');
   });
 });

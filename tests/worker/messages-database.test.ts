@@ -277,6 +277,18 @@ describe('a lock', () => {
     expect(process.stderr()).not.toContain('network');
   });
 
+  it('on a table that a statement needs is no mistake in the statement: explain, watch', async () => {
+    await lock('public.quotas');
+    for (const command of [
+      ['explain', 'update public.quotas set used = used'],
+      ['watch', 'public.quotas', 'quota:{org_id}:lock'],
+    ]) {
+      const process = startWorkerProcess(stack.environment(), command);
+      expect(await process.exited).toBe(unavailable);
+      expect(process.stderr()).toMatch(/lock.*try again/is);
+    }
+  });
+
   it('that both connections of a pool wait for is no network either', async () => {
     await lock('cache_invalidation.outbox');
     const pool = commandPool(stack.databaseUrl);

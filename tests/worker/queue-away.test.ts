@@ -125,6 +125,25 @@ describe.each(['refuse', 'blackhole'] as const)('the Redis of QUEUE_REDIS_URL: %
 });
 
 describe('a queue that never worked', () => {
+  it.each([
+    ['wants a password', ['--requirepass', 'right'], '', 'wants a password'],
+    ['refuses the password', ['--requirepass', 'right'], 'wrong', 'refused the user or password'],
+    ['is a replica', ['--replicaof', '127.0.0.1', '1'], '', 'is a replica'],
+    ['is full', ['--maxmemory', '1', '--maxmemory-policy', 'noeviction'], '', 'no memory left'],
+  ])('its Redis %s: that is said, and writes flow', async (_what, parameters, password, words) => {
+    const broken = await startRedis({ arguments: parameters });
+    try {
+      const url = broken.url.replace('//', password === '' ? '//' : `//:${password}@`);
+      const worker = startWorkerProcess(stack.environment({ QUEUE_REDIS_URL: url }));
+      expect(await worker.line(complains)).toMatchObject({ msg: expect.stringContaining(words) });
+      await writesFlow();
+      expect((await readyz(worker)).warnings).toContainEqual(expect.stringContaining(words));
+    } finally {
+      await killAllWorkers();
+      await broken.stop();
+    }
+  });
+
   it('an address where nothing answers is reported, and nothing else waits', async () => {
     const worker = startWorkerProcess(stack.environment({ QUEUE_REDIS_URL: 'redis://127.0.0.1:1' }));
     await asleep(worker);

@@ -5,7 +5,9 @@
  */
 import type pg from 'pg';
 import { deletionsFor } from '../../../supabase/functions/_shared/cache/protocol/fences.ts';
-import { describe, ExitCode, WorkerError } from '../lib/errors.ts';
+import { errorCode } from '../db/errors.ts';
+import { refusal } from '../db/foreign-statement.ts';
+import { ExitCode, WorkerError } from '../lib/errors.ts';
 import type { CacheServer } from '../redis/upstash.ts';
 import { withContext } from './command-context.ts';
 import { paint, print, printJson, table } from './output.ts';
@@ -66,13 +68,13 @@ async function rehearse(
     try {
       rows = (await client.query({ text: statement, queryMode: 'extended' } as pg.QueryConfig)).rowCount;
     } catch (error) {
-      throw invalid(`Postgres refused it: ${describe(error)}.`, error);
+      throw refused(error, 'Postgres refused it');
     }
     try {
       // The commit never comes, so deferred triggers and constraints run now.
       await client.query('set constraints all immediate');
     } catch (error) {
-      throw invalid(`It would fail at its commit: ${describe(error)}.`, error);
+      throw refused(error, 'It would fail at its commit');
     }
     const effects = await client.query<Effect>(
       `select o.target, coalesce(w.rel::text, '-') as "table", count(*)::int as writes, min(w.min_interval)::text as "minInterval"
@@ -135,9 +137,20 @@ function show(rows: number | null, targets: readonly Explained[]): void {
   );
 }
 
-function invalid(message: string, cause?: unknown): WorkerError {
-  return new WorkerError('INVALID_STATEMENT', `This statement cannot be explained. ${message}`, {
-    exitCode: ExitCode.usage,
-    cause,
-  });
+const INTRO = 'This statement cannot be explained.';
+
+const REMEDIES = {
+  '55P03': 'A session holds a lock that it needs: try again.',
+  '57014': `It took longer than ${STATEMENT_TIMEOUT}.`,
+};
+
+/** A database that takes no writes, or is away, is not the statement's fault. */
+function refused(error: unknown, what: string): unknown {
+  return errorCode(error) === '25006'
+    ? error
+    : refusal(error, 'INVALID_STATEMENT', `${INTRO} ${what}`, REMEDIES);
+}
+
+function invalid(message: string): WorkerError {
+  return new WorkerError('INVALID_STATEMENT', `${INTRO} ${message}`, { exitCode: ExitCode.usage });
 }

@@ -17,7 +17,10 @@ export interface WatchDeclaration {
   readonly join?: string | undefined;
 }
 
-const REMEDIES = { '42501': 'Connect as the owner of the table: DATABASE_URL=… npx fencepost watch …' };
+const REMEDIES = {
+  '42501': 'Connect as the owner of the table: DATABASE_URL=… npx fencepost watch …',
+  '55P03': 'A session holds a lock on the table, or on Fencepost’s: try again.',
+};
 
 export function watch(
   variables: NodeJS.ProcessEnv,

@@ -7,7 +7,7 @@ import { CacheError } from '../../../supabase/functions/_shared/cache/protocol/e
 import { checkKey, fencesOf } from '../../../supabase/functions/_shared/cache/protocol/fences.ts';
 import { covers, targetFor } from '../diagnostics/why/coverage.ts';
 import { type Inspection, inspect, type Verdict } from '../diagnostics/why/inspect.ts';
-import { describe, ExitCode, WorkerError } from '../lib/errors.ts';
+import { asWorkerError, describe, ExitCode, WorkerError } from '../lib/errors.ts';
 import { duration } from '../lib/text.ts';
 import { type CommandContext, withContext } from './command-context.ts';
 import { paint, print, printJson, table } from './output.ts';
@@ -58,7 +58,11 @@ export function why(variables: NodeJS.ProcessEnv, key: string, json: boolean): P
       ...(throttled.length < ROWS_MOST ? [] : [`throttled targets after the first ${ROWS_MOST}`]),
       ...(await queuedWork(queue)),
     ];
-    const found = await inspect(cache, key).catch((error) => unknown(key, error));
+    let exitCode: ExitCode = ExitCode.ok;
+    const found = await inspect(cache, key).catch((error: unknown) => {
+      exitCode = asWorkerError(error).exitCode;
+      return unknown(key, error);
+    });
     const { verdict, fences, envelope } = found;
     const result: Why = {
       key,
@@ -73,7 +77,7 @@ export function why(variables: NodeJS.ProcessEnv, key: string, json: boolean): P
     };
     if (json) printJson(result);
     else show(result);
-    return verdict === 'unknown' ? ExitCode.unavailable : ExitCode.ok;
+    return exitCode;
   });
 }
 

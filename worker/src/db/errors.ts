@@ -109,17 +109,14 @@ function serverMeaning({ code, text, routine, place }: Failure): Meaning {
     case '57P02':
       return [
         'DATABASE_UNREACHABLE',
-        `The database at ${place} ended a session of the worker, as an administrator or a shutdown does: connecting again.`,
+        `The database at ${place} ended a session of the worker, as an administrator or a shutdown does.`,
       ];
     case '57P03':
-      return [
-        'DATABASE_UNREACHABLE',
-        `The database at ${place} is starting, recovering or shutting down: waiting for it.`,
-      ];
+      return ['DATABASE_UNREACHABLE', `The database at ${place} is starting, recovering or shutting down.`];
     case '57P05':
       return [
         'DATABASE_UNREACHABLE',
-        `The database at ${place} ended a session of the worker for being idle (idle_session_timeout): connecting again.`,
+        `The database at ${place} ended a session of the worker for being idle (idle_session_timeout).`,
       ];
     case 'XX000':
       if (!/tenant or user not found/i.test(text)) break;
@@ -132,10 +129,7 @@ function serverMeaning({ code, text, routine, place }: Failure): Meaning {
       break;
   }
   if (code.startsWith('08')) {
-    return [
-      'DATABASE_UNREACHABLE',
-      `The server at ${place} has no connection to the database (${text}): trying again.`,
-    ];
+    return ['DATABASE_UNREACHABLE', `The server at ${place} has no connection to the database (${text}).`];
   }
   return [
     'DATABASE_FAILED',
@@ -196,7 +190,7 @@ function connectionMeaning({ code, text, place }: Failure): Meaning {
       words,
     )
   )
-    return ['DATABASE_UNREACHABLE', `The connection to the database at ${place} broke: connecting again.`];
+    return ['DATABASE_UNREACHABLE', `The connection to the database at ${place} broke.`];
   return [
     'DATABASE_FAILED',
     `Work with the database at ${place} failed: ${words.trim()}. If it lasts, look at the database's log and run "npx fencepost doctor".`,
@@ -219,7 +213,7 @@ export function readOnlyError(standby: boolean, url: string): WorkerError {
     'READ_ONLY_DATABASE',
     standby
       ? `The database at ${place} is a standby, which takes no writes: point DATABASE_URL at the primary.`
-      : `The database at ${place} takes no writes, because default_transaction_read_only is on for it or for the user of DATABASE_URL, as Supabase sets it when the disk is full: make room, then reset it; waiting until then.`,
+      : `The database at ${place} takes no writes, because default_transaction_read_only is on for it or for the user of DATABASE_URL, as Supabase sets it when the disk is full: make room, then reset it.`,
     { exitCode: ExitCode.unavailable },
   );
 }

@@ -24,8 +24,8 @@ export async function queryReadOnly<Row extends pg.QueryResultRow>(
   }
 }
 
-/** SQLSTATEs that are the statement's fault: its text, names, types, rights, data, locks and time, and that it would write. */
-const AT_FAULT = /^(?:0A|20|21|22|25|2F|3F|42|55|P0|57014)/;
+/** SQLSTATEs that are the statement's fault: its text, names, types, rights, data, constraints, locks and time, and that it would write. */
+const AT_FAULT = /^(?:0A|20|21|22|23|25|2F|3F|42|55|P0|57014)/;
 
 /**
  * What Postgres said against the statement, with a remedy; any other error as it is.

@@ -4,7 +4,7 @@
  *
  * Errors are kept by source, because a delivery that succeeds says nothing about the listener or the queue.
  */
-import { describe, type WorkerError } from '../lib/errors.ts';
+import { describe, ExitCode, type WorkerError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 
 /**
@@ -47,8 +47,11 @@ export class ErrorLog {
     }
     codes.set(error.code, this.#now());
     const fields = { code: error.code, ...causeOf(error) };
-    if (began) this.#log.warn(fields, `Still: ${error.message}`);
-    else this.#log.error(fields, error.message);
+    // Whoever reports here goes on by itself; a command, which says the same of the same error, does not.
+    const message =
+      error.exitCode === ExitCode.unavailable ? `${error.message} Trying again.` : error.message;
+    if (began) this.#log.warn(fields, `Still: ${message}`);
+    else this.#log.error(fields, message);
   }
 
   /** This source works again. */

@@ -8,12 +8,13 @@ import { BEATS_PER_EPOCH_CHECK, Heartbeat } from './heartbeat.ts';
 function stage(epochs: { heartbeat?: string; epoch?: string } = {}, { intervalMs = 0 } = {}) {
   const calls: string[] = [];
   const { heartbeat: beats = null, epoch = null } = epochs;
-  const state = { heartbeat: beats, epoch, postgres: 'e1', clock: 0, failSet: false } as {
+  const state = { heartbeat: beats, epoch, postgres: 'e1', clock: 0, failSet: false, failPostgres: null } as {
     heartbeat: string | null;
     epoch: string | null;
     postgres: string;
     clock: number;
     failSet: boolean;
+    failPostgres: Error | null;
   };
   const health = new DeliveryHealth(() => state.clock);
   const reasons: string[] = [];
@@ -35,8 +36,12 @@ function stage(epochs: { heartbeat?: string; epoch?: string } = {}, { intervalMs
       },
     },
     outbox: {
-      epoch: async () => state.postgres,
+      epoch: async () => {
+        if (state.failPostgres !== null) throw state.failPostgres;
+        return state.postgres;
+      },
       newEpoch: async () => {
+        if (state.failPostgres !== null) throw state.failPostgres;
         state.postgres = `e${Number(state.postgres.slice(1)) + 1}`;
         calls.push(`Postgres ${state.postgres}`);
         return state.postgres;
@@ -137,6 +142,17 @@ describe('Heartbeat', () => {
     state.failSet = false;
     await beat();
     expect(calls).toEqual([...start('e2'), GETEX, ...start('e3')]);
+  });
+
+  it('says of a database that is in the way what it is: no defect', async () => {
+    const { state, health, heartbeat, beat } = stage(known);
+    health.emptied();
+    state.failPostgres = Object.assign(new Error('canceling statement due to lock timeout'), {
+      code: '55P03',
+    });
+    await beat();
+    expect(heartbeat.failure?.code).toBe('DATABASE_LOCKED');
+    await expect(heartbeat.startEpoch('asked for')).rejects.toMatchObject({ code: 'DATABASE_LOCKED' });
   });
 
   it('is due again soon after a beat that failed, however long its interval is', async () => {

@@ -12,8 +12,12 @@ import { DeadlineError } from '../lib/waiting.ts';
 /** @param error whatever BullMQ, its client or a deadline threw */
 export type ExplainQueueError = (error: unknown) => WorkerError;
 
-function unavailable(message: string, cause: unknown): WorkerError {
-  return new WorkerError('QUEUE_UNAVAILABLE', message, { exitCode: ExitCode.unavailable, cause });
+function unavailable(
+  message: string,
+  cause: unknown,
+  exitCode: ExitCode = ExitCode.unavailable,
+): WorkerError {
+  return new WorkerError('QUEUE_UNAVAILABLE', message, { exitCode, cause });
 }
 
 /** @param url of the database that holds the queue's tables */
@@ -25,34 +29,32 @@ export function explainPostgresQueue(error: unknown, url: string): WorkerError {
       error,
     );
   if (error instanceof SchemaVersionMismatchError)
-    return unavailable(
-      'The queue’s tables were installed by a newer worker: upgrade this one; trying again.',
-      error,
-    );
+    return unavailable('The queue’s tables were installed by a newer worker: upgrade this one.', error);
   if (error instanceof DeadlineError)
     return unavailable(
-      'The queue in the database does not answer in time: look at the database’s load and locks, and run "npx fencepost doctor"; trying again.',
+      'The queue in the database does not answer in time: look at the database’s load and locks, and run "npx fencepost doctor".',
       error,
     );
   switch (errorCode(error)) {
     case '42501':
       return unavailable(
-        `The user of DATABASE_URL lacks a right to the queue’s tables (${describe(error)}): let their owner run "grant ${WORKER_ROLE} to <user>"; "npx fencepost doctor" names what is missing; trying again.`,
+        `The user of DATABASE_URL lacks a right to the queue’s tables (${describe(error)}): let their owner run "grant ${WORKER_ROLE} to <user>"; "npx fencepost doctor" names what is missing.`,
         error,
+        ExitCode.denied,
       );
     case '3F000':
     case '42P01':
     case '42883':
     case '42704':
       return unavailable(
-        `The schema ${QUEUE_SCHEMA}, its tables or the role ${WORKER_ROLE} are missing: apply all migrations with "npx supabase db push --remote=<DATABASE_URL> --yes"; trying again.`,
+        `The schema ${QUEUE_SCHEMA}, its tables or the role ${WORKER_ROLE} are missing: apply all migrations with "npx supabase db push --remote=<DATABASE_URL> --yes".`,
         error,
+        ExitCode.configuration,
       );
-    default:
-      return unavailable(
-        `The queue in the database cannot be used: ${explainDatabaseError(error, url).message}`,
-        error,
-      );
+    default: {
+      const { message, exitCode } = explainDatabaseError(error, url);
+      return unavailable(`The queue in the database cannot be used: ${message}`, error, exitCode);
+    }
   }
 }
 
@@ -69,18 +71,27 @@ const REFUSALS: Partial<Record<FailureKind, string>> = {
   unavailable: 'cannot serve now, as while it starts',
 };
 
+const DENIED: ReadonlySet<FailureKind> = new Set([
+  'unauthorized',
+  'no-password',
+  'no-right',
+  'forbidden-key',
+]);
+
 /** A Redis's error begins with a word in capitals; its further text may repeat keys, and is not shown. */
 const REPLY = /^[A-Z]{3,}\b/;
 
 export function explainRedisQueue(error: unknown): WorkerError {
   if (error instanceof WorkerError && error.code === 'QUEUE_UNAVAILABLE') return error;
-  const say = (what: string) => unavailable(`The Redis of QUEUE_REDIS_URL ${what}; trying again.`, error);
+  const say = (what: string, exitCode?: ExitCode) =>
+    unavailable(`The Redis of QUEUE_REDIS_URL ${what}.`, error, exitCode);
   if (error instanceof DeadlineError) return say('does not answer in time: check the network and its load');
   const code = errorCode(error);
   const text = describe(error);
   if (code === '' && REPLY.test(text)) {
-    const what = REFUSALS[refusalOf(text).kind];
-    return say(what ?? `refused a command (${REPLY.exec(text)?.[0]}): look at its log`);
+    const { kind } = refusalOf(text);
+    const what = REFUSALS[kind] ?? `refused a command (${REPLY.exec(text)?.[0]}): look at its log`;
+    return say(what, DENIED.has(kind) ? ExitCode.denied : undefined);
   }
   if (code === 'ENOTFOUND' || code === 'EAI_AGAIN')
     return say('has no address: correct QUEUE_REDIS_URL, or check DNS');

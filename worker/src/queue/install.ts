@@ -156,7 +156,7 @@ function explained(error: unknown, url: string): WorkerError {
   if (errorCode(error) !== '42501') return explainPostgresQueue(error, url);
   return new WorkerError(
     'QUEUE_UNAVAILABLE',
-    `The queue’s tables are missing or too old, and the user of DATABASE_URL may not install them (${describe(error)}). Let the owner of the database run "grant ${WORKER_ROLE} to <user>; grant usage, create on schema ${QUEUE_SCHEMA} to ${WORKER_ROLE};", or install them with "npx fencepost queue-sql | psql <DATABASE_URL of the owner>"; trying again.`,
-    { exitCode: ExitCode.unavailable, cause: error },
+    `The queue’s tables are missing or too old, and the user of DATABASE_URL may not install them (${describe(error)}). Let the owner of the database run "grant ${WORKER_ROLE} to <user>; grant usage, create on schema ${QUEUE_SCHEMA} to ${WORKER_ROLE};", or install them with "npx fencepost queue-sql | psql <DATABASE_URL of the owner>".`,
+    { exitCode: ExitCode.denied, cause: error },
   );
 }

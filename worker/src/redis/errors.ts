@@ -41,7 +41,7 @@ export function classify(error: unknown): UpstashFailure {
 }
 
 const REFUSES =
-  'The server at UPSTASH_REDIS_REST_URL refuses a command, as a proxy does whose Redis is away: check the address and that its Redis is up; trying again.';
+  'The server at UPSTASH_REDIS_REST_URL refuses a command, as a proxy does whose Redis is away: check the address and that its Redis is up.';
 
 type Meaning = readonly [
   code: WorkerError['code'],
@@ -51,19 +51,16 @@ type Meaning = readonly [
 ];
 
 const MEANINGS: Readonly<Record<FailureKind, Meaning>> = {
-  timeout: [
-    'UPSTASH_TIMEOUT',
-    'Upstash does not answer in time: check the network and status.upstash.com; trying again.',
-  ],
+  timeout: ['UPSTASH_TIMEOUT', 'Upstash does not answer in time: check the network and status.upstash.com.'],
   unreachable: ['UPSTASH_UNREACHABLE', unreachable],
   'not-json': [
     'UPSTASH_SERVER_ERROR',
-    'The address in UPSTASH_REDIS_REST_URL answered with something that is not Upstash JSON, as a proxy or a failing server does: check the address and status.upstash.com; trying again.',
+    'The address in UPSTASH_REDIS_REST_URL answered with something that is not Upstash JSON, as a proxy or a failing server does: check the address and status.upstash.com.',
   ],
   unusable: [
     'UPSTASH_BAD_ANSWER',
     ({ detail }) =>
-      `The server at UPSTASH_REDIS_REST_URL answered ${detail || 'a command'} in a way that Redis does not: check the address; trying again.`,
+      `The server at UPSTASH_REDIS_REST_URL answered ${detail || 'a command'} in a way that Redis does not: check the address.`,
   ],
   unauthorized: [
     'UPSTASH_UNAUTHORIZED',
@@ -93,26 +90,26 @@ const MEANINGS: Readonly<Record<FailureKind, Meaning>> = {
   'too-large': ['UPSTASH_TOO_LARGE', 'One request was larger than Upstash accepts: splitting it.', 'bisect'],
   'quota-used-up': [
     'UPSTASH_QUOTA',
-    "The Upstash database's request quota is used up: raise its plan or budget in the Upstash console; trying again.",
+    "The Upstash database's request quota is used up: raise its plan or budget in the Upstash console.",
   ],
   throttled: ['UPSTASH_THROTTLED', 'Upstash asks for fewer requests: slowing down.'],
   'memory-full': [
     'UPSTASH_SERVER_ERROR',
-    "Redis's memory is full, and it refuses to write: raise its limit, or let it evict keys; trying again.",
+    "Redis's memory is full, and it refuses to write: raise its limit, or let it evict keys.",
   ],
   'cannot-save': [
     'UPSTASH_SERVER_ERROR',
-    'Redis refuses to write because it cannot save what is written, as with a full disk or without its replicas: look at its log; trying again.',
+    'Redis refuses to write because it cannot save what is written, as with a full disk or without its replicas: look at its log.',
   ],
   replica: [
     'UPSTASH_SERVER_ERROR',
-    'The Redis at UPSTASH_REDIS_REST_URL is a replica, which takes no writes, as during a failover: trying again. If it lasts, use the address of the primary.',
+    'The Redis at UPSTASH_REDIS_REST_URL is a replica, which takes no writes, as during a failover: if it lasts, use the address of the primary.',
   ],
   'transaction-discarded': [
     'UPSTASH_SERVER_ERROR',
-    'Redis discarded a transaction, as it does when it may not or cannot write: "fencepost doctor" tries each command and says why; trying again.',
+    'Redis discarded a transaction, as it does when it may not or cannot write: "fencepost doctor" tries each command and says why.',
   ],
-  unavailable: ['UPSTASH_SERVER_ERROR', 'Upstash cannot serve right now: trying again.'],
+  unavailable: ['UPSTASH_SERVER_ERROR', 'Upstash cannot serve right now.'],
   'unknown-command': [
     'UPSTASH_BAD_ANSWER',
     'The server at UPSTASH_REDIS_REST_URL does not know a command of the worker: it must be Redis 6.2 or newer, with no command renamed; "fencepost doctor" names the commands.',
@@ -128,7 +125,7 @@ const MEANINGS: Readonly<Record<FailureKind, Meaning>> = {
   unknown: [
     'UPSTASH_SERVER_ERROR',
     ({ detail }) =>
-      `The server at UPSTASH_REDIS_REST_URL reported an error that is not known here${detail === '' ? '' : ` (${detail})`}: check that the address is Upstash's; trying again.`,
+      `The server at UPSTASH_REDIS_REST_URL reported an error that is not known here${detail === '' ? '' : ` (${detail})`}: check that the address is Upstash's.`,
   ],
 };
 
@@ -136,7 +133,7 @@ const MEANINGS: Readonly<Record<FailureKind, Meaning>> = {
 export function refusesAll(): UpstashFailure {
   return new UpstashFailure(
     'UPSTASH_SERVER_ERROR',
-    'The server at UPSTASH_REDIS_REST_URL refuses every command: check that its Redis is up and that the token may write; trying again.',
+    'The server at UPSTASH_REDIS_REST_URL refuses every command: check that its Redis is up and that the token may write.',
     'wait',
   );
 }
@@ -154,10 +151,10 @@ export function refusalOfTarget(refusal: UpstashFailure): UpstashFailure {
 
 function unreachable({ detail }: RedisFailure): string {
   if (detail === 'ENOTFOUND' || detail === 'EAI_AGAIN')
-    return 'The host in UPSTASH_REDIS_REST_URL has no address: correct it, or check DNS; trying again.';
+    return 'The host in UPSTASH_REDIS_REST_URL has no address: correct it, or check DNS.';
   if (/CERT|SSL|TLS|EPROTO|VERIFY/.test(detail))
-    return `TLS with the server at UPSTASH_REDIS_REST_URL failed (${detail}): check the address, its certificate, and NODE_EXTRA_CA_CERTS; trying again.`;
+    return `TLS with the server at UPSTASH_REDIS_REST_URL failed (${detail}): check the address, its certificate, and NODE_EXTRA_CA_CERTS.`;
   if (/^(ECONNRESET|EPIPE|UND_ERR_SOCKET)$/.test(detail))
-    return `The connection to UPSTASH_REDIS_REST_URL broke (${detail}): trying again.`;
-  return `Nothing answers at UPSTASH_REDIS_REST_URL${detail === '' ? '' : ` (${detail})`}: check the address, the network and that the database exists; trying again.`;
+    return `The connection to UPSTASH_REDIS_REST_URL broke (${detail}).`;
+  return `Nothing answers at UPSTASH_REDIS_REST_URL${detail === '' ? '' : ` (${detail})`}: check the address, the network and that the database exists.`;
 }

@@ -72,7 +72,7 @@ export class NotifyProbe {
     }
     return new WorkerError(
       'NOTIFICATIONS_LOST',
-      'Notifications do not arrive on the connection that listens, although it is open, as behind a proxy that drops them: listening again on a new connection; polling until then.',
+      'Notifications do not arrive on the connection that listens, although it is open, as behind a proxy that drops them. Until they do, the worker polls.',
       { exitCode: ExitCode.unavailable },
     );
   }

@@ -13,6 +13,7 @@ const world = {
   away: false,
   heartbeat: 'epoch-1' as string | null,
   leaderAlive: true,
+  databaseAway: false,
   changes: [] as (string | null)[],
 };
 let standby: StandbyRedis;
@@ -24,6 +25,7 @@ beforeEach(() => {
     away: false,
     heartbeat: 'epoch-1',
     leaderAlive: true,
+    databaseAway: false,
     changes: [],
   });
   const command = async <T>(answer: T): Promise<T> => {
@@ -36,7 +38,10 @@ beforeEach(() => {
       del: () => command(0),
       get: (key) => command(key === HEARTBEAT_KEY ? world.heartbeat : null),
     },
-    epoch: async () => 'epoch-1',
+    epoch: async () => {
+      if (world.databaseAway) throw new Error('away');
+      return 'epoch-1';
+    },
     leaderAlive: async () => world.leaderAlive,
     onChange: (failure: WorkerError | null) => world.changes.push(failure?.code ?? null),
     now: () => world.now,
@@ -76,6 +81,16 @@ describe('StandbyRedis', () => {
       expect(standby.failure?.code).toBe('STANDBY_REDIS_DIFFERS');
     },
   );
+
+  it('says nothing of Redis while the database cannot be asked', async () => {
+    world.databaseAway = true;
+    await follow(120_000);
+    expect(world.changes).toEqual([]);
+    world.databaseAway = false;
+    world.heartbeat = 'epoch-of-another';
+    await follow(70_000);
+    expect(world.changes).toEqual(['STANDBY_REDIS_DIFFERS']);
+  });
 
   it('gives a leader time to write its heartbeat', async () => {
     world.heartbeat = 'epoch-0';
