@@ -42,7 +42,7 @@ export default defineConfig({
           name: 'process',
           // Everything that is in no other project, so that a new folder is not forgotten.
           include: ['tests/**/*.test.ts'],
-          exclude: ['tests/{capture,docs}/**', '**/node_modules/**'],
+          exclude: ['tests/{capture,docs,support}/**', '**/node_modules/**'],
           globalSetup: ['tests/support/build-worker.ts'],
           isolate: false,
           // A busy machine takes its time to start servers and processes.

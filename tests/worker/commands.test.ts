@@ -148,7 +148,7 @@ describe('invalidate, status, retry, audit', () => {
     await stack.fences.deleted(['fence:session:by-hand', 'session:by-hand:state', 'fence:quota:by-hand']);
   });
 
-  it('never says invalidated of what was handed to the queue, or refused', async () => {
+  it('never says invalidated of what the queue has, or of what Redis refused', async () => {
     const worker = startWorkerProcess(stack.environment());
     await asleep(worker);
     const admin = createClient({ url: stack.redis.url });
@@ -263,7 +263,7 @@ describe('invalidate, status, retry, audit', () => {
     });
   });
 
-  it('a reader that has had enough of the output is no failure', async () => {
+  it('a reader that closes the output early is no failure', async () => {
     const process = startWorkerProcess(stack.environment(), ['status']);
     // As `head` does: the pipe is closed before anything was written to it.
     process.child.stdout?.destroy();

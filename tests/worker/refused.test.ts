@@ -29,7 +29,7 @@ afterAll(async () => {
 const allow = (...keys: string[]) =>
   admin.sendCommand(['ACL', 'SETUSER', 'narrow', 'on', '>pw', '+@all', 'resetkeys', ...keys]);
 
-it('more than one batch can isolate delay no other target, and are applied once Redis accepts them', async () => {
+it('refused targets, more than one batch can find by bisecting, delay no other target and are applied in the end', async () => {
   const worker = startWorkerProcess(stack.environment({ UPSTASH_REDIS_REST_URL: gateway.url }));
   await asleep(worker);
   await allow('~fencepost:*', '~quota:*', '~fence:quota:*');

@@ -34,7 +34,7 @@ import { WakeFlag } from './wake-flag.ts';
 /** `/readyz` and the log show these values, so `contested` keeps its name. It means leaderless. */
 export type Role = 'starting' | 'following' | 'leading' | 'contested';
 
-/** Three missed beats. With one try a second, a stopped leader is replaced within 8 s. */
+/** Three missed beats. A follower tries once a second, so it replaces a stopped leader within 8 s. */
 const STALE_MS = 3 * BEAT_INTERVAL_MS;
 const TRY_INTERVAL_MS = 1_000;
 /** Refusals in a row with no holder in pg_locks. */
