@@ -9,7 +9,7 @@ import { createClient } from 'redis';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { ensureCommand } from '../../local/system-packages.ts';
 import { createCache } from '../../supabase/functions/_shared/cache.ts';
-import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
+import { asleep, killAllWorkers, runCommand, startWorkerProcess } from './support/worker-process.ts';
 import { startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
 
 let stack: WorkerStack;
@@ -21,13 +21,8 @@ afterAll(async () => {
   await stack.close();
 });
 
-/** Runs a one-shot command; with --json its document is parsed. */
-async function command(parameters: readonly string[], changes: Record<string, string> = {}) {
-  const process = startWorkerProcess(stack.environment(changes), parameters);
-  const code = await process.exited;
-  const text = process.lines.map((line) => line.msg).join('\n');
-  return { code, text, errors: process.stderr(), json: <T>() => JSON.parse(text) as T };
-}
+const command = (parameters: readonly string[], changes: Record<string, string> = {}) =>
+  runCommand(stack.environment(changes), parameters);
 
 interface Doctor {
   readonly ok: boolean;

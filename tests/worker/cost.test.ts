@@ -3,7 +3,7 @@ import { systemRuntime } from '../../supabase/functions/_shared/cache/redis/runt
 import { createCache } from '../../supabase/functions/_shared/cache.ts';
 import { types } from '../../supabase/functions/_shared/key-types.ts';
 import type { Costs } from '../../worker/src/diagnostics/status/costs.ts';
-import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
+import { asleep, killAllWorkers, runCommand, startWorkerProcess } from './support/worker-process.ts';
 import { fenceOf, startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
 
 let stack: WorkerStack;
@@ -18,10 +18,9 @@ afterAll(async () => {
 const cost = (...parameters: string[]) => command('cost', ...parameters);
 
 async function command(...parameters: string[]) {
-  const process = startWorkerProcess(stack.environment(), parameters);
-  const code = await process.exited;
-  expect(process.stderr()).toBe('');
-  return { code, text: process.lines.map((line) => line.msg).join('\n') };
+  const result = await runCommand(stack.environment(), parameters);
+  expect(result.errors).toBe('');
+  return result;
 }
 
 it('adds up what was billed for readers', async () => {

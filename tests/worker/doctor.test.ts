@@ -3,7 +3,7 @@ import pg from 'pg';
 import { createClient } from 'redis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { checkPrivileges } from '../../worker/src/diagnostics/doctor/database-checks.ts';
-import { killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
+import { killAllWorkers, runCommand } from './support/worker-process.ts';
 import { startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
 interface Finding {
@@ -24,11 +24,9 @@ afterAll(async () => {
 
 /** What it says of one thing. */
 async function doctor(name: string, changes: Record<string, string> = {}): Promise<Finding[]> {
-  const process = startWorkerProcess(stack.environment(changes), ['doctor', '--json']);
-  await process.exited;
-  const text = process.lines.map((line) => line.msg).join('\n');
-  expect(process.stderr()).toBe('');
-  return (JSON.parse(text) as { findings: Finding[] }).findings.filter((finding) => finding.name === name);
+  const { errors, json } = await runCommand(stack.environment(changes), ['doctor', '--json']);
+  expect(errors).toBe('');
+  return json<{ findings: Finding[] }>().findings.filter((finding) => finding.name === name);
 }
 
 describe('a role with the least rights', () => {

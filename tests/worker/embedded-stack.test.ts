@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import getPort from 'get-port';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { removePath, temporaryFolder } from '../../local/parts/reaper.ts';
-import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
+import { asleep, killAllWorkers, runCommand, startWorkerProcess } from './support/worker-process.ts';
 import { startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
 
 let stack: WorkerStack;
@@ -33,12 +33,8 @@ function writeStack(place: string, databaseUrl: string): void {
   writeFileSync(join(place, 'stack.json'), text);
 }
 
-async function command(parameters: string[], environment: Record<string, string> = {}, below = '.') {
-  const process = startWorkerProcess(environment, parameters, join(folder, below));
-  const code = await process.exited;
-  const text = process.lines.map((line) => line.msg).join('\n');
-  return { code, text, errors: process.stderr() };
-}
+const command = (parameters: string[], environment: Record<string, string> = {}, below = '.') =>
+  runCommand(environment, parameters, join(folder, below));
 
 it('is used when the environment names no project, which is said on standard error', async () => {
   const { code, text, errors } = await command(['status', '--json']);

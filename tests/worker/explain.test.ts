@@ -1,6 +1,6 @@
 import { createClient } from 'redis';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
+import { killAllWorkers, runCommand } from './support/worker-process.ts';
 import { startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
 let stack: WorkerStack;
@@ -12,13 +12,8 @@ afterAll(async () => {
   await stack.close();
 });
 
-/** Runs a one-shot command; with --json its document is parsed. */
-async function command(parameters: readonly string[], changes: Record<string, string> = {}) {
-  const process = startWorkerProcess(stack.environment(changes), parameters);
-  const code = await process.exited;
-  const text = process.lines.map((line) => line.msg).join('\n');
-  return { code, text, errors: process.stderr(), json: <T>() => JSON.parse(text) as T };
-}
+const command = (parameters: readonly string[], changes: Record<string, string> = {}) =>
+  runCommand(stack.environment(changes), parameters);
 
 describe('explain', () => {
   it('lists every key and group, counts the cached entries, and changes nothing', async () => {

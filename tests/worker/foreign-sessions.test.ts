@@ -6,6 +6,7 @@ import {
   asleep,
   killAllWorkers,
   leading,
+  runCommand,
   startWorkerProcess,
   type WorkerProcess,
 } from './support/worker-process.ts';
@@ -47,9 +48,7 @@ async function readiness(worker: WorkerProcess): Promise<Readiness> {
 }
 
 async function document<T>(...parameters: string[]): Promise<T> {
-  const command = startWorkerProcess(stack.environment(), [...parameters, '--json']);
-  await command.exited;
-  return JSON.parse(command.lines.map(({ msg }) => msg).join('\n')) as T;
+  return (await runCommand(stack.environment(), [...parameters, '--json'])).json<T>();
 }
 
 interface Found {

@@ -7,6 +7,7 @@ import {
   asleep,
   killAllWorkers,
   leading,
+  runCommand,
   startWorkerProcess,
   type WorkerProcess,
 } from './support/worker-process.ts';
@@ -37,9 +38,7 @@ const metric = async (worker: WorkerProcess, name: string) =>
   )?.[1];
 
 async function status(): Promise<{ workers: number; unfit: number }> {
-  const command = startWorkerProcess(stack.environment(), ['status', '--json']);
-  await command.exited;
-  return JSON.parse(command.lines.map(({ msg }) => msg).join('\n'));
+  return (await runCommand(stack.environment(), ['status', '--json'])).json();
 }
 
 describe('a standby', () => {

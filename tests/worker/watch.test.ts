@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
+import { killAllWorkers, runCommand } from './support/worker-process.ts';
 import { startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
 let stack: WorkerStack;
@@ -19,11 +19,8 @@ async function watch(...parameters: string[]) {
   return await as({}, ...parameters);
 }
 
-async function as(changes: Record<string, string>, ...parameters: string[]) {
-  const process = startWorkerProcess(stack.environment(changes), ['watch', ...parameters]);
-  const code = await process.exited;
-  return { code, text: process.lines.map((line) => line.msg).join('\n'), errors: process.stderr() };
-}
+const as = (changes: Record<string, string>, ...parameters: string[]) =>
+  runCommand(stack.environment(changes), ['watch', ...parameters]);
 
 const declared = async () =>
   (

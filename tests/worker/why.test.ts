@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { HEARTBEAT_KEY } from '../../supabase/functions/_shared/cache/protocol/epoch.ts';
 import { createCache } from '../../supabase/functions/_shared/cache.ts';
 import type { Why } from '../../worker/src/commands/why.ts';
-import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
+import { asleep, killAllWorkers, runCommand, startWorkerProcess } from './support/worker-process.ts';
 import { fenceOf, startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
 
 let stack: WorkerStack;
@@ -18,16 +18,13 @@ afterAll(async () => {
   await stack.close();
 });
 
-async function command(parameters: readonly string[], changes: Record<string, string> = {}) {
-  const process = startWorkerProcess(stack.environment(changes), parameters);
-  const code = await process.exited;
-  return { code, text: process.lines.map((line) => line.msg).join('\n'), errors: process.stderr() };
-}
+const command = (parameters: readonly string[], changes: Record<string, string> = {}) =>
+  runCommand(stack.environment(changes), parameters);
 
 async function why(key: string): Promise<Why> {
-  const { text, errors } = await command(['why', key, '--json']);
+  const { json, errors } = await command(['why', key, '--json']);
   expect(errors).toBe('');
-  return JSON.parse(text);
+  return json();
 }
 
 const cache = () => createCache({ url: stack.gateway.url, token: TOKEN });

@@ -8,7 +8,7 @@ import type { AddressInfo } from 'node:net';
 import { afterAll, afterEach, beforeAll, expect, vi } from 'vitest';
 import type { Results } from '../../../worker/src/warming/results.ts';
 import { type FunctionStack, startFunctionStack } from '../../functions/support/stack.ts';
-import { killAllWorkers, startWorkerProcess } from './worker-process.ts';
+import { killAllWorkers, runCommand } from './worker-process.ts';
 
 vi.setConfig({ testTimeout: 120_000 });
 
@@ -31,12 +31,9 @@ export async function warm(parameters: readonly string[], changes: Record<string
     FENCEPOST_WARM_TOKEN: stack.tokens.service ?? '',
     ...changes,
   };
-  const process = startWorkerProcess(environment, ['warm', ...parameters]);
-  const code = await process.exited;
-  const text = process.lines.map((line) => line.msg).join('\n');
-  const errors = process.stderr();
-  expect(text + errors).not.toContain(stack.tokens.service);
-  return { code, text, errors, json: () => JSON.parse(text) as Results };
+  const { json, ...result } = await runCommand(environment, ['warm', ...parameters]);
+  expect(result.text + result.errors).not.toContain(stack.tokens.service);
+  return { ...result, json: () => json<Results>() };
 }
 
 export const costs = () =>

@@ -107,6 +107,18 @@ export function startWorkerProcess(
   return worker;
 }
 
+/** Runs a one-shot command to its end. `json` parses what it printed with --json. */
+export async function runCommand(
+  environment: Record<string, string>,
+  parameters: readonly string[],
+  folder?: string,
+) {
+  const command = startWorkerProcess(environment, parameters, folder);
+  const code = await command.exited;
+  const text = command.lines.map(({ msg }) => msg).join('\n');
+  return { code, text, errors: command.stderr(), json: <T>() => JSON.parse(text) as T };
+}
+
 /** A line of the log, or whatever else was printed. */
 function logLine(text: string): LogLine {
   try {
