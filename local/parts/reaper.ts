@@ -53,7 +53,7 @@ export function forgetChild(pid: number): void {
 }
 
 /** From now on the folder is removed when this process dies. */
-export function guardPath(path: string): void {
+function guardPath(path: string): void {
   tell({ path });
 }
 

@@ -140,7 +140,7 @@ export async function readStack(start: Start): Promise<StackAddresses> {
   return JSON.parse(await readFile(join(start.local, 'stack.json'), 'utf8')) as StackAddresses;
 }
 
-export const urlsOf = (stack: StackAddresses) =>
+const urlsOf = (stack: StackAddresses) =>
   Object.entries(stack)
     .filter(([name]) => name.endsWith('Url'))
     .map(([, url]) => url as string);
@@ -174,7 +174,7 @@ export async function expectNothingLeft(
 }
 
 /** Process id and command of everything that runs with the start's environment, whatever its parent is now. */
-export async function family(start: Start): Promise<{ pid: number; command: string }[]> {
+async function family(start: Start): Promise<{ pid: number; command: string }[]> {
   const { stdout } = await run('ps', ['axeww', '-o', 'pid=,command='], { maxBuffer: 64 * 1024 * 1024 });
   return stdout
     .split('\n')

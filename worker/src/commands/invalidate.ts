@@ -20,7 +20,7 @@ import { withContext } from './command-context.ts';
 import { paint, print, printJson } from './output.ts';
 
 const WAIT_MS = 10_000;
-const LOOK_MS = 25;
+const POLL_MS = 25;
 
 export interface Invalidation {
   readonly target: string;
@@ -120,7 +120,7 @@ async function untilGone(ids: readonly string[], remaining: () => Promise<number
   const until = performance.now() + WAIT_MS;
   while (performance.now() < until) {
     if (ids.length === 0 || (await remaining()) === 0) return true;
-    await pause(LOOK_MS);
+    await pause(POLL_MS);
   }
   return false;
 }

@@ -62,7 +62,7 @@ function show(state: Status): void {
       outbox.rows === 0 ? 'empty' : `${outbox.rows} rows, the oldest ${duration(outbox.oldestMs)} old`,
     ],
     [
-      'deferred',
+      'throttled',
       deferred.waiting === 0
         ? 'none waits'
         : `${deferred.waiting} wait${deferred.dueInMs === null ? '' : `, the next is due in ${duration(Math.max(0, deferred.dueInMs))}`}`,

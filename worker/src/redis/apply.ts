@@ -40,7 +40,7 @@ export interface ApplyParts {
   startEpoch(): Promise<void>;
 }
 
-/** A key that never exists: only a server in trouble refuses to delete it. */
+/** A key that never exists: only a failing server refuses to delete it. */
 export const PROBE_KEY = 'fencepost:probe';
 
 /**
