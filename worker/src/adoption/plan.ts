@@ -53,7 +53,7 @@ export interface Choices {
 
 /** The application's own to edit: see docs/cache.md. */
 export const KEY_TYPES = 'key-types.ts';
-/** What cache.ts imports from it. */
+/** What cache.ts imports from key-types.ts. */
 export const KEY_TYPES_EXPORTS = ['TTL', 'keys', 'types'];
 
 export const WRITTEN: ReadonlySet<FileState> = new Set(['new', 'replaced']);

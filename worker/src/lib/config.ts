@@ -210,7 +210,7 @@ function validated<T extends z.ZodType>(
   return result.data;
 }
 
-/** The format of the log, also where the rest of the environment has errors. An unknown value counts as not set. */
+/** The format of the log, even if other variables have errors. An unknown value counts as not set. */
 export function logFormatOf(variables: Readonly<Record<string, string | undefined>>): LogFormat {
   const asked = LOG_FORMATS.find((format) => format === variables.FENCEPOST_LOG?.trim());
   return asked ?? (process.stdout.isTTY ? 'pretty' : 'json');

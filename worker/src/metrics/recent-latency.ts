@@ -7,7 +7,7 @@
  */
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks';
 
-/** A reading covers between half of this and all of it. */
+/** `read` covers between half of this time and all of it. */
 export const WINDOW_MINUTES = 10;
 const ROTATE_MS = (WINDOW_MINUTES / 2) * 60_000;
 

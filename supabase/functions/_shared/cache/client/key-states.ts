@@ -66,8 +66,8 @@ export interface PreparedKey {
 }
 
 /**
- * Creates missing fences, claims leases and reads again, in one request for as many keys as fit one (rule 2 asks no more than
- * that all of them have been answered); null when Redis is away.
+ * Creates missing fences, claims leases and reads again; null when Redis is away. One request serves as many keys as fit it. For
+ * rule 2 it is enough that all requests were answered.
  */
 export async function prepare(
   access: RedisAccess,
@@ -105,7 +105,7 @@ async function prepareSome(
     return { op: 'claim', key: leaseKey(plan.key), value: runtime.randomToken(), milliseconds: leaseMs };
   });
   const { names, statesFrom } = mgetFor(wanted.map(({ plan }) => plan));
-  // Before it is sent, since Redis may count from any moment after this.
+  // Taken before the request is sent: the lease begins at some moment after that.
   const askedAt = runtime.monotonic();
   const exchange = await access.writeThenRead([...creations.values(), ...claims], names);
   if (exchange === null) return null;

@@ -5,10 +5,12 @@
  *           bounded time, and then loads anyway. A lease only saves work: two leaders do no harm, because what each of them
  *           stores is judged by its fences alone.
  *
- * A lease is neither renewed nor compared before it is given back: renewing would cost a command and a timer for every load, a
- * comparison a round trip or a script. So a load that outlasts its lease is not protected; the option `lease` is for that.
- * And a lease is given back only during its first three quarters: a DEL that is underway for less than the last quarter deletes
- * our own lease, never the next owner's. After that it expires by itself.
+ * A lease is not renewed, because that would cost a command and a timer for every load. So a load that outlasts its lease is not
+ * protected; give it a longer one with the option `lease`.
+ *
+ * A lease is not compared before it is given back, because that would cost a round trip or a script. Instead it is given back only
+ * during its first three quarters: a DEL that takes less than the last quarter deletes our own lease, never the next owner's. After
+ * that the lease expires by itself.
  */
 
 import { leaseKey } from '../protocol/key-state.ts';

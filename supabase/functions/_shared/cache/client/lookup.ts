@@ -132,7 +132,7 @@ export class Lookup {
         if (prepares) missing.push({ ...want, state });
         else busy.push(want);
       }
-      // Another caller here is making their fences. Its load is joined only after another MGET: this one may be the older.
+      // Another call here is making the fences of these keys. Its load may be joined after one more MGET: this one may be older.
       const prepared = Promise.all(busy.map(({ plan }) => singleFlight.preparing(plan.key)));
       if (missing.length > 0) await this.prepareMissing(missing);
       await prepared;

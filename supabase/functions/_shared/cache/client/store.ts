@@ -21,7 +21,7 @@ import { type Lifetimes, type Settings, typeName } from './options.ts';
 /** Entries live up to this share shorter than asked, so that what was stored together does not expire together. */
 const TTL_JITTER = 0.1;
 
-/** What one request may hold; quoted and as UTF-8 it has to stay below Upstash's 10 MB. */
+/** Limits of one request, in writes and UTF-16 units: as quoted UTF-8 it stays below Upstash's 10 MB. */
 const MOST_WRITES = 1_000;
 const MOST_UNITS = 2_000_000;
 

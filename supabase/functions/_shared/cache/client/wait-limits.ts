@@ -20,7 +20,7 @@ export interface WaitLimits {
   /** Milliseconds; then every load that has not settled counts as LOAD_TIMEOUT, so that stale answers may still serve. */
   readonly timeout?: number | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** No caller waits, as behind a stale answer: the timer keeps no process alive. */
+  /** True behind a stale answer, where no caller waits: the timer does not keep the process alive. */
   readonly idle?: boolean | undefined;
   /** Loads of other callers, and the milliseconds until the first of them hangs. */
   readonly joined?: { readonly loads: readonly KeyLoad[]; readonly hungIn: number } | undefined;

@@ -11,8 +11,8 @@
  *   g  how many milliseconds old it may be while no worker is alive, as the call that stored it said; absent: 30 000
  *   d  the value; absent when the loader answered undefined, which is cached like null and is no miss
  *
- * An entry names its fences without spelling them: their number is the depth of the entity, and the rest of each name is a prefix of
- * the key (planOfEntry in key-state.ts). So a worker that knows no key types judges any entry, at no byte more.
+ * An entry holds the values of its fences, not their names. Their number gives the depth of the entity, and the key gives the names
+ * (planOfEntry in key-state.ts). So a worker that knows no key types can judge any entry.
  */
 import { DEGRADED_MAX_AGE_SECONDS } from './epoch.ts';
 

@@ -153,7 +153,7 @@ export function deletionsForKey(key: string): string[] {
   return [key, ...prefixFences(segments)];
 }
 
-/** Of the prefixes from the second segment on; of the type where there are none, or too many. */
+/** The fences of all prefixes from the second segment on; the type's fence where there are none, or too many. */
 function prefixFences(segments: readonly string[]): string[] {
   if (segments.length === 1 || segments.length > MOST_SEGMENTS) return [fenceKey(segments[0] ?? '')];
   return segments.slice(1).map((_, index) => fenceKey(segments.slice(0, index + 2).join(':')));

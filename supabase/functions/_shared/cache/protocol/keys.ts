@@ -151,7 +151,7 @@ function canonicalNumeric(value: unknown, label: string): string {
   const text = typeof value === 'number' || typeof value === 'bigint' ? String(value) : value;
   const match = typeof text === 'string' ? NUMERIC.exec(text) : null;
   const [, sign = '', whole = '', fraction = '', exponent = '0'] = match ?? [];
-  // The point stands after so many of the digits, perhaps before the first or past the last of them.
+  // How many digits stand before the point; below 0, or more than there are, where zeros are missing.
   const digits = whole + fraction;
   const point = whole.length + Number(exponent);
   if (digits === '' || Math.max(digits.length, digits.length - point, point) > MOST_DIGITS) {

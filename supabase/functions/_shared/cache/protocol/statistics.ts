@@ -17,7 +17,7 @@
 /** How long an hour's hash is kept, in seconds. */
 export const KEPT_SECONDS = 2 * 86_400;
 
-/** What stands beside the key types, none of which starts with `#`: the commands that an isolate, or a worker, sent. */
+/** The members for the commands that an isolate, or a worker, sent. No key type's name starts with `#`. */
 export const READER_COMMANDS = '#commands';
 export const WORKER_COMMANDS = '#worker';
 
@@ -53,7 +53,7 @@ export function noCounts(): Counts {
   return { hits: 0, stale: 0, misses: 0, loads: 0, errors: 0, hitMs: 0, loadMs: 0 };
 }
 
-/** What the fields of one or several such hashes hold. What has another format is left out. */
+/** The members in the fields of one or several such hashes. Fields in another format are left out. */
 function* membersOf(fields: Iterable<string>): Generator<[name: string, counted: unknown]> {
   for (const field of fields) {
     try {
@@ -93,7 +93,7 @@ export function sumCommands(fields: Iterable<string>): { readers: number; worker
   return sums;
 }
 
-/** A number that an isolate can have counted; anything else would make sums of nothing. */
+/** A number that an isolate can have counted; anything else would spoil the sums. */
 function isCount(value: unknown): value is number {
   return typeof value === 'number' && value >= 0 && value <= Number.MAX_SAFE_INTEGER;
 }

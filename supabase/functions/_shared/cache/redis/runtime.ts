@@ -8,7 +8,7 @@ export interface Runtime {
   now(): number;
   /** Milliseconds of a clock that never goes back, for durations. */
   monotonic(): number;
-  /** A fence, a lease or an epoch: at least 96 random bits, as base64url. */
+  /** A fence, a lease or an epoch: 128 random bits, as base64url. */
   randomToken(): string;
   /** A number from 0 to below 1, for jitter. */
   random(): number;
