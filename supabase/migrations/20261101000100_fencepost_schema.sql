@@ -47,6 +47,17 @@ create table cache_invalidation.watches (
   unique (rel, target)
 );
 
+-- Declarations whose table was dropped, by its names (when declared, and when dropped). A table of such a name counts as unwatched
+-- until watch() or refresh(): see unwatched().
+create table cache_invalidation.dropped_watches (
+  rel_name text,
+  target text,
+  columns text[],
+  min_interval interval,
+  join_clause text,
+  primary key (rel_name, target)
+);
+
 -- The only truth about what must still be invalidated: one row for each target and statement.
 -- Rows are claimed in the order (xid, id): docs/protocol.md#outbox-and-claims. The id only tells the rows of one transaction apart.
 -- It may start again, as it does after a restore, and must be positive. There is no foreign key to watches, because all

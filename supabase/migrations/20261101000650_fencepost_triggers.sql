@@ -62,6 +62,17 @@ as $$
     or (tree.kind in ('r', 'p') and exists (select from pg_catalog.pg_class as c where c.oid = w.rel and c.relkind = 'p'))
 $$;
 
+-- The trigger functions that there are, and the number of the watch that each was generated for.
+create function cache_invalidation.generated_functions() returns table (function regprocedure, watch_id integer)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select p.oid::regprocedure, pg_catalog.substring(p.proname, '\d+')::integer
+  from pg_catalog.pg_proc as p
+  where p.pronamespace = 'cache_invalidation'::regnamespace
+    and p.proname ~ '^(capture_\d{1,9}_(insert|update|delete|truncate)|reduce_\d{1,9})$'
+$$;
+
 -- The triggers that a watch has, and whether each fires always; that of a partitioned table only if its clones in all partitions do.
 create function cache_invalidation.present_triggers(w cache_invalidation.watches)
 returns table (rel regclass, name text, function_name text, always boolean)
@@ -93,8 +104,8 @@ as $$
     or exists (select from cache_invalidation.present_triggers(w) as p where p.name like 'fencepost\_%\_blind\_%'))
 $$;
 
--- Writes one generated trigger function if its text changed. Takes no lock on any table.
-create function cache_invalidation.write_function(name text, body text, settings text) returns void
+-- Writes one generated trigger function if its text changed; returns whether it did. Takes no lock on any table.
+create function cache_invalidation.write_function(name text, body text, settings text) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -106,7 +117,7 @@ begin
     select from pg_catalog.pg_proc as p
     where p.pronamespace = 'cache_invalidation'::regnamespace and p.proname = name and p.prosrc = body
   ) then
-    return;
+    return false;
   end if;
   execute pg_catalog.format(
     'create or replace function cache_invalidation.%I() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp %s as %L',
@@ -117,6 +128,7 @@ begin
   if owner <> current_user::regrole then
     execute pg_catalog.format('alter function cache_invalidation.%I() owner to %s', name, owner);
   end if;
+  return true;
 end
 $$;
 
@@ -132,36 +144,43 @@ begin
 end
 $$;
 
--- Rewrites one watch's functions where their text changed. The functions of a watch that cannot be served read no column and no other
+-- Rewrites one watch's functions where their text changed; returns whether one of the capture functions did. The functions of a watch that cannot be served read no column and no other
 -- table. Takes no lock on any table.
-create function cache_invalidation.write_functions(w cache_invalidation.watches) returns void
+create function cache_invalidation.write_functions(w cache_invalidation.watches) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  changed boolean;
 begin
   if not w.served then
     w.target := cache_invalidation.type_wildcard(w.target);
     w.columns := null;
     w.join_clause := null;
   end if;
-  perform cache_invalidation.write_function(
+  select pg_catalog.bool_or(cache_invalidation.write_function(
     pg_catalog.format('capture_%s_%s', w.id, o.operation), cache_invalidation.capture_body(w, o.operation),
     pg_catalog.concat_ws(' ',
       -- the text of a projection must tell different values apart whatever the writer's session has set
       case when w.columns is not null then
         'set extra_float_digits = 1 set intervalstyle = postgres set bytea_output = hex set datestyle = ''ISO, YMD'' set timezone = ''UTC''' end,
       -- a joined row that a policy hides must be an error, which widens, and not a missing parent
-      case when w.join_clause is not null then 'set row_security = off' end))
+      case when w.join_clause is not null then 'set row_security = off' end)))
+    into changed
     from pg_catalog.unnest('{insert,update,delete,truncate}'::text[]) as o(operation);
   if w.row_level then
     perform cache_invalidation.write_function('reduce_' || w.id, cache_invalidation.reduce_body(w), 'set enable_seqscan = off');
   end if;
+  return changed;
 end
 $$;
 
 -- Makes one watch's functions and triggers match its declaration. What matches already takes no lock. A disabled trigger is enabled
 -- again, except within_ddl: ALTER TABLE … DISABLE TRIGGER must not undo itself. The caller has called limit_waiting(), because
 -- creating a trigger waits for writers, and other writers wait behind it.
+--
+-- A trigger or function that begins to capture, or that captures more, ends a gap: writes before it left no target, so the whole type
+-- is invalidated.
 create function cache_invalidation.apply_watch(w cache_invalidation.watches, within_ddl boolean default false) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -170,17 +189,20 @@ as $$
 declare
   wanted record;
   stale record;
+  captured boolean := false;
+  gap boolean;
   previous_mark constant text := coalesce(pg_catalog.current_setting('cache_invalidation.refreshing', true), '');
 begin
   -- our own DDL needs no event trigger
   perform pg_catalog.set_config('cache_invalidation.refreshing', 'on', true);
-  perform cache_invalidation.write_functions(w);
+  gap := cache_invalidation.write_functions(w) and not within_ddl;
   for stale in
     select p.* from cache_invalidation.present_triggers(w) as p
     where not exists (
       select from cache_invalidation.wanted_triggers(w) as n
       where n.rel = p.rel and n.name = p.name and n.function_name = p.function_name)
   loop
+    captured := captured or stale.always;
     execute pg_catalog.format('drop trigger %I on %s', stale.name, stale.rel);
   end loop;
   for wanted in
@@ -193,6 +215,8 @@ begin
       execute pg_catalog.format('create trigger %I %s execute function cache_invalidation.%I()',
         wanted.name, pg_catalog.format(wanted.definition, wanted.rel), wanted.function_name);
     end if;
+    -- within_ddl neither a new partition nor a trigger in place of another is one
+    gap := gap or not within_ddl or (wanted.rel = w.rel and not captured);
     -- also when session_replication_role is replica
     execute pg_catalog.format('alter table %s enable always trigger %I', wanted.rel, wanted.name);
   end loop;
@@ -200,6 +224,9 @@ begin
   perform cache_invalidation.write_functions(w);
   if not w.row_level then
     perform cache_invalidation.drop_function('reduce_' || w.id);
+  end if;
+  if gap then
+    perform cache_invalidation.invalidate(cache_invalidation.type_wildcard(w.target));
   end if;
   perform pg_catalog.set_config('cache_invalidation.refreshing', previous_mark, true);
 exception

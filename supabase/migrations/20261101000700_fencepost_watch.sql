@@ -45,6 +45,7 @@ begin
   declared.join_rels := array(select j.rel from cache_invalidation.join_tables(declared.join_clause) as j);
   perform cache_invalidation.name_trusted_owners(declared);
 
+  declared.id := (select known.id from cache_invalidation.watches as known where known.rel = declared.rel and known.target = declared.target);
   insert into cache_invalidation.watches as w
     (rel, target, columns, min_interval, join_clause, join_rels, row_level, column_numbers, declared_as, declared_oid, declared_columns)
   values (declared.rel, declared.target, declared.columns, declared.min_interval, declared.join_clause, declared.join_rels, declared.row_level,
@@ -54,6 +55,11 @@ begin
       join_rels = excluded.join_rels, row_level = excluded.row_level, served = true, column_numbers = excluded.column_numbers, declared_as = excluded.declared_as,
       declared_oid = excluded.declared_oid, declared_columns = excluded.declared_columns
   returning w.* into existing;
+  -- a copy of the schema alone has functions and triggers without declarations, and numbers that begin again
+  while declared.id is null and exists (select from cache_invalidation.generated_functions() as g where g.watch_id = existing.id) loop
+    update cache_invalidation.watches as w set id = default where w.id = existing.id returning w.* into existing;
+  end loop;
+  delete from cache_invalidation.dropped_watches as d where d.rel_name = existing.declared_as and d.target = existing.target;
   perform cache_invalidation.apply_watch(existing);
   perform cache_invalidation.apply_dependents(existing);
   perform pg_catalog.set_config('lock_timeout', previous_timeout, true);
@@ -61,19 +67,24 @@ begin
 end
 $$;
 
--- Removes one declaration, or all of a table. Returns how many there were. Waits at most lock_timeout (3 s when unset).
-create function cache_invalidation.unwatch(rel regclass, target text default null) returns integer
+-- Removes one declaration, or all of a table. Returns how many there were. Waits at most lock_timeout (3 s when unset). `name` names
+-- the table as problems() does, also when it was dropped.
+create function cache_invalidation.unwatch(rel regclass default null, target text default null, name text default null) returns integer
 language plpgsql
 set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
 as $$
 declare
   w cache_invalidation.watches;
-  removed integer := 0;
+  removed integer;
+  known_target constant text := cache_invalidation.plain_target(unwatch.target);
   previous_timeout constant text := cache_invalidation.limit_waiting();
 begin
+  delete from cache_invalidation.dropped_watches as d
+    where d.rel_name = coalesce(unwatch.name, unwatch.rel::text) and (known_target is null or d.target = known_target);
+  get diagnostics removed = row_count;
   for w in
     select found.* from cache_invalidation.watches as found
-    where found.rel = unwatch.rel and (unwatch.target is null or found.target = cache_invalidation.plain_target(unwatch.target))
+    where found.rel = coalesce(unwatch.rel, pg_catalog.to_regclass(unwatch.name)) and (known_target is null or found.target = known_target)
   loop
     perform cache_invalidation.remove_watch(w);
     perform cache_invalidation.apply_dependents(w);

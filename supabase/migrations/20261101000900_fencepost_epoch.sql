@@ -9,14 +9,14 @@
 -- An entry that is a hit after step 3 was loaded after step 3, hence after S, and has seen all that S shows. If the worker dies in
 -- between, the rows are still there. See docs/protocol.md#backlog.
 
--- Starts a new epoch; returns its value.
+-- Starts a new epoch; returns its value. (A copy of the schema alone has no row.)
 create function cache_invalidation.new_epoch() returns text
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
-  update cache_invalidation.epoch
-    set value = pg_catalog.replace(pg_catalog.gen_random_uuid()::text, '-', ''), started_at = pg_catalog.clock_timestamp()
-    returning value
+  insert into cache_invalidation.epoch (value) values (pg_catalog.replace(pg_catalog.gen_random_uuid()::text, '-', ''))
+  on conflict (singleton) do update set value = excluded.value, started_at = excluded.started_at
+  returning value
 $$;
 
 -- Removes at most max_rows rows visible in the snapshot; returns how many.

@@ -33,6 +33,34 @@ as $$
     ', "join" => ' || pg_catalog.quote_literal(w.join_clause))
 $$;
 
+-- Keeps a declaration whose table is gone, under this name.
+create function cache_invalidation.remember(w cache_invalidation.watches, rel_name text) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  insert into cache_invalidation.dropped_watches values (rel_name, w.target, w.columns, w.min_interval, w.join_clause)
+  on conflict on constraint dropped_watches_pkey do update
+    set columns = excluded.columns, min_interval = excluded.min_interval, join_clause = excluded.join_clause
+$$;
+
+-- The declarations of tables that were dropped, or renamed, where another table has the name now and is not watched for the target.
+create function cache_invalidation.unwatched() returns setof cache_invalidation.dropped_watches
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select named.*
+  from (
+    select d.* from cache_invalidation.dropped_watches as d
+    union
+    select w.declared_as, w.target, w.columns, w.min_interval, w.join_clause from cache_invalidation.watches as w
+    where pg_catalog.to_regclass(w.declared_as) <> w.rel
+  ) as named
+  where pg_catalog.to_regclass(named.rel_name) is not null
+    and not exists (
+      select from cache_invalidation.watches as w where w.rel = pg_catalog.to_regclass(named.rel_name) and w.target = named.target)
+  order by named.rel_name, named.target
+$$;
+
 -- The declaration with the present names of its columns; null when one of them is gone.
 create function cache_invalidation.follow_renames(w cache_invalidation.watches) returns cache_invalidation.watches
 language plpgsql stable
@@ -77,7 +105,9 @@ declare
   former_names jsonb;
   remedies constant text := 'To watch the other one instead: select cache_invalidation.unwatch(%L, %L); %s To keep this one: %s';
 begin
-  if other_rel <> w.rel then
+  if other_rel <> w.rel and not exists (
+    select from cache_invalidation.watches as other where other.rel = other_rel and other.target = w.target)
+  then
     problem := pg_catalog.format('the watch of %s for %L was declared when that was called %s, which is another table now',
       w.rel, w.target, w.declared_as);
     remedy := pg_catalog.format(remedies, w.rel, w.target,

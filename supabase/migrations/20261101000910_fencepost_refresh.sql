@@ -10,7 +10,7 @@ language sql immutable
 return state ~ '^(42|22|0A)' and state <> '42501';
 
 -- Makes one watch match its table as it is now: renamed columns, other types, new partitions, lost triggers. Removes it when the
--- table is gone. Without_locks it follows renames and rewrites the functions, but plans no query and touches no trigger, since both
+-- table is gone, and remembers it by name. Without_locks it follows renames and rewrites the functions, but plans no query and touches no trigger, since both
 -- wait for tables.
 --
 -- served  ─ it can no longer be served ─▶ not served: a WARNING, and every write invalidates the whole type
@@ -29,6 +29,7 @@ declare
   followed cache_invalidation.watches;
 begin
   if not exists (select from pg_catalog.pg_class as c where c.oid = w.rel) then
+    perform cache_invalidation.remember(w, w.declared_as);
     perform cache_invalidation.remove_watch(w);
     if pg_catalog.to_regclass(w.declared_as) is not null then
       raise warning 'the watch of % for % went with the table it was declared for; another table is called that now',
@@ -90,7 +91,8 @@ begin
 end
 $$;
 
--- Makes all watches match their tables; returns how many there are. It may be called at any time. A watch that matches takes no lock;
+-- Makes all watches match their tables, and watches the tables that have the name of a watched one that was dropped or renamed;
+-- returns how many watches there were. It may be called at any time. A watch that matches takes no lock;
 -- one that cannot be served gets a WARNING and stops no other. A migration that changes the engine ends with this call, so that
 -- the generated functions are rewritten. Waits for a table at most lock_timeout (3 s when unset).
 create function cache_invalidation.refresh() returns integer
@@ -100,6 +102,7 @@ as $$
 declare
   declared constant cache_invalidation.watches[] := array(select every_watch from cache_invalidation.watches as every_watch order by every_watch.id);
   w cache_invalidation.watches;
+  lost cache_invalidation.dropped_watches;
   previous_timeout constant text := cache_invalidation.limit_waiting();
 begin
   -- Columns that changed names with each other may change the targets of two watches with each other, and a table has one
@@ -108,6 +111,19 @@ begin
     where (cache_invalidation.follow_renames(moving)).target <> moving.target;
   foreach w in array declared loop
     perform cache_invalidation.refresh_watch(w);
+  end loop;
+  for lost in select u.* from cache_invalidation.unwatched() as u loop
+    begin
+      perform cache_invalidation.watch(lost.rel_name::regclass, lost.target, lost.columns, lost.min_interval, lost.join_clause);
+    exception
+      when others then
+        if not cache_invalidation.unservable(sqlstate) then
+          raise;
+        end if;
+        raise warning '% cannot be watched for % as the table of that name was: %', lost.rel_name, pg_catalog.quote_literal(lost.target), sqlerrm
+          using hint = pg_catalog.format('watch() what it has become, then: select cache_invalidation.unwatch(name => %L, target => %L);',
+            lost.rel_name, lost.target);
+    end;
   end loop;
   perform pg_catalog.set_config('lock_timeout', previous_timeout, true);
   return pg_catalog.cardinality(declared);
@@ -233,6 +249,12 @@ begin
   end loop;
   watch_id := null;
   severity := 'error';
+  return query
+    select null::integer, pg_catalog.format('%s is not watched for %L, as the table was that had its name and was dropped', u.rel_name, u.target),
+      pg_catalog.format('select cache_invalidation.refresh(); or, if it is not to be watched: select cache_invalidation.unwatch(name => %L, target => %L);',
+        u.rel_name, u.target), severity
+    from cache_invalidation.unwatched() as u
+    where (u.rel_name, u.target) in (select d.rel_name, d.target from cache_invalidation.dropped_watches as d);
   begin
     -- a row that we see is our own or was committed before our snapshot: with a later transaction it is another server's
     if exists (
@@ -252,6 +274,21 @@ begin
       return next;
   end;
   severity := 'warning';
+  select pg_catalog.string_agg(distinct t.tgrelid::regclass::text, ', '), pg_catalog.string_agg(distinct g.function::text, ', ')
+    into missing, remedy
+    from cache_invalidation.generated_functions() as g
+    left join pg_catalog.pg_trigger as t on t.tgfoid = g.function::oid
+    where g.watch_id not in (select declared.id from cache_invalidation.watches as declared);
+  if remedy is not null then
+    problem := pg_catalog.format('there are capture functions without a declaration, as in a copy of the schema alone%s', ', on the tables ' || missing);
+    remedy := pg_catalog.format('watch() these tables again, then: drop function %s cascade;', remedy);
+    return next;
+  end if;
+  if not exists (select from cache_invalidation.epoch) then
+    problem := 'the epoch is missing, as in a copy of the schema alone';
+    remedy := 'select cache_invalidation.new_epoch(); a worker does it when it starts.';
+    return next;
+  end if;
   select pg_catalog.string_agg(n.name, ', ') filter (where e.evtenabled is null),
       pg_catalog.string_agg(n.name, ', ') filter (where e.evtenabled <> 'A'),
       pg_catalog.string_agg(pg_catalog.format('alter event trigger %I enable always;', n.name), ' ') filter (where e.evtenabled <> 'A')
@@ -264,7 +301,7 @@ begin
   end if;
   if missing is not null then
     problem := pg_catalog.format('there are no event triggers (%s), so a renamed or dropped column widens invalidations instead of being followed or refused', missing);
-    remedy := 'After changing a watched table: select cache_invalidation.refresh();';
+    remedy := 'select cache_invalidation.create_event_triggers(); or, if your role may not, after changing a watched table: select cache_invalidation.refresh();';
     severity := 'notice';
     return next;
   end if;

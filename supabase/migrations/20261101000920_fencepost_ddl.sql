@@ -221,6 +221,11 @@ begin
     return;
   end if;
   perform cache_invalidation.invalidate_dropped();
+  -- refresh_watch() remembers them by the names that they were declared with
+  perform cache_invalidation.remember(lost, d.object_identity)
+    from pg_catalog.pg_event_trigger_dropped_objects() as d
+    join cache_invalidation.watches as lost on lost.rel = d.objid
+    where d.classid = 'pg_class'::regclass and d.objsubid = 0;
   for w in select found.* from cache_invalidation.concerned_watches(touched, every_join) as found loop
     select named.key into needed
       from pg_catalog.pg_event_trigger_dropped_objects() as d
@@ -259,17 +264,40 @@ begin
 end
 $$;
 
-do $$
+-- Creates the event triggers that are missing, as after a restore by a role that may not, and has all of them fire always. It never
+-- fails for want of a right.
+create function cache_invalidation.create_event_triggers() returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  present constant name[] := array(select e.evtname from pg_catalog.pg_event_trigger as e);
 begin
-  create event trigger fencepost_ddl on ddl_command_end
-    when tag in (
-      'ALTER TABLE', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'CREATE FOREIGN TABLE',
-      -- which rename tables, or their columns, as well
-      'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'ALTER INDEX',
-      'ALTER TYPE', 'ALTER DOMAIN', 'ALTER SCHEMA', 'ALTER EXTENSION', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION')
-    execute function cache_invalidation.on_ddl();
-  create event trigger fencepost_drop on sql_drop execute function cache_invalidation.on_drop();
-  create event trigger fencepost_rewrite on table_rewrite execute function cache_invalidation.on_rewrite();
+  if not 'fencepost_ddl' = any (present) then
+    create event trigger fencepost_ddl on ddl_command_end
+      when tag in (
+        'ALTER TABLE', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'CREATE FOREIGN TABLE',
+        -- which rename tables, or their columns, as well
+        'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'ALTER INDEX',
+        'ALTER TYPE', 'ALTER DOMAIN', 'ALTER SCHEMA', 'ALTER EXTENSION', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION')
+      execute function cache_invalidation.on_ddl();
+  end if;
+  if not 'fencepost_drop' = any (present) then
+    create event trigger fencepost_drop on sql_drop execute function cache_invalidation.on_drop();
+  end if;
+  if not 'fencepost_rewrite' = any (present) then
+    create event trigger fencepost_rewrite on table_rewrite execute function cache_invalidation.on_rewrite();
+  end if;
+  -- a block of its own: a role that may create event triggers but not do this can still use them
+  begin
+    alter event trigger fencepost_ddl enable always;
+    alter event trigger fencepost_drop enable always;
+    alter event trigger fencepost_rewrite enable always;
+  exception
+    when insufficient_privilege then
+      raise notice 'DDL under session_replication_role = replica is not seen: % may not enable event triggers for it', current_user
+        using hint = 'select * from cache_invalidation.problems() has the statements, for a superuser.';
+  end;
 exception
   when insufficient_privilege then
     raise notice 'Fencepost works without event triggers, which % may not create', current_user
@@ -278,18 +306,4 @@ exception
 end
 $$;
 
--- A statement of its own: a role that may create event triggers but not do this can still use them. problems() names them until then.
-do $$
-begin
-  alter event trigger fencepost_ddl enable always;
-  alter event trigger fencepost_drop enable always;
-  alter event trigger fencepost_rewrite enable always;
-exception
-  when undefined_object then
-    -- they could not be created
-    null;
-  when insufficient_privilege then
-    raise notice 'DDL under session_replication_role = replica is not seen: % may not enable event triggers for it', current_user
-      using hint = 'select * from cache_invalidation.problems() has the statements, for a superuser.';
-end
-$$;
+select cache_invalidation.create_event_triggers();

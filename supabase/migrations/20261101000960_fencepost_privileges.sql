@@ -27,7 +27,7 @@ grant usage on schema cache_invalidation to fencepost_worker;
 grant select, delete on cache_invalidation.outbox to fencepost_worker;
 grant select on cache_invalidation.watches to fencepost_worker;
 grant select, insert, update, delete on cache_invalidation.deferred to fencepost_worker;
-grant select, update on cache_invalidation.epoch to fencepost_worker;
+grant select, insert, update on cache_invalidation.epoch to fencepost_worker;
 grant execute on function
   cache_invalidation.claim(cache_invalidation.claim_position, integer),
   cache_invalidation.resume(),

@@ -30,6 +30,7 @@ beforeEach(async () => {
   client = await connect();
   busy = await connect();
   await client.query(`drop table if exists public.children, public.parents;
+    delete from cache_invalidation.dropped_watches;
     create table public.parents (id integer primary key, user_id text);
     create table public.children (id integer primary key, parent_id integer);
     insert into public.parents values (1, 'u');

@@ -14,7 +14,7 @@ beforeAll(async () => {
   database = await cloneDatabase();
   const client = await connect();
   await client.query(`delete from cache_invalidation.outbox; create table public.jobs (name text);
-    select cache_invalidation.watch('public.jobs', 'job:{name}')`);
+    select cache_invalidation.watch('public.jobs', 'job:{name}'); delete from cache_invalidation.outbox`);
 });
 
 afterAll(async () => {

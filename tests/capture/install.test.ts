@@ -74,6 +74,7 @@ test('as the owner of the database, with createrole and bypassrls but not superu
       `select target, error from cache_invalidation.outbox where target like 'thing%' order by id`,
     );
     expect(rows).toEqual([
+      { target: 'thing:*', error: null },
       { target: 'thing:a', error: null },
       { target: 'thing:*', error: '42703' },
     ]);
@@ -95,7 +96,7 @@ test('the engine alone, in a database without Supabase, and twice in one server'
       await client.query(`create table public.things (org_id text);
         select cache_invalidation.watch('public.things', 'thing:{org_id}'); insert into public.things values ('a')`);
       const { rows } = await client.query('select target from cache_invalidation.outbox');
-      expect(rows).toEqual([{ target: 'thing:a' }]);
+      expect(rows).toEqual([{ target: 'thing:*' }, { target: 'thing:a' }]);
     });
   }
 });

@@ -49,6 +49,7 @@ test('bulk writes to two partitioned tables do not abort each other', async () =
       insert into public.${name} select i, 0 from generate_series(1, 3000) as i;
       select cache_invalidation.watch('public.${name}', '${name}:{id}')`);
   }
+  await one.query('truncate cache_invalidation.outbox');
   await one.query('begin isolation level serializable; update public.left_half set n = 1');
   await two.query('begin isolation level serializable; update public.right_half set n = 1');
   await one.query('update public.left_half set n = 2 where id = 5');

@@ -134,6 +134,16 @@ describe('Heartbeat', () => {
     }
   });
 
+  it('answers an epoch that the database has lost, or replaced, with a new one', async () => {
+    const { calls, state, health, reasons, beat } = stage(known);
+    health.emptied();
+    await beat();
+    state.postgres = 'e7';
+    for (let beats = 0; beats < BEATS_PER_EPOCH_CHECK; beats++) await beat();
+    expect(calls.slice(-3)).toEqual([GET_EPOCH, ...start('e8')]);
+    expect(reasons).toEqual(['the database has another epoch']);
+  });
+
   it('starts another epoch when it is unknown whether Redis has the last one', async () => {
     const { calls, state, health, beat, heartbeat } = stage();
     health.emptied();

@@ -6,7 +6,7 @@
  *     new epoch:  in Postgres first, then the epoch and the heartbeat in one Redis transaction. After a crash in between, the next
  *                 beat finds that Redis and the database differ, and starts another epoch.
  *
- *     beat:       GETEX heartbeat EX 90  (reads and renews it; every tenth beat also GET epoch)
+ *     beat:       GETEX heartbeat EX 90  (reads and renews it; every tenth beat also GET epoch, and reads the database's)
  *                 the known epoch          → alive
  *                 nothing, or another one  → Redis was emptied or restored, or `*` was requested: new epoch, unless the
  *                                            database has that one because another worker started it
@@ -128,6 +128,7 @@ export class Heartbeat {
     if (found !== this.#epoch) return await this.#renewEpoch('the heartbeat held a foreign epoch');
     if (this.#untilCheck <= 0) {
       if ((await cache.get(EPOCH_KEY)) !== found) return await this.#renewEpoch('the epoch was lost');
+      if ((await outbox.epoch()) !== found) return await this.#renewEpoch('the database has another epoch');
       this.#untilCheck = BEATS_PER_EPOCH_CHECK;
     }
     this.#untilCheck--;

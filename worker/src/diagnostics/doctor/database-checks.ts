@@ -69,7 +69,7 @@ const FUNCTIONS = [
 const TABLE_RIGHTS = [
   ...['select on outbox', 'delete on outbox', 'select on watches', 'select on answer_sources'],
   ...['select on deferred', 'insert on deferred', 'update on deferred', 'delete on deferred'],
-  ...['select on epoch', 'update on epoch'],
+  ...['select on epoch', 'insert on epoch', 'update on epoch'],
 ];
 
 /**

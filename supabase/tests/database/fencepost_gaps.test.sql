@@ -1,0 +1,209 @@
+-- Ways in which capture ends: problems() names each, refresh() or watch() ends it, and what ends a gap invalidates the type.
+begin;
+create extension if not exists pgtap with schema extensions;
+set local search_path = public, extensions;
+select no_plan();
+
+-- What the statement writes to the outbox.
+create function pg_temp.captured(statement text) returns text[] language plpgsql as $$
+begin
+  delete from cache_invalidation.outbox;
+  execute statement;
+  return array(select coalesce(o.op::text, '-') || ' ' || o.target from cache_invalidation.outbox as o order by o.target, o.op);
+end
+$$;
+-- The problems of the tables of this file.
+create function pg_temp.problems() returns text[] language sql as $$
+  select array(select p.severity || ': ' || p.problem from cache_invalidation.problems() as p order by p.watch_id, p.problem)
+$$;
+create function pg_temp.run(statement text) returns void language plpgsql as $$
+begin
+  execute statement;
+end
+$$;
+
+create table public.gaps (id integer primary key, org_id text, note text);
+select is(pg_temp.captured($$select cache_invalidation.watch('public.gaps', 'gap:{org_id}')$$), array['- gap:*'], 'a new watch invalidates its type: writes before it left no target');
+select is(pg_temp.captured($$select cache_invalidation.watch('public.gaps', 'gap:{org_id}')$$), '{}', 'the same declaration again: nothing');
+select is(pg_temp.captured($$select cache_invalidation.watch('public.gaps', 'gap:{org_id}', min_interval => '1 s')$$), '{}', 'another interval: nothing');
+select is(pg_temp.captured($$select cache_invalidation.watch('public.gaps', 'gap:{org_id}', columns => array['note'])$$), array['- gap:*'], 'other columns: the type');
+select is(pg_temp.captured($$select cache_invalidation.watch('public.gaps', 'gap:{org_id}')$$), array['- gap:*'], 'all columns again: the type');
+select is(pg_temp.captured('select cache_invalidation.refresh()'), '{}', 'refresh() with nothing to do: nothing');
+
+-- triggers
+create function pg_temp.trigger_name(operation text) returns text language sql as $$
+  select t.tgname::text from pg_trigger as t where t.tgrelid = 'public.gaps'::regclass and t.tgname like 'fencepost\_%\_' || operation
+$$;
+create function pg_temp.check_trigger(statement text, title text) returns setof text language plpgsql as $$
+begin
+  perform pg_temp.run(format(statement, pg_temp.trigger_name('update')));
+  return next is(pg_temp.problems(), array['error: triggers are missing or disabled: public.gaps ' || w.name], title)
+    from (select format('fencepost_%s_update', found.id) as name from cache_invalidation.watches as found where found.rel = 'public.gaps'::regclass) as w;
+  return next is(pg_temp.captured('select cache_invalidation.refresh()'), array['- gap:*'], title || ': refresh() ends the gap and invalidates the type');
+  return next is(pg_temp.problems(), '{}', title || ': no problem any more');
+end
+$$;
+select pg_temp.check_trigger('drop trigger %I on public.gaps', 'a trigger dropped');
+select pg_temp.check_trigger('alter table public.gaps disable trigger %I', 'a trigger disabled');
+select pg_temp.check_trigger('alter table public.gaps enable trigger %I', 'a trigger that is not ALWAYS');
+select pg_temp.check_trigger('alter table public.gaps enable replica trigger %I', 'a trigger for replicas only');
+alter table public.gaps disable trigger all;
+alter table public.gaps enable trigger all;
+select matches(pg_temp.problems()::text, 'triggers are missing or disabled', 'DISABLE and ENABLE TRIGGER ALL, as pg_restore --disable-triggers does');
+select is(pg_temp.captured($$select cache_invalidation.watch('public.gaps', 'gap:{org_id}')$$), array['- gap:*'], 'watch() again ends it as well');
+select pg_temp.run(format('create or replace function cache_invalidation.capture_%s_update() returns trigger language plpgsql as ''begin return null; end''', id)) from cache_invalidation.watches where rel = 'public.gaps'::regclass;
+select is(pg_temp.problems(), array['error: the capture functions of public.gaps for gap:{org_id} are out of date'], 'a capture function replaced');
+select is(pg_temp.captured('select cache_invalidation.refresh()'), array['- gap:*'], 'refresh() writes it again and invalidates the type');
+select is(pg_temp.problems(), '{}', 'no problem any more');
+
+-- a table that is dropped and created again
+create function pg_temp.lost() returns text[] language sql as $$
+  select array['error: public.gaps is not watched for ''gap:{org_id}'', as the table was that had its name and was dropped']
+$$;
+drop table public.gaps;
+select is(pg_temp.problems(), '{}', 'a dropped table: nothing is missed while there is none of its name');
+create table public.gaps (id integer primary key, org_id text, note text);
+select is(pg_temp.problems(), pg_temp.lost(), 'created again: it is not watched');
+select is(pg_temp.captured('select cache_invalidation.refresh()'), array['- gap:*'], 'refresh() watches it and invalidates the type');
+select is(pg_temp.captured($$insert into public.gaps values (1, 'a')$$), array['i gap:a'], 'writes are captured again');
+select is(pg_temp.problems(), '{}', 'no problem any more');
+select cache_invalidation.watch('public.gaps', 'gap:{org_id}', columns => array['note'], min_interval => '1 minute');
+drop table public.gaps;
+create table public.gaps (id integer primary key, org_id text, note text);
+select cache_invalidation.refresh();
+select results_eq('select columns, min_interval from cache_invalidation.watches where rel = ''public.gaps''::regclass', $$values (array['note'], interval '1 minute')$$, 'the whole declaration is remembered');
+drop table public.gaps;
+create table public.gaps (id integer primary key, org_id text, note text);
+select cache_invalidation.watch('public.gaps', 'gap:{org_id}');
+select is(pg_temp.problems(), '{}', 'watch() is as good');
+drop table public.gaps;
+select is(cache_invalidation.unwatch(name => 'public.gaps', target => 'other'), 0, 'unwatch by name: another target');
+select is(cache_invalidation.unwatch(name => 'public.gaps'), 1, 'unwatch by name, when the table is gone');
+create table public.gaps (id integer primary key, org_id text, note text);
+select is(pg_temp.problems(), '{}', 'it is forgotten');
+select cache_invalidation.watch('public.gaps', 'gap:{org_id}');
+select is(cache_invalidation.unwatch(name => 'public.gaps', target => 'gap:{row.org_id}'), 1, 'unwatch by name, when the table is there');
+
+-- the table of that name cannot be watched
+select cache_invalidation.watch('public.gaps', 'gap:{org_id}');
+drop table public.gaps;
+create table public.gaps (id integer primary key);
+select cache_invalidation.refresh();
+select is(pg_temp.problems(), pg_temp.lost(), 'without the column: refresh() does not fail, and the problem stays');
+drop table public.gaps;
+create view public.gaps as select 'a' as org_id;
+select is(pg_temp.problems(), pg_temp.lost(), 'a view of that name: its tables are not watched');
+drop view public.gaps;
+select cache_invalidation.unwatch(name => 'public.gaps');
+
+-- rebuilt under another name, in every order of three steps
+create function pg_temp.check_rebuilt(steps text[]) returns setof text language plpgsql as $$
+declare
+  title constant text := array_to_string(steps, '; ');
+  step text;
+begin
+  create table public.gaps (id integer primary key, org_id text);
+  perform cache_invalidation.watch('public.gaps', 'gap:{org_id}');
+  create table public.gaps_new (id integer primary key, org_id text);
+  foreach step in array steps loop
+    execute step;
+  end loop;
+  return next matches(pg_temp.problems()::text, '^\{"error: [^"]*public.gaps', title);
+  return next alike(pg_temp.captured('select cache_invalidation.refresh()')::text, '%gap:*%', title || ': refresh() invalidates the type');
+  return next is(pg_temp.captured($s$insert into public.gaps values (1, 'a')$s$), array['i gap:a'], title || ': the table of that name is watched');
+  return next is(pg_temp.problems(), '{}', title || ': no problem any more');
+  drop table public.gaps;
+  drop table if exists public.gaps_old;
+  delete from cache_invalidation.dropped_watches;
+end
+$$;
+select pg_temp.check_rebuilt(array['drop table public.gaps', 'alter table public.gaps_new rename to gaps']);
+select pg_temp.check_rebuilt(array['alter table public.gaps rename to gaps_old', 'alter table public.gaps_new rename to gaps']);
+select pg_temp.check_rebuilt(array['alter table public.gaps rename to gaps_old', 'alter table public.gaps_new rename to gaps', 'drop table public.gaps_old']);
+select pg_temp.check_rebuilt(array['alter table public.gaps rename to gaps_old', 'drop table public.gaps_old', 'alter table public.gaps_new rename to gaps']);
+
+-- a table that was renamed for good is remembered by its present name as well
+create table public.first_name (org_id text);
+select cache_invalidation.watch('public.first_name', 'named:{org_id}');
+alter table public.first_name rename to second_name;
+drop table public.second_name;
+create table public.second_name (org_id text);
+select is(pg_temp.problems(), array['error: public.second_name is not watched for ''named:{org_id}'', as the table was that had its name and was dropped'], 'dropped under its second name');
+select cache_invalidation.refresh();
+select is(pg_temp.problems(), '{}', 'and watched again');
+drop table public.second_name;
+delete from cache_invalidation.dropped_watches;
+
+create table public.copied (id integer primary key, org_id text);
+select cache_invalidation.watch('public.copied', 'copied:{org_id}');
+
+-- a copy of the schema alone: the engine's tables are empty, and their numbers begin again
+truncate cache_invalidation.watches, cache_invalidation.outbox, cache_invalidation.deferred, cache_invalidation.epoch, cache_invalidation.dropped_watches;
+alter table cache_invalidation.watches alter column id restart with 1;
+select matches(pg_temp.problems()::text, '^\{"warning: the epoch is missing[^"]*","warning: there are capture functions without a declaration, as in a copy of the schema alone, on the tables .*copied', 'triggers without declarations, and no epoch');
+create temporary table epochs as select cache_invalidation.new_epoch() as made;
+select results_eq('select value from cache_invalidation.epoch', 'select made from epochs', 'new_epoch() makes one');
+insert into epochs select cache_invalidation.new_epoch();
+select results_eq('select value from cache_invalidation.epoch', 'select made from epochs offset 1', 'and another in its place');
+select is(pg_temp.captured($$insert into public.copied values (1, 'a')$$), array['i copied:a'], 'the triggers of the copy capture');
+create table public.other (id integer primary key, org_id text);
+create function pg_temp.triggers() returns setof text language sql as $$
+  select concat_ws(' ', t.tgname, t.tgrelid::regclass, t.tgenabled, md5(p.prosrc)) from pg_trigger as t join pg_proc as p on p.oid = t.tgfoid
+  where p.pronamespace = 'cache_invalidation'::regnamespace
+$$;
+create temporary table former as select t from pg_temp.triggers() as t;
+select cache_invalidation.watch('public.other', 'other:{org_id}');
+select is_empty('select t from former except select t from pg_temp.triggers() as t', 'watch() takes no number of theirs, and leaves their triggers and functions as they are');
+select is(pg_temp.captured($$insert into public.copied values (2, 'a'); insert into public.other values (1, 'a')$$), array['i copied:a', 'i other:a'], 'each writes its own target');
+select cache_invalidation.watch('public.copied', 'copied:{org_id}');
+select cache_invalidation.refresh();
+select alike(pg_temp.problems()::text, '%copied%', 'watched again, the former triggers are still there');
+select pg_temp.run(replace((select remedy from cache_invalidation.problems() where problem like 'there are capture functions%'), 'watch() these tables again, then: ', ''));
+select is(pg_temp.problems(), '{}', 'the remedy removes them');
+select is(pg_temp.captured($$insert into public.copied values (3, 'a')$$), array['i copied:a'], 'and writes are captured once');
+
+-- declarations without triggers
+select pg_temp.run(format('drop trigger %I on %s', t.tgname, t.tgrelid::regclass)) from pg_trigger as t where t.tgrelid = 'public.other'::regclass and t.tgname like 'fencepost%';
+select matches(pg_temp.problems()::text, '^\{"error: triggers are missing or disabled: public.other', 'declarations without triggers');
+select is(pg_temp.captured('select cache_invalidation.refresh()'), array['- other:*'], 'refresh() makes them');
+
+-- event triggers lost in a restore
+drop event trigger fencepost_drop;
+select is(pg_temp.problems(), array['notice: there are no event triggers (fencepost_drop), so a renamed or dropped column widens invalidations instead of being followed or refused'], 'an event trigger is lost');
+select cache_invalidation.create_event_triggers();
+select is(pg_temp.problems(), '{}', 'create_event_triggers() makes it again');
+alter event trigger fencepost_rewrite enable;
+select cache_invalidation.create_event_triggers();
+select is(pg_temp.problems(), '{}', 'and has all of them fire always');
+drop event trigger fencepost_ddl, fencepost_drop, fencepost_rewrite;
+select cache_invalidation.create_event_triggers();
+select is(array(select concat(evtname, ' ', evtenabled) from pg_event_trigger where evtname like 'fencepost%' order by evtname), array['fencepost_ddl A', 'fencepost_drop A', 'fencepost_rewrite A'], 'all of them');
+
+-- everything that a schema holds goes, as before a restore
+create schema apart;
+create table apart.things (id integer primary key, org_id text);
+select cache_invalidation.watch('apart.things', 'thing:{org_id}');
+select is(pg_temp.captured('drop schema apart cascade'), array['- thing:*'], 'DROP SCHEMA CASCADE invalidates');
+create schema apart;
+create table apart.things (id integer primary key, org_id text);
+select is(pg_temp.problems(), array['error: apart.things is not watched for ''thing:{org_id}'', as the table was that had its name and was dropped'], 'and its tables are not watched when they are there again');
+select is(pg_temp.captured('select cache_invalidation.refresh()'), array['- thing:*'], 'until refresh()');
+
+-- without event triggers
+alter event trigger fencepost_ddl disable;
+alter event trigger fencepost_drop disable;
+create function pg_temp.table_problems() returns text[] language sql as $$
+  select array(select p from unnest(pg_temp.problems()) as p where p not like '%event triggers%')
+$$;
+create table public.unseen (id integer primary key, org_id text);
+select cache_invalidation.watch('public.unseen', 'unseen:{org_id}');
+drop table public.unseen;
+select matches(pg_temp.table_problems()::text, '^\{"warning: the table of watch \d+ \(unseen:\{org_id\}\) was dropped"\}$', 'a drop that nobody saw');
+create table public.unseen (id integer primary key, org_id text);
+select matches(pg_temp.table_problems()::text, '^\{"error: the table of watch \d+ \(unseen:\{org_id\}\) was dropped"\}$', 'and created again: writes are missed');
+select is(pg_temp.captured('select cache_invalidation.refresh()'), array['- unseen:*'], 'refresh() watches the table of that name');
+select is(pg_temp.captured($$insert into public.unseen values (1, 'a')$$), array['i unseen:a'], 'writes are captured again');
+select is(pg_temp.table_problems(), '{}', 'no problem any more');
+
+select * from finish();
+rollback;
