@@ -44,12 +44,8 @@ const SQLSTATE = /^(?=.*\d)[0-9A-Z]{5}$/;
 
 /** What Postgres, or a pooler before it, said itself. Its words are looked at only where the SQLSTATE says too little. */
 function serverMeaning({ code, text, routine, place }: Failure): Meaning {
-  if (/max_client_conn|max clients reached|max client connections/i.test(text)) {
-    return [
-      'DATABASE_TOO_MANY_CONNECTIONS',
-      `The pooler at ${place} takes no more clients: close some, or raise its pool size; the worker itself needs at most 6.`,
-    ];
-  }
+  const pooled = poolerMeaning(text, place);
+  if (pooled !== null) return pooled;
   switch (code) {
     case '28P01':
     case '28000':
@@ -118,13 +114,6 @@ function serverMeaning({ code, text, routine, place }: Failure): Meaning {
         'DATABASE_UNREACHABLE',
         `The database at ${place} ended a session of the worker for being idle (idle_session_timeout).`,
       ];
-    case 'XX000':
-      if (!/tenant or user not found/i.test(text)) break;
-      return [
-        'DATABASE_REFUSED',
-        `The pooler at ${place} knows no such project or user: copy the session pooler's connection string again; its user ends in the project's reference.`,
-        ExitCode.denied,
-      ];
     default:
       break;
   }
@@ -135,6 +124,32 @@ function serverMeaning({ code, text, routine, place }: Failure): Meaning {
     'DATABASE_FAILED',
     `The database at ${place} reported: ${text} (${code}). If it lasts, look at the database's log and run "npx fencepost doctor".`,
   ];
+}
+
+/** Poolers have no SQLSTATEs of their own: Supabase's says XX000 to everything, PgBouncer 08P01. */
+function poolerMeaning(text: string, place: string): Meaning | null {
+  if (/max_client_conn|max clients reached|max client connections/i.test(text)) {
+    return [
+      'DATABASE_TOO_MANY_CONNECTIONS',
+      `The pooler at ${place} takes no more clients: close some, or raise its pool size; the worker itself needs at most 6.`,
+    ];
+  }
+  // It says the same of a project that is paused, which waiting may mend.
+  if (/tenant.{1,4}user.* not found/i.test(text)) {
+    return [
+      'DATABASE_REFUSED',
+      `The pooler at ${place} knows no such project and user, or the project is paused: resume it, or copy the session pooler's connection string again.`,
+    ];
+  }
+  if (/ECIRCUITBREAKER/.test(text)) {
+    return [
+      'DATABASE_REFUSED',
+      `The pooler at ${place} takes no connection for some minutes, because too many came with a wrong password: correct it wherever it is wrong.`,
+    ];
+  }
+  if (/db_termination|DbHandler exited/i.test(text))
+    return ['DATABASE_UNREACHABLE', `The pooler at ${place} has lost the database's side of a session.`];
+  return null;
 }
 
 /** What the client found: no server said anything. */
