@@ -312,6 +312,9 @@ describe('a lock', () => {
     const text = process.lines.map(({ msg }) => msg).join('\n');
     expect(text).toContain('holds a lock');
     expect(text).not.toContain('migrations');
+    const doctor = startWorkerProcess(stack.environment(), ['doctor']);
+    expect(await doctor.exited).toBe(1);
+    expect(doctor.lines.map(({ msg }) => msg).join('\n')).toMatch(/FAIL {2}queue .*holds a lock/);
   });
 });
 

@@ -28,7 +28,7 @@ const SESSION_SETUP = `
   set tcp_keepalives_interval = 2;
   set tcp_keepalives_count = 3;
   set idle_session_timeout = 0;
-  set statement_timeout = ${ANSWER_WITHIN_MS}`;
+  set statement_timeout = ${ANSWER_WITHIN_MS - 500}`;
 
 export class LockSession {
   readonly #client: pg.Client;
