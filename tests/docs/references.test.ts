@@ -124,3 +124,15 @@ describe('comments in the code', () => {
     expect(missing).toEqual([]);
   });
 });
+
+it('docs/operations.md names each code that a running worker may log', () => {
+  // Splitting a request is no failure that a log shows.
+  const codes = all(
+    read('worker/src/lib/errors.ts'),
+    /'((?:DATABASE|UPSTASH|QUEUE)_\w+|\w+_DATABASE)'/g,
+  ).filter((code) => code !== 'UPSTASH_TOO_LARGE');
+  expect(codes.length).toBeGreaterThan(15);
+  const page = read('docs/operations.md');
+  const others = ['TRANSACTION_POOLER', 'NOTIFICATIONS_LOST', 'STANDBY_REDIS_DIFFERS'];
+  expect([...codes, ...others].filter((code) => !page.includes(`\`${code}\``))).toEqual([]);
+});
