@@ -114,6 +114,32 @@ create index deferred_due on cache_invalidation.deferred (due_at) where waiting 
 create index deferred_ahead on cache_invalidation.deferred (ran_at) where waiting or run is not null;
 create index deferred_rested on cache_invalidation.deferred (due_at) where not waiting and run is null;
 
+-- What has left the outbox and is not confirmed yet: targets that Redis refused, patterns to be swept, and second deletions for
+-- loaders on replicas. What acknowledges a row of the outbox puts its target here in the same statement. The version is the
+-- transaction that wrote the row last, so a merge raises it, and none returns. A confirmation deletes only the version that was
+-- read before its DEL was sent. docs/protocol.md#pending
+create table cache_invalidation.pending (
+  id bigint generated always as identity primary key,
+  target text not null,
+  -- a target may be too long for an index
+  digest bytea generated always as (pg_catalog.sha256(pg_catalog.decode(pg_catalog.replace(target, '\', '\\'), 'escape'))) stored unique,
+  why text not null check (why in ('refused', 'sweep', 'second delete', 'second sweep')),
+  due_at timestamptz not null,
+  version xid8 not null default pg_catalog.pg_current_xact_id(),
+  -- when the oldest event was put here
+  since timestamptz not null default pg_catalog.clock_timestamp(),
+  -- how often Redis has refused it here, and the code of the last refusal
+  attempts integer not null default 0,
+  code text,
+  -- a dead letter: it stays, and is not tried again before "fencepost retry" or the target's next event
+  failed_at timestamptz,
+  -- where a sweep continues
+  state jsonb
+)
+with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false);
+
+create index pending_due on cache_invalidation.pending (due_at) where failed_at is null;
+
 -- The cache's epoch: entries stored under another one are never a hit. Random, so that it cannot return by itself.
 create table cache_invalidation.epoch (
   singleton boolean primary key default true check (singleton),

@@ -19,7 +19,7 @@ as $$
   returning value
 $$;
 
--- Removes at most max_rows rows visible in the snapshot; returns how many.
+-- Removes at most max_rows rows visible in the snapshot, and what is pending and as old; returns how many rows of the outbox.
 create function cache_invalidation.discard(snapshot pg_snapshot, max_rows integer default 50000) returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set plan_cache_mode = force_generic_plan
@@ -35,11 +35,13 @@ begin
       limit max_rows
     );
   get diagnostics removed = row_count;
+  delete from cache_invalidation.pending as p
+    where p.version < pg_snapshot_xmax(discard.snapshot) and pg_visible_in_snapshot(p.version, discard.snapshot);
   return removed;
 end
 $$;
 
--- For a database without a worker: replaces the rows of the outbox by one for `*`, for which a later worker starts a new epoch. Call
+-- For a database without a worker: replaces the outbox and what is pending by one row for `*`, for which a later worker starts a new epoch. Call
 -- it by hand or from pg_cron. It does nothing for at most more_than rows, and keeps rows that are committed while it runs. Returns
 -- how many rows were replaced.
 create function cache_invalidation.compact(more_than bigint default 1) returns bigint
@@ -56,6 +58,7 @@ begin
   delete from cache_invalidation.outbox;
   get diagnostics removed = row_count;
   if removed > 0 then
+    delete from cache_invalidation.pending;
     perform cache_invalidation.invalidate('*');
   end if;
   return removed;

@@ -26,7 +26,7 @@ grant usage on schema cache_invalidation to fencepost_worker;
 -- claim, acknowledge, discard, compact
 grant select, delete on cache_invalidation.outbox to fencepost_worker;
 grant select on cache_invalidation.watches to fencepost_worker;
-grant select, insert, update, delete on cache_invalidation.deferred to fencepost_worker;
+grant select, insert, update, delete on cache_invalidation.deferred, cache_invalidation.pending to fencepost_worker;
 grant select, insert, update on cache_invalidation.epoch to fencepost_worker;
 grant execute on function
   cache_invalidation.claim(cache_invalidation.claim_position, integer),
@@ -52,7 +52,7 @@ to fencepost_worker;
 do $$
 begin
   if current_setting('server_version_num')::integer >= 170000 then
-    execute 'grant maintain on cache_invalidation.outbox, cache_invalidation.deferred to fencepost_worker';
+    execute 'grant maintain on cache_invalidation.outbox, cache_invalidation.deferred, cache_invalidation.pending to fencepost_worker';
   end if;
 end
 $$;

@@ -166,7 +166,9 @@ describe('invalidate, status, retry, audit', () => {
       await admin.sendCommand(['ACL', 'SETUSER', 'default', '+@all', '~*']);
       await admin.close();
       // Nothing of this is left for the next test.
-      await stack.sql.query('delete from cache_invalidation_queue.job');
+      await stack.sql.query(
+        'delete from cache_invalidation.pending; delete from cache_invalidation_queue.job',
+      );
     }
   });
 

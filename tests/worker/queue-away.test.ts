@@ -1,6 +1,6 @@
 /**
- * A queue that does not work holds up nothing but what needs it: sweeps, refused targets, second deletes. Those wait in
- * the outbox, and are done when the queue is back.
+ * A queue that does not work holds up nothing but what needs it: sweeps, refused targets, second deletes. Those are pending,
+ * and are done when the queue is back.
  */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type RedisPart, startRedis } from '../../local/parts/redis.ts';
@@ -25,7 +25,7 @@ beforeAll(async () => {
 afterEach(async (test) => {
   await killAllWorkers(test);
   proxy.set('pass');
-  await stack.sql.query('delete from cache_invalidation.outbox');
+  await stack.sql.query('delete from cache_invalidation.outbox; delete from cache_invalidation.pending');
 });
 afterAll(async () => {
   await proxy.close();
@@ -46,7 +46,8 @@ const readyz = async (worker: WorkerProcess): Promise<ReadinessAnswer> =>
 
 const rowsLeft = async (): Promise<number> => {
   const { rows } = await stack.sql.query<{ left: number }>(
-    'select count(*)::int as left from cache_invalidation.outbox',
+    `select (select count(*) from cache_invalidation.outbox)::int
+          + (select count(*) from cache_invalidation.pending)::int as left`,
   );
   return rows[0]?.left ?? 0;
 };
@@ -84,10 +85,10 @@ describe.each(['refuse', 'blackhole'] as const)('the Redis of QUEUE_REDIS_URL: %
     await expect.poll(rowsLeft, WAIT).toBe(1);
     expect(await readyz(worker)).toMatchObject({
       ready: true,
-      warnings: [expect.stringContaining('1 row waits for it')],
+      warnings: [expect.stringContaining('1 target waits for it')],
     });
     expect((await fetch(`${await worker.url()}/metrics`)).status).toBe(200);
-    // It sleeps: a row that waits for the queue keeps nobody awake.
+    // It sleeps: a target that waits for the queue keeps nobody awake.
     await asleep(worker, worker.lines.length);
     proxy.set('pass');
     await stack.fences.deleted([fence]);

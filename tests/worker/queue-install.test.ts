@@ -47,7 +47,7 @@ afterEach(async (test) => {
   await using(as('hosted'), async (owner) => {
     await owner.query(`drop schema ${QUEUE_SCHEMA} cascade`);
     await owner.query(MIGRATION);
-    await owner.query('delete from cache_invalidation.outbox');
+    await owner.query('delete from cache_invalidation.outbox; delete from cache_invalidation.pending');
   });
 });
 afterAll(async () => {
@@ -83,7 +83,10 @@ const owners = () =>
   column(`
     select distinct relowner::regrole::text from pg_class where relnamespace = '${QUEUE_SCHEMA}'::regnamespace
     union select distinct proowner::regrole::text from pg_proc where pronamespace = '${QUEUE_SCHEMA}'::regnamespace`);
-const rowsLeft = () => column('select count(*)::int from cache_invalidation.outbox');
+const rowsLeft = () =>
+  column(
+    `select ((select count(*) from cache_invalidation.outbox) + (select count(*) from cache_invalidation.pending))::int`,
+  );
 const complains = (line: LogLine) => line.code === 'QUEUE_UNAVAILABLE';
 
 /** A fence that only a sweep deletes; the sweep is written to the outbox. */
@@ -180,7 +183,7 @@ describe('a worker', () => {
     const readiness = await (await fetch(`${await worker.url()}/readyz`)).json();
     expect(readiness).toMatchObject({
       ready: true,
-      warnings: [expect.stringContaining('1 row waits for it')],
+      warnings: [expect.stringContaining('1 target waits for it')],
     });
 
     const script = startWorkerProcess({}, ['queue-sql']);

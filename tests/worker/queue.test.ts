@@ -10,7 +10,11 @@ let stack: WorkerStack;
 beforeAll(async () => {
   stack = await startWorkerStack();
 });
-afterEach((test) => killAllWorkers(test));
+afterEach(async (test) => {
+  await killAllWorkers(test);
+  // A worker that is killed after a DEL leaves its target pending.
+  await stack.sql.query('delete from cache_invalidation.pending');
+});
 afterAll(async () => {
   await stack.close();
 });
@@ -24,13 +28,8 @@ function gate<T = void>(): { promise: Promise<T>; open: (value: T) => void } {
   return { promise, open };
 }
 
-const sweepOf = (pattern: string) => ({ kind: 'sweep', pattern }) as const;
-
 const nothing: Processors = {
-  sweep: async () => 0,
-  retry: async () => undefined,
-  bisect: async () => undefined,
-  'second-delete': async () => undefined,
+  pending: async () => undefined,
   audit: async () => undefined,
   prune: async () => 0,
 };
@@ -63,25 +62,25 @@ describe.each(['postgres', 'redis'] as const)('the queue on %s', (kind) => {
     );
 
   it('works on jobs added before and after it started', async () => {
-    const done: string[] = [];
-    const bothDone = gate();
-    await queue.add([sweepOf('a:*:x')]);
-    await queue.work({
-      ...nothing,
-      sweep: async ({ pattern }) => {
-        done.push(pattern);
-        if (done.length === 2) bothDone.open();
-        return 0;
-      },
-    });
-    await queue.add([sweepOf('b:*:x')]);
-    await bothDone.promise;
-    expect(done.sort()).toEqual(['a:*:x', 'b:*:x']);
+    const runs = [gate(), gate()];
+    await queue.look();
+    await queue.work({ ...nothing, pending: async () => runs.shift()?.open() });
+    const [second] = runs.slice(-1);
+    await expect.poll(() => runs.length, { timeout: 20_000 }).toBe(1);
+    await queue.look();
+    await second?.promise;
   });
 
   it('an equal job that waits suffices for any number of requests', async () => {
-    for (let count = 0; count < 50; count++) await queue.add([sweepOf('same:*:x')]);
+    for (let count = 0; count < 50; count++) await queue.look();
     expect((await queue.counts()).waiting).toBe(1);
+  });
+
+  it('a look that may not begin yet suppresses none that may, and none that is later', async () => {
+    await queue.look(60_000);
+    await queue.look(120_000);
+    await queue.look();
+    expect(await queue.counts()).toMatchObject({ waiting: 1, delayed: 2 });
   });
 
   it('a request during the run of an equal job is never dropped', async () => {
@@ -89,21 +88,20 @@ describe.each(['postgres', 'redis'] as const)('the queue on %s', (kind) => {
     const finish = gate();
     const second = gate();
     let runs = 0;
-    await queue.add([sweepOf('hot:*:x')]);
+    await queue.look();
     await queue.work({
       ...nothing,
-      sweep: async () => {
+      pending: async () => {
         runs++;
         if (runs === 1) {
           started.open();
           await finish.promise;
         } else second.open();
-        return 0;
       },
     });
     await started.promise;
-    await queue.add([sweepOf('hot:*:x')]);
-    await queue.add([sweepOf('hot:*:x')]);
+    await queue.look();
+    await queue.look();
     finish.open();
     await second.promise;
     expect(runs).toBe(2);
@@ -111,28 +109,20 @@ describe.each(['postgres', 'redis'] as const)('the queue on %s', (kind) => {
 
   it('a request between two attempts of an equal job is never dropped', async () => {
     const failed = gate();
-    const others = gate();
-    let fresh = 0;
-    await queue.add([sweepOf('hot:*:x')]);
+    let runs = 0;
+    await queue.look();
     await queue.work({
       ...nothing,
-      sweep: async ({ state }, progress) => {
-        if (state === undefined && fresh++ === 0) {
-          await progress.save(
-            { pattern: 'hot:*:x', state: { phase: 'entries', cursor: '7', deleted: 1 } },
-            {},
-          );
-          failed.open();
-          throw new Error('half-way');
-        }
-        // The first job's second attempt continues from its cursor; the new job must start from the beginning.
-        if (state === undefined) others.open();
-        return 0;
+      pending: async () => {
+        if (++runs > 1) return;
+        failed.open();
+        throw new Error('half-way');
       },
     });
     await failed.promise;
-    await queue.add([sweepOf('hot:*:x')]);
-    await others.promise;
+    await queue.look();
+    // The new job, and the first job's second attempt.
+    await expect.poll(() => runs, { timeout: 20_000 }).toBe(3);
   });
 
   it('keeps a job that failed for good as a dead letter until it is retried', async () => {
@@ -153,27 +143,6 @@ describe.each(['postgres', 'redis'] as const)('the queue on %s', (kind) => {
     expect(await queue.retryDeadLetters()).toBe(1);
     await again.promise;
     await expect.poll(async () => (await queue.counts()).failed, { timeout: 20_000 }).toBe(0);
-  });
-
-  it('continues an interrupted job where it was', async () => {
-    const saved = gate();
-    const resumed = gate<unknown>();
-    const state = { phase: 'entries', cursor: '42', deleted: 3 } as const;
-    await queue.add([sweepOf('long:*:x')]);
-    await queue.work({
-      ...nothing,
-      sweep: async (job, progress) => {
-        if (job.state === undefined) {
-          await progress.save({ pattern: job.pattern, state }, state);
-          saved.open();
-          throw new Error('interrupted');
-        }
-        resumed.open(job.state);
-        return 0;
-      },
-    });
-    await saved.promise;
-    expect(await resumed.promise).toEqual(state);
   });
 });
 
@@ -252,5 +221,35 @@ describe('the worker and its queue', () => {
     await stack.fences.arm(['quota:redis:openai:m', 'fence:quota:redis']);
     await stack.sql.query("select cache_invalidation.invalidate('quota:r*:openai:*')");
     await stack.fences.deleted(['quota:redis:openai:m', 'fence:quota:redis']);
+  });
+
+  it('a dead letter stays pending until it is retried, and is settled by a new epoch', async () => {
+    const deadLetter = (target: string) =>
+      stack.sql.query(
+        `insert into cache_invalidation.pending (target, why, due_at, attempts, code, failed_at)
+         values ($1, 'refused', now(), 8, 'UPSTASH_REFUSED', now())`,
+        [target],
+      );
+    const left = async () => (await stack.sql.query('select from cache_invalidation.pending')).rowCount;
+    const worker = startWorkerProcess(stack.environment());
+    await asleep(worker);
+    await stack.fences.arm(['fence:quota:dead']);
+    await deadLetter('quota:dead:*');
+    const status = startWorkerProcess(stack.environment(), ['status', '--json']);
+    await status.exited;
+    expect(JSON.parse(status.lines.map((line) => line.msg).join('\n'))).toMatchObject({
+      queue: { failed: 1 },
+    });
+    const metrics = await (await fetch(`${await worker.url()}/metrics`)).text();
+    expect(metrics).toContain('fencepost_queue_jobs{state="failed"} 1');
+    expect(stack.fences.missing()).toContain('fence:quota:dead');
+    const retry = startWorkerProcess(stack.environment(), ['retry']);
+    expect(await retry.exited).toBe(0);
+    expect(retry.lines.map((line) => line.msg).join('\n')).toContain('quota:dead:*');
+    await stack.fences.deleted(['fence:quota:dead']);
+    await expect.poll(left, { timeout: 20_000 }).toBe(0);
+    await deadLetter('quota:dead:*');
+    await stack.sql.query("select cache_invalidation.invalidate('*')");
+    await expect.poll(left, { timeout: 20_000 }).toBe(0);
   });
 });

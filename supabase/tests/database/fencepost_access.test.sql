@@ -33,7 +33,7 @@ from unnest(array['anon', 'authenticated', 'service_role']) as who,
   unnest(array[
     'select * from cache_invalidation.outbox', 'delete from cache_invalidation.outbox', 'update cache_invalidation.outbox set target = ''x:y''',
     'insert into cache_invalidation.outbox (target) values (''*'')', 'truncate cache_invalidation.outbox', 'lock table cache_invalidation.outbox in exclusive mode',
-    'select * from cache_invalidation.watches', 'select * from cache_invalidation.epoch', 'select * from cache_invalidation.deferred',
+    'select * from cache_invalidation.watches', 'select * from cache_invalidation.epoch', 'select * from cache_invalidation.deferred', 'select * from cache_invalidation.pending',
     'select cache_invalidation.invalidate(''*'')', 'select cache_invalidation.claim()', 'select cache_invalidation.new_epoch()', 'select cache_invalidation.compact()',
     'select cache_invalidation.watch(''public.open_table'', ''x:{org_id}'')', 'select cache_invalidation.unwatch(''public.open_table'')', 'select cache_invalidation.refresh()',
     'select cache_invalidation.encode_segment(''x'')', 'select nextval(''cache_invalidation.outbox_id_seq'')', 'create table cache_invalidation.mine (a integer)'

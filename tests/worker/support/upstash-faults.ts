@@ -5,16 +5,19 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
+/** Which requests a fault concerns: those whose body matches. */
+type Matching = Pick<RegExp, 'test'>;
+
 export type Fault =
   | { readonly kind: 'none' }
   /** Answers with this status and body and does nothing. */
-  | { readonly kind: 'answer'; readonly status: number; readonly body: string; readonly only?: RegExp }
+  | { readonly kind: 'answer'; readonly status: number; readonly body: string; readonly only?: Matching }
   /** Never answers. */
-  | { readonly kind: 'silent'; readonly only?: RegExp }
+  | { readonly kind: 'silent'; readonly only?: Matching }
   /** Breaks the connection. */
   | { readonly kind: 'break' }
   /** Carries the request out, then says nothing: Redis did it, the worker cannot know. */
-  | { readonly kind: 'swallow-answer'; readonly only?: RegExp };
+  | { readonly kind: 'swallow-answer'; readonly only?: Matching };
 
 export interface UpstashFaults {
   readonly url: string;

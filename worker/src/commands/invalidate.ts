@@ -1,11 +1,11 @@
 /**
  * `fencepost invalidate KEY|PATTERN…`: invalidates by hand as a write does, with a row in the outbox that the worker applies. The
- * command waits for the worker. Then it asks Redis itself, because a row also leaves the outbox when its target goes to the queue:
+ * command waits for the worker. Then it asks Redis itself, because a row also leaves the outbox when its target is put into `pending`:
  *
  *     invalidated   the row is gone, and Redis has confirmed a DEL of the same keys, or the epoch is a new one
  *     queued        the row is gone; the pattern is covered by no fence, so the queue sweeps through the keys
  *     refused       Redis refuses to delete these keys; the queue tries again and keeps it as a dead letter
- *     waiting       the row is still there: no worker applied it in time, or the queue that must take it does not answer
+ *     waiting       the row is still there: no worker applied it in time
  */
 
 import { setTimeout as pause } from 'node:timers/promises';
@@ -95,7 +95,7 @@ function show(invalidations: readonly Invalidation[], ms: number): void {
   const queued = named('queued');
   if (queued !== '') {
     print(
-      `${paint('warn', 'queued')}  ${queued}: no fence covers this, so it was handed to the queue for a sweep; "fencepost status" shows when the queue is empty.`,
+      `${paint('warn', 'queued')}  ${queued}: no fence covers this, so it was handed to the queue for a sweep, and is pending until that is confirmed; "fencepost status" shows when nothing waits.`,
     );
   }
   for (const { target, state, reason } of invalidations)

@@ -3,6 +3,7 @@
  */
 import { ALIVE_MS } from '../db/lock-holders.ts';
 import { Outbox } from '../db/outbox.ts';
+import { Pending } from '../db/pending.ts';
 import { type HitRate, meetsTarget } from '../diagnostics/status/hit-rates.ts';
 import { RecordedDay } from '../diagnostics/status/recorded-day.ts';
 import {
@@ -13,6 +14,7 @@ import {
 } from '../diagnostics/status/status.ts';
 import { describe, ExitCode } from '../lib/errors.ts';
 import { duration } from '../lib/text.ts';
+import { withPending } from '../queue/pending-work.ts';
 import type { QueueCounts } from '../queue/work-queue.ts';
 import { withContext } from './command-context.ts';
 import { paint, print, printJson, table } from './output.ts';
@@ -31,7 +33,7 @@ export function status(variables: NodeJS.ProcessEnv, json: boolean): Promise<Exi
     const problems = [...databaseState.problems, ...cacheState.problems];
     const countQueue = async (): Promise<QueueCounts | null> => {
       try {
-        return await queue().counts();
+        return withPending(await queue().counts(), await new Pending(pool).counts());
       } catch (error) {
         problems.push(describe(error));
         return null;

@@ -9,7 +9,7 @@ import { covers, targetFor } from '../diagnostics/why/coverage.ts';
 import { type Inspection, inspect, type Verdict } from '../diagnostics/why/inspect.ts';
 import { asWorkerError, describe, ExitCode, WorkerError } from '../lib/errors.ts';
 import { duration } from '../lib/text.ts';
-import { type CommandContext, withContext } from './command-context.ts';
+import { withContext } from './command-context.ts';
 import { paint, print, printJson, table } from './output.ts';
 
 /** Rows of the outbox that are read at most. It is empty when all is well. */
@@ -22,6 +22,8 @@ interface Pending {
   readonly ageMs: number;
   /** Of a target with a min_interval: when it runs; null for the others, which run at once. */
   readonly dueInMs: number | null;
+  /** Of a target that has left the outbox: why it is not confirmed. */
+  readonly unconfirmed?: string;
 }
 
 interface Watch {
@@ -48,15 +50,16 @@ export interface Why {
 }
 
 export function why(variables: NodeJS.ProcessEnv, key: string, json: boolean): Promise<ExitCode> {
-  return withContext(variables, async ({ pool, cache, queue }) => {
+  return withContext(variables, async ({ pool, cache }) => {
     refuseWhatIsNoKey(key);
     // Read before the entry, so that an invalidation confirmed in between shows as a miss.
     const rows = await outboxRows(pool);
     const throttled = await throttledTargets(pool);
+    const unconfirmed = await unconfirmedTargets(pool);
     const unseen = [
       ...(rows.length < ROWS_MOST ? [] : [`rows of the outbox after the first ${ROWS_MOST}`]),
       ...(throttled.length < ROWS_MOST ? [] : [`throttled targets after the first ${ROWS_MOST}`]),
-      ...(await queuedWork(queue)),
+      ...(unconfirmed.length < ROWS_MOST ? [] : [`pending targets after the first ${ROWS_MOST}`]),
     ];
     let exitCode: ExitCode = ExitCode.ok;
     const found = await inspect(cache, key).catch((error: unknown) => {
@@ -71,7 +74,7 @@ export function why(variables: NodeJS.ProcessEnv, key: string, json: boolean): P
       verdict,
       why: found.why,
       loadedAt: envelope === null ? null : new Date(envelope.loadedAt).toISOString(),
-      pending: [...rows, ...throttled].filter(({ target }) => covers(target, key, fences)),
+      pending: [...rows, ...throttled, ...unconfirmed].filter(({ target }) => covers(target, key, fences)),
       unseen,
       watches: (await watches(pool)).filter(({ target }) => covers(targetFor(target, key), key, fences)),
     };
@@ -100,21 +103,6 @@ function unknown(key: string, error: unknown): Omit<Inspection, 'verdict'> & { v
   return { verdict: 'unknown', why, fences: fencesOf(key), envelope: null };
 }
 
-/** The queue holds what has left the outbox without a DEL: refused targets, dead letters and sweeps. */
-async function queuedWork(queue: CommandContext['queue']): Promise<string[]> {
-  try {
-    const { waiting, active, delayed, failed } = await queue().counts();
-    // One delayed job is the next audit.
-    const jobs = waiting + active + Math.max(0, delayed - 1);
-    return [
-      ...(jobs === 0 ? [] : [`${jobs} jobs of the queue: retries, sweeps`]),
-      ...(failed === 0 ? [] : [`${failed} dead letters: "fencepost retry"`]),
-    ];
-  } catch (error) {
-    return [`the queue, which could not be asked: ${describe(error)}`];
-  }
-}
-
 async function outboxRows(pool: pg.Pool): Promise<Pending[]> {
   const { rows } = await pool.query<Pending>(
     `select o.target, w.rel::text as "table", null as "dueInMs",
@@ -138,6 +126,18 @@ async function throttledTargets(pool: pg.Pool): Promise<Pending[]> {
   return rows;
 }
 
+/** What has left the outbox without a confirmation, or waits for its second deletion. */
+async function unconfirmedTargets(pool: pg.Pool): Promise<Pending[]> {
+  const { rows } = await pool.query<Pending>(
+    `select p.target, null as "table", null as "dueInMs",
+            (1000 * extract(epoch from clock_timestamp() - p.since))::float8 as "ageMs",
+            p.why || case when p.failed_at is null then '' else ', a dead letter: "fencepost retry"' end as unconfirmed
+       from cache_invalidation.pending as p order by p.id limit $1`,
+    [ROWS_MOST],
+  );
+  return rows;
+}
+
 async function watches(pool: pg.Pool): Promise<Watch[]> {
   const { rows } = await pool.query<Watch>(
     `with p as materialized (select * from cache_invalidation.problems())
@@ -155,7 +155,11 @@ function show(result: Why): void {
     ['now', `${paint(TONES[result.verdict], result.verdict)}: ${result.why}`],
     ['behind', result.fences.join('  ')],
   ];
-  for (const { target, table: from, ageMs, dueInMs } of result.pending) {
+  for (const { target, table: from, ageMs, dueInMs, unconfirmed } of result.pending) {
+    if (unconfirmed !== undefined) {
+      rows.push(['on its way', `${target}, pending for ${duration(ageMs)}: ${unconfirmed}`]);
+      continue;
+    }
     const written = `written ${duration(ageMs)} ago by ${from ?? 'hand'}`;
     const runs = dueInMs === null ? 'not confirmed yet' : `throttled, and runs in ${duration(dueInMs)}`;
     rows.push(['on its way', `${target}, ${written}, ${runs}`]);

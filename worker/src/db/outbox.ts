@@ -4,6 +4,7 @@
  */
 import type pg from 'pg';
 import { BatchRows } from './outbox-batch.ts';
+import { PUT, type Unconfirmed } from './pending.ts';
 
 export interface Batch {
   readonly rows: BatchRows;
@@ -46,6 +47,8 @@ type RawBatch = [
 const CLAIM = `
   select next_position, drained, rests, xids, ids, targets, watch_ids, ops, waited_us, errors
     from cache_invalidation.claim($1, $2)`;
+
+const ACKNOWLEDGE = 'select cache_invalidation.acknowledge($1::xid8[], $2::bigint[], $3)';
 
 const AS_TEXT: pg.CustomTypesConfig = { getTypeParser: () => (text: string) => text };
 
@@ -103,16 +106,28 @@ export class Outbox {
   }
 
   /**
-   * Removes rows whose targets Redis has confirmed. A row that is gone already is no error.
+   * Removes rows whose targets Redis has confirmed, and puts those that it has not, or not for good, into `pending` in the same
+   * statement. A row that is gone already is no error.
    *
    * @param throttled of the rows' batch; true is always right, and slower
+   * @param unconfirmed distinct targets of these rows
    */
-  async acknowledge(rows: Pick<BatchRows, 'xids' | 'ids'>, throttled: boolean): Promise<void> {
-    await this.#pool.query({
-      name: 'fencepost-acknowledge',
-      text: 'select cache_invalidation.acknowledge($1::xid8[], $2::bigint[], $3)',
-      values: [rows.xids, rows.ids, throttled],
-    });
+  async acknowledge(
+    rows: Pick<BatchRows, 'xids' | 'ids'>,
+    throttled: boolean,
+    unconfirmed: readonly Unconfirmed[] = [],
+  ): Promise<void> {
+    const values = [rows.xids, rows.ids, throttled];
+    if (unconfirmed.length === 0)
+      await this.#pool.query({ name: 'fencepost-acknowledge', text: ACKNOWLEDGE, values });
+    else
+      await this.#pool.query(`with put as (${PUT}) ${ACKNOWLEDGE}`, [
+        ...values,
+        unconfirmed.map(({ target }) => target),
+        unconfirmed.map(({ why }) => why),
+        unconfirmed.map(({ waitMs }) => waitMs),
+        unconfirmed.map(({ code }) => code ?? null),
+      ]);
   }
 
   /** Milliseconds until the next throttled target is due; null when none waits. */

@@ -68,7 +68,7 @@ function setUp(batches: number, throttled = false, isDue = false) {
       },
       invalidateAll: async () => undefined,
     },
-    queueBuffer: { take: () => undefined, room: async () => undefined, forget: () => undefined },
+    pendingWork: { request: () => undefined },
     replicaLagMs: 0,
     tokens: new TokenBucket(),
     health: new DeliveryHealth(),

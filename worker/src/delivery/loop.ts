@@ -3,10 +3,10 @@
  *
  *     claim        read what was committed since the last claim, in batches; nothing is locked or marked
  *     apply        one DEL for the batch's distinct targets, confirmed by Redis (redis/apply.ts)
- *     acknowledge  delete exactly the rows that were read, after Redis has confirmed
+ *     acknowledge  delete exactly the rows that were read; what Redis has not confirmed moves into `pending` in the same statement
  *
- * Promise: a row leaves the outbox only after Redis confirmed a DEL for its target that was sent after the row's commit.
- * A throttled target's row moves into `deferred` first; the same promise holds for it there.
+ * Promise: a row leaves the outbox only after Redis confirmed a DEL for its target that was sent after the row's commit, or
+ * into `pending` (db/pending.ts) or `deferred`, where the same promise holds.
  *
  * - Every step may be repeated, by this worker or another one. A repetition costs a cache miss.
  * - The position says what has been claimed, and lives only here. Any doubt resets it: a failed batch, a new connection (it
@@ -14,7 +14,7 @@
  * - Under load two batches are in flight while a third is claimed. Acknowledgements keep the order of the batches.
  * - Batches with throttled targets go one by one: an acknowledgement starts the interval, and only then can the next batch
  *   know which of its targets must wait.
- * - What needs the queue goes into the queue buffer (queue/buffer.ts). The loop never waits for a queue that fails.
+ * - The loop never waits for the queue, which works on what is pending.
  *
  * Why all of this holds: docs/protocol.md#delivery and docs/protocol.md#throttled-targets.
  */
@@ -22,13 +22,13 @@
 import { explainDatabaseError } from '../db/errors.ts';
 import type { Batch, DueTarget, Outbox } from '../db/outbox.ts';
 import type { BatchRows, ClaimedRow, Rows } from '../db/outbox-batch.ts';
+import { FIRST_PAUSE_MS, type Unconfirmed } from '../db/pending.ts';
 import { WorkerError } from '../lib/errors.ts';
 import { backoffMs } from '../lib/waiting.ts';
-import type { QueueBuffer } from '../queue/buffer.ts';
+import { type PendingWork, UNDECIDED_PAUSE_MS } from '../queue/pending-work.ts';
 import { type Applied, type ApplyParts, apply } from '../redis/apply.ts';
 import type { DeliveryOutcome } from '../wakeup/sleep-protocol.ts';
 import type { DeliveryHealth } from './health.ts';
-import { jobsFor, queueRequest, secondDelete } from './queue-requests.ts';
 import { ThrottledTargets } from './throttled-targets.ts';
 
 /** Rows in one claim. Large enough to amortise the round trips, small enough for one DEL of 2 or 3 keys a row. */
@@ -68,7 +68,7 @@ export interface DeliveryLoopParts extends ApplyParts {
     | 'forgetThrottled'
     | 'invalidateAll'
   >;
-  readonly queueBuffer: Pick<QueueBuffer, 'take' | 'room' | 'forget'>;
+  readonly pendingWork: Pick<PendingWork, 'request'>;
   /** Milliseconds by which read replicas lag: each delete is repeated after them. 0: there are none. */
   readonly replicaLagMs: number;
   readonly health: DeliveryHealth;
@@ -102,7 +102,6 @@ export class DeliveryLoop {
     this.#position = null;
     this.#resets++;
     this.#throttled.reset();
-    this.#parts.queueBuffer.forget();
   }
 
   /** Starts no further batch. `untilEmpty` returns after those in flight. */
@@ -165,9 +164,9 @@ export class DeliveryLoop {
   /** @param before the previous batch, which is acknowledged first: one connection claims, the other deletes */
   async #applyAndAcknowledge(batch: Claim, before?: Promise<void>): Promise<void> {
     const { rows, throttled, claimedAt } = batch;
-    const { outbox, queueBuffer, replicaLagMs, onWidened } = this.#parts;
+    const { outbox, pendingWork, replicaLagMs, onWidened } = this.#parts;
     const targets = distinctTargets(rows);
-    const { applied, unconfirmed } = await this.#applyRows(rows, targets, rows.oldestMs, claimedAt);
+    const { applied } = await this.#applyRows(rows, targets, rows.oldestMs, claimedAt);
     if (rows.hasErrors) {
       for (let index = 0; index < rows.length; index++) {
         const row = rows.at(index);
@@ -175,21 +174,13 @@ export class DeliveryLoop {
       }
     }
     await before;
-    const isWhole = unconfirmed.size === 0;
-    const confirmed = isWhole ? rows : rows.filter((row) => !unconfirmed.has(row.target));
-    if (replicaLagMs === 0) await outbox.acknowledge(confirmed, throttled);
-    else
-      queueBuffer.take(
-        queueRequest(confirmed, throttled, [secondDelete(targets, unconfirmed, replicaLagMs)]),
-      );
-    if (!isWhole) {
-      const others = rows.filter((row) => unconfirmed.has(row.target));
-      queueBuffer.take(queueRequest(others, throttled, jobsFor(applied)));
-    }
-    await queueBuffer.room();
+    const unconfirmed = stillToDo(applied, targets, replicaLagMs);
+    await outbox.acknowledge(rows, throttled, unconfirmed);
+    if (unconfirmed.length > 0)
+      pendingWork.request(unconfirmed.reduce((least, { waitMs }) => Math.min(least, waitMs), Infinity));
   }
 
-  /** Applies the rows' targets. `unconfirmed` are those that Redis did not confirm: they are for the queue. */
+  /** Applies the rows' targets. `unconfirmed` are those that Redis did not confirm. */
   async #applyRows(
     rows: Rows<ConfirmedRow>,
     targets: readonly string[],
@@ -246,6 +237,24 @@ export class DeliveryLoop {
 
 function asUpdate(due: DueTarget): ConfirmedRow {
   return { target: due.target, watchId: due.watchId, op: 'u', ageMs: due.ageMs };
+}
+
+/** What is left to do for the targets of a batch, each once. @param replicaLagMs 0: a confirmed one is done */
+function stillToDo(
+  { refused, undecided, sweeps }: Applied,
+  targets: readonly string[],
+  replicaLagMs: number,
+): readonly Unconfirmed[] {
+  const found = new Map<string, Unconfirmed>();
+  // A second epoch covers all others.
+  const confirmed = targets.includes('*') ? ['*'] : targets;
+  if (replicaLagMs > 0)
+    for (const target of confirmed) found.set(target, { target, why: 'second delete', waitMs: replicaLagMs });
+  for (const target of undecided) found.set(target, { target, why: 'refused', waitMs: UNDECIDED_PAUSE_MS });
+  for (const [target, { code }] of refused)
+    found.set(target, { target, why: 'refused', waitMs: FIRST_PAUSE_MS, code });
+  for (const target of sweeps) found.set(target, { target, why: 'sweep', waitMs: 0 });
+  return [...found.values()];
 }
 
 /** Marks a promise as handled until it is awaited. */

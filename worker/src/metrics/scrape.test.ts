@@ -16,8 +16,15 @@ function fixture(parts: { backlog?: () => Promise<{ rows: number; oldestMs: numb
       return COUNTS;
     },
   };
+  const pending = { counts: async () => ({ due: 1, later: 2, failed: 4 }) };
   const scrape = () =>
-    createScrape(metrics, outbox, queue as unknown as Pick<QueueSupervisor, 'use'>, () => state.role)();
+    createScrape(
+      metrics,
+      outbox,
+      queue as unknown as Pick<QueueSupervisor, 'use'>,
+      pending,
+      () => state.role,
+    )();
   return { metrics, state, scrape, text: async () => (await metrics.text()).text };
 }
 
@@ -27,13 +34,13 @@ describe('a scrape', () => {
     await scrape();
     expect(await text()).toMatch(/^fencepost_outbox_rows 7$/m);
     expect(await text()).toMatch(/^fencepost_outbox_oldest_seconds 2$/m);
-    expect(await text()).toContain('fencepost_queue_jobs{state="failed"} 3');
+    expect(await text()).toContain('fencepost_queue_jobs{state="failed"} 7');
   });
 
   it('answers while the database does not', async () => {
     const { scrape, text } = fixture({ backlog: () => new Promise(() => undefined) });
     await scrape();
-    expect(await text()).toContain('fencepost_queue_jobs{state="failed"} 3');
+    expect(await text()).toContain('fencepost_queue_jobs{state="failed"} 7');
   });
 
   it('shows no dead letters once the worker follows, and then asks no queue', async () => {

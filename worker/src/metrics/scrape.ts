@@ -4,7 +4,9 @@
  */
 
 import type { Outbox } from '../db/outbox.ts';
+import type { Pending } from '../db/pending.ts';
 import { CachedQuery } from '../lib/cached-query.ts';
+import { withPending } from '../queue/pending-work.ts';
 import type { QueueSupervisor } from '../queue/supervisor.ts';
 import type { Role } from '../wakeup/leader-election.ts';
 import type { Metrics } from './metrics.ts';
@@ -17,6 +19,7 @@ export function createScrape(
   metrics: Pick<Metrics, 'outboxDepth' | 'outboxAge' | 'jobs'>,
   outbox: Pick<Outbox, 'backlog'>,
   queue: Pick<QueueSupervisor, 'use'>,
+  pending: Pick<Pending, 'counts'>,
   role: () => Role,
 ): () => Promise<void> {
   const backlog = new CachedQuery(async () => {
@@ -25,7 +28,10 @@ export function createScrape(
     metrics.outboxAge.set(oldestMs / 1000);
   }, CACHING);
   const jobs = new CachedQuery(async () => {
-    const counts = role() === 'following' ? null : await queue.use((open) => open.counts());
+    const counts =
+      role() === 'following'
+        ? null
+        : withPending(await queue.use((open) => open.counts()), await pending.counts());
     // A follower has no connection to the queue, and opens none for a scrape. What it saw as leader is out of date.
     if (counts === null || role() === 'following') metrics.jobs.reset();
     else for (const [state, count] of Object.entries(counts)) metrics.jobs.set({ state }, count);

@@ -1,42 +1,23 @@
 /**
- * The queue: adds jobs, works on them while this worker leads, and keeps what failed for good as dead letters.
+ * The queue: adds jobs, works on them while this worker leads, and keeps audits that failed for good.
  *
- * Promises: a job is stored when `add` resolves; its outbox row is acknowledged only then (buffer.ts). Every call ends
- * within seconds, with an answer or an error. A call that was given up may still be carried out, so a job may be added
- * twice. All jobs are idempotent.
+ * Promises: a job is stored when `add` resolves. Every call ends within seconds, with an answer or an error. A call that was
+ * given up may still be carried out, so a job may be added twice. All jobs are idempotent.
  *
- * Duplicates: a sweep or a retry carries a deduplication id, so that a hot target does not become a thousand jobs. The
- * first thing a job does is give up that id, before it looks at Redis. A suppressed request therefore always has an equal
- * job whose first look at Redis is still to come. BullMQ's own modes do not give this: the simple one drops what arrives
- * during a run, and `keepLastIfActive` drops what arrives between two attempts. See docs/protocol.md#queue.
+ * Duplicates: a look at what is pending carries a deduplication id, so that a thousand requests are one job. The first thing a
+ * job does is give up that id, before it reads what is pending. A suppressed request therefore always has an equal job whose
+ * first read is still to come. BullMQ's own modes do not give this: the simple one drops what arrives during a run, and
+ * `keepLastIfActive` drops what arrives between two attempts. See docs/protocol.md#queue.
  */
 import { DelayedError, type Job } from 'bullmq';
 import { asWorkerError, WorkerError } from '../lib/errors.ts';
 import { answerWithin, DeadlineError, endsWithin } from '../lib/waiting.ts';
 import { UpstashFailure } from '../redis/errors.ts';
 import { type Backend, createJobQueue, createJobWorker, type JobQueue, type JobWorker } from './backend.ts';
-import { DEAD_LETTER_MAX_AGE_MS, type JobName, type JobRequest, type Jobs, jobsOf } from './jobs.ts';
+import { DEAD_LETTER_MAX_AGE_MS, FALLBACK_LOOK_MS, type JobName, type Jobs, lookAfter } from './jobs.ts';
 
 /** What each kind of job does. A rejection counts as an attempt, unless a service is away. */
-export type Processors = {
-  readonly [Name in JobName]: (data: Jobs[Name], progress: Progress<Name>) => Promise<unknown>;
-};
-
-export interface Progress<Name extends JobName> {
-  /** Stores where the job is. The next attempt continues from there. */
-  save(data: Jobs[Name], shown: object): Promise<void>;
-}
-
-/** Thrown by a job that continues later. It costs no attempt. */
-export class Unfinished extends Error {
-  readonly againInMs: number;
-
-  constructor(againInMs: number) {
-    super('unfinished');
-    this.name = 'Unfinished';
-    this.againInMs = againInMs;
-  }
-}
+export type Processors = { readonly [Name in JobName]: (data: Jobs[Name]) => Promise<unknown> };
 
 export interface QueueCounts {
   readonly waiting: number;
@@ -91,10 +72,10 @@ export class WorkQueue {
     };
   }
 
-  /** Stores all of these with one call. @throws WorkerError QUEUE_UNAVAILABLE */
-  async add(requests: readonly JobRequest[]): Promise<void> {
-    const jobs = jobsOf(requests);
-    if (jobs.length > 0) await this.#guard((queue) => queue.addBulk(jobs));
+  /** Has somebody look at what is pending. @throws WorkerError QUEUE_UNAVAILABLE */
+  async look(delayMs = 0): Promise<void> {
+    const { name, data, opts } = lookAfter(delayMs);
+    await this.#guard((queue) => queue.add(name, data, opts));
   }
 
   /** Stores the schedules of the jobs that run by the clock, once for all workers. */
@@ -109,6 +90,12 @@ export class WorkQueue {
       } else {
         await queue.removeJobScheduler('audit');
       }
+      const { name, data, opts } = lookAfter(FALLBACK_LOOK_MS);
+      await queue.upsertJobScheduler(
+        name,
+        { every: FALLBACK_LOOK_MS },
+        { name, data, opts: { removeOnFail: opts.removeOnFail ?? true } },
+      );
       await queue.upsertJobScheduler('prune', { every: 86_400_000 }, { name: 'prune', data: {} });
     });
   }
@@ -153,14 +140,14 @@ export class WorkQueue {
       return jobs.map((job) => ({
         id: job.id ?? '',
         name: job.name,
-        subject: subjectOf(job.data),
+        subject: '',
         reason: job.failedReason ?? '',
         failedAt: new Date(job.finishedOn ?? 0).toISOString(),
       }));
     });
   }
 
-  /** Puts all dead letters back to work. @returns how many there were */
+  /** Puts all failed jobs back to work. @returns how many there were */
   retryDeadLetters(): Promise<number> {
     return this.#guard(async (queue) => {
       const { failed = 0 } = await queue.getJobCounts('failed');
@@ -197,30 +184,15 @@ export class WorkQueue {
   }
 
   async #perform(processors: Processors, job: Job, token: string | undefined): Promise<unknown> {
-    // The name under which earlier workers stored jobs to bisect.
-    const name = (job.name === 'isolate' ? 'bisect' : job.name) as JobName;
     await job.removeDeduplicationKey();
-    const process = processors[name] as (data: unknown, progress: Progress<JobName>) => Promise<unknown>;
+    const process = processors[job.name as JobName] as (data: unknown) => Promise<unknown>;
     try {
-      return await process(job.data, {
-        save: async (data, shown) => {
-          await job.updateData(data);
-          await job.updateProgress(shown);
-        },
-      });
+      return await process(job.data);
     } catch (error) {
-      const later = this.#laterMs(error);
-      if (later === null) throw asWorkerError(error);
-      await job.moveToDelayed(Date.now() + later, token);
+      if (!isAway(error)) throw asWorkerError(error);
+      await job.moveToDelayed(Date.now() + AWAY_MS, token);
       throw new DelayedError();
     }
-  }
-
-  /** The pause before a job that has not failed runs again; null when it has failed. */
-  #laterMs(error: unknown): number | null {
-    if (error instanceof Unfinished) return error.againInMs;
-    if (error instanceof UpstashFailure) return error.course === 'wait' ? AWAY_MS : null;
-    return error instanceof WorkerError && AWAY.has(error.code) ? AWAY_MS : null;
   }
 
   async #guard<T>(work: (queue: JobQueue) => Promise<T>, withinMs = ANSWER_WITHIN_MS): Promise<T> {
@@ -245,10 +217,8 @@ export class WorkQueue {
   }
 }
 
-/** The target or pattern of a job, for people. */
-function subjectOf(data: unknown): string {
-  if (typeof data !== 'object' || data === null) return '';
-  if ('target' in data) return String(data.target);
-  if ('pattern' in data) return String(data.pattern);
-  return 'targets' in data && Array.isArray(data.targets) ? `${data.targets.length} targets` : '';
+/** A service that is away says nothing about the job. */
+function isAway(error: unknown): boolean {
+  if (error instanceof UpstashFailure) return error.course === 'wait';
+  return error instanceof WorkerError && AWAY.has(error.code);
 }

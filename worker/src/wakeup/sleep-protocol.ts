@@ -26,7 +26,7 @@ export type SleepState = 'awake' | 'settling' | 'asleep';
 
 /** What one delivery found. */
 export interface DeliveryOutcome {
-  /** Rows applied, and acknowledged or buffered until the queue has them (queue/buffer.ts). */
+  /** Rows applied and acknowledged, some of them into `pending` (db/pending.ts). */
   readonly rows: number;
   /** Set when delivery failed: try again after this many milliseconds. */
   readonly retryInMs: number | null;

@@ -1,9 +1,8 @@
 /**
- * Wires delivery: the loop, the heartbeat that beats while it succeeds, the queue buffer, the backlog check, the log, the
- * vacuum and the record of commands.
+ * Wires delivery: the loop, the heartbeat that beats while it succeeds, the backlog check, the log, the vacuum and the record
+ * of commands.
  */
 import type pg from 'pg';
-import { explainDatabaseError } from '../db/errors.ts';
 import type { Outbox } from '../db/outbox.ts';
 import { OutboxVacuum } from '../db/vacuum.ts';
 import { settleBacklog } from '../delivery/backlog.ts';
@@ -17,8 +16,7 @@ import type { WorkerError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 import { CommandRecord } from '../metrics/command-record.ts';
 import type { Metrics } from '../metrics/metrics.ts';
-import { QueueBuffer } from '../queue/buffer.ts';
-import type { QueueSupervisor } from '../queue/supervisor.ts';
+import type { PendingWork } from '../queue/pending-work.ts';
 import type { Applied } from '../redis/apply.ts';
 import { TokenBucket } from '../redis/token-bucket.ts';
 import type { CacheServer } from '../redis/upstash.ts';
@@ -32,10 +30,6 @@ export interface Delivery {
   beginTerm(): void;
   /** Starts no further batch. */
   abandon(): void;
-  /** Hands nothing more to the queue. What waits for it stays in the outbox. */
-  close(): void;
-  /** What waits although invalidations flow, one sentence each. */
-  readonly warnings: readonly string[];
 }
 
 export interface DeliveryParts {
@@ -48,12 +42,12 @@ export interface DeliveryParts {
   readonly outbox: Outbox;
   readonly health: DeliveryHealth;
   readonly heartbeat: Heartbeat;
-  readonly queue: Pick<QueueSupervisor, 'use' | 'failure'>;
+  /** For the target `*`; resolves when Redis has the epoch. */
+  startEpoch(): Promise<void>;
+  readonly pendingWork: PendingWork;
   readonly log: Log;
   readonly errors: ErrorLog;
   readonly metrics: Metrics;
-  /** The outbox holds rows that no notification announces. */
-  onMore(): void;
   onError(error: WorkerError): void;
 }
 
@@ -61,36 +55,21 @@ export interface DeliveryParts {
 const MAX_LINES_PER_BATCH = 20;
 
 export function createDelivery(parts: DeliveryParts): Delivery {
-  const { configuration, cache, pool, outbox, health, heartbeat, queue, log, errors, metrics } = parts;
+  const { configuration, cache, pool, outbox, health, heartbeat, pendingWork, log, errors, metrics } = parts;
   const { databaseUrl, replicaLagMs } = configuration;
   const vacuum = new OutboxVacuum(pool);
   const record = new CommandRecord(cache, () => metrics.commandCount);
   const report = new Report(log, configuration.logFormat === 'pretty', () => outbox.watchedTables());
-  const queueBuffer = new QueueBuffer({
-    add: (requests) => queue.use((open) => open.add(requests)),
-    acknowledge: async (rows, throttled) => {
-      try {
-        await outbox.acknowledge(rows, throttled);
-      } catch (error) {
-        throw explainDatabaseError(error, databaseUrl);
-      }
-    },
-    onMissed: () => {
-      loop.reset();
-      parts.onMore();
-    },
-    onError: parts.onError,
-  });
   const widened = new Set<number | null>();
   const loop: DeliveryLoop = new DeliveryLoop({
     cache,
     outbox,
     health,
-    queueBuffer,
+    pendingWork,
     replicaLagMs,
     tokens: new TokenBucket(),
     databaseUrl,
-    startEpoch: () => heartbeat.startEpoch('asked for by the target *'),
+    startEpoch: parts.startEpoch,
     onConfirmed: (batch) => {
       // The log line first: people see it sooner, and bench/worker/latency.ts measures it.
       report.confirmed(batch);
@@ -156,10 +135,6 @@ export function createDelivery(parts: DeliveryParts): Delivery {
       void report.refresh();
     },
     abandon: () => loop.abandon(),
-    close: () => queueBuffer.stop(),
-    get warnings() {
-      return waitingForQueue(queueBuffer, queue.failure ?? queueBuffer.failure);
-    },
   };
 }
 
@@ -180,18 +155,4 @@ function logPassedToQueue(log: Log, { refused, undecided, sweeps }: Applied): vo
       { target },
       `Sweeping ${target}: no fence covers this pattern, so the queue goes through the keys.`,
     );
-}
-
-/** A queue that fails delays only what needs it. */
-function waitingForQueue(
-  { rows, missed }: Pick<QueueBuffer, 'rows' | 'missed'>,
-  failure: WorkerError | null,
-): string[] {
-  if (failure === null) return [];
-  const { message } = failure;
-  if (rows === 0) return [message];
-  const count = `${missed ? 'More than ' : ''}${rows} ${rows === 1 ? 'row waits' : 'rows wait'}`;
-  return [
-    `${message} ${count} for it in the outbox (sweeps, refused targets, second deletes); all others flow.`,
-  ];
 }

@@ -3,13 +3,14 @@
  *
  *     NOTIFY ──▶ Listener ──▶ LeaderElection ──▶ SleepProtocol ──▶ DeliveryLoop ──▶ apply ──▶ Redis      wakeup.ts, delivery.ts
  *                                                                  │   └─▶ Heartbeat, while delivery succeeds
- *                                                                  └─▶ queue buffer ──▶ BullMQ               queue.ts
+ *                                                                  └─▶ pending ──▶ BullMQ ──▶ PendingWork    queue.ts
  *
  * It uses at most six connections to Postgres: one listens, one holds the locks, two deliver, two are the queue's.
  */
 import { explainDatabaseError, isPermanent } from '../db/errors.ts';
 import { leaderIsAlive } from '../db/lock-holders.ts';
 import { Outbox } from '../db/outbox.ts';
+import { Pending, type PendingCounts } from '../db/pending.ts';
 import { deliveryPool } from '../db/pool.ts';
 import { checkDatabase } from '../db/preconditions.ts';
 import { ErrorLog, type ErrorSource } from '../delivery/error-log.ts';
@@ -25,6 +26,7 @@ import { createLog, type Log } from '../lib/log.ts';
 import { answerWithin, endsWithin } from '../lib/waiting.ts';
 import { Metrics } from '../metrics/metrics.ts';
 import { createScrape } from '../metrics/scrape.ts';
+import type { QueueSupervisor } from '../queue/supervisor.ts';
 import { deleteProbe } from '../redis/apply.ts';
 import { connectUpstash } from '../redis/upstash.ts';
 import { createDelivery } from './delivery.ts';
@@ -90,12 +92,20 @@ export async function startWorker(
       log.info({ reason }, `New epoch: the whole cache is invalidated (${reason}).`);
     },
   });
-  const queue = createQueue({
+  const pending = new Pending(pool);
+  // A confirmed epoch covers every event from before it; with loaders on replicas, those still need their second deletion.
+  const startEpoch = async (): Promise<void> => {
+    const snapshot = await outbox.snapshot();
+    await heartbeat.startEpoch('asked for by the target *');
+    if (configuration.replicaLagMs === 0) await pending.settle(snapshot);
+  };
+  const { queue, pendingWork } = createQueue({
     configuration,
     cache,
     pool,
+    pending,
     log,
-    startEpoch: () => heartbeat.startEpoch('asked for by the target *'),
+    startEpoch,
     onError,
     onAnswer: () => errors.over('queue'),
   });
@@ -106,11 +116,11 @@ export async function startWorker(
     outbox,
     health,
     heartbeat,
-    queue,
+    startEpoch,
+    pendingWork,
     log,
     errors,
     metrics,
-    onMore: () => wakeup.recheck(),
     onError,
   });
   const wakeup: Wakeup = createWakeup({
@@ -128,7 +138,8 @@ export async function startWorker(
   const checks = createSelfChecks({ cache, pool, outbox, log, metrics, wakeup });
 
   const role = () => wakeup.role;
-  const updateGauges = createScrape(metrics, outbox, queue, role);
+  const pendingCounts = new CachedQuery(() => pending.counts(), { freshMs: 500, waitMs: 1_000 });
+  const updateGauges = createScrape(metrics, outbox, queue, pending, role);
   const leader = new CachedQuery(() => leaderIsAlive(pool), {
     freshMs: LEADER_WITHIN_MS,
     waitMs: LEADER_WITHIN_MS,
@@ -146,7 +157,10 @@ export async function startWorker(
         const last = await leader.latest();
         return last?.value === true && Date.now() - last.at < 3 * LEADER_WITHIN_MS;
       },
-      checks: { reasons: checks.reasons, warnings: [...checks.warnings, ...delivery.warnings] },
+      checks: {
+        reasons: checks.reasons,
+        warnings: [...checks.warnings, ...(await queueWarnings(queue, pendingCounts))],
+      },
     });
     metrics.ready.set(result.ready ? 1 : 0);
     return result;
@@ -165,6 +179,7 @@ export async function startWorker(
       cache,
       metrics,
       queue,
+      pending,
       role,
       readiness: currentReadiness,
     }),
@@ -194,7 +209,7 @@ export async function startWorker(
     delivery.abandon();
     checks.stop();
     const finished = await endsWithin(FINISH_WITHIN_MS, wakeup.stop());
-    delivery.close();
+    pendingWork.stop();
     const closing = [wakeup.close(), heartbeat.settled(), http.stop(), queue.close(!finished)];
     await endsWithin(CLOSE_WITHIN_MS, Promise.allSettled(closing));
     await endsWithin(END_WITHIN_MS, pool.end());
@@ -212,6 +227,21 @@ export async function startWorker(
       return stopping;
     },
   };
+}
+
+/** A queue that fails delays only what is pending. */
+async function queueWarnings(
+  { failure }: Pick<QueueSupervisor, 'failure'>,
+  counts: CachedQuery<PendingCounts>,
+): Promise<string[]> {
+  if (failure === null) return [];
+  const { due = 0, later = 0 } = (await counts.latest())?.value ?? {};
+  const waiting = due + later;
+  return waiting === 0
+    ? [failure.message]
+    : [
+        `${failure.message} ${waiting} ${waiting === 1 ? 'target waits' : 'targets wait'} for it in cache_invalidation.pending (sweeps, refused targets, second deletes); all others flow.`,
+      ];
 }
 
 /** Runs a check. An error that may pass is reported; one that cannot is thrown. */

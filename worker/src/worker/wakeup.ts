@@ -21,8 +21,6 @@ export interface Wakeup {
   readonly state: SleepState | null;
   readonly listening: boolean;
   start(): void;
-  /** Something that sleep depends on has changed. */
-  recheck(): void;
   /** Shows other workers and `status` whether this worker could take over. Never rejects. */
   showFitness(isFit: boolean): Promise<void>;
   /** Resolves after the delivery under way, when both locks are free. */
@@ -143,7 +141,6 @@ export function createWakeup(parts: WakeupParts): Wakeup {
       listener.start();
       election.start();
     },
-    recheck: () => election.recheck(),
     showFitness: (isFit) => election.showFitness(isFit),
     stop: () => election.stop(),
     close: () => listener.close(),

@@ -69,6 +69,7 @@ const FUNCTIONS = [
 const TABLE_RIGHTS = [
   ...['select on outbox', 'delete on outbox', 'select on watches', 'select on answer_sources'],
   ...['select on deferred', 'insert on deferred', 'update on deferred', 'delete on deferred'],
+  ...['select on pending', 'insert on pending', 'update on pending', 'delete on pending'],
   ...['select on epoch', 'insert on epoch', 'update on epoch'],
 ];
 

@@ -5,6 +5,7 @@
 
 import type pg from 'pg';
 import type { Outbox } from '../../db/outbox.ts';
+import type { Pending } from '../../db/pending.ts';
 import { RecordedDay } from '../../diagnostics/status/recorded-day.ts';
 import {
   type CacheState,
@@ -16,6 +17,7 @@ import { CachedQuery, type CachedResult } from '../../lib/cached-query.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
 import type { RecentLatency } from '../../metrics/recent-latency.ts';
 import { COUNT_TO } from '../../metrics/scrape.ts';
+import { withPending } from '../../queue/pending-work.ts';
 import type { QueueSupervisor } from '../../queue/supervisor.ts';
 import type { QueueCounts } from '../../queue/work-queue.ts';
 import type { CacheServer } from '../../redis/upstash.ts';
@@ -44,6 +46,7 @@ export interface OverviewParts {
   readonly cache: CacheServer;
   readonly metrics: Pick<Metrics, 'recent' | 'commandCount'>;
   readonly queue: Pick<QueueSupervisor, 'use'>;
+  readonly pending: Pick<Pending, 'counts'>;
   role(): Role;
   readiness(): Promise<Readiness>;
 }
@@ -53,7 +56,10 @@ export function createOverview(parts: OverviewParts): () => Promise<Overview> {
   const database = new CachedQuery(() => readDatabaseState(pool, outbox, COUNT_TO), DATABASE_CACHING);
   // A follower has no connection to the queue: the leader's dashboard shows it.
   const jobs = new CachedQuery(
-    async () => (parts.role() === 'following' ? null : await parts.queue.use((open) => open.counts())),
+    async () =>
+      parts.role() === 'following'
+        ? null
+        : withPending(await parts.queue.use((open) => open.counts()), await parts.pending.counts()),
     DATABASE_CACHING,
   );
   const day = new RecordedDay(cache);
