@@ -83,7 +83,7 @@ describe('the real readers', () => {
       '?provider=openai&model=&input_tokens=…&output_tokens=…',
       '?provider=openai&model=a%0Ab&input_tokens=…&output_tokens=…',
     ]);
-    expect(errors).toMatch(/^fencepost: 2 of 4 requests failed\./);
+    expect(errors).toMatch(/^fencepost: 2 of 4 requests failed \(HTTP 400\)\./);
     const absent = await stack.call(
       'cost-estimate',
       { provider: 'openai', model: 'of nobody', input_tokens: 0, output_tokens: 0 },
@@ -93,16 +93,16 @@ describe('the real readers', () => {
   });
 
   it.each([
-    ['no token', '', /set FENCEPOST_WARM_TOKEN to a secret key/],
-    ['another token', 'eyJhbGciOiJIUzI1NiJ9.e30.forged', /refuse the caller of FENCEPOST_WARM_TOKEN/],
-    ['a key of another project', 'sb_secret_of_others', /refuse the caller of FENCEPOST_WARM_TOKEN/],
-  ])('refuse %s: it stops', async (_, token, remedy) => {
+    ['no token', ''],
+    ['another token', 'eyJhbGciOiJIUzI1NiJ9.e30.forged'],
+    ['a key of another project', 'sb_secret_of_others'],
+  ])('refuse %s: it stops', async (_, token) => {
     const { code, text, errors } = await warm([costs(), '--table', 'public.model_prices', '--json'], {
       FENCEPOST_WARM_TOKEN: token,
     });
     expect(code).toBe(77);
-    expect(errors).toMatch(/^fencepost: Stopped after 10 requests, .* \(HTTP 401\)\./);
-    expect(errors).toMatch(remedy);
+    expect(errors).toMatch(/^fencepost: Stopped: 10 of 10 requests failed \(HTTP 401\)\./);
+    expect(errors).toContain('set FENCEPOST_WARM_TOKEN to a secret key');
     expect(JSON.parse(text)).toMatchObject({ asked: 10, failed: { 'HTTP 401': 10 } });
     if (token !== '') expect(text + errors).not.toContain(token);
   });
@@ -111,7 +111,7 @@ describe('the real readers', () => {
     const { code, text } = await warm([`${stack.functions.url}/health-check`], { DATABASE_URL: '' });
     expect(code).toBe(0);
     expect(text).toMatch(/^unmarked +1 /m);
-    expect(text).toContain('whether this address is read through the cache is not known');
+    expect(text).toContain('No answer says x-cache: it may not be cached.');
     const wrong = await warm([`${stack.functions.url}/health-chekc`], { DATABASE_URL: '' });
     expect(wrong).toMatchObject({ code: 1 });
     expect(wrong.errors).toContain('Nothing is served at this path');

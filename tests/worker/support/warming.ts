@@ -6,11 +6,13 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, afterEach, beforeAll, expect, vi } from 'vitest';
-import type { Results } from '../../../worker/src/warming/results.ts';
+import type { conclude } from '../../../worker/src/warming/results.ts';
 import { type FunctionStack, startFunctionStack } from '../../functions/support/stack.ts';
 import { killAllWorkers, runCommand } from './worker-process.ts';
 
 vi.setConfig({ testTimeout: 120_000 });
+
+type Report = ReturnType<typeof conclude>['counts'] & { readonly notes: readonly string[] };
 
 /** With the real readers, for the whole file. */
 export let stack: FunctionStack;
@@ -33,7 +35,7 @@ export async function warm(parameters: readonly string[], changes: Record<string
   };
   const { json, ...result } = await runCommand(environment, ['warm', ...parameters]);
   expect(result.text + result.errors).not.toContain(stack.tokens.service);
-  return { ...result, json: () => json<Results>() };
+  return { ...result, json: () => json<Report>() };
 }
 
 export const costs = () =>

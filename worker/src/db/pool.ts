@@ -52,6 +52,22 @@ export function clientOptions(
   };
 }
 
+/** Does the work on a connection of its own, and ends it. */
+export async function withClient<T>(
+  options: pg.ClientConfig,
+  work: (client: pg.Client) => Promise<T>,
+): Promise<T> {
+  const client = new pg.Client(options);
+  // A broken connection fails the query in progress; the event itself needs a listener.
+  client.on('error', () => undefined);
+  try {
+    await client.connect();
+    return await work(client);
+  } finally {
+    await client.end().catch(() => undefined);
+  }
+}
+
 /**
  * The connections of delivery: one claims and one acknowledges. Commits do not wait for the disk: if a crash loses one, a row
  * is applied twice, which is harmless.

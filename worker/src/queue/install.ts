@@ -19,7 +19,7 @@ import {
 import pg from 'pg';
 import { errorCode } from '../db/errors.ts';
 import { QUEUE_SCHEMA, WORKER_ROLE } from '../db/names.ts';
-import { clientOptions } from '../db/pool.ts';
+import { clientOptions, withClient } from '../db/pool.ts';
 import { describe, ExitCode, WorkerError } from '../lib/errors.ts';
 import { explainPostgresQueue } from './errors.ts';
 import { QUEUE_NAME } from './jobs.ts';
@@ -55,20 +55,16 @@ interface Statement {
 
 /** @throws WorkerError QUEUE_UNAVAILABLE with the remedy */
 export async function installQueue(url: string): Promise<void> {
-  const client = new pg.Client(clientOptions(url, 'queue-install', ANSWER_WITHIN_MS));
-  // A broken connection fails the query in progress; the event itself needs a listener.
-  client.on('error', () => undefined);
   try {
     const { version } = await recordMigrations();
-    await client.connect();
-    await client.query(LIMITS);
-    if ((await installedVersion(client)) >= version) return;
-    await client.query(`set role ${WORKER_ROLE}`);
-    await runMigrations(withOurChanges(client), QUEUE_SCHEMA);
+    await withClient(clientOptions(url, 'queue-install', ANSWER_WITHIN_MS), async (client) => {
+      await client.query(LIMITS);
+      if ((await installedVersion(client)) >= version) return;
+      await client.query(`set role ${WORKER_ROLE}`);
+      await runMigrations(withOurChanges(client), QUEUE_SCHEMA);
+    });
   } catch (error) {
     throw explained(error, url);
-  } finally {
-    await client.end().catch(() => undefined);
   }
 }
 

@@ -1,14 +1,29 @@
-import { describe, expect, it } from 'vitest';
-import { credentials, outcomeOf, retryAfter, sendAll } from './requests.ts';
-import type { Outcome } from './results.ts';
+import { once } from 'node:events';
+import { createServer, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { request, sendAll } from './requests.ts';
+import { conclude, type Outcome } from './results.ts';
 
-it('sends a token as one, and the keys that are none in the header for them', () => {
-  expect(credentials('eyJ.x.y')).toEqual({ authorization: 'Bearer eyJ.x.y' });
-  expect(credentials('sb_secret_x')).toEqual({ apikey: 'sb_secret_x' });
-  expect(credentials(undefined)).toEqual({});
+vi.mock('node:timers/promises', () => ({ setTimeout: vi.fn(async () => undefined) }));
+
+const servers: ReturnType<typeof createServer>[] = [];
+afterEach(() => {
+  vi.mocked(pause).mockClear();
+  for (const server of servers.splice(0)) server.close().closeAllConnections();
 });
 
-describe('outcomeOf', () => {
+/** What a request comes to that is answered so. */
+async function outcomeOf(answer: (response: ServerResponse) => void): Promise<Outcome> {
+  const server = createServer((_, response) => answer(response)).listen(0, '127.0.0.1');
+  servers.push(server);
+  await once(server, 'listening');
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+  return await request(url, undefined, 5_000, new AbortController().signal);
+}
+
+describe('an answer', () => {
   it.each([
     [200, 'MISS', { origin: 'MISS', absent: false }],
     [200, 'HIT', { origin: 'HIT', absent: false }],
@@ -22,27 +37,52 @@ describe('outcomeOf', () => {
     [401, null, { failure: 'HTTP 401' }],
     [302, 'HIT', { failure: 'HTTP 302' }],
     [500, 'MISS', { failure: 'HTTP 500' }],
-  ])('%i with x-cache %s', (status, cache, expected) => {
-    expect(outcomeOf(status, cache)).toEqual(expected);
+  ])('of %i with x-cache %s', async (status, cache, expected) => {
+    const outcome = outcomeOf((response) =>
+      response.writeHead(status, cache ? { 'x-cache': cache } : {}).end(),
+    );
+    expect(await outcome).toEqual(expected);
   });
 });
 
-it.each([
-  [null, undefined],
-  ['', undefined],
-  ['soon', undefined],
-  ['0', 0],
-  ['7', 7_000],
-  [' 7 ', 7_000],
-  ['Thu, 01 Jan 1970 00:01:40 GMT', 90_000],
-  ['Thu, 01 Jan 1970 00:00:00 GMT', 0],
-])('retry-after %s', (header, expected) => {
-  expect(retryAfter(header, 10_000)).toBe(expected);
+describe('the pauses', () => {
+  it.each([
+    [null, [1_000, 2_000]],
+    ['', [1_000, 2_000]],
+    ['soon', [1_000, 2_000]],
+    ['0', [0, 0]],
+    ['7', [7_000, 7_000]],
+    [' 7 ', [7_000, 7_000]],
+    ['31', []],
+  ])('with retry-after %s', async (header, expected) => {
+    await outcomeOf((response) =>
+      response.writeHead(503, header === null ? {} : { 'retry-after': header }).end(),
+    );
+    expect(vi.mocked(pause).mock.calls.map(([ms]) => ms)).toEqual(expected);
+  });
+
+  it('with a date in retry-after', async () => {
+    const pausesUntil = async (date: number) => {
+      await outcomeOf((response) =>
+        response.writeHead(503, { 'retry-after': new Date(date).toUTCString() }).end(),
+      );
+      return vi
+        .mocked(pause)
+        .mock.calls.splice(0)
+        .map(([ms = 0]) => ms);
+    };
+    const pauses = await pausesUntil(Date.now() + 20_000);
+    expect(pauses).toHaveLength(2);
+    for (const ms of pauses) expect(Math.abs(ms - 18_000)).toBeLessThanOrEqual(2_000);
+    for (const ms of await pausesUntil(0)) expect(ms).toBeLessThanOrEqual(0);
+    expect(await pausesUntil(Date.now() + 60_000)).toEqual([]);
+  });
 });
 
 describe('sendAll', () => {
   const HIT: Outcome = { origin: 'HIT', absent: false };
-  const addresses = Array.from({ length: 20 }, (_, index) => `a${index}`);
+  const names = Array.from({ length: 20 }, (_, index) => `a${index}`);
+  const addresses = new Map(names.map((name) => [name, `shown ${name}`]));
 
   /** Lets everything run that needs nothing from outside. */
   const turn = () => new Promise((resolve) => setImmediate(resolve));
@@ -50,46 +90,37 @@ describe('sendAll', () => {
   it('has as many requests open as it may, never more, and sends one to each address', async () => {
     const open: (() => void)[] = [];
     const sent: string[] = [];
-    const sending = sendAll(
-      addresses,
-      3,
-      (address) => {
-        sent.push(address);
-        return new Promise((resolve) => open.push(() => resolve(HIT)));
-      },
-      String,
-    );
-    for (let left = addresses.length; left > 0; left--) {
+    const sending = sendAll(addresses, 3, (address) => {
+      sent.push(address);
+      return new Promise((resolve) => open.push(() => resolve(HIT)));
+    });
+    for (let left = names.length; left > 0; left--) {
       await turn();
       expect(open).toHaveLength(Math.min(3, left));
       open.shift()?.();
     }
-    expect((await sending).answered).toBe(20);
-    expect(sent).toEqual(addresses);
+    expect(conclude(await sending).counts.answered).toBe(20);
+    expect(sent).toEqual(names);
   });
 
   it('interrupts what is open when it stops, and counts none of it', async () => {
     let interrupted = 0;
-    const results = await sendAll(
-      addresses,
-      2,
-      (address, signal) =>
-        address === 'a0'
-          ? new Promise((_, reject) => {
-              signal.addEventListener('abort', () => {
-                interrupted += 1;
-                reject(signal.reason);
-              });
-            })
-          : Promise.resolve({ failure: 'HTTP 401' }),
-      String,
+    const outcomes = await sendAll(addresses, 2, (address, stop) =>
+      address === 'a0'
+        ? new Promise((resolve) => {
+            stop.addEventListener('abort', () => {
+              interrupted += 1;
+              resolve({ failure: 'AbortError' });
+            });
+          })
+        : Promise.resolve({ failure: 'HTTP 401' }),
     );
-    expect(results).toMatchObject({ asked: 10, stoppedBy: 'HTTP 401' });
+    expect(conclude(outcomes).counts).toMatchObject({ asked: 10, failed: { 'HTTP 401': 10 } });
     expect(interrupted).toBe(1);
   });
 
   it('passes on what is no outcome', async () => {
-    const broken = sendAll(addresses, 2, () => Promise.reject(new Error('a defect')), String);
+    const broken = sendAll(addresses, 2, () => Promise.reject(new Error('a defect')));
     await expect(broken).rejects.toThrow('a defect');
   });
 });

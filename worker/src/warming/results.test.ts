@@ -1,18 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { kindOf, type Outcome, Results, STOP_AFTER } from './results.ts';
+import { conclude, type Outcome, STOP_AFTER, stoppedBy } from './results.ts';
 
 const HIT: Outcome = { origin: 'HIT', absent: false };
-const times = (count: number, outcome: Outcome) => Array.from({ length: count }, () => outcome);
-const enough = (failure: string) => times(STOP_AFTER, { failure });
-
-function resultsOf(...outcomes: Outcome[]): Results {
-  const results = new Results();
-  for (const [index, outcome] of outcomes.entries()) results.add(outcome, `url ${index}`);
-  return results;
-}
+const enough = (failure: string): Outcome[] => Array.from({ length: STOP_AFTER }, () => ({ failure }));
+const conclusionOf = (...outcomes: Outcome[]) =>
+  conclude(outcomes.map((outcome, index) => ({ ...outcome, url: `url ${index}` })));
 
 it('counts answers by where they came from, and failures by what they have in common', () => {
-  const results = resultsOf(
+  const { counts } = conclusionOf(
     { origin: 'MISS', absent: false },
     { origin: 'MISS', absent: true },
     HIT,
@@ -21,34 +16,39 @@ it('counts answers by where they came from, and failures by what they have in co
     { failure: 'HTTP 400' },
     { failure: 'HTTP 400' },
   );
-  expect(results).toMatchObject({ asked: 7, answered: 3, absent: 1 });
-  expect(results.xCache).toEqual({ MISS: 2, HIT: 1, STALE: 0, other: 0 });
-  expect(results.failed).toEqual({ 'HTTP 400': 3, timeout: 1 });
-  expect(results.examples).toEqual([
-    { failure: 'HTTP 400', url: 'url 3' },
-    { failure: 'timeout', url: 'url 4' },
-    { failure: 'HTTP 400', url: 'url 5' },
-  ]);
+  expect(counts).toEqual({
+    asked: 7,
+    answered: 3,
+    xCache: { MISS: 2, HIT: 1, STALE: 0, other: 0 },
+    absent: 1,
+    failed: { 'HTTP 400': 3, timeout: 1 },
+    examples: [
+      { failure: 'HTTP 400', url: 'url 3' },
+      { failure: 'timeout', url: 'url 4' },
+      { failure: 'HTTP 400', url: 'url 5' },
+    ],
+  });
 });
 
 it('shows the beginning of a long address', () => {
-  const results = new Results();
-  results.add({ failure: 'x' }, 'a'.repeat(200));
-  results.add({ failure: 'x' }, 'b'.repeat(20_000));
-  expect(results.examples.map(({ url }) => url)).toEqual(['a'.repeat(200), `${'b'.repeat(200)}…`]);
+  const { counts } = conclude([
+    { failure: 'x', url: 'a'.repeat(300) },
+    { failure: 'x', url: 'b'.repeat(20_000) },
+  ]);
+  expect(counts.examples.map(({ url }) => url)).toEqual(['a'.repeat(300), `${'b'.repeat(297)}...`]);
 });
 
 describe('stops', () => {
   it.each(['HTTP 401', 'HTTP 403', 'ECONNREFUSED', 'x-cache: BYPASS'])(
     'when nothing but %s came of the first ones',
     (failure) => {
-      expect(resultsOf(...enough(failure).slice(1)).stoppedBy).toBeUndefined();
-      expect(resultsOf(...enough(failure)).stoppedBy).toBe(failure);
+      expect(stoppedBy(enough(failure).slice(1))).toBeUndefined();
+      expect(stoppedBy(enough(failure))).toBe(failure);
     },
   );
 
   it.each(['HTTP 400', 'HTTP 404', 'HTTP 500'])('never by %s, the fault of single requests', (failure) => {
-    expect(resultsOf(...enough(failure), ...enough(failure)).stoppedBy).toBeUndefined();
+    expect(stoppedBy([...enough(failure), ...enough(failure)])).toBeUndefined();
   });
 
   it.each([
@@ -60,13 +60,17 @@ describe('stops', () => {
     ['HTTP 403', false],
     ['HTTP 500', false],
   ])('later, with %s: %s', (failure, expected) => {
-    expect(resultsOf(HIT, ...enough(failure)).stoppedBy).toBe(expected ? failure : undefined);
-    expect(resultsOf(...enough(failure).slice(1), HIT, { failure }).stoppedBy).toBeUndefined();
+    expect(stoppedBy([HIT, ...enough(failure)])).toBe(expected ? failure : undefined);
+    expect(stoppedBy([...enough(failure).slice(1), HIT, { failure }])).toBeUndefined();
   });
 
   it('not while the failures differ', () => {
     const mixed = enough('x').flatMap((): Outcome[] => [{ failure: 'timeout' }, { failure: 'HTTP 503' }]);
-    expect(resultsOf(...mixed).stoppedBy).toBeUndefined();
+    expect(stoppedBy(mixed)).toBeUndefined();
+  });
+
+  it('never while all is answered', () => {
+    expect(stoppedBy(enough('').map(() => HIT))).toBeUndefined();
   });
 });
 
@@ -83,78 +87,49 @@ it.each([
   [[HIT, ...enough('ECONNREFUSED')], 69],
   [[HIT, { failure: 'HTTP 400' }, ...enough('HTTP 401')], 77],
 ] as [Outcome[], number][])('%j ends with %i', (outcomes, expected) => {
-  expect(resultsOf(...outcomes).exitCode).toBe(expected);
+  expect(conclusionOf(...outcomes).error?.exitCode ?? 0).toBe(expected);
 });
 
-it.each([
-  ['HTTP 401', 'denied'],
-  ['HTTP 403', 'denied'],
-  ['HTTP 429', 'away'],
-  ['HTTP 503', 'away'],
-  ['x-cache: BYPASS', 'away'],
-  ['ENOTFOUND', 'away'],
-  ['HTTP 400', 'request'],
-  ['HTTP 500', 'request'],
-  ['HTTP 302', 'request'],
-])('%s is of the kind %s', (failure, kind) => {
-  expect(kindOf(failure)).toBe(kind);
-});
-
-describe('advice', () => {
-  const UNMARKED: Outcome = { origin: 'other', absent: false };
-
-  function adviceOn(outcomes: readonly Outcome[], hasToken = true): string {
-    return resultsOf(...outcomes).advice('https://h', hasToken, 30);
-  }
-
+describe('the error', () => {
   it.each([
-    ['HTTP 401', false, /set FENCEPOST_WARM_TOKEN to a secret key/],
-    ['HTTP 403', true, /refuse the caller of FENCEPOST_WARM_TOKEN/],
-    ['HTTP 404', true, /Nothing is served at this path/],
-    ['HTTP 400', true, /See what curl is answered: .* do the rows fill it/],
-    ['HTTP 429', true, /lower --concurrency/],
-    ['HTTP 503', true, /health-check and their log/],
-    ['x-cache: BYPASS', true, /without their cache/],
-    ['timeout', true, /within 30 s: raise --timeout-seconds/],
-    ['ECONNREFUSED', true, /Nobody answers at https:\/\/h: start it/],
-    ['bad port', true, /The request to https:\/\/h failed by itself/],
-  ] as const)('of %s it names the remedy', (failure, hasToken, remedy) => {
-    expect(adviceOn([{ failure }], hasToken)).toMatch(remedy);
-    expect(adviceOn([{ failure }], hasToken)).toContain(`No request was answered (${failure}).`);
-    const enough = adviceOn(
-      Array.from({ length: STOP_AFTER }, () => ({ failure })),
-      hasToken,
+    ['HTTP 401', 77, /The caller is refused: set FENCEPOST_WARM_TOKEN to a secret key/],
+    ['HTTP 403', 77, /The caller is refused: set FENCEPOST_WARM_TOKEN to a secret key/],
+    ['HTTP 404', 1, /Nothing is served at this path/],
+    ['HTTP 400', 1, /See what curl is answered: .* do the rows fit/],
+    ['HTTP 500', 1, /See what curl is answered/],
+    ['HTTP 302', 1, /See what curl is answered/],
+    ['HTTP 429', 69, /lower --concurrency/],
+    ['HTTP 502', 69, /health-check and their log/],
+    ['HTTP 503', 69, /health-check and their log/],
+    ['HTTP 504', 69, /health-check and their log/],
+    ['x-cache: BYPASS', 69, /without their cache/],
+    ['timeout', 69, /raise --timeout-seconds/],
+    ...[
+      'ECONNREFUSED',
+      'ENOTFOUND',
+      'EPROTO',
+      'CERT_HAS_EXPIRED',
+      'Z_DATA_ERROR',
+      'UND_ERR_SOCKET',
+      'bad port',
+    ].map((code) => [code, 69, /Start the functions, or correct the address, http or https/] as const),
+  ] as const)('of %s exits with %i and names the remedy', (failure, exitCode, remedy) => {
+    const { error } = conclusionOf({ failure });
+    expect(error).toMatchObject({ code: 'WARMING_FAILED', exitCode, message: expect.stringMatching(remedy) });
+    expect(error?.message).toContain(`1 of 1 requests failed (${failure}).`);
+    const all = conclusionOf(...enough(failure)).error?.message;
+    expect(all).toMatch(remedy);
+    expect(all).toMatch(exitCode === 1 ? /^10 of 10 requests/ : /^Stopped: 10 of 10 requests/);
+    expect(conclusionOf(HIT, { failure }).error?.message).toMatch(/^1 of 2 requests failed/);
+  });
+
+  it('names every failure, and only the last one when it stopped', () => {
+    const mixed = [HIT, { failure: 'HTTP 400' }, { failure: 'timeout' }];
+    expect(conclusionOf(...mixed).error?.message).toContain(
+      '2 of 3 requests failed (HTTP 400, timeout). See what',
     );
-    expect(enough).toMatch(remedy);
-    expect(enough).toMatch(kindOf(failure) === 'request' ? /^No request was answered/ : /^Stopped after 10/);
-    expect(adviceOn([HIT, { failure }])).toMatch(/^1 of 2 requests failed\./);
-  });
-
-  it.each(['ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'ETIMEDOUT', 'UND_ERR_CONNECT_TIMEOUT'])(
-    'of %s it says that nobody answers',
-    (failure) => expect(adviceOn([{ failure }])).toContain('Nobody answers at https://h'),
-  );
-
-  it.each([
-    ...['ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_TLS_CERT_ALTNAME_INVALID', 'EPROTO', 'CERT_HAS_EXPIRED'],
-    ...['DEPTH_ZERO_SELF_SIGNED_CERT', 'SELF_SIGNED_CERT_IN_CHAIN', 'UNABLE_TO_VERIFY_LEAF_SIGNATURE'],
-    ...['UNABLE_TO_GET_ISSUER_CERT_LOCALLY', 'UNABLE_TO_GET_CRL_ISSUER', 'INVALID_CA'],
-  ])('of %s it says that TLS fails', (failure) => {
-    expect(adviceOn([{ failure }])).toMatch(/Somebody answers at https:\/\/h, but TLS with it fails/);
-  });
-
-  it.each([
-    ...['Z_DATA_ERROR', 'Z_BUF_ERROR', 'HPE_INVALID_CONSTANT', 'UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE'],
-    ...['ERR__ERROR_FORMAT_PADDING_1'],
-  ])('of %s it says that the answer is broken', (failure) => {
-    expect(adviceOn([{ failure }])).toMatch(/Somebody answers at https:\/\/h, but what comes is broken/);
-  });
-
-  it('says of the others only what is known', () => {
-    const failure = { failure: 'timeout' };
-    expect(adviceOn([HIT, failure])).toContain('The answers to the others are cached; see to these and run');
-    expect(adviceOn([HIT, UNMARKED, failure])).not.toContain('cached');
-    expect(adviceOn([failure, { failure: 'HTTP 400' }])).not.toContain('cached');
-    expect(adviceOn([HIT, { failure: 'HTTP 400' }, { failure: 'HTTP 500' }])).toContain('see to these rows');
+    expect(conclusionOf(...mixed, ...enough('HTTP 503')).error?.message).toContain(
+      '12 of 13 requests failed (HTTP 503). ',
+    );
   });
 });
