@@ -91,6 +91,21 @@ describe('why', () => {
     await stack.sql.query('delete from cache_invalidation.deferred');
   });
 
+  it('tells what Redis refused, and what became a dead letter', async () => {
+    await stack.sql.query(
+      `insert into cache_invalidation.pending (target, why, due_at, failed_at)
+       values ('quota:refused:*', 'refused', now(), null), ('quota:refused:openai:gpt', 'refused', now(), now())`,
+    );
+    const { pending } = await why('quota:refused:openai:gpt');
+    expect(pending.map(({ unconfirmed }) => unconfirmed)).toEqual([
+      'refused',
+      'refused, a dead letter: "fencepost retry"',
+    ]);
+    const { text } = await command(['why', 'quota:refused:openai:gpt']);
+    expect(text).toMatch(/on its way +quota:refused:\*, pending for .*: refused/);
+    await stack.sql.query('delete from cache_invalidation.pending');
+  });
+
   it('does not call a table watched whose triggers are off, nor a schema that is not there a missing migration', async () => {
     await stack.sql.query('alter table public.quotas disable trigger all');
     try {

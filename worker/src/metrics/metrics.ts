@@ -85,7 +85,7 @@ export class Metrics {
   readonly outboxAge = this.#gauge('outbox_oldest_seconds', 'Age of the oldest row in the outbox.');
   readonly jobs = new Gauge({
     name: 'fencepost_queue_jobs',
-    help: 'Jobs of the queue, by state; failed ones are the dead letters.',
+    help: 'What is pending, and jobs of the queue, by state; failed ones are the dead letters.',
     labelNames: ['state'],
     registers: [this.registry],
   });
