@@ -67,7 +67,7 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(pg_catalog.string_agg(pg_catalog.format(' left join %s as %I on (%s)', j.rel, j.alias, j.condition), '' order by j.place), '')
-    || case when cache_invalidation.parent_covers(w) then
+    || case when w.join_clause is not null and cache_invalidation.parent_covers(w) then
       pg_catalog.format(' where %I.tableoid is not null or current_setting(''session_replication_role'') = ''replica''', pg_catalog.min(j.alias)) else '' end
   from cache_invalidation.join_tables(w.join_clause) as j
 $$;
@@ -129,7 +129,7 @@ declare
   -- none of many pairs: there the only row is read, and none of several.
   any_two constant text := case
     when w.row_level then '%s'
-    when cache_invalidation.parent_covers(w) then '(select * from %1$s as r where not exists (select from %1$s as s offset 1) limit 1)'
+    when w.join_clause is not null and cache_invalidation.parent_covers(w) then '(select * from %1$s as r where not exists (select from %1$s as s offset 1) limit 1)'
     else '(select * from %s as r limit 2)'
     end;
   one_old constant text := case when w.join_clause is null then old_rows else pg_catalog.format(any_two, old_rows) end;

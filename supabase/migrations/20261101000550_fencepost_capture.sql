@@ -105,7 +105,7 @@ declare
   op constant text := pg_catalog.quote_literal(pg_catalog.left(operation, 1));
   rows constant text := case when operation = 'delete' then 'old_rows' else 'new_rows' end;
   -- where a missing parent drops the row, the other of old and new may still have one
-  nothing_found text := case when cache_invalidation.parent_covers(w) then 'null' else 'return null' end;
+  nothing_found text := case when w.join_clause is not null and cache_invalidation.parent_covers(w) then 'null' else 'return null' end;
   -- a line break in a name must not end the comment
   title constant text := pg_catalog.regexp_replace(pg_catalog.format('%s: %s', w.rel, w.target), '\s', ' ', 'g');
   queries record;

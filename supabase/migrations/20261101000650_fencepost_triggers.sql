@@ -81,10 +81,14 @@ set search_path = pg_catalog, pg_temp
 as $$
   with found as materialized (
     select t.tgrelid, t.tgname, p.proname, t.tgenabled = 'A' as always, t.tgparentid
-    from pg_catalog.pg_trigger as t
-    join pg_catalog.pg_proc as p on p.oid = t.tgfoid
-    where p.pronamespace = 'cache_invalidation'::regnamespace
-      and p.proname ~ pg_catalog.format('^(capture_%1$s_(insert|update|delete|truncate)|reduce_%1$s)$', w.id)
+    from pg_catalog.unnest(array[
+        'capture_' || w.id || '_insert', 'capture_' || w.id || '_update', 'capture_' || w.id || '_delete', 'capture_' || w.id || '_truncate',
+        'reduce_' || w.id]) as generated(name)
+    join pg_catalog.pg_proc as p on p.proname = generated.name and p.pronamespace = 'cache_invalidation'::regnamespace
+    -- through pg_depend, because pg_trigger has no index on its functions
+    join pg_catalog.pg_depend as d
+      on d.refclassid = 'pg_proc'::regclass and d.refobjid = p.oid and d.classid = 'pg_trigger'::regclass
+    join pg_catalog.pg_trigger as t on t.oid = d.objid
   )
   select t.tgrelid::regclass, t.tgname::text, t.proname::text,
     -- hashed, because a table may have thousands of partitions

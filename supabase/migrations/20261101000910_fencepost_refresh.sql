@@ -138,6 +138,7 @@ as $$
 declare
   followed cache_invalidation.watches;
   missing text;
+  out_of_date boolean;
   refresh_remedy constant text := 'select cache_invalidation.refresh();';
 begin
   severity := 'error';
@@ -159,25 +160,28 @@ begin
   end if;
   begin
     perform cache_invalidation.check_watch(w);
-    if exists (
+    out_of_date := exists (
       select from pg_catalog.unnest('{insert,update,delete,truncate}'::text[]) as o(operation)
       where not exists (
         select from pg_catalog.pg_proc as p
         where p.pronamespace = 'cache_invalidation'::regnamespace
           and p.proname = pg_catalog.format('capture_%s_%s', w.id, o.operation)
-          and p.prosrc = cache_invalidation.capture_body(w, o.operation))
-    ) then
-      problem := pg_catalog.format('the capture functions of %s for %s are out of date', w.rel, w.target);
-      remedy := refresh_remedy;
-      return next;
-    end if;
+          and p.prosrc = cache_invalidation.capture_body(w, o.operation)));
+    -- gives back the locks on the tables, for which migrations may wait by now
+    raise exception using errcode = 'FP001';
   exception
+    when sqlstate 'FP001' then
+      if out_of_date then
+        problem := pg_catalog.format('the capture functions of %s for %s are out of date', w.rel, w.target);
+        remedy := refresh_remedy;
+        return next;
+      end if;
     when lock_not_available or deadlock_detected then
       problem := pg_catalog.format('the watch of %s for %L was not checked: %s', w.rel, w.target, sqlerrm);
       remedy := 'Ask again at a quieter moment.';
       severity := 'warning';
       return next;
-      -- the tables looked at so far are ours to read until the end, and migrations wait for them
+      -- problems() waits once
       perform pg_catalog.set_config('lock_timeout', '1ms', true);
     when others then
       problem := pg_catalog.format('writes to %s invalidate the whole type of %s: %s', w.rel, w.target, sqlerrm);
@@ -230,7 +234,7 @@ end
 $$;
 
 -- What keeps a watch from being exact or complete, each with its remedy; no row when all is well. Changes nothing. It waits once for
--- locks, and lists what it could not read for lack of one. SECURITY DEFINER, so that the worker may call it: it takes no argument
+-- locks, keeps none on watched tables, and lists what it could not read for lack of one. SECURITY DEFINER, so that the worker may call it: it takes no argument
 -- and shows no application data.
 --
 -- severity is `error` where writes may be missed (or fail), `warning` where invalidations are wider or DDL is not followed, and

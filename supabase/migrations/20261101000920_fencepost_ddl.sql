@@ -108,6 +108,7 @@ as $$
 declare
   w cache_invalidation.watches;
   swap record;
+  lost record;
   every_join constant boolean := tg_tag in (
     'ALTER TYPE', 'ALTER DOMAIN', 'ALTER SCHEMA', 'ALTER EXTENSION', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION');
   deadline constant timestamptz := cache_invalidation.waiting_deadline();
@@ -116,7 +117,7 @@ declare
 begin
   -- our own CREATE TRIGGER and ALTER TABLE … ENABLE ALWAYS TRIGGER
   if pg_catalog.current_setting('cache_invalidation.refreshing', true) = 'on'
-    or not exists (select from cache_invalidation.watches)
+    or not exists (select from cache_invalidation.watches) and not exists (select from cache_invalidation.dropped_watches)
   then
     return;
   end if;
@@ -160,6 +161,14 @@ begin
     for swap in select s.* from cache_invalidation.swapped(w) as s loop
       raise warning '%', swap.problem using hint = swap.remedy;
     end loop;
+  end loop;
+  for lost in
+    select d.rel_name, d.target from cache_invalidation.dropped_watches as d
+    where d.rel_name = any (array(select t.rel::regclass::text from pg_catalog.unnest(touched) as t(rel)))
+      and not exists (select from cache_invalidation.watches as known where known.rel::text = d.rel_name and known.target = d.target)
+  loop
+    raise warning '% is not watched for %, as the table was that had its name and was dropped', lost.rel_name, pg_catalog.quote_literal(lost.target)
+      using hint = 'To watch it: select cache_invalidation.refresh();';
   end loop;
 end
 $$;

@@ -116,6 +116,11 @@ test('problems() says which watches it could not check', async () => {
   expect(after).toEqual([{ lock_timeout: '20ms' }]);
 });
 
+test('problems() keeps no lock on a table that it has looked at, for which a migration may wait', async () => {
+  await client.query('begin; select * from cache_invalidation.problems()');
+  await busy.query(`set lock_timeout = '20ms'; ${holdingParents}`);
+});
+
 test('problems() while the outbox is held: it says so, and lists everything else', async () => {
   await busy.query('begin; lock table cache_invalidation.outbox in access exclusive mode');
   await client.query(`set lock_timeout = '20ms'; alter table public.children disable trigger user`);

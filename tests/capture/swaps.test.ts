@@ -22,6 +22,7 @@ beforeAll(async () => {
 beforeEach(async () => {
   notices = [];
   await client.query(`drop table if exists public.prices, public.prices_old cascade;
+    delete from cache_invalidation.dropped_watches;
     create table public.prices (id integer primary key, code text, code_new text);
     insert into public.prices values (1, 'first', 'second');
     select cache_invalidation.watch('public.prices', 'price:{code}')`);
@@ -119,6 +120,24 @@ test('a swapped table that is dropped takes its watch along, with a warning', as
       hint: `To watch that one: select cache_invalidation.watch('public.prices', 'price:{code}');`,
     },
   ]);
+});
+
+test('a table with the name of a dropped one: a warning until it is watched', async () => {
+  await client.query('drop table public.prices');
+  expect(warnings()).toEqual([]);
+  await client.query('create table public.prices (id integer, code text)');
+  const warning = {
+    severity: 'WARNING',
+    message: `public.prices is not watched for 'price:{code}', as the table was that had its name and was dropped`,
+    hint: 'To watch it: select cache_invalidation.refresh();',
+  };
+  expect(warnings()).toEqual([warning]);
+  await client.query('alter table public.prices add column more text');
+  expect(warnings()).toEqual([warning, warning]);
+  notices = [];
+  await client.query(remedy(warning.hint, 'To watch it:'));
+  await client.query('alter table public.prices add column less text');
+  expect(warnings()).toEqual([]);
 });
 
 test('schemas that change names', async () => {

@@ -189,6 +189,16 @@ create table apart.things (id integer primary key, org_id text);
 select is(pg_temp.problems(), array['error: apart.things is not watched for ''thing:{org_id}'', as the table was that had its name and was dropped'], 'and its tables are not watched when they are there again');
 select is(pg_temp.captured('select cache_invalidation.refresh()'), array['- thing:*'], 'until refresh()');
 
+-- so with all of public
+create table public.quotas_again (org_id text, provider text, model text);
+select cache_invalidation.watch('public.quotas_again', 'again:{org_id}');
+select alike(pg_temp.captured('drop schema public cascade')::text, '%"- again:*"%', 'DROP SCHEMA public CASCADE invalidates');
+select is(pg_temp.problems(), '{}', 'nothing is missed while there is no table');
+create schema public;
+create table public.quotas_again (org_id text);
+select is(pg_temp.problems(), array['error: public.quotas_again is not watched for ''again:{org_id}'', as the table was that had its name and was dropped'], 'and its tables are not watched when they are there again');
+select is(pg_temp.captured('select cache_invalidation.refresh()'), array['- again:*'], 'until refresh()');
+
 -- without event triggers
 alter event trigger fencepost_ddl disable;
 alter event trigger fencepost_drop disable;

@@ -93,6 +93,13 @@ test('while a query runs there is no second one, however long it takes', async (
   finish([disabled]);
   await running;
   expect(check.problems).toEqual([disabled]);
+  // It took 100 s, and may take a tenth of the time.
+  clock.now = 999_999;
+  await check.check('leading');
+  expect(asked).toBe(1);
+  clock.now = 1_000_000;
+  void check.check('leading');
+  expect(asked).toBe(2);
 });
 
 test('a check that is cancelled is a warning, and what was found before stands', async () => {

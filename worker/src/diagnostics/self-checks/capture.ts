@@ -1,9 +1,9 @@
 /**
  * Whether every write still reaches the outbox. Capture ends without an error: a trigger is disabled, a table dropped and made
- * again, a dump restored. `cache_invalidation.problems()` finds that. While the worker leads, this calls it at most once in 30 s
- * and reports each problem when it begins and when it ends.
+ * again, a dump restored. `cache_invalidation.problems()` finds that. While the worker leads, this calls it at most once in 30 s,
+ * and for at most a tenth of the time, and reports each problem when it begins and when it ends.
  *
- * The query waits 100 ms for locks and runs 5 s at most, on one connection of the delivery pool. Nothing waits for it.
+ * The query waits 100 ms for locks and runs 10 s at most, on one connection of the delivery pool. Nothing waits for it.
  */
 import pg from 'pg';
 import { describe } from '../../lib/errors.ts';
@@ -34,9 +34,10 @@ export async function captureProblems(pool: Pick<pg.Pool, 'query'>): Promise<Cap
 /** The same for a running worker, with limits. */
 export async function captureProblemsWithin(pool: Pick<pg.Pool, 'query'>): Promise<CaptureProblem[]> {
   // Several statements in one message are one transaction: the limits end with it, also when it fails. The plans of delivery's
-  // session are for the outbox only.
+  // session are for the outbox alone.
   const results: unknown = await pool.query(
-    `set local lock_timeout = 100; set local statement_timeout = 5000; set local enable_seqscan = on; ${PROBLEMS}`,
+    `set local lock_timeout = 100; set local statement_timeout = 10000; set local plan_cache_mode = auto;
+      set local enable_seqscan = on; set local enable_bitmapscan = on; ${PROBLEMS}`,
   );
   return (results as pg.QueryResult<CaptureProblem>[]).at(-1)?.rows ?? [];
 }
@@ -56,7 +57,7 @@ export class CaptureCheck {
   readonly #parts: CaptureCheckParts;
   readonly #now: () => number;
   #found = new Map<string, CaptureProblem>();
-  #startedAt = Number.NEGATIVE_INFINITY;
+  #dueAt = Number.NEGATIVE_INFINITY;
   #running = false;
 
   constructor(parts: CaptureCheckParts) {
@@ -73,12 +74,12 @@ export class CaptureCheck {
     if (role !== 'leading' && role !== 'contested') {
       // The leader reports them.
       this.#found.clear();
-      this.#startedAt = Number.NEGATIVE_INFINITY;
+      this.#dueAt = Number.NEGATIVE_INFINITY;
       return;
     }
-    if (this.#running || this.#now() - this.#startedAt < INTERVAL_MS) return;
+    const startedAt = this.#now();
+    if (this.#running || startedAt < this.#dueAt) return;
     this.#running = true;
-    this.#startedAt = this.#now();
     try {
       this.#settle(await this.#parts.problems());
     } catch (error) {
@@ -87,6 +88,7 @@ export class CaptureCheck {
         this.#settle([...this.problems, unchecked(error)]);
     } finally {
       this.#running = false;
+      this.#dueAt = startedAt + Math.max(INTERVAL_MS, 10 * (this.#now() - startedAt));
     }
   }
 
@@ -104,7 +106,7 @@ function unchecked(error: unknown): CaptureProblem {
     watch: null,
     severity: 'warning',
     problem: 'whether every write is captured could not be checked',
-    remedy: `select * from cache_invalidation.problems(); failed or took over 5 s (${describe(error)})`,
+    remedy: `select * from cache_invalidation.problems(); failed or took over 10 s (${describe(error)})`,
   };
 }
 
