@@ -134,6 +134,9 @@ it('no read is older than what was confirmed before it began', async () => {
   expect(stale).toEqual([]);
 
   // Redis takes everything again: what was refused is confirmed, and every answer is the last one.
+  // Without their pauses, which have grown; a new sweep starts a run.
+  await stack.sql.query('update cache_invalidation.pending set due_at = clock_timestamp()');
+  await stack.sql.query("select cache_invalidation.invalidate('swept:none*:a')");
   await expect
     .poll(
       async () => {
