@@ -183,7 +183,8 @@ describe('a worker', () => {
     const readiness = await (await fetch(`${await worker.url()}/readyz`)).json();
     expect(readiness).toMatchObject({
       ready: true,
-      warnings: [expect.stringContaining('1 target waits for it')],
+      // The check of capture has a warning of its own, as soon as it has run: this owner may not create event triggers.
+      warnings: expect.arrayContaining([expect.stringContaining('1 target waits for it')]),
     });
 
     const script = startWorkerProcess({}, ['queue-sql']);
