@@ -85,6 +85,18 @@ export function deliveryPool(url: string, onError: (error: Error) => void): pg.P
   ]);
 }
 
+/**
+ * Opens all connections that a pool may have, and waits for none that is in use. One that cannot be had now is opened when it
+ * is needed.
+ */
+export async function openConnections(pool: pg.Pool): Promise<void> {
+  const most = pool.options.max ?? 0;
+  if (pool.totalCount >= most) return;
+  const free = most - (pool.totalCount - pool.idleCount);
+  const clients = await Promise.allSettled(Array.from({ length: free }, () => pool.connect()));
+  for (const client of clients) if (client.status === 'fulfilled') client.value.release();
+}
+
 /** BullMQ's connections: one listens and one works. BullMQ's SQL finds its tables through the search path. */
 export function queuePool(url: string, onError: (error: Error) => void): pg.Pool {
   return pool({ ...clientOptions(url, 'queue', 30_000), max: 2, idleTimeoutMillis: 0 }, onError, [

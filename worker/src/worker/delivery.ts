@@ -4,6 +4,7 @@
  */
 import type pg from 'pg';
 import type { Outbox } from '../db/outbox.ts';
+import { openConnections } from '../db/pool.ts';
 import { OutboxVacuum } from '../db/vacuum.ts';
 import { settleBacklog } from '../delivery/backlog.ts';
 import type { ErrorLog } from '../delivery/error-log.ts';
@@ -99,6 +100,8 @@ export function createDelivery(parts: DeliveryParts): Delivery {
   let backlogChecked = false;
   const checkBacklog = async (): Promise<void> => {
     if (backlogChecked) return;
+    // Opened now, so that the second one does not reset the loop in the midst of a burst and run its targets twice.
+    await openConnections(pool);
     const rows = await settleBacklog({
       outbox,
       maxRows: configuration.backlogRows,
