@@ -184,7 +184,7 @@ $$;
 -- creating a trigger waits for writers, and other writers wait behind it.
 --
 -- A trigger or function that begins to capture, or that captures more, ends a gap: writes before it left no target, so the whole type
--- is invalidated.
+-- is invalidated. So it is by a partition that comes or goes with rows.
 create function cache_invalidation.apply_watch(w cache_invalidation.watches, within_ddl boolean default false) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -207,6 +207,8 @@ begin
       where n.rel = p.rel and n.name = p.name and n.function_name = p.function_name)
   loop
     captured := captured or stale.always;
+    -- a detached partition, whose rows are gone from here
+    gap := gap or stale.rel <> w.rel and pg_catalog.pg_relation_size(stale.rel) > 0;
     execute pg_catalog.format('drop trigger %I on %s', stale.name, stale.rel);
   end loop;
   for wanted in
@@ -219,8 +221,9 @@ begin
       execute pg_catalog.format('create trigger %I %s execute function cache_invalidation.%I()',
         wanted.name, pg_catalog.format(wanted.definition, wanted.rel), wanted.function_name);
     end if;
-    -- within_ddl neither a new partition nor a trigger in place of another is one
-    gap := gap or not within_ddl or (wanted.rel = w.rel and not captured);
+    -- within_ddl neither an empty partition nor a trigger in place of another is one
+    gap := gap or not within_ddl
+      or case when wanted.rel = w.rel then not captured else pg_catalog.pg_relation_size(wanted.rel) > 0 end;
     -- also when session_replication_role is replica
     execute pg_catalog.format('alter table %s enable always trigger %I', wanted.rel, wanted.name);
   end loop;

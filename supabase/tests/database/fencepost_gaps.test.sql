@@ -189,6 +189,23 @@ create table apart.things (id integer primary key, org_id text);
 select is(pg_temp.problems(), array['error: apart.things is not watched for ''thing:{org_id}'', as the table was that had its name and was dropped'], 'and its tables are not watched when they are there again');
 select is(pg_temp.captured('select cache_invalidation.refresh()'), array['- thing:*'], 'until refresh()');
 
+-- partitions that come and go with rows
+create table public.whole (id integer, org_id text) partition by list (id);
+select cache_invalidation.watch('public.whole', 'whole:{org_id}');
+select is(pg_temp.captured('create table public.whole_1 partition of public.whole for values in (1)'), '{}', 'a new partition has no rows');
+create table public.whole_2 (id integer, org_id text);
+select is(pg_temp.captured('alter table public.whole attach partition public.whole_2 for values in (2)'), '{}', 'ATTACH of an empty table: nothing');
+select is(pg_temp.captured('alter table public.whole detach partition public.whole_2'), '{}', 'nor DETACH of one');
+insert into public.whole_2 values (2, 'a');
+select is(pg_temp.captured('alter table public.whole attach partition public.whole_2 for values in (2)'), array['- whole:*'], 'ATTACH with rows: the type');
+select is(pg_temp.captured('alter table public.whole detach partition public.whole_2'), array['- whole:*'], 'DETACH with rows: the type');
+create table public.whole_3 (id integer, org_id text) partition by list (org_id);
+create table public.whole_3_a partition of public.whole_3 for values in ('a');
+insert into public.whole_3 values (3, 'a');
+select is(pg_temp.captured('alter table public.whole attach partition public.whole_3 for values in (3)'), array['- whole:*'], 'ATTACH of a partitioned table with rows');
+select is(pg_temp.captured('alter table public.whole detach partition public.whole_3'), array['- whole:*'], 'and its DETACH');
+select is(pg_temp.problems(), '{}', 'no problem of any');
+
 -- so with all of public
 create table public.quotas_again (org_id text, provider text, model text);
 select cache_invalidation.watch('public.quotas_again', 'again:{org_id}');
