@@ -25,6 +25,9 @@ export interface CaptureProblem {
 
 const INTERVAL_MS = 30_000;
 
+/** A worker that begins to lead needs its connections for what has waited. */
+const FIRST_AFTER_MS = 5_000;
+
 const PROBLEMS = 'select watch_id as watch, severity, problem, remedy from cache_invalidation.problems()';
 
 export async function captureProblems(pool: Pick<pg.Pool, 'query'>): Promise<CaptureProblem[]> {
@@ -57,12 +60,13 @@ export class CaptureCheck {
   readonly #parts: CaptureCheckParts;
   readonly #now: () => number;
   #found = new Map<string, CaptureProblem>();
-  #dueAt = Number.NEGATIVE_INFINITY;
+  #dueAt: number;
   #running = false;
 
   constructor(parts: CaptureCheckParts) {
     this.#parts = parts;
     this.#now = parts.now ?? (() => performance.now());
+    this.#dueAt = this.#now() + FIRST_AFTER_MS;
   }
 
   get problems(): readonly CaptureProblem[] {
@@ -74,7 +78,7 @@ export class CaptureCheck {
     if (role !== 'leading' && role !== 'contested') {
       // The leader reports them.
       this.#found.clear();
-      this.#dueAt = Number.NEGATIVE_INFINITY;
+      this.#dueAt = this.#now() + FIRST_AFTER_MS;
       return;
     }
     const startedAt = this.#now();
