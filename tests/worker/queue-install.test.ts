@@ -13,7 +13,13 @@ import { QUEUE_SCHEMA } from '../../worker/src/db/names.ts';
 import { checkQueueTables } from '../../worker/src/diagnostics/doctor/queue-checks.ts';
 import { readConfiguration } from '../../worker/src/lib/config.ts';
 import { installQueue, queueSql } from '../../worker/src/queue/install.ts';
-import { asleep, killAllWorkers, type LogLine, startWorkerProcess } from './support/worker-process.ts';
+import {
+  asleep,
+  killAllWorkers,
+  type LogLine,
+  runCommand,
+  startWorkerProcess,
+} from './support/worker-process.ts';
 import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
 const MIGRATION = readFileSync(
@@ -238,6 +244,57 @@ it('doctor says who will install them, and names the script where the worker may
     ]);
     await stack.sql.query(await queueSql());
     expect(await findings()).toMatchObject([{ verdict: 'ok', detail: 'in the database' }]);
+  } finally {
+    await pool.end();
+  }
+});
+
+it('doctor and status say that the worker may not install what is missing or too old', async () => {
+  const pool = new pg.Pool({ connectionString: as('set_false'), max: 1 });
+  const verdicts = async () =>
+    (await checkQueueTables(pool, readConfiguration(stack.environment()))).map(
+      ({ verdict, detail }) => `${verdict} ${detail}`,
+    );
+  const problems = async () =>
+    (await runCommand(stack.environment({ DATABASE_URL: as('set_false') }), ['status', '--json'])).json<{
+      problems: string[];
+    }>().problems;
+  try {
+    // A member that may not "set role", which Postgres 16 and later can tell apart.
+    await using(server.url, (superuser) =>
+      superuser.query(
+        "create role set_false login password 'p'; grant fencepost_worker to set_false with set false",
+      ),
+    );
+    await expect(installQueue(as('set_false'))).rejects.toMatchObject({ code: 'QUEUE_UNAVAILABLE' });
+    expect(await verdicts()).toEqual([
+      'fail its tables are not installed, and role set_false may not install them',
+    ]);
+    expect(await problems()).toEqual([expect.stringContaining('may not install them. As the owner: npx')]);
+
+    await installQueue(as('first_worker'));
+    expect(await verdicts()).toEqual(['ok in the database']);
+    const outdate = `delete from ${QUEUE_SCHEMA}.migration where version = (select max(version) from ${QUEUE_SCHEMA}.migration)`;
+    await using(withDatabase(server.url, 'project'), (superuser) => superuser.query(outdate));
+    expect(await verdicts()).toEqual([
+      'fail its tables are older than this worker, and role set_false may not upgrade them',
+    ]);
+    expect(await problems()).toEqual([expect.stringContaining('older than this worker')]);
+
+    await using(server.url, (superuser) =>
+      superuser.query('grant fencepost_worker to set_false with set true'),
+    );
+    expect(await verdicts()).toEqual([
+      'ok in the database; the leading worker upgrades its tables when it starts',
+    ]);
+    expect(await problems()).toEqual([]);
+    // Only the owner of a table may change it.
+    await using(withDatabase(server.url, 'project'), (superuser) =>
+      superuser.query(
+        `alter table ${QUEUE_SCHEMA}.job owner to hosted; grant all on ${QUEUE_SCHEMA}.job to fencepost_worker`,
+      ),
+    );
+    expect(await verdicts()).toEqual([expect.stringMatching(/^fail .* may not upgrade them$/)]);
   } finally {
     await pool.end();
   }

@@ -4,6 +4,7 @@
 import { ALIVE_MS } from '../db/lock-holders.ts';
 import { Outbox } from '../db/outbox.ts';
 import { Pending } from '../db/pending.ts';
+import { checkQueueTables } from '../diagnostics/doctor/queue-checks.ts';
 import { type HitRate, meetsTarget } from '../diagnostics/status/hit-rates.ts';
 import { RecordedDay } from '../diagnostics/status/recorded-day.ts';
 import {
@@ -27,12 +28,17 @@ export interface Status extends DatabaseState, CacheState {
 }
 
 export function status(variables: NodeJS.ProcessEnv, json: boolean): Promise<ExitCode> {
-  return withContext(variables, async ({ pool, cache, queue }) => {
+  return withContext(variables, async ({ pool, cache, queue, configuration }) => {
     const databaseState = await readDatabaseState(pool, new Outbox(pool), COUNT_TO);
     const cacheState = await readCacheState(cache, new RecordedDay(cache));
     const problems = [...databaseState.problems, ...cacheState.problems];
     const countQueue = async (): Promise<QueueCounts | null> => {
       try {
+        const broken = (await checkQueueTables(pool, configuration)).filter(
+          ({ verdict }) => verdict === 'fail',
+        );
+        problems.push(...broken.map(({ detail, remedy }) => `The queue: ${detail}. ${remedy}`));
+        if (broken.length > 0) return null;
         return withPending(await queue().counts(), await new Pending(pool).counts());
       } catch (error) {
         problems.push(describe(error));

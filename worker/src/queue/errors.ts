@@ -25,7 +25,7 @@ export function explainPostgresQueue(error: unknown, url: string): WorkerError {
   if (error instanceof WorkerError && error.code === 'QUEUE_UNAVAILABLE') return error;
   if (error instanceof SchemaMigrationRequiredError)
     return unavailable(
-      'The queue’s tables are not installed yet: the worker that leads installs them when it starts.',
+      'The queue’s tables are not installed yet: the worker that leads installs them when it starts, if it may; "npx fencepost doctor" says whether it may.',
       error,
     );
   if (error instanceof SchemaVersionMismatchError)

@@ -13,6 +13,7 @@ import { createHash } from 'node:crypto';
 import {
   assertSchemaCompatibility,
   BULLMQ_MAJOR_VERSION,
+  LATEST_SCHEMA_VERSION,
   runMigrations,
   SchemaMigrationRequiredError,
 } from 'bullmq';
@@ -56,10 +57,10 @@ interface Statement {
 /** @throws WorkerError QUEUE_UNAVAILABLE with the remedy */
 export async function installQueue(url: string): Promise<void> {
   try {
-    const { version } = await recordMigrations();
+    await recordMigrations();
     await withClient(clientOptions(url, 'queue-install', ANSWER_WITHIN_MS), async (client) => {
       await client.query(LIMITS);
-      if ((await installedVersion(client)) >= version) return;
+      if (await isUpToDate(client)) return;
       await client.query(`set role ${WORKER_ROLE}`);
       await runMigrations(withOurChanges(client), QUEUE_SCHEMA);
     });
@@ -68,8 +69,13 @@ export async function installQueue(url: string): Promise<void> {
   }
 }
 
+/** Whether the database records the version that this worker's bullmq installs, or a newer one that it can use. */
+export async function isUpToDate(client: Pick<pg.Client, 'query'>): Promise<boolean> {
+  return (await installedVersion(client)) >= LATEST_SCHEMA_VERSION;
+}
+
 /** The version that the database records; 0 when nothing is installed. */
-async function installedVersion(client: pg.Client): Promise<number> {
+async function installedVersion(client: Pick<pg.Client, 'query'>): Promise<number> {
   try {
     return await assertSchemaCompatibility(client as Queryable, QUEUE_SCHEMA);
   } catch (error) {

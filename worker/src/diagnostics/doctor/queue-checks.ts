@@ -2,6 +2,7 @@
 import type pg from 'pg';
 import type { Configuration } from '../../lib/config.ts';
 import { describe } from '../../lib/errors.ts';
+import { isUpToDate } from '../../queue/install.ts';
 import type { WorkQueue } from '../../queue/work-queue.ts';
 import { type Finding, fail, ok } from './finding.ts';
 
@@ -29,7 +30,11 @@ const SCHEMA_STATE = `
   select to_regclass('cache_invalidation_queue.job') is not null as installed,
          n.oid is not null as exists,
          coalesce(has_schema_privilege(n.oid, 'usage'), false) as usable,
-         coalesce(has_schema_privilege(w.oid, n.oid, 'create') and pg_has_role(w.oid, 'member'), false) as installable,
+         -- The worker installs after "set role", which is a right of its own since Postgres 16.
+         coalesce(has_schema_privilege(w.oid, n.oid, 'create')
+           and pg_has_role(w.oid, case when current_setting('server_version_num')::int < 160000 then 'member' else 'set' end)
+           and not exists (select from pg_catalog.pg_class as c
+                            where c.relnamespace = n.oid and not pg_has_role(w.oid, c.relowner, 'usage')), false) as installable,
          current_user as role
     from (select) as one
     left join pg_catalog.pg_namespace as n on n.nspname = 'cache_invalidation_queue'
@@ -59,21 +64,20 @@ export async function checkQueueTables(pool: pg.Pool, configuration: Configurati
   const remedy = `grant fencepost_worker to ${role}; if it has that role, apply all migrations again.`;
   if (!state.usable)
     return [fail('queue', `role ${role} may not use the schema cache_invalidation_queue`, remedy)];
-  if (!state.installed) {
-    return state.installable
-      ? [ok('queue', 'in the database; the leading worker installs its tables when it starts')]
-      : [
-          fail(
-            'queue',
-            `its tables are not installed, and role ${role} may not install them`,
-            'As the owner: npx fencepost queue-sql | psql <DATABASE_URL of the owner>',
-          ),
-        ];
-  }
+  const install = (missing: string, verb: string) =>
+    state.installable
+      ? ok('queue', `in the database; the leading worker ${verb} its tables when it starts`)
+      : fail(
+          'queue',
+          `its tables ${missing}, and role ${role} may not ${verb.slice(0, -1)} them`,
+          'As the owner: npx fencepost queue-sql | psql <DATABASE_URL of the owner>',
+        );
+  if (!state.installed) return [install('are not installed', 'installs')];
   const lacking = (await pool.query<{ what: string }>(LACKING)).rows.map(({ what }) => what);
   if (lacking.length === 0) {
     // The catalogs are readable while somebody holds a lock on the table.
     await pool.query('select from cache_invalidation_queue.job limit 1');
+    if (!(await isUpToDate(pool))) return [install('are older than this worker', 'upgrades')];
     return [ok('queue', 'in the database')];
   }
   const more = lacking.length > NAMED_MOST ? ` and ${lacking.length - NAMED_MOST} more` : '';
