@@ -4,6 +4,7 @@ import {
   asleep,
   killAllWorkers,
   leading,
+  runCommand,
   startWorkerProcess,
   type WorkerProcess,
 } from './support/worker-process.ts';
@@ -127,5 +128,56 @@ describe('several workers', () => {
     expect(await current.exited).toBe(0);
     const { rows } = await stack.sql.query('select count(*)::int as left from cache_invalidation.outbox');
     expect(rows).toEqual([{ left: 0 }]);
+  });
+});
+
+describe('two workers with two logins, each only a member of fencepost_worker', () => {
+  const as = (role: string) => {
+    const url = new URL(stack.databaseUrl);
+    url.username = role;
+    url.password = 'p';
+    return stack.environment({ DATABASE_URL: url.href });
+  };
+  const roles = ['blue_worker', 'green_worker'];
+  beforeAll(async () => {
+    for (const role of roles)
+      await stack.sql.query(`create role ${role} login password 'p' in role fencepost_worker`);
+  });
+  afterAll(async () => {
+    for (const role of roles) await stack.sql.query(`drop role ${role}`);
+  });
+
+  it('one leads, the other follows, doctor finds no foreign session, and one killed is replaced', async () => {
+    const leader = startWorkerProcess(as('blue_worker'));
+    await asleep(leader);
+    const other = startWorkerProcess(as('green_worker'));
+    await following(other);
+    const warning = await other.line(({ msg }) => msg.includes('may not see whether it is alive'));
+    expect(warning).toMatchObject({ level: 'warn', role: 'blue_worker' });
+    expect(warning.msg).toContain('grant pg_read_all_stats, pg_signal_backend');
+    const report = await runCommand(as('green_worker'), ['doctor', '--json']);
+    const { findings } = report.json<{ findings: { name: string; verdict: string; detail: string }[] }>();
+    expect(findings.filter(({ name }) => name === 'stranger')).toEqual([]);
+    expect(findings.find(({ name }) => name === 'worker')).toMatchObject({
+      verdict: 'ok',
+      detail: expect.stringContaining('this role cannot see'),
+    });
+    leader.signal('SIGKILL');
+    await leading(other);
+    const organisations = await stack.organisations(3);
+    await stack.write(organisations);
+    await stack.fences.deleted(organisations.map(fenceOf));
+    expect(other.lines.filter(({ role }) => role === 'contested')).toEqual([]);
+  });
+
+  it('one that is stopped is replaced by one that may see and end its session', async () => {
+    await stack.sql.query('grant pg_read_all_stats, pg_signal_backend to green_worker');
+    const leader = startWorkerProcess(as('blue_worker'));
+    await asleep(leader);
+    const other = startWorkerProcess(as('green_worker'));
+    await following(other);
+    leader.signal('SIGSTOP');
+    await leading(other);
+    expect(other.lines.filter(({ msg }) => msg.includes('may not see'))).toEqual([]);
   });
 });

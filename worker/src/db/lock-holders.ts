@@ -9,7 +9,14 @@
  */
 import type pg from 'pg';
 import { errorCode } from './errors.ts';
-import { APPLICATION, LEADER_LOCK, LOCKS_APPLICATION, UNFIT_APPLICATION, WAKE_LOCK } from './names.ts';
+import {
+  APPLICATION,
+  LEADER_LOCK,
+  LOCKS_APPLICATION,
+  UNFIT_APPLICATION,
+  WAKE_LOCK,
+  WORKER_ROLE,
+} from './names.ts';
 
 export interface Holder {
   readonly lock: 'leader' | 'wake';
@@ -22,12 +29,15 @@ export interface Holder {
   readonly application: string;
   /** Milliseconds since the session last began or ended a statement. A leader does so every 2 s. */
   readonly silentMs: number;
+  /** This role may not see when the session was active: silentMs is 0. */
+  readonly silenceHidden: boolean;
   /** Its role or its program is no worker's. */
   readonly foreign: boolean;
 }
 
 /**
- * pg_stat_activity hides what sessions of other roles do, but not their role, and a session of another role is foreign.
+ * pg_stat_activity hides when a session of another role was active, but neither its role nor its name. A worker runs as our role,
+ * a member of it, or a member of fencepost_worker.
  * A lock whose process is gone from pg_stat_activity is no longer held. A writer is known by the lock on its own transaction id,
  * which it has because it inserted into the outbox.
  */
@@ -35,10 +45,10 @@ const HOLDERS = `
   with locks as materialized (select * from pg_catalog.pg_locks where locktype in ('advisory', 'transactionid'))
   select l.objid::bigint as lock, l.mode = 'ShareLock' as shared, l.granted, l.pid, coalesce(a.usename, '?') as role,
          coalesce(a.application_name, '') as application,
-         coalesce(1000 * extract(epoch from clock_timestamp() - greatest(a.query_start, a.state_change, a.backend_start)), 0)::float8
-           as silent_ms,
-         a.usename is distinct from session_user and not coalesce(pg_has_role(a.usesysid, session_user::regrole::oid, 'member'), false)
-           as other_role
+         1000 * extract(epoch from clock_timestamp() - greatest(a.query_start, a.state_change, a.backend_start))::float8 as silent_ms,
+         a.usename is distinct from session_user
+           and not coalesce(pg_has_role(a.usesysid, session_user::regrole::oid, 'member'), false)
+           and not coalesce(pg_has_role(a.usesysid, to_regrole('${WORKER_ROLE}')::oid, 'member'), false) as other_role
     from locks as l
     left join pg_catalog.pg_stat_activity as a on a.pid = l.pid
    where l.locktype = 'advisory' and l.classid = 0 and l.objsubid = 1
@@ -64,7 +74,7 @@ export async function lockHolders(pool: Pick<pg.Pool, 'query'>): Promise<Holder[
     pid: number | null;
     role: string;
     application: string;
-    silent_ms: number;
+    silent_ms: number | null;
     other_role: boolean;
   }>(HOLDERS);
   return result.rows.map((row) => ({
@@ -74,7 +84,8 @@ export async function lockHolders(pool: Pick<pg.Pool, 'query'>): Promise<Holder[
     pid: row.pid,
     role: row.role,
     application: row.application,
-    silentMs: row.silent_ms,
+    silentMs: row.silent_ms ?? 0,
+    silenceHidden: row.silent_ms === null && row.pid !== null,
     foreign: row.other_role || row.shared || !row.application.startsWith(`${APPLICATION}:`),
   }));
 }
@@ -118,6 +129,11 @@ export function remedyFor({ pid }: Holder): string {
     : `select pg_terminate_backend(${pid});`;
 }
 
+/** What lets one role see a silent worker of another and end its session. */
+export function takeOverRights(role: string): string {
+  return `a take-over from it, should it be stopped or cut off, needs "grant pg_read_all_stats, pg_signal_backend to <this worker’s role>;" or workers of one role (it is ${role})`;
+}
+
 /** A living leader is never silent for longer: three beats of 2 s. */
 export const ALIVE_MS = 6_000;
 
@@ -136,7 +152,7 @@ const NOT_ALLOWED = '42501';
 
 export interface WorkerSessions {
   readonly running: number;
-  /** Those that were active within the last ALIVE_MS. */
+  /** Those that were active within the last ALIVE_MS, or whose silence this role may not see. */
   readonly alive: number;
   /** Those that could not take over. */
   readonly unfit: number;
@@ -146,7 +162,7 @@ export interface WorkerSessions {
 export async function workerSessions(pool: pg.Pool): Promise<WorkerSessions> {
   const result = await pool.query<WorkerSessions>(
     `select count(*)::int as running,
-            count(*) filter (where greatest(query_start, state_change) > clock_timestamp() - interval '${ALIVE_MS} milliseconds')::int as alive,
+            count(*) filter (where coalesce(greatest(query_start, state_change) > clock_timestamp() - interval '${ALIVE_MS} milliseconds', true))::int as alive,
             count(*) filter (where application_name = $2)::int as unfit
        from pg_catalog.pg_stat_activity where application_name in ($1, $2) and datname = current_database()`,
     [LOCKS_APPLICATION, UNFIT_APPLICATION],

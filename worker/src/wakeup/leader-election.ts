@@ -12,7 +12,8 @@
  *                             with nobody seen. Fewer refusals can be a leader that ended between the try and the query.
  *
  * A killed leader frees the lock with its session. A stopped or disconnected leader keeps its session but no longer beats:
- * after three missed beats a follower ends that backend and tries again. Proof: docs/protocol.md#leader-election.
+ * after three missed beats a follower ends that backend and tries again, if its role may see and end
+ * sessions of the leader's role. Proof: docs/protocol.md#leader-election.
  */
 import type pg from 'pg';
 import { isPermanent } from '../db/errors.ts';
@@ -22,6 +23,7 @@ import {
   type Holder,
   leaderOf,
   lockHolders,
+  takeOverRights,
 } from '../db/lock-holders.ts';
 import { LEADER_LOCK } from '../db/names.ts';
 import { asWorkerError, type WorkerError } from '../lib/errors.ts';
@@ -74,6 +76,7 @@ export class LeaderElection {
   readonly #former = new Set<number>();
   #leaderless: string | null = null;
   #refusalsWithoutHolder = 0;
+  #warnedOf: string | null = null;
   readonly #ending = new AbortController();
 
   constructor(parts: LeaderElectionParts) {
@@ -207,17 +210,32 @@ export class LeaderElection {
   /** Ends the session of a leader that no longer beats. @returns whether to try the lock at once */
   async #replace(leader: Holder): Promise<boolean> {
     const { pid, silentMs } = leader;
+    if (leader.silenceHidden)
+      this.#warnOnce(
+        leader,
+        'The leading worker runs as another role, and this one may not see whether it is alive',
+      );
     if (pid === null || (silentMs <= STALE_MS && !this.#former.has(pid))) return false;
     const ended = await endBackend(this.#parts.pool, pid);
-    if (ended === null) return false;
+    if (ended === false)
+      this.#warnOnce(
+        leader,
+        'The leading worker gives no sign of life, and this role may not end its session',
+      );
+    if (ended !== true) return false;
     this.#parts.log.warn(
       { pid, silentMs: Math.round(silentMs) },
-      ended
-        ? 'The leading worker gave no sign of life: its session was ended, taking over.'
-        : 'The leading worker gives no sign of life, and this role may not end its session.',
+      'The leading worker gave no sign of life: its session was ended, taking over.',
     );
-    if (ended) this.#former.delete(pid);
+    this.#former.delete(pid);
     return true;
+  }
+
+  /** Once for each leader. */
+  #warnOnce({ pid, role }: Holder, what: string): void {
+    if (this.#warnedOf === `${pid} ${what}`) return;
+    this.#warnedOf = `${pid} ${what}`;
+    this.#parts.log.warn({ pid, role }, `${what}: ${takeOverRights(role)}.`);
   }
 
   /** Logs a reason once, not every 5 s. */

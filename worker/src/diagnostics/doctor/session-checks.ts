@@ -8,6 +8,7 @@ import {
   lockHolders,
   remedyFor,
   seenAgain,
+  takeOverRights,
   whoIs,
   workerSessions,
 } from '../../db/lock-holders.ts';
@@ -34,7 +35,12 @@ export async function checkWorker(pool: pg.Pool): Promise<Finding[]> {
             `the leader (process ${leader.pid}) has been silent for ${duration(leader.silentMs)}`,
             'It was stopped or cut off: start another worker, which takes over within 10 s.',
           )
-        : ok('worker', `delivers (database process ${leader.pid})`),
+        : ok(
+            'worker',
+            leader.silenceHidden
+              ? `leads (database process ${leader.pid}); whether it is alive, this role cannot see: ${takeOverRights(leader.role)}`
+              : `delivers (database process ${leader.pid})`,
+          ),
     );
   } else if (alive > 0 && foreign.some(({ lock }) => lock === 'leader')) {
     findings.push(
