@@ -5,7 +5,7 @@
 import { DEGRADED_MAX_AGE_SECONDS } from '../protocol/epoch.ts';
 import { CacheError } from '../protocol/errors.ts';
 import type { Plan } from '../protocol/fences.ts';
-import type { KeyTypes } from '../protocol/key-types.ts';
+import { type KeyTypes, LONGEST_SECONDS } from '../protocol/key-types.ts';
 import { OTHER_TYPE } from '../protocol/statistics.ts';
 import type { Runtime } from '../redis/runtime.ts';
 import type { Connection } from '../redis/upstash.ts';
@@ -24,9 +24,6 @@ const DEFAULT_TTL_SECONDS = 300;
 
 /** A longer lease would only make readers wait for a leader that died. */
 const LONGEST_LEASE_MS = 60_000;
-
-/** Ten years. A larger number was most likely meant in milliseconds. */
-const LONGEST_SECONDS = 315_360_000;
 
 /** The longest time that setTimeout takes; a longer one fires at once. */
 const LONGEST_TIMER_MS = 2_147_483_647;

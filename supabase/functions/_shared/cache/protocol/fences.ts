@@ -34,7 +34,7 @@ const DEFAULT_ENTITY_DEPTH = 2;
 const FENCE_PREFIX = 'fence:';
 
 /** watch() and invalidate() accept no more (…_fencepost_template.sql, …_fencepost_wakeup.sql). */
-const MOST_SEGMENTS = 32;
+export const MOST_SEGMENTS = 32;
 
 /** One request names hundreds of keys, each up to four times, and has to stay below Upstash's 10 MB. */
 const LONGEST_KEY = 4_096;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { KeyCatalogue } from './key-types.ts';
+import { KeyCatalogue, type KeyTypes } from './key-types.ts';
 
 const catalogue = new KeyCatalogue({
   prefs: { key: 'user:{user}:prefs', entity: 2, ttl: 60 },
@@ -49,19 +49,54 @@ describe('a catalogue of key types', () => {
     );
   });
 
-  it('refuses names that the statistics need, and numbers that mean nothing', () => {
-    const type = { key: 'a:{id}', entity: 2, ttl: 60 };
-    for (const types of [
-      { other: type },
-      { '#a': type },
-      { '': type },
-      { a: { ...type, ttl: -1 } },
-      { a: { ...type, ttl: Number.NaN } },
-      { a: { ...type, hitRate: 80 } },
-    ]) {
-      expect(() => new KeyCatalogue(types)).toThrow(
-        expect.objectContaining({ code: 'INVALID_CONFIGURATION' }),
-      );
-    }
+  const type = { key: 'a:{id}', entity: 2, ttl: 60 };
+  const keyed = (key: unknown) => ({ mine: { ...type, key } });
+  it.each([
+    ['a type named other', { other: type }, /"other".* name/],
+    ['a name for counters', { '#a': type }, /"#a".* name/],
+    ['no name', { '': type }, /"".* name/],
+    ['a name of two lines', { 'a\nb': type }, /"a\\nb".* printable/],
+    ['no types', 5, /types must be an object/],
+    ['a list of types', [type], /types must be an object/],
+    ['null for types', null, /types must be an object/],
+    ['null', { mine: null }, /"mine".* key: "order/],
+    ['a template alone', { mine: 'a:{id}' }, /"mine".* key: "order/],
+    ['no template', keyed(undefined), /"mine".* key: "order/],
+    ['a literal with an accent', keyed('café:{id}'), /"mine".*A-Z a-z 0-9/],
+    ['a literal with an at sign', keyed('user@app:{id}'), /"mine".*A-Z a-z 0-9/],
+    ['a literal with a space', keyed('order items:{id}'), /"mine".*A-Z a-z 0-9/],
+    ['a literal with a plus', keyed('a:{id}:q+x'), /"mine".*A-Z a-z 0-9/],
+    ['a line break', keyed('a:{id}:b\n'), /"mine".*A-Z a-z 0-9/],
+    ['a long literal', keyed(`${'a'.repeat(201)}:{id}`), /"mine".* 200 /],
+    [
+      'too many segments',
+      keyed(['a', ...Array.from({ length: 32 }, (_, n) => `{v${n}}`)].join(':')),
+      /"mine".* 32 /,
+    ],
+    ['a variable at the start', keyed('{a}:{a}'), /"mine".* start with literal text/],
+    ['a variable twice', keyed('x:{a}:{a}'), /"mine".* twice/],
+    ['a ttl below 0', { mine: { ...type, ttl: -1 } }, /"mine".* ttl .* from 0/],
+    ['a ttl that is none', { mine: { ...type, ttl: Number.NaN } }, /"mine".* ttl /],
+    ['a ttl as text', { mine: { ...type, ttl: '60' } }, /"mine".* ttl /],
+    ['a ttl that set would refuse', { mine: { ...type, ttl: 1e12 } }, /"mine".* ttl .* to 315360000/],
+    ['a rate in per cent', { mine: { ...type, hitRate: 80 } }, /"mine".* hitRate /],
+    ['a rate as text', { mine: { ...type, hitRate: '0.7' } }, /"mine".* hitRate /],
+    ['a word for degraded', { mine: { ...type, degraded: 'no' } }, /"mine".* degraded /],
+    [
+      'one template twice',
+      { first: type, mine: { ...type, key: 'a:{other:date}' } },
+      /"mine".* of type first/,
+    ],
+    ['what another covers', { first: type, mine: { ...type, key: 'a:b' } }, /"mine".* of type first/],
+  ])('refuses %s, with the remedy', (_, types, message) => {
+    expect(() => new KeyCatalogue(types as unknown as KeyTypes)).toThrow(
+      expect.objectContaining({ code: 'INVALID_CONFIGURATION', message: expect.stringMatching(message) }),
+    );
+  });
+
+  it('takes every literal that watch() takes, and types that overlap', () => {
+    const types = { a: { ...type, key: "A.b!c'(d)-e_9:{id}" }, b: { ...type, key: 'a:b' }, c: type };
+    expect(new KeyCatalogue(types).typeOf('a:b')?.name).toBe('b');
+    expect(new KeyCatalogue(types).typeOf('a:c')?.name).toBe('c');
   });
 });

@@ -4,7 +4,7 @@
  * is counted under `other`.
  */
 import { CacheError } from './errors.ts';
-import { checkKey, fencesOf, type Plan } from './fences.ts';
+import { checkKey, fencesOf, MOST_SEGMENTS, type Plan } from './fences.ts';
 import { OTHER_TYPE } from './statistics.ts';
 
 /** One declared type. */
@@ -77,8 +77,22 @@ export class KeyCatalogue {
 
   /** @throws CacheError INVALID_CONFIGURATION naming the type that cannot work */
   constructor(types: KeyTypes) {
+    if (!isRecord(types)) {
+      throw new CacheError('INVALID_CONFIGURATION', 'types must be an object of key types by name.');
+    }
     this.types = Object.entries(types).map(([name, type]) => compileType(name, type));
     for (const type of this.types) {
+      // No literal is *, so only a variable takes it.
+      const example = type.segments
+        .map((segment) => ('literal' in segment ? segment.literal : '*'))
+        .join(':');
+      const earlier = this.typeOf(example);
+      if (earlier !== undefined) {
+        throw wrongType(
+          type.name,
+          `every key of ${JSON.stringify(type.key)} is already one of type ${earlier.name}; declare one of them`,
+        );
+      }
       const first = firstSegmentOf(type.key);
       this.#byFirstSegment.set(first, [...(this.#byFirstSegment.get(first) ?? []), type]);
     }
@@ -113,46 +127,91 @@ export class KeyCatalogue {
   }
 }
 
-/** @throws CacheError INVALID_CONFIGURATION */
+/** @throws CacheError INVALID_CONFIGURATION: what TypeScript would refuse, too, since an application may be JavaScript */
 export function compileType(name: string, type: KeyType): CompiledType {
-  const wrong = (problem: string): CacheError =>
-    new CacheError('INVALID_CONFIGURATION', `Key type ${name}: ${problem}.`);
-  if (name === '' || name === OTHER_TYPE || name.startsWith('#')) {
-    throw wrong(`its name is empty, "${OTHER_TYPE}", or starts with #; those are taken`);
-  }
-  const segments = type.key.split(SEPARATOR).map((part): Segment => {
+  const demand = (met: boolean, problem: string): void => {
+    if (!met) throw wrongType(name, problem);
+  };
+  demand(
+    NAME.test(name) && name !== OTHER_TYPE,
+    `its name must be printable, not start with #, and not be "${OTHER_TYPE}"`,
+  );
+  demand(
+    isRecord(type) && typeof type.key === 'string',
+    'it must be an object such as { key: "order:{id}", entity: 2, ttl: 300 }',
+  );
+  const { key, entity, ttl, hitRate, degraded } = type;
+  const shown = JSON.stringify(key);
+  const segments = key.split(SEPARATOR).map((part): Segment => {
     const [, variable, segmentType = 'text'] = VARIABLE.exec(part) ?? [];
     if (variable === undefined) {
-      if (!LITERAL.test(part))
-        throw wrong(`"${part}" of "${type.key}" is neither literal text nor one {name} or {name:type}`);
+      demand(
+        LITERAL.test(part),
+        `${JSON.stringify(part)} of ${shown} is neither one {name} or {name:type} nor 1 to 200 of A-Z a-z 0-9 _ . ! ' ( ) -`,
+      );
       return { literal: part };
     }
     if (!isSegmentType(segmentType)) {
-      throw wrong(`"${part}" of "${type.key}" is of no type among ${Object.keys(SEGMENT_TYPES).join(', ')}`);
+      throw wrongType(
+        name,
+        `${JSON.stringify(part)} of ${shown} is of no type among ${Object.keys(SEGMENT_TYPES).join(', ')}`,
+      );
     }
     return { name: variable, type: segmentType };
   });
   const [first] = segments;
-  if (first === undefined || !('literal' in first) || RESERVED_FIRST_SEGMENTS.has(first.literal)) {
-    throw wrong(`"${type.key}" must start with literal text, other than fence and fencepost`);
-  }
-  if (!Number.isInteger(type.entity) || type.entity < 2 || type.entity > segments.length) {
-    throw wrong(`its entity must be between 2 and the ${segments.length} segments of "${type.key}"`);
-  }
-  if (!(type.ttl >= 0 && Number.isFinite(type.ttl))) throw wrong('its ttl must be a number of seconds');
-  if (type.hitRate !== undefined && !(type.hitRate >= 0 && type.hitRate <= 1)) {
-    throw wrong('its hitRate must be between 0 and 1');
-  }
+  demand(
+    first !== undefined && 'literal' in first && !RESERVED_FIRST_SEGMENTS.has(first.literal),
+    `${shown} must start with literal text, other than fence and fencepost`,
+  );
+  const variables = segments.flatMap((segment) => ('name' in segment ? [segment.name] : []));
+  demand(
+    new Set(variables).size === variables.length,
+    `${shown} names a variable twice; give each its own name`,
+  );
+  demand(
+    segments.length <= MOST_SEGMENTS,
+    `${shown} has more than ${MOST_SEGMENTS} segments; join some of them`,
+  );
+  demand(
+    Number.isInteger(entity) && entity >= 2 && entity <= segments.length,
+    `its entity must be between 2 and the ${segments.length} segments of ${shown}`,
+  );
+  demand(
+    isBetween(ttl, 0, LONGEST_SECONDS),
+    `its ttl must be a number of seconds from 0 to ${LONGEST_SECONDS}`,
+  );
+  demand(hitRate === undefined || isBetween(hitRate, 0, 1), 'its hitRate must be a number between 0 and 1');
+  demand(degraded === undefined || degraded === false, 'its degraded must be false or left out');
   return { ...type, name, segments };
 }
+
+function wrongType(name: string, problem: string): CacheError {
+  return new CacheError('INVALID_CONFIGURATION', `Key type ${JSON.stringify(name)}: ${problem}.`);
+}
+
+/** A number: '0.7' compares as one, and is none. */
+function isBetween(value: unknown, least: number, most: number): boolean {
+  return typeof value === 'number' && value >= least && value <= most;
+}
+
+function isRecord(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** Ten years. A larger number was most likely meant in milliseconds. */
+export const LONGEST_SECONDS = 315_360_000;
+
+/** It is a member of the statistics, a label in Prometheus and a cell of a table. */
+const NAME = /^(?!#)[^\p{Cc}\p{Cs}\u2028\u2029]+$/u;
 
 /** A colon that is not within braces. */
 const SEPARATOR = /:(?![^{]*\})/;
 
 const VARIABLE = /^\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}$/;
 
-/** What encodeSegment leaves as it is, and so what can stand in a key. */
-const LITERAL = /^[^{}*?[\]\\%~]+$/;
+/** As template_segments() of the migrations has it: encodeSegment leaves it as it is, and cache_invalidation.watch() accepts it. */
+const LITERAL = /^[A-Za-z0-9_.!'()-]{1,200}$/;
 
 function isSegmentType(name: string): name is SegmentType {
   return Object.hasOwn(SEGMENT_TYPES, name);
