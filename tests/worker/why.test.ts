@@ -73,6 +73,15 @@ describe('why', () => {
     ]);
   });
 
+  it('names no fence where nothing is stored, since only a reader knows the entity then', async () => {
+    const { verdict, fences, watches } = await why('cost:zz:yy');
+    expect([verdict, fences]).toEqual(['miss', []]);
+    expect(watches).not.toEqual([]);
+    const { text } = await command(['why', 'cost:zz:yy']);
+    expect(text).toMatch(/^behind +not known: /m);
+    expect(text).not.toContain('fence:');
+  });
+
   it('tells when a throttled target runs', async () => {
     await stack.sql.query(
       `insert into cache_invalidation.deferred (target, watch_id, due_at, waiting, since)

@@ -39,6 +39,7 @@ export interface Why {
   readonly key: string;
   /** The key's first segment. */
   readonly type: string;
+  /** Those that the entry stands behind; empty without an entry, since only the reader's key types name them then. */
   readonly fences: readonly string[];
   readonly verdict: Verdict | 'unknown';
   readonly why: string;
@@ -70,7 +71,7 @@ export function why(variables: NodeJS.ProcessEnv, key: string, json: boolean): P
     const result: Why = {
       key,
       type: key.split(':')[0] ?? key,
-      fences,
+      fences: envelope === null ? [] : fences,
       verdict,
       why: found.why,
       loadedAt: envelope === null ? null : new Date(envelope.loadedAt).toISOString(),
@@ -153,7 +154,7 @@ const TONES = { hit: 'ok', young: 'warn', stale: 'warn', miss: 'warn', unknown: 
 function show(result: Why): void {
   const rows: string[][] = [
     ['now', `${paint(TONES[result.verdict], result.verdict)}: ${result.why}`],
-    ['behind', result.fences.join('  ')],
+    ['behind', result.fences.join('  ') || 'not known: an entry tells its fences, and none can be read'],
   ];
   for (const { target, table: from, ageMs, dueInMs, unconfirmed } of result.pending) {
     if (unconfirmed !== undefined) {
