@@ -9,6 +9,8 @@ let owner: pg.Pool;
 beforeAll(async () => {
   database = await cloneDatabase();
   owner = new pg.Pool({ connectionString: database.url, max: 2 });
+  await owner.query(`create function public.raises(words text) returns int language plpgsql as
+    $$ begin raise undefined_function using message = words; end $$`);
 });
 afterAll(async () => {
   await owner.end();
@@ -53,6 +55,11 @@ it.each([
     'a table that is gone',
     'select 1 from public.gone where $1 is null',
     /^its source fails: .*does not exist/,
+  ],
+  [
+    'an error that it raises itself, without its words, which may hold values',
+    "select public.raises('a value of a row') where $1::text is not null",
+    /^its source fails: SQLSTATE 42883: a function raised an error of its own/,
   ],
   ['two statements', 'select $1; select 2', /^its source fails: syntax error/],
 ])('reports %s as a fault of the source', async (_, source, reason) => {

@@ -47,7 +47,7 @@ export function watch(
     } catch (error) {
       if (isNotMigrated(error)) throw error;
       const hasHint = error instanceof pg.DatabaseError && error.hint !== undefined;
-      throw refusal(error, 'WATCH_REFUSED', 'This cannot be watched', hasHint ? {} : REMEDIES);
+      throw refusal(error, 'WATCH_REFUSED', 'This cannot be watched', hasHint ? {} : REMEDIES, true);
     } finally {
       client.release();
     }

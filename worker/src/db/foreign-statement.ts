@@ -27,19 +27,49 @@ export async function queryReadOnly<Row extends pg.QueryResultRow>(
 /** SQLSTATEs that are the statement's fault: its text, names, types, rights, data, constraints, locks and time, and that it would write. */
 const AT_FAULT = /^(?:0A|20|21|22|23|25|2F|3F|42|55|P0|57014)/;
 
+/** SQLSTATEs whose text is about names, syntax and time. That of all others may repeat a row's values. */
+const NAMES_ONLY = /^(?:0A|25|3F|42|55P03|57014)/;
+
+/** In place of such a text, by SQLSTATE or its class. */
+const REASONS: Readonly<Record<string, string>> = {
+  '21': 'a subquery gives more than one row',
+  '22': 'a value does not fit its type or function: cast the column to text, or leave such rows out',
+  '23': 'a constraint refuses a row',
+  P0: 'a function raised an error of its own: run it in psql to read it',
+};
+
+/** What may be shown, and kept, of Postgres's error: no value of a row. */
+export function withoutValues(error: unknown): string {
+  const state = errorCode(error);
+  // RAISE takes any SQLSTATE.
+  const isRaised = error instanceof pg.DatabaseError && error.routine === 'exec_stmt_raise';
+  if (NAMES_ONLY.test(state) && !isRaised) return describe(error);
+  const reason =
+    REASONS[isRaised ? 'P0' : state] ?? REASONS[state.slice(0, 2)] ?? 'run it in psql to read why';
+  return `SQLSTATE ${state}: ${reason}`;
+}
+
 /**
  * What Postgres said against the statement, with a remedy; any other error as it is.
  * @param remedies by SQLSTATE, before Postgres's own hint
+ * @param isOurs the statement calls a function of the engine, whose own messages are shown whole
  */
 export function refusal(
   error: unknown,
   code: ErrorCode,
   intro: string,
   remedies: Readonly<Record<string, string>>,
+  isOurs = false,
 ): unknown {
   const state = errorCode(error);
   if (!(error instanceof pg.DatabaseError) || !AT_FAULT.test(state)) return error;
-  const words = [`${describe(error).replace(/\.$/, '')}.`, error.detail, remedies[state] ?? error.hint];
+  const text = isOurs ? describe(error) : withoutValues(error);
+  const isWhole = text === describe(error);
+  const words = [
+    `${text.replace(/\.$/, '')}.`,
+    isWhole ? error.detail : '',
+    remedies[state] ?? (isWhole ? error.hint : ''),
+  ];
   const isTransient = state === '55P03' || state === '57014';
   const exitCode = state === '42501' ? ExitCode.denied : isTransient ? ExitCode.unavailable : ExitCode.usage;
   return new WorkerError(code, `${intro}: ${words.filter(Boolean).join(' ')}`, { exitCode, cause: error });

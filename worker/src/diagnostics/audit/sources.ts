@@ -4,8 +4,7 @@
  */
 import type pg from 'pg';
 import { errorCode } from '../../db/errors.ts';
-import { queryReadOnly } from '../../db/foreign-statement.ts';
-import { describe } from '../../lib/errors.ts';
+import { queryReadOnly, withoutValues } from '../../db/foreign-statement.ts';
 
 /** Longer than an answer that readers wait for may take. */
 const STATEMENT_TIMEOUT_MS = 5_000;
@@ -84,7 +83,7 @@ export async function ask(
     if (code === '42501') return { fault: 'source', reason: 'the role may not read it' };
     if (code === '57014') return { fault: 'source', reason: `no answer within ${timeoutMs / 1_000} s` };
     if (/^(?:0A|25|42|P0)/.test(code))
-      return { fault: 'source', reason: `its source fails: ${describe(error)}` };
+      return { fault: 'source', reason: `its source fails: ${withoutValues(error)}` };
     throw error;
   } finally {
     client.release();
