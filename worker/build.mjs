@@ -36,8 +36,8 @@ for (const [folder, files] of [
   [MIGRATIONS, migrations],
   [MODULES, modules],
 ]) {
-  for (const { name, text } of files) {
-    const path = here(`${aside}/adoption/${folder}/${name}`);
+  for (const { source, text } of files) {
+    const path = here(`${aside}/adoption/${folder}/${source}`);
     await mkdir(dirname(path), { recursive: true });
     await writeFile(path, text);
   }

@@ -124,6 +124,7 @@ it('from the first command to the first invalidation and the first hit', { timeo
   await readsThroughUnderDeno(imports);
 });
 
+const offline = ['--quiet', '--no-lock', '--cached-only', '--node-modules-dir=manual'];
 const FUNCTION = 'supabase/functions/orders/index.ts';
 
 async function readsThroughUnderDeno(imports: Record<string, string>): Promise<void> {
@@ -135,19 +136,16 @@ let loads = 0;
 const load = () => ({ total: (loads += 1) });
 const first: { total: number } = await getOrSet('user:anna:orders', load, TTL.LONG);
 const second = await getOrSet('user:anna:orders', load);
-console.log(JSON.stringify({ first, second, loads, key: keys.prefs('anna') }));
+console.log(JSON.stringify({ first, second, loads, key: keys.orders('anna', 2) }));
 `,
   );
   // What a download would bring: the package, and the types of Node that it refers to.
   await symlink(join(repository, 'node_modules'), join(project, 'node_modules'));
   await write(
     'package.json',
-    JSON.stringify({ dependencies: { '@upstash/redis': '*', '@types/node': '*' } }),
+    JSON.stringify({ type: 'module', dependencies: { '@upstash/redis': '*', '@types/node': '*' } }),
   );
-  const offline = ['--quiet', '--no-lock', '--cached-only', '--node-modules-dir=manual'];
-  const checked = await deno(['check', '--no-config', ...offline, FUNCTION]);
-  expect(checked.stderr).toBe('');
-  expect(checked.exitCode).toBe(0);
+  await typesAreSound();
 
   const redis = await startRedis();
   const gateway = await startGateway({ redisUrl: redis.url, token: 'adoption-token' });
@@ -162,10 +160,58 @@ console.log(JSON.stringify({ first, second, loads, key: keys.prefs('anna') }));
       first: { total: 1 },
       second: { total: 1 },
       loads: 1,
-      key: 'user:anna:prefs',
+      key: 'orders:anna:2',
+    });
+
+    // Key types of one's own, as step 3 of the guide has it: nothing of ours knows the examples.
+    await write(
+      'supabase/functions/_shared/key-types.ts',
+      `import type { KeyTypes } from './cache/protocol/key-types.ts';
+import { keyBuilders } from './cache/protocol/keys.ts';
+export const types = { basket: { key: 'basket:{id}', entity: 2, ttl: 60 } } as const satisfies KeyTypes;
+export const keys = keyBuilders(types);
+`,
+    );
+    await write(
+      FUNCTION,
+      `import { del, get, getMany, getOrSet, keys, set, stats } from '../_shared/cache.ts';
+const key = keys.basket('b1');
+const loaded = await getOrSet(key, () => 1);
+const hit = await get<number>(key);
+const deleted = await del(key);
+const kept = await set(key, 2);
+const many = [...(await getMany<number>([key])).values()];
+console.log(JSON.stringify({ key, loaded, hit, deleted, kept, many, types: Object.keys(stats().types) }));
+`,
+    );
+    await typesAreSound();
+    const own = await deno(['run', ...offline, ...configured, FUNCTION], {
+      UPSTASH_REDIS_REST_URL: gateway.url,
+      UPSTASH_REDIS_REST_TOKEN: 'adoption-token',
+    });
+    expect(own.stderr).toBe('');
+    expect(JSON.parse(own.stdout)).toEqual({
+      key: 'basket:b1',
+      loaded: 1,
+      hit: 1,
+      deleted: expect.any(Number),
+      kept: true,
+      many: [2],
+      types: ['basket'],
     });
   } finally {
     await gateway.stop();
     await redis.stop();
   }
+}
+
+/** For Deno, and for an editor. */
+async function typesAreSound(): Promise<void> {
+  const checked = await deno(['check', '--no-config', ...offline, FUNCTION]);
+  expect([checked.exitCode, checked.stderr]).toEqual([0, '']);
+  const strict = '--noEmit --strict --target es2023 --lib es2023,dom --types node --skipLibCheck'.split(' ');
+  const modules = '--module nodenext --allowImportingTsExtensions --erasableSyntaxOnly'.split(' ');
+  const tsc = [installedProgram('typescript/bin/tsc'), '--ignoreConfig', ...strict, ...modules, FUNCTION];
+  const { exitCode, stdout } = await execa(process.execPath, tsc, { cwd: project, reject: false });
+  expect([exitCode, stdout]).toEqual([0, '']);
 }

@@ -31,6 +31,7 @@ interface Answer {
 const repository = fileURLToPath(new URL('../..', import.meta.url));
 const CACHE = 'supabase/functions/_shared/cache.ts';
 const KEY_TYPES = 'supabase/functions/_shared/key-types.ts';
+const MODULE = 'supabase/functions/_shared/cache/client/cache.ts';
 const SCHEMA = 'supabase/migrations/20261101000100_fencepost_schema.sql';
 
 let scratch: string;
@@ -54,6 +55,11 @@ function write(path: string, text: string): void {
   writeFileSync(join(project, path), text);
 }
 const read = (path: string, root = project) => readFileSync(join(root, path), 'utf8');
+/** A file of the package: those to start from stand in a folder of their own. */
+const ours = (path: string) =>
+  path === CACHE || path === KEY_TYPES
+    ? read(path.replace('_shared/', '_shared/starter/'), repository).replaceAll("'../", "'./")
+    : read(path, repository);
 
 async function init(...parameters: string[]) {
   const { exitCode, stdout, stderr } = await execa(
@@ -83,12 +89,12 @@ function everything(): Record<string, string> {
 }
 
 describe('what it writes', () => {
-  it('every migration of the engine and the queue, and exactly the files that cache.ts imports', async () => {
+  it('every migration of the engine and the queue, and exactly the files that its cache.ts imports', async () => {
     const { code, json } = await init('--json');
     expect(code).toBe(0);
     const paths = json().files.map(({ path }) => path);
     expect(json().written).toBe(paths.length);
-    for (const path of paths) expect(read(path), path).toBe(read(path, repository));
+    for (const path of paths) expect(read(path), path).toBe(ours(path));
 
     const migrations = readdirSync(join(repository, 'supabase/migrations'));
     // The workbench's tables and the worked example of a key type: a project brings its own.
@@ -104,7 +110,7 @@ describe('what it writes', () => {
         ...['info', '--json', '--no-config', '--no-lock', '--node-modules-dir=manual', CACHE],
       ],
       {
-        cwd: repository,
+        cwd: project,
         env: { DENO_DIR: join(repository, 'node_modules/.cache/fencepost-deno'), DENO_NO_UPDATE_CHECK: '1' },
       },
     );
@@ -149,7 +155,7 @@ describe('what it writes', () => {
   it('into the folder that it is given, in words of what comes next', async () => {
     write('supabase/migrations/20991231000000_notes.sql', 'select 1;');
     const { text } = await init('.', '--into', '_shared/fencepost');
-    expect(read('supabase/functions/_shared/fencepost/cache.ts')).toBe(read(CACHE, repository));
+    expect(read('supabase/functions/_shared/fencepost/cache.ts')).toBe(ours(CACHE));
     expect(text).toContain(`Next, in ${project}:`);
     expect(text).toMatch(
       /npx supabase db push --remote --include-all\n +--include-all, because 20991231000000_notes/,
@@ -163,7 +169,8 @@ describe('what it writes', () => {
   it('nothing where all of it comes from', async () => {
     const { code, json } = await init(repository, '--dry-run', '--json');
     expect(code).toBe(0);
-    expect(json().files.every(({ state }) => state === 'same')).toBe(true);
+    const differing = json().files.filter(({ state }) => state !== 'same');
+    expect(differing).toEqual([CACHE, KEY_TYPES].map((path) => ({ path, state: 'yours' })));
   });
 });
 
@@ -197,33 +204,41 @@ describe('what differs', () => {
 
   it('a file of the cache module is replaced only with --force', async () => {
     await init();
-    write(CACHE, '// an older one\n');
-    await refuses([], [/--force/, /--into/], { [CACHE]: 'differs' });
+    write(MODULE, '// an older one\n');
+    await refuses([], [/--force/, /--into/], { [MODULE]: 'differs' });
     const { code, text } = await init('--force');
     expect(code).toBe(0);
-    expect(text).toMatch(new RegExp(`^replaced +${CACHE}$`, 'm'));
-    expect(read(CACHE)).toBe(read(CACHE, repository));
+    expect(text).toMatch(new RegExp(`^replaced +${MODULE}$`, 'm'));
+    expect(read(MODULE)).toBe(ours(MODULE));
   });
 
-  it('key-types.ts is the application’s own', async () => {
-    write(KEY_TYPES, `${read(KEY_TYPES, repository)}\n// and a type of ours\n`);
-    const own = read(KEY_TYPES);
-    const { code, text } = await init('--force');
-    expect(code).toBe(0);
-    expect(text).toMatch(new RegExp(`^kept +${KEY_TYPES} +yours`, 'm'));
-    expect(read(KEY_TYPES)).toBe(own);
-    expect(read(CACHE)).toBe(read(CACHE, repository));
+  it.each([CACHE, KEY_TYPES])('%s is the application’s own', async (path) => {
+    const own = `${ours(path)}\n// and something of ours\n`;
+    write(path, own);
+    for (const parameters of [[], ['--force']]) {
+      const { code, text } = await init(...parameters);
+      expect(code).toBe(0);
+      expect(text).toMatch(new RegExp(`^kept +${path} +yours`, 'm'));
+      expect(read(path)).toBe(own);
+    }
+    expect(read(MODULE)).toBe(ours(MODULE));
   });
 });
 
 describe('what is something else of the same name', () => {
   it('a key-types.ts that our modules find nothing in', async () => {
     write(KEY_TYPES, 'export const products = ["a"];\n');
-    const reasons = [/does not export TTL, keys, types/, /--into _shared\/fencepost/, /never replaced/];
+    const reasons = [/key-types\.ts does not export types/, /--into _shared\/fencepost/, /never replaced/];
     await refuses([], reasons, { [KEY_TYPES]: 'differs' });
     await refuses(['--force'], reasons, { [KEY_TYPES]: 'differs' });
     expect((await init('--into', '_shared/fencepost')).code).toBe(0);
     expect(read(KEY_TYPES)).toBe('export const products = ["a"];\n');
+  });
+
+  it('a cache.ts that is not of ours', async () => {
+    write(CACHE, 'export const cache = new Map();\n');
+    const reasons = [/cache\.ts does not import from \.\/cache\/client\//, /--into/, /never replaced/];
+    await refuses(['--force'], reasons, { [CACHE]: 'differs' });
   });
 
   it('a link that leads nowhere', async () => {

@@ -53,6 +53,7 @@ for (const [index, room] of folders.entries()) {
 }
 /** What each room of _shared may import of the others. */
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
+  'starter/': ['cache/client/', 'cache/redis/', 'cache/protocol/'],
   'cache/client/': ['cache/redis/', 'cache/protocol/'],
   'cache/redis/': ['cache/protocol/'],
   'cache/protocol/': [],

@@ -1,6 +1,7 @@
 /**
  * The workbench's cache: what its functions import. It is createCache with the types of key-types.ts, and the two invalidations
- * that this application names. cache/client/cache.ts says what each function promises.
+ * that this application names. `fencepost init` gives an application starter/cache.ts instead. cache/client/cache.ts says what
+ * each function promises.
  *
  * Promise: an answer is never older than the last acknowledged invalidation of its key, whatever order reads, loads, writes,
  * evictions and expiries happen in. While no worker is alive it is never older than `degradedMaxAge` plus the heartbeat's 90 s.
@@ -10,6 +11,7 @@
  */
 import type { Cache as ProductCache } from './cache/client/cache.ts';
 import { createCache as createProductCache } from './cache/client/create-cache.ts';
+import { defaultCacheFrom } from './cache/client/default-cache.ts';
 import type { CacheOptions } from './cache/client/options.ts';
 import { encodeSegment } from './cache/protocol/keys.ts';
 import { keys, types } from './key-types.ts';
@@ -45,22 +47,20 @@ export function createCache(options: CacheOptions = {}): Cache {
   };
 }
 
-let fromEnvironment: Cache | undefined;
-
-/** The cache that the functions below use, configured from the environment at its first use. */
-export const defaultCache = (): Cache => (fromEnvironment ??= createCache());
-
-export const get: Cache['get'] = (key) => defaultCache().get(key);
-export const lookup: Cache['lookup'] = (key) => defaultCache().lookup(key);
-export const getMany: Cache['getMany'] = (wanted) => defaultCache().getMany(wanted);
-export const begin: Cache['begin'] = (key) => defaultCache().begin(key);
-export const set: Cache['set'] = (...args) => defaultCache().set(...args);
-export const getOrSet: Cache['getOrSet'] = (...args) => defaultCache().getOrSet(...args);
-export const getOrSetMany: Cache['getOrSetMany'] = (...args) => defaultCache().getOrSetMany(...args);
-export const del: Cache['del'] = (...args) => defaultCache().del(...args);
-export const delPattern: Cache['delPattern'] = (glob) => defaultCache().delPattern(glob);
+export const {
+  defaultCache,
+  get,
+  lookup,
+  getMany,
+  begin,
+  set,
+  getOrSet,
+  getOrSetMany,
+  del,
+  delPattern,
+  stats,
+  ping,
+} = defaultCacheFrom(() => createCache());
 export const invalidateSession: Cache['invalidateSession'] = (id) => defaultCache().invalidateSession(id);
 export const invalidateOrganizationQuotas: Cache['invalidateOrganizationQuotas'] = (org) =>
   defaultCache().invalidateOrganizationQuotas(org);
-export const stats: Cache['stats'] = () => defaultCache().stats();
-export const ping: Cache['ping'] = () => defaultCache().ping();

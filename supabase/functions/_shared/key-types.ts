@@ -1,5 +1,5 @@
 /**
- * The workbench's key types. This file is the application's own: copy it, keep its shape, and declare your keys instead of these.
+ * The workbench's key types. `fencepost init` gives an application starter/key-types.ts instead, to declare its own in.
  * protocol/key-types.ts says what each field means; docs/cache.md walks through adding a type.
  */
 import type { KeyTypes } from './cache/protocol/key-types.ts';

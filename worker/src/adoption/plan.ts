@@ -4,9 +4,8 @@
  *
  *     absent                                  new        written
  *     the same text                           same       left
- *     key-types.ts that differs               yours      left: it holds the application's key types, if it exports what
- *                                                        cache.ts imports from it, else
- *                                             differs    nothing is written, `force` or not: it is something else
+ *     cache.ts, key-types.ts that differ      yours      left: they are the application's own to edit, unless one
+ *                                             differs    is something else of that name: nothing is written, `force` or not
  *     another file of the module that differs replaced   with `force`, else
  *                                             differs    nothing is written
  *     a migration that differs                differs    nothing is written: a database may have it already
@@ -24,8 +23,8 @@ export interface PlannedFile {
   readonly text: string;
   /** Of state `taken`: whose version it is. */
   readonly by?: string;
-  /** Of a key-types.ts that differs: what cache.ts imports from it and it does not export. */
-  readonly lacks?: readonly string[];
+  /** Of a cache.ts or key-types.ts of state `differs`: what shows that it is something else. */
+  readonly lacks?: string;
 }
 
 export interface Plan {
@@ -51,10 +50,12 @@ export interface Choices {
   readonly force: boolean;
 }
 
-/** The application's own to edit: see docs/cache.md. */
-export const KEY_TYPES = 'key-types.ts';
-/** What cache.ts imports from key-types.ts. */
-export const KEY_TYPES_EXPORTS = ['TTL', 'keys', 'types'];
+/** The application's own to edit (docs/cache.md), and what each of them has in common with ours. */
+const OWN = new Map([
+  ['cache.ts', { sign: /from\s+['"]\.\/cache\/client\//, lacks: 'import from ./cache/client/' }],
+  // By its declaration or in a list; TypeScript finds what this overlooks.
+  ['key-types.ts', { sign: /^export\b[^;=(]*\btypes\b/m, lacks: 'export types' }],
+]);
 
 export const WRITTEN: ReadonlySet<FileState> = new Set(['new', 'replaced']);
 export const REFUSED: ReadonlySet<FileState> = new Set(['differs', 'taken']);
@@ -94,11 +95,10 @@ export function planFor(template: Template, present: Present, { into, force }: C
     const path = modulePath(into, name);
     const state = compare(path, text);
     if (state !== 'differs') return { path, kind: 'module', state, text };
-    if (name !== KEY_TYPES) return { path, kind: 'module', state: force ? 'replaced' : 'differs', text };
-    const found = present.texts.get(path) ?? '';
-    const lacks = KEY_TYPES_EXPORTS.filter((wanted) => !exportsName(found, wanted));
-    if (lacks.length === 0) return { path, kind: 'module', state: 'yours', text };
-    return { path, kind: 'module', state: 'differs', text, lacks };
+    const own = OWN.get(name);
+    if (own === undefined) return { path, kind: 'module', state: force ? 'replaced' : 'differs', text };
+    if (own.sign.test(present.texts.get(path) ?? '')) return { path, kind: 'module', state: 'yours', text };
+    return { path, kind: 'module', state: 'differs', text, lacks: own.lacks };
   });
 
   const first = template.migrations[0]?.name;
@@ -106,11 +106,6 @@ export function planFor(template: Template, present: Present, { into, force }: C
     files: [...migrations, ...modules],
     later: first === undefined ? [] : theirs.filter((name) => version(name) > version(first)),
   };
-}
-
-/** By its declaration or in a list; TypeScript finds what this overlooks. */
-function exportsName(source: string, name: string): boolean {
-  return new RegExp(`^export\\b[^;=(]*\\b${name}\\b`, 'm').test(source);
 }
 
 /** Git on Windows may have changed the ends of lines, which changes nothing else. */

@@ -1,6 +1,6 @@
 /**
- * What an application takes over: the migrations of the engine and its queue, and the cache module with a key-types.ts to start
- * from. The workbench's migrations and that of the workflow example are no part of it.
+ * What an application takes over: the migrations of the engine and its queue, and the cache module with a cache.ts and a
+ * key-types.ts to start from. Nothing of the workbench is part of it.
  */
 import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
@@ -9,13 +9,15 @@ import { fileURLToPath } from 'node:url';
 
 export interface Template {
   readonly migrations: readonly TemplateFile[];
-  /** cache.ts, key-types.ts and the folder cache/. */
+  /** cache.ts and key-types.ts, made of starter/, and the folder cache/. */
   readonly modules: readonly TemplateFile[];
 }
 
 export interface TemplateFile {
-  /** From its folder, with `/` in between. */
+  /** Where it goes, from its folder, with `/` in between. */
   readonly name: string;
+  /** Where it stands in the template: the files to start from are in a folder of their own. */
+  readonly source: string;
   readonly text: string;
 }
 
@@ -27,7 +29,8 @@ export const MODULES = 'functions/_shared';
 export const PACKAGE = '@upstash/redis';
 
 const MIGRATION = /^\d+_fencepost(_\w+)?\.sql$/;
-const MODULE = /^(?:cache|key-types|cache\/.+)(?<!\.test)\.ts$/;
+const MODULE = /^(?:starter|cache)\/.+(?<!\.test)\.ts$/;
+const STARTER = 'starter/';
 
 /** The folder with the template: beside the built files, where build.mjs copies it; from source, the repository's supabase/. */
 export function templateFolder(): string {
@@ -43,7 +46,12 @@ export async function readTemplate(folder: string): Promise<Template> {
   const filesOf = async (parent: string, pattern: RegExp): Promise<TemplateFile[]> => {
     const all = await readdir(join(folder, parent), { recursive: true });
     const names = all.map((name) => name.replaceAll(sep, '/')).filter((name) => pattern.test(name));
-    const read = async (name: string) => ({ name, text: await readFile(join(folder, parent, name), 'utf8') });
+    const read = async (source: string): Promise<TemplateFile> => {
+      const text = await readFile(join(folder, parent, source), 'utf8');
+      if (!source.startsWith(STARTER)) return { name: source, source, text };
+      // One folder up, where the cache module is beside it.
+      return { name: source.slice(STARTER.length), source, text: text.replaceAll("'../", "'./") };
+    };
     return await Promise.all(names.sort().map(read));
   };
   return { migrations: await filesOf(MIGRATIONS, MIGRATION), modules: await filesOf(MODULES, MODULE) };

@@ -1,6 +1,7 @@
 /**
  * `fencepost init [FOLDER]`: puts the migrations and the cache module into a Supabase project and says what to do next. It
- * asks neither the database nor Redis, and it never changes a migration nor the application's key-types.ts.
+ * asks neither the database nor Redis, and it never changes a migration, nor a cache.ts and key-types.ts that the application
+ * has made its own.
  */
 import { resolve } from 'node:path';
 import packageJson from '../../package.json' with { type: 'json' };
@@ -90,7 +91,7 @@ function summary({ files }: Plan, dryRun: boolean): string[][] {
 function remark({ state, by, lacks }: PlannedFile): string {
   if (state === 'yours') return 'yours, and differs from ours';
   if (by !== undefined) return `by ${by}`;
-  return lacks === undefined ? '' : 'exports too little for ours';
+  return lacks === undefined ? '' : `does not ${lacks}`;
 }
 
 function refusal(refused: readonly PlannedFile[]): WorkerError {
@@ -108,7 +109,7 @@ function refusal(refused: readonly PlannedFile[]): WorkerError {
       ? 'If what differs in the cache module is an older copy of ours, replace it with --force; if it is your own code, ' +
         'put the module elsewhere: --into _shared/fencepost.'
       : '',
-    ...refused.flatMap(({ lacks }) => (lacks === undefined ? [] : otherKeyTypes(lacks))),
+    ...refused.flatMap(({ path, lacks }) => (lacks === undefined ? [] : somethingElse(path, lacks))),
   ];
   return new WorkerError(
     'FILES_DIFFER',
@@ -117,10 +118,9 @@ function refusal(refused: readonly PlannedFile[]): WorkerError {
   );
 }
 
-function otherKeyTypes(lacks: readonly string[]): string {
+function somethingElse(path: string, lacks: string): string {
   return (
-    `Your key-types.ts does not export ${lacks.join(', ')}, which the cache module imports from it. If it is something ` +
-    'else of yours, put the module elsewhere: --into _shared/fencepost. If it holds your key types, take over from ours what it ' +
-    'lacks. It is never replaced, not even with --force.'
+    `${path} does not ${lacks}. If it is something else of yours, put the module elsewhere: --into _shared/fencepost. If it is ` +
+    'what you made of ours, let it do that again, or delete it. It is never replaced, not even with --force.'
   );
 }
