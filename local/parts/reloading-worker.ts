@@ -2,11 +2,8 @@
  * The worker for `npm run dev`: built anew and restarted, on the same port, whenever a source of it changes. A source that does
  * not build leaves the running worker as it is.
  */
-import { watch } from 'node:fs';
-import { buildWorker, startWorker, WORKER_SOURCES, type WorkerOptions, type WorkerPart } from './worker.ts';
-
-/** Editors write a file in several steps: changes this close together, in milliseconds, are one. */
-const SETTLE_MS = 150;
+import { context } from 'esbuild';
+import { buildWorker, startWorker, WORKER_ENTRY, type WorkerOptions, type WorkerPart } from './worker.ts';
 
 /**
  * Starts the worker and watches its sources.
@@ -21,13 +18,12 @@ export async function startReloadingWorker(
   const port = Number(new URL(first.url).port);
   let current: WorkerPart | undefined = first;
   let stopping = false;
-  let settle: NodeJS.Timeout | undefined;
   let restarting = Promise.resolve();
 
   const restart = async () => {
     if (stopping) return;
     try {
-      await buildWorker();
+      await buildWorker(true);
       await current?.stop();
       current = undefined;
       current = await startWorker({ ...options, port });
@@ -36,15 +32,9 @@ export async function startReloadingWorker(
       report(`${error instanceof Error ? error.message : String(error)}\nThe next change tries again.`);
     }
   };
-  const watchers = WORKER_SOURCES.map((path) =>
-    watch(path, { recursive: true }, (_event, name) => {
-      if (name?.endsWith('.test.ts')) return;
-      clearTimeout(settle);
-      settle = setTimeout(() => {
-        restarting = restarting.then(restart);
-      }, SETTLE_MS);
-    }),
-  );
+  const stopWatching = await watchSources(WORKER_ENTRY, () => {
+    restarting = restarting.then(restart);
+  });
   return {
     name: first.name,
     url: first.url,
@@ -53,10 +43,45 @@ export async function startReloadingWorker(
     ended: new Promise(() => undefined),
     async stop() {
       stopping = true;
-      clearTimeout(settle);
-      for (const watcher of watchers) watcher.close();
+      await stopWatching();
       await restarting;
       await current?.stop();
     },
   };
+}
+
+/**
+ * Watches a source and all that it imports, until the returned function is called. esbuild looks at the files themselves, so it
+ * also sees one that was replaced; within two seconds.
+ * @param onChange called after each change, also for one that does not build
+ */
+export async function watchSources(entry: string, onChange: () => void): Promise<() => Promise<void>> {
+  let builds = 0;
+  let isWatching: () => void;
+  const watching = new Promise<void>((resolve) => {
+    isWatching = resolve;
+  });
+  const sources = await context({
+    entryPoints: [entry],
+    bundle: true,
+    write: false,
+    format: 'esm',
+    platform: 'node',
+    packages: 'external',
+    // What does not build is told by buildWorker().
+    logLevel: 'silent',
+    plugins: [
+      {
+        name: 'on-change',
+        setup: (build) =>
+          build.onEnd(() => {
+            if (++builds > 1) onChange();
+            else isWatching();
+          }),
+      },
+    ],
+  });
+  await sources.watch();
+  await watching;
+  return () => sources.dispose();
 }

@@ -36,8 +36,8 @@ const repository = fileURLToPath(new URL('../..', import.meta.url));
 const worker = join(repository, 'worker');
 const program = join(worker, 'dist/cli.js');
 
-/** What the build is made of. */
-export const WORKER_SOURCES = [join(worker, 'src'), join(repository, 'supabase/functions/_shared')];
+/** What the program is built from, with all that it imports. */
+export const WORKER_ENTRY = join(worker, 'src/cli.ts');
 
 /**
  * Builds (unless the build is up to date) and starts the worker; ready when /readyz says that changes flow.
@@ -79,11 +79,16 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerPart> {
   });
 }
 
-/** Builds worker/dist if a source is newer. @throws PartError PART_START_FAILED with the compiler's message */
-export async function buildWorker(): Promise<void> {
+/**
+ * Builds worker/dist if a source is newer, or has changed.
+ * @throws PartError PART_START_FAILED with the compiler's message
+ */
+export async function buildWorker(changed = false): Promise<void> {
   const builtAt = existsSync(program) ? statSync(program).mtimeMs : 0;
-  const sources = [...WORKER_SOURCES, join(worker, 'build.mjs'), join(worker, 'package.json')];
-  if (Math.max(...sources.map(newest)) < builtAt) return;
+  const sources = ['src', '../supabase/functions/_shared', 'build.mjs', 'package.json'].map((path) =>
+    join(worker, path),
+  );
+  if (!changed && Math.max(...sources.map(newest)) < builtAt) return;
   await runToEnd({
     name: 'Building the worker',
     file: process.execPath,
