@@ -29,6 +29,8 @@ export interface StackAddresses {
   readonly redisUrl: string;
   readonly upstashUrl: string;
   readonly upstashToken: string;
+  /** In front of every key in Redis; empty without one. */
+  readonly cachePrefix: string;
   readonly apiUrl: string;
   readonly functionsUrl: string;
   readonly workerUrl: string;
@@ -97,6 +99,8 @@ export async function startStack(options: StackOptions = {}): Promise<Part & { a
   });
 
   const upstashToken = randomBytes(24).toString('base64url');
+  // As the worker reads it.
+  const cachePrefix = (environment.CACHE_PREFIX ?? '').trim();
   const jwtSecret = randomBytes(32).toString('base64url');
 
   const bootCache = async () => {
@@ -132,7 +136,7 @@ export async function startStack(options: StackOptions = {}): Promise<Part & { a
             FENCEPOST_JWT_SECRET: jwtSecret,
             UPSTASH_REDIS_REST_URL: upstashUrl,
             UPSTASH_REDIS_REST_TOKEN: upstashToken,
-            CACHE_PREFIX: environment.CACHE_PREFIX ?? '',
+            CACHE_PREFIX: cachePrefix,
           },
           onLine: (name, text) => {
             if (!stopping) options.onLine?.(name, text);
@@ -184,6 +188,7 @@ export async function startStack(options: StackOptions = {}): Promise<Part & { a
         redisUrl,
         upstashUrl,
         upstashToken,
+        cachePrefix,
         apiUrl,
         functionsUrl: functions.url,
         workerUrl: (await worker).url,

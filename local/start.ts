@@ -22,9 +22,6 @@ import { findCommand } from './system-packages.ts';
 import { describeAddresses, tryItCommands } from './try-it.ts';
 
 const repository = fileURLToPath(new URL('..', import.meta.url));
-/** FENCEPOST_LOCAL_DIR gives a second stack of the same clone a place of its own; tests run side by side that way. */
-const localFolder = process.env.FENCEPOST_LOCAL_DIR || join(repository, '.local');
-const stackFile = join(localFolder, 'stack.json');
 
 /** Stable addresses from one start to the next; below the range that systems hand out to outgoing connections. */
 const PORTS = { worker: 8787, functions: 8788, api: 8789, upstash: 8790, postgres: 8791, redis: 8792 };
@@ -41,6 +38,9 @@ const EXIT_CONFIGURATION = 78;
 if (isOrphaned()) process.exit(128 + constants.signals.SIGTERM);
 
 for (const [name, value] of Object.entries(dotEnv())) process.env[name] ??= value;
+/** FENCEPOST_LOCAL_DIR gives a second stack of the same clone a place of its own; tests run side by side that way. */
+const localFolder = process.env.FENCEPOST_LOCAL_DIR?.trim() || join(repository, '.local');
+const stackFile = join(localFolder, 'stack.json');
 const given = PROJECT.filter((name) => (process.env[name] ?? '').trim() !== '');
 if (given.length > 0) await runWorker();
 else await runStack();

@@ -1,7 +1,8 @@
 /** `npm start` as a person uses it: run by npm until it is stopped, killed or fails. */
-import { copyFile, mkdir, readdir, stat, writeFile } from 'node:fs/promises';
+import { copyFile, cp, mkdir, readdir, stat, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
+import { execa } from 'execa';
 import { describe, expect, test } from 'vitest';
 import {
   cleanups,
@@ -29,16 +30,17 @@ describe('a local stack', () => {
     });
     cleanups.push(() => new Promise((resolve) => taken.close(resolve)));
 
-    const start = await npmStart();
+    const start = await npmStart({ CACHE_PREFIX: 'app:' });
     await start.says(/Ctrl-C stops everything/);
 
     const stack = await readStack(start);
     expect(Object.keys(stack).sort()).toEqual(
       [
         ...['databaseUrl', 'redisUrl', 'upstashUrl', 'upstashToken', 'apiUrl', 'functionsUrl', 'workerUrl'],
-        ...['anonToken', 'userToken', 'serviceToken'],
+        ...['anonToken', 'userToken', 'serviceToken', 'cachePrefix'],
       ].sort(),
     );
+    expect(stack.cachePrefix).toBe('app:');
     expect((await stat(join(start.local, 'stack.json'))).mode & 0o777).toBe(0o600);
     expect(new URL(stack.functionsUrl).port).not.toBe('8788');
     expect(start.output()).toMatch(/Ready in \d+\.\d s\./);
@@ -116,6 +118,23 @@ describe('a local stack', () => {
       expect(left.filter((name) => name !== 'local')).toEqual([]);
     },
   );
+
+  test('reads FENCEPOST_LOCAL_DIR from .env, as the commands do', { timeout: 60_000 }, async () => {
+    const clone = await scratchFolder();
+    await cp(join(repository, 'local'), join(clone, 'local'), { recursive: true });
+    await copyFile(join(repository, 'package.json'), join(clone, 'package.json'));
+    await symlink(join(repository, 'node_modules'), join(clone, 'node_modules'));
+    // No folder can be made in a file: the start ends with the place that it wanted.
+    await writeFile(join(clone, '.env'), 'FENCEPOST_LOCAL_DIR=package.json/inside\n');
+    const { stderr, exitCode } = await execa('node', ['--import', 'tsx', 'local/start.ts'], {
+      cwd: clone,
+      extendEnv: false,
+      env: { PATH: process.env.PATH ?? '' },
+      reject: false,
+    });
+    expect(stderr).toContain('package.json/inside');
+    expect(exitCode).toBe(1);
+  });
 
   test('SIGTERM to npm alone ends the installation of packages', { timeout: 60_000 }, async () => {
     const clone = await scratchFolder();

@@ -1,7 +1,9 @@
 /** Commands beside an embedded stack: its stack.json here names the servers of the test. */
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chownSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Redis } from '@upstash/redis';
 import getPort from 'get-port';
+
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { removePath, temporaryFolder } from '../../local/parts/reaper.ts';
 import { asleep, killAllWorkers, runCommand, startWorkerProcess } from './support/worker-process.ts';
@@ -27,9 +29,10 @@ afterAll(async () => {
   await removePath(folder);
 });
 
-function writeStack(place: string, databaseUrl: string): void {
+function writeStack(place: string, databaseUrl: string, cachePrefix = ''): void {
   mkdirSync(place, { recursive: true });
-  const text = JSON.stringify({ databaseUrl, upstashUrl: stack.gateway.url, upstashToken: TOKEN });
+  const parts = { databaseUrl, upstashUrl: stack.gateway.url, upstashToken: TOKEN, cachePrefix };
+  const text = JSON.stringify(parts);
   writeFileSync(join(place, 'stack.json'), text);
 }
 
@@ -75,6 +78,53 @@ it('takes a second worker, which stands by', async () => {
   expect(JSON.parse((await command(['status', '--json'])).text)).toMatchObject({ workers: 2 });
 });
 
+it('gives its CACHE_PREFIX to every command; another one is refused', async () => {
+  writeStack(join(folder, '.local'), stack.databaseUrl, 'app:');
+  const leader = startWorkerProcess({}, ['run'], folder);
+  await asleep(leader);
+  const redis = new Redis({ url: stack.gateway.url, token: TOKEN });
+  await redis.mset({ 'app:order:1': 'old', 'order:1': 'of another application' });
+  expect(await command(['invalidate', 'order:1'])).toMatchObject({ code: 0 });
+  expect(await redis.mget('app:order:1', 'order:1')).toEqual([null, 'of another application']);
+  expect(await command(['status'], { CACHE_PREFIX: 'app:' })).toMatchObject({ code: 0 });
+  for (const name of ['run', 'status']) {
+    const refused = await command([name], { CACHE_PREFIX: 'other:' });
+    expect(refused.code).toBe(78);
+    expect(refused.text + refused.errors).toMatch(/CACHE_PREFIX is "other:", but .* runs with "app:"/);
+  }
+});
+
+it('of another user is passed over', async ({ skip }) => {
+  skip(process.getuid?.() !== 0, 'only root can give a file away');
+  chownSync(join(folder, '.local/stack.json'), 1, 1);
+  const passed = await command(['status']);
+  expect(passed.code).toBe(78);
+  expect(passed.errors).toContain(
+    'no embedded stack is up: there is no .local/stack.json here or in a folder above of this user.',
+  );
+});
+
+it('that is not there: the command says where it looked', async () => {
+  const place = { FENCEPOST_LOCAL_DIR: join(folder, 'other') };
+  const status = await command(['status'], place);
+  expect(status.errors).toContain(`there is no ${join(folder, 'other/stack.json')}`);
+  expect(status.errors).toContain('DATABASE_URL is missing');
+  writeFileSync(join(folder, '.env'), 'FENCEPOST_LOCAL_DIR=other\n');
+  const run = await command(['run']);
+  expect(run).toMatchObject({ code: 78, errors: '' });
+  expect(run.text).toMatch(
+    /DATABASE_URL is missing[\s\S]*no embedded stack is up: there is no other\/stack\.json/,
+  );
+});
+
+it('leaves a PORT that is set as it is, which must be free', async () => {
+  const leader = startWorkerProcess({}, ['run'], folder);
+  const { port } = new URL(await leader.url());
+  const second = await command(['run'], { PORT: port });
+  expect(second.code).toBe(78);
+  expect(second.text).toContain(`Port ${port} is taken or not allowed: set PORT to another one, or to 0`);
+});
+
 it('that is gone is told from one that runs', async () => {
   writeStack(join(folder, '.local'), `postgresql://postgres:hunter2@127.0.0.1:${await getPort()}/postgres`);
   const gone = await command(['status', '--json']);
@@ -83,12 +133,18 @@ it('that is gone is told from one that runs', async () => {
     /\.local\/stack\.json names an embedded stack that does not run any more\. Delete/,
   );
   expect(gone.errors).not.toContain('hunter2');
+  const run = await command(['run']);
+  expect(run).toMatchObject({ code: 78, errors: '' });
+  expect(run.text).toContain('names an embedded stack that does not run any more');
   writeFileSync(join(folder, '.local/stack.json'), '{"databaseUrl":');
   expect((await command(['status'])).errors).toMatch(/does not name the parts of an embedded stack/);
 });
 
 it('concerns no command that needs no project', async () => {
   writeFileSync(join(folder, '.local/stack.json'), 'nonsense');
+  const warm = await command(['warm', 'http://127.0.0.1:9/health-check']);
+  expect(warm.errors).not.toContain('embedded stack');
+  expect(warm.code).toBe(69);
   expect(await command(['queue-sql'])).toMatchObject({ code: 0, errors: '' });
   expect(await command(['--help'])).toMatchObject({
     code: 0,

@@ -23,7 +23,8 @@ loadDotenv({ quiet: true });
 const STACK_HELP = `
 A command works against the project that DATABASE_URL, UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN name, in the
 environment or in .env. With none of them set it uses the embedded stack (npm start) of this folder or the nearest one above
-it, by .local/stack.json or the one in FENCEPOST_LOCAL_DIR, and says so. "run" is then a second worker, which stands by.`;
+it, by .local/stack.json or the one in FENCEPOST_LOCAL_DIR, and says so. "run" is then a second worker, which stands by, on a
+free port; a PORT that is set, also by .env, must be free: PORT=0 npx fencepost run.`;
 
 const program = new Command('fencepost')
   .description('Keeps an Upstash Redis cache true to a Supabase Postgres database.')
@@ -92,7 +93,7 @@ program
 program
   .command('run')
   .description('the worker: delivery, queue, and HTTP for /healthz, /readyz, /metrics and the dashboard')
-  .action(() => performFor(async (variables) => (await import('./commands/run.ts')).run(variables)));
+  .action(() => perform(async () => (await import('./commands/run.ts')).run(process.env)));
 
 program
   .command('doctor')
@@ -171,7 +172,7 @@ program
   .option('--json', 'one JSON document', false)
   .addHelpText('after', '\nFENCEPOST_WARM_TOKEN is who asks: a secret key of the project.')
   .action((url: string, { json, ...options }: WarmOptions & { readonly json: boolean }) =>
-    performFor(async (variables) => (await import('./commands/warm.ts')).warm(variables, url, options, json)),
+    perform(async () => (await import('./commands/warm.ts')).warm(process.env, url, options, json)),
   );
 
 program

@@ -9,16 +9,22 @@ import { type Configuration, logFormatOf, readConfiguration } from '../lib/confi
 import { asWorkerError, describe, ExitCode, WorkerError } from '../lib/errors.ts';
 import { createLog, type Log } from '../lib/log.ts';
 import { startWorker } from '../worker/start.ts';
+import { useEmbeddedStack } from './embedded-stack.ts';
 
 /** @returns the exit code, when the worker has stopped */
 export async function run(variables: NodeJS.ProcessEnv): Promise<ExitCode> {
   let configuration: Configuration;
+  const aboutStack: string[] = [];
   try {
+    await useEmbeddedStack(variables, process.cwd(), (line) =>
+      aboutStack.push(`${line.charAt(0).toUpperCase()}${line.slice(1)}`),
+    );
     configuration = readConfiguration(variables);
   } catch (error) {
-    return giveUp(createLog({ logLevel: 'fatal', logFormat: logFormatOf(variables) }), error);
+    return giveUp(createLog({ logLevel: 'fatal', logFormat: logFormatOf(variables) }), error, aboutStack);
   }
   const log = createLog(configuration);
+  for (const line of aboutStack) log.info(line);
   let failure: ExitCode | null = null;
 
   const stop = new AbortController();
@@ -50,8 +56,8 @@ export async function run(variables: NodeJS.ProcessEnv): Promise<ExitCode> {
   }
 }
 
-function giveUp(log: Log, error: unknown): ExitCode {
+function giveUp(log: Log, error: unknown, remarks: readonly string[] = []): ExitCode {
   const reason = asWorkerError(error);
-  log.fatal({ code: reason.code }, reason.message);
+  log.fatal({ code: reason.code }, [reason.message, ...remarks].join('\n'));
   return reason.exitCode;
 }

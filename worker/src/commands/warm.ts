@@ -8,6 +8,7 @@ import { duration } from '../lib/text.ts';
 import { parseTemplate, readRows, type Source } from '../warming/addresses.ts';
 import { request, sendAll } from '../warming/requests.ts';
 import { conclude } from '../warming/results.ts';
+import { useEmbeddedStack } from './embedded-stack.ts';
 import { paint, print, printJson, table } from './output.ts';
 
 export type WarmOptions = Source & { readonly concurrency: number; readonly timeoutSeconds: number };
@@ -15,6 +16,8 @@ export type WarmOptions = Source & { readonly concurrency: number; readonly time
 /** @throws WorkerError INVALID_TEMPLATE, CONFIGURATION, ROWS_REFUSED, WARMING_FAILED or one of the database */
 export async function warm(variables: NodeJS.ProcessEnv, text: string, options: WarmOptions, json: boolean) {
   const { columns, shown: url, fill } = parseTemplate(text, options);
+  // An address without a column needs no row, hence no database.
+  if (columns.length > 0) await useEmbeddedStack(variables, process.cwd());
   const { databaseUrl, token } = readWarmingConfiguration(variables, columns.length > 0);
   const { rows, notes } = await readRows(databaseUrl, options, columns);
   const filled = rows.map(fill).filter((pair) => pair !== null);
