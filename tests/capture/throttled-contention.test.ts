@@ -24,7 +24,8 @@ beforeAll(async () => {
 });
 
 beforeEach(async () => {
-  await client.query('delete from cache_invalidation.outbox; delete from cache_invalidation.deferred');
+  // Not DELETE: what is read of an index is counted below, and deleted rows stay in it for a while.
+  await client.query('truncate cache_invalidation.outbox, cache_invalidation.deferred');
   position = null;
 });
 

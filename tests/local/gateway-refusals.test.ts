@@ -2,7 +2,9 @@
 import { describe, expect, test } from 'vitest';
 import { startGateway } from '../../local/gateway/gateway.ts';
 import { startRedis } from '../../local/parts/redis.ts';
-import { connect, direct, LIMIT, rest, TOKEN } from './support/gateway.ts';
+import { connect, direct, LIMIT, rest, TOKEN, useGateway } from './support/gateway.ts';
+
+useGateway();
 
 describe('the token', () => {
   const unauthorised = {

@@ -1,7 +1,9 @@
 /** The gateway against the real @upstash/redis client and a real Redis, in both encodings; and what it counts. */
 import type { Redis } from '@upstash/redis';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { connect, direct, gateway, rest } from './support/gateway.ts';
+import { connect, direct, gateway, rest, useGateway } from './support/gateway.ts';
+
+useGateway();
 
 /** Values that break a careless encoder: other alphabets, controls, quotes, what looks like JSON, OK or base64. */
 const awkward = [

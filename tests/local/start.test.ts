@@ -4,7 +4,11 @@ import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import { execa } from 'execa';
 import { describe, expect, test } from 'vitest';
+
+cleanUpAfterEach();
+
 import {
+  cleanUpAfterEach,
   cleanups,
   expectNobodyLeft,
   expectNothingLeft,

@@ -6,7 +6,11 @@ import { join } from 'node:path';
 import pg from 'pg';
 import { expect, test } from 'vitest';
 import { startWorker } from '../../local/parts/worker.ts';
+
+cleanUpAfterEach();
+
 import {
+  cleanUpAfterEach,
   cleanups,
   expectNothingLeft,
   kill,

@@ -2,7 +2,9 @@
 import type { ServerResponse } from 'node:http';
 import getPort from 'get-port';
 import { describe, expect, it } from 'vitest';
-import { costs, numbers, serve, stack, warm } from './support/warming.ts';
+import { costs, numbers, serve, stack, useReaders, warm } from './support/warming.ts';
+
+useReaders();
 
 describe('requests', () => {
   it('carry each value, and the token in its header', async () => {

@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { cloneDatabase } from '../support/database.ts';
-import { costs, numbers, serve, stack, warm } from './support/warming.ts';
+import { costs, numbers, serve, stack, useReaders, warm } from './support/warming.ts';
+
+useReaders();
 
 describe('the real readers', () => {
   it('load everything once; then it is all there, for other callers too', async () => {

@@ -14,22 +14,25 @@ export let gateway: GatewayPart;
 /** Past the gateway. */
 export let direct: ReturnType<typeof createClient>;
 
-beforeAll(async () => {
-  redis = await startRedis();
-  gateway = await startGateway({ redisUrl: redis.url, token: TOKEN, maxRequestBytes: LIMIT });
-  direct = createClient({ url: redis.url, RESP: 2 });
-  await direct.connect();
-});
+/** Registers the hooks of one test file. A call, since the files of a process share this module. */
+export function useGateway(): void {
+  beforeAll(async () => {
+    redis = await startRedis();
+    gateway = await startGateway({ redisUrl: redis.url, token: TOKEN, maxRequestBytes: LIMIT });
+    direct = createClient({ url: redis.url, RESP: 2 });
+    await direct.connect();
+  });
 
-afterAll(async () => {
-  direct?.destroy();
-  await gateway?.stop();
-  await redis?.stop();
-});
+  afterAll(async () => {
+    direct?.destroy();
+    await gateway?.stop();
+    await redis?.stop();
+  });
 
-beforeEach(async () => {
-  await direct.sendCommand(['FLUSHALL']);
-});
+  beforeEach(async () => {
+    await direct.sendCommand(['FLUSHALL']);
+  });
+}
 
 export function connect(encoding: 'base64' | false, token = TOKEN): Redis {
   return new Redis({

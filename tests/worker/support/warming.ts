@@ -5,26 +5,27 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { afterAll, afterEach, beforeAll, expect, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import type { conclude } from '../../../worker/src/warming/results.ts';
 import { type FunctionStack, startFunctionStack } from '../../functions/support/stack.ts';
 import { killAllWorkers, runCommand } from './worker-process.ts';
-
-vi.setConfig({ testTimeout: 120_000 });
 
 type Report = ReturnType<typeof conclude>['counts'] & { readonly notes: readonly string[] };
 
 /** With the real readers, for the whole file. */
 export let stack: FunctionStack;
 const servers: (() => Promise<unknown>)[] = [];
-beforeAll(async () => {
-  stack = await startFunctionStack();
-});
-afterEach(async (test) => {
-  await killAllWorkers(test);
-  for (const end of servers.splice(0)) await end();
-});
-afterAll(() => stack?.stop());
+/** Registers the hooks of one test file. A call, since the files of a process share this module. */
+export function useReaders(): void {
+  beforeAll(async () => {
+    stack = await startFunctionStack();
+  });
+  afterEach(async (test) => {
+    await killAllWorkers(test);
+    for (const end of servers.splice(0)) await end();
+  });
+  afterAll(() => stack?.stop());
+}
 
 /** With the owner's connection, and without anything of Upstash. */
 export async function warm(parameters: readonly string[], changes: Record<string, string> = {}) {
