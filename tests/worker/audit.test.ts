@@ -9,8 +9,8 @@ let owner: pg.Pool;
 beforeAll(async () => {
   database = await cloneDatabase();
   owner = new pg.Pool({ connectionString: database.url, max: 2 });
-  await owner.query(`create function public.raises(words text) returns int language plpgsql as
-    $$ begin raise undefined_function using message = words; end $$`);
+  await owner.query(`create function public.raises(words text, state text) returns int language plpgsql as
+    $$ begin raise exception using message = words, errcode = state; end $$`);
 });
 afterAll(async () => {
   await owner.end();
@@ -58,8 +58,18 @@ it.each([
   ],
   [
     'an error that it raises itself, without its words, which may hold values',
-    "select public.raises('a value of a row') where $1::text is not null",
+    "select public.raises('a value of a row', '42883') where $1::text is not null",
     /^its source fails: SQLSTATE 42883: a function raised an error of its own/,
+  ],
+  [
+    'an error of its own making',
+    "select public.raises('a value of a row', 'AB123') where $1::text is not null",
+    /^its source fails: SQLSTATE AB123: a function raised an error of its own/,
+  ],
+  [
+    'a subquery of two rows',
+    'select (select x from unnest(array[$1, $1]) as x)',
+    /^its source fails: SQLSTATE 21000: a subquery gives/,
   ],
   ['two statements', 'select $1; select 2', /^its source fails: syntax error/],
 ])('reports %s as a fault of the source', async (_, source, reason) => {

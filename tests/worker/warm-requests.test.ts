@@ -239,7 +239,7 @@ describe('rows', () => {
       'bad data, without repeating it',
       ['--rows', "select v::int as nowhere from (values ('a secret')) as t (v)"],
       64,
-      /^(?!.*secret).*cannot be read: SQLSTATE 22P02: a value does not fit its type or function: cast/,
+      /^(?!.*secret).*cannot be read: SQLSTATE 22P02: a value does not fit its type or function: run it/,
     ],
     ['neither', [], 64, /A URL with {column} takes either --table .* or --rows/],
     ['both', ['--table', 'public.quotas', '--rows', 'select 1'], 64, /either --table .* or --rows/],

@@ -30,22 +30,29 @@ const AT_FAULT = /^(?:0A|20|21|22|23|25|2F|3F|42|55|P0|57014)/;
 /** SQLSTATEs whose text is about names, syntax and time. That of all others may repeat a row's values. */
 const NAMES_ONLY = /^(?:0A|25|3F|42|55P03|57014)/;
 
-/** In place of such a text, by SQLSTATE or its class. */
+/** In place of such a text, by the SQLSTATE's class. */
 const REASONS: Readonly<Record<string, string>> = {
   '21': 'a subquery gives more than one row',
-  '22': 'a value does not fit its type or function: cast the column to text, or leave such rows out',
+  '22': 'a value does not fit its type or function: run it in psql to see which',
   '23': 'a constraint refuses a row',
   P0: 'a function raised an error of its own: run it in psql to read it',
 };
 
+/** RAISE takes any SQLSTATE. */
+function isRaised(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.routine === 'exec_stmt_raise';
+}
+
+/** Whether the statement failed by its own fault, and not the database. */
+export function isAtFault(error: unknown): boolean {
+  return AT_FAULT.test(errorCode(error)) || isRaised(error);
+}
+
 /** What may be shown, and kept, of Postgres's error: no value of a row. */
 export function withoutValues(error: unknown): string {
   const state = errorCode(error);
-  // RAISE takes any SQLSTATE.
-  const isRaised = error instanceof pg.DatabaseError && error.routine === 'exec_stmt_raise';
-  if (NAMES_ONLY.test(state) && !isRaised) return describe(error);
-  const reason =
-    REASONS[isRaised ? 'P0' : state] ?? REASONS[state.slice(0, 2)] ?? 'run it in psql to read why';
+  if (NAMES_ONLY.test(state) && !isRaised(error)) return describe(error);
+  const reason = REASONS[isRaised(error) ? 'P0' : state.slice(0, 2)] ?? 'run it in psql to read why';
   return `SQLSTATE ${state}: ${reason}`;
 }
 
@@ -62,7 +69,7 @@ export function refusal(
   isOurs = false,
 ): unknown {
   const state = errorCode(error);
-  if (!(error instanceof pg.DatabaseError) || !AT_FAULT.test(state)) return error;
+  if (!(error instanceof pg.DatabaseError) || !isAtFault(error)) return error;
   const text = isOurs ? describe(error) : withoutValues(error);
   const isWhole = text === describe(error);
   const words = [

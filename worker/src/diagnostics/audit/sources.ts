@@ -4,7 +4,7 @@
  */
 import type pg from 'pg';
 import { errorCode } from '../../db/errors.ts';
-import { queryReadOnly, withoutValues } from '../../db/foreign-statement.ts';
+import { isAtFault, queryReadOnly, withoutValues } from '../../db/foreign-statement.ts';
 
 /** Longer than an answer that readers wait for may take. */
 const STATEMENT_TIMEOUT_MS = 5_000;
@@ -82,8 +82,7 @@ export async function ask(
     if (code.startsWith('22')) return { fault: 'key', reason: 'the database knows no such value' };
     if (code === '42501') return { fault: 'source', reason: 'the role may not read it' };
     if (code === '57014') return { fault: 'source', reason: `no answer within ${timeoutMs / 1_000} s` };
-    if (/^(?:0A|25|42|P0)/.test(code))
-      return { fault: 'source', reason: `its source fails: ${withoutValues(error)}` };
+    if (isAtFault(error)) return { fault: 'source', reason: `its source fails: ${withoutValues(error)}` };
     throw error;
   } finally {
     client.release();
