@@ -170,6 +170,19 @@ describe('two workers with two logins, each only a member of fencepost_worker', 
     expect(other.lines.filter(({ role }) => role === 'contested')).toEqual([]);
   });
 
+  it('one that is stopped, and that nobody may see or end, holds up writes for seconds only', async () => {
+    const leader = startWorkerProcess(as('blue_worker'));
+    await asleep(leader);
+    const other = startWorkerProcess(as('green_worker'));
+    await following(other);
+    leader.signal('SIGSTOP');
+    const organisations = await stack.organisations(3);
+    await stack.write(organisations);
+    await stack.fences.deleted(organisations.map(fenceOf));
+    const warning = await other.line(({ msg }) => msg.includes('leaves rows in the outbox'));
+    expect(warning).toMatchObject({ level: 'warn', role: 'blue_worker' });
+  });
+
   it('one that is stopped is replaced by one that may see and end its session', async () => {
     await stack.sql.query('grant pg_read_all_stats, pg_signal_backend to green_worker');
     const leader = startWorkerProcess(as('blue_worker'));

@@ -17,6 +17,7 @@ import {
   WAKE_LOCK,
   WORKER_ROLE,
 } from './names.ts';
+import { Outbox } from './outbox.ts';
 
 export interface Holder {
   readonly lock: 'leader' | 'wake';
@@ -132,6 +133,25 @@ export function remedyFor({ pid }: Holder): string {
 /** What lets one role see a silent worker of another and end its session. */
 export function takeOverRights(role: string): string {
   return `a take-over from it, should it be stopped or cut off, needs "grant pg_read_all_stats, pg_signal_backend to <this worker’s role>;" or workers of one role (it is ${role})`;
+}
+
+/** Rows this old are late even for a leader that replaces a stopped one. */
+const BEHIND_MS = 10_000;
+
+/**
+ * A leader whose silence this role may not see, and that leaves rows in the outbox. If it is alive after all, both deliver.
+ *
+ * @returns one sentence, or null
+ */
+export async function mayBeStopped(pool: pg.Pool, leader: Holder): Promise<string | null> {
+  if (!leader.silenceHidden) return null;
+  try {
+    const { oldestMs } = await new Outbox(pool).backlog(1);
+    if (oldestMs < BEHIND_MS) return null;
+  } catch {
+    return null;
+  }
+  return `The leading worker (${whoIs(leader)}) leaves rows in the outbox, and this role may not see whether it is alive: this worker delivers without the leader lock. To end it: ${remedyFor(leader)}`;
 }
 
 /** A living leader is never silent for longer: three beats of 2 s. */

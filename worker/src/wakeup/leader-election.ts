@@ -8,8 +8,8 @@
  *                 leaderless and never sleeps. That is safe, because every step of delivery may be done twice, by two
  *                 workers, in any order. Leadership only saves work.
  *
- *     following → contested   a foreign session is seen at the lock and no worker is; or the lock was refused 4 times in a row
- *                             with nobody seen. Fewer refusals can be a leader that ended between the try and the query.
+ *     following → contested   a foreign session is seen at the lock and no worker is; or the lock was refused 4 times in a row with
+ *                             nobody seen (fewer can be a leader that just ended); or `mayBeStopped`.
  *
  * A killed leader frees the lock with its session. A stopped or disconnected leader keeps its session but no longer beats:
  * after three missed beats a follower ends that backend and tries again, if its role may see and end
@@ -23,6 +23,7 @@ import {
   type Holder,
   leaderOf,
   lockHolders,
+  mayBeStopped,
   takeOverRights,
 } from '../db/lock-holders.ts';
 import { LEADER_LOCK } from '../db/names.ts';
@@ -197,7 +198,11 @@ export class LeaderElection {
     }
     const leader = leaderOf(holders);
     this.#refusalsWithoutHolder = holders.length === 0 ? this.#refusalsWithoutHolder + 1 : 0;
-    if (leader !== undefined) return { leader, leaderless: null };
+    if (leader !== undefined) {
+      const reason = await mayBeStopped(this.#parts.pool, leader);
+      const fields = { pid: leader.pid, role: leader.role };
+      return { leader, leaderless: reason === null ? null : { reason, fields } };
+    }
     const foreign = holders.find((holder) => holder.foreign);
     if (foreign !== undefined) {
       const { pid, role, application } = foreign;
@@ -211,10 +216,7 @@ export class LeaderElection {
   async #replace(leader: Holder): Promise<boolean> {
     const { pid, silentMs } = leader;
     if (leader.silenceHidden)
-      this.#warnOnce(
-        leader,
-        'The leading worker runs as another role, and this one may not see whether it is alive',
-      );
+      this.#warnOnce(leader, 'The leader has another role: this one may not see whether it is alive');
     if (pid === null || (silentMs <= STALE_MS && !this.#former.has(pid))) return false;
     const ended = await endBackend(this.#parts.pool, pid);
     if (ended === false)
