@@ -24,7 +24,7 @@ const WORKER_ROOMS = [
 ].map((room) => posix.join('worker/src', room));
 const CACHE_ROOMS = ['cache/client/', 'cache/redis/', 'cache/protocol/'].map((room) => SHARED + room);
 const SHARED_ROOMS = [
-  ...['function.ts', 'auth/', 'http/', 'cache.ts', 'key-types.ts'].map((room) => SHARED + room),
+  ...['function.ts', 'auth/', 'http/', 'cache.ts', 'key-types.ts', 'starter/'].map((room) => SHARED + room),
   ...CACHE_ROOMS,
 ];
 const LEAVES = ['worker/src/adoption/', 'worker/src/warming/'];

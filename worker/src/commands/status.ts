@@ -1,6 +1,7 @@
 /**
  * `fencepost status`: which worker delivers, how far behind it is, what waits, how well each key type is served, what failed.
  */
+import { explainDatabaseError } from '../db/errors.ts';
 import { ALIVE_MS } from '../db/lock-holders.ts';
 import { Outbox } from '../db/outbox.ts';
 import { Pending } from '../db/pending.ts';
@@ -13,7 +14,7 @@ import {
   readCacheState,
   readDatabaseState,
 } from '../diagnostics/status/status.ts';
-import { describe, ExitCode } from '../lib/errors.ts';
+import { ExitCode } from '../lib/errors.ts';
 import { duration } from '../lib/text.ts';
 import { withPending } from '../queue/pending-work.ts';
 import type { QueueCounts } from '../queue/work-queue.ts';
@@ -41,7 +42,7 @@ export function status(variables: NodeJS.ProcessEnv, json: boolean): Promise<Exi
         if (broken.length > 0) return null;
         return withPending(await queue().counts(), await new Pending(pool).counts());
       } catch (error) {
-        problems.push(describe(error));
+        problems.push(explainDatabaseError(error, configuration.databaseUrl).message);
         return null;
       }
     };
