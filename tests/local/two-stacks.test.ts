@@ -7,8 +7,6 @@ import pg from 'pg';
 import { expect, test } from 'vitest';
 import { startWorker } from '../../local/parts/worker.ts';
 
-cleanUpAfterEach();
-
 import {
   cleanUpAfterEach,
   cleanups,
@@ -18,6 +16,8 @@ import {
   readStack,
   scratchFolder,
 } from './support/npm-start.ts';
+
+cleanUpAfterEach();
 
 /** Stands in for another stack's worker: it says that it is ready. */
 async function readyServer(): Promise<number> {
