@@ -26,10 +26,13 @@
  */
 
 import { CacheError } from './errors.ts';
-import { type CompiledType, RESERVED_FIRST_SEGMENTS } from './key-types.ts';
+import type { CompiledType } from './key-types.ts';
 
 /** The entity of keys of no type: their first two segments. */
 const DEFAULT_ENTITY_DEPTH = 2;
+
+/** First segments that the cache keeps for itself: no key may start with one of them. */
+export const RESERVED_FIRST_SEGMENTS: ReadonlySet<string> = new Set(['fence', 'fencepost']);
 
 const FENCE_PREFIX = 'fence:';
 

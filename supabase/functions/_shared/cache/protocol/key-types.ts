@@ -4,7 +4,7 @@
  * is counted under `other`.
  */
 import { CacheError } from './errors.ts';
-import { checkKey, fencesOf, MOST_SEGMENTS, type Plan } from './fences.ts';
+import { checkKey, fencesOf, MOST_SEGMENTS, type Plan, RESERVED_FIRST_SEGMENTS } from './fences.ts';
 import { OTHER_TYPE } from './statistics.ts';
 
 /** One declared type. */
@@ -61,9 +61,6 @@ export interface CompiledType extends KeyType {
   readonly name: string;
   readonly segments: readonly Segment[];
 }
-
-/** First segments that the cache keeps for itself: no key may start with one of them. */
-export const RESERVED_FIRST_SEGMENTS: ReadonlySet<string> = new Set(['fence', 'fencepost']);
 
 /** Plans that a catalogue remembers. A key's plan never changes, and a hot key is read often. */
 const REMEMBERED_PLANS = 1_000;

@@ -17,9 +17,8 @@
  * another process, which at worst repeats a page. The connection is the caller's; nothing here does I/O of its own.
  */
 
-import { scopeOfFence } from './fences.ts';
+import { RESERVED_FIRST_SEGMENTS, scopeOfFence } from './fences.ts';
 import { compileGlob, escapeGlob, type Glob } from './glob.ts';
-import { RESERVED_FIRST_SEGMENTS } from './key-types.ts';
 
 /** Keys a SCAN is asked to look at; Upstash looks at no more than about a thousand. */
 const PAGE_SIZE = 1_000;
