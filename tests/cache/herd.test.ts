@@ -116,7 +116,11 @@ describe('a herd', () => {
       else response.end(`row ${load}`);
     });
     const key = 'quota:killed:openai:gpt-5';
-    const readers = Array.from({ length: 6 }, () => startReader(loader.url, key, 3_000));
+    // Readers wait as long as their own lease. The others' is longer than the leader's, so that on a busy machine, too, they are still
+    // waiting when its lease has ended and one of them has loaded.
+    const readers = [3_000, ...Array<number>(5).fill(30_000)].map((leaseMs) =>
+      startReader(loader.url, key, leaseMs),
+    );
     await Promise.all(readers.map(({ ready }) => ready));
     const [leader, ...others] = readers;
     leader?.start();
