@@ -23,7 +23,6 @@ export async function warm(variables: NodeJS.ProcessEnv, text: string, options: 
   const filled = rows.map(fill).filter((pair) => pair !== null);
   const addresses = new Map(filled);
   if (!json) print(`Asking ${addresses.size} addresses, ${options.concurrency} at a time: ${url}`);
-
   const startedAt = performance.now();
   const send = (url: string, stop: AbortSignal) => request(url, token, options.timeoutSeconds * 1_000, stop);
   const { counts, error } = conclude(await sendAll(addresses, options.concurrency, send));

@@ -17,8 +17,7 @@ const ADDRESS = /^https?:\/\/[^{}@/?#\\]+(?:[/?](?:[^{}#]|\{[^{}]+\})*)?$/i;
 const DOT_SEGMENT = /^[^?]*\/(?:\.|%2e){1,2}(?:[/?]|$)/i;
 /** In the query: text after a `=` and outside of braces, and a parameter without `=`. Either may be a secret. */
 const QUERY_VALUE = /(?<=\?.*=[^&]*)[^&{}]+(?![^{}]*\})|(?<=\?(?:.*&)?)[^&=]+(?=&|$)/g;
-const NO_ADDRESS =
-  'An address begins with http:// or https:// and a host, without user and password; it has no #.';
+const NO_ADDRESS = 'An address begins with http:// or https:// and a host; it has no user, password or #.';
 const NO_ROWS = 'A URL with {column} takes either --table public.products or --rows "select …", others none.';
 
 /** Reading a whole table takes longer than the worker's own statements may. */

@@ -50,8 +50,7 @@ export function conclude(outcomes: readonly (Outcome & { readonly url: string })
   const [[, exitCode, remedy] = NETWORK, ...others] = causes.map(causeOf);
   const isOfAll = (stopped || answered === 0) && others.every(([, code]) => code === exitCode);
   const what = `${stopped ? 'Stopped: ' : ''}${failures.length} of ${asked} requests failed (${causes.join(', ')})`;
-  const error = new WorkerError('WARMING_FAILED', `${what}. ${remedy}`, {
-    exitCode: isOfAll ? exitCode : single,
-  });
+  const options = { exitCode: isOfAll ? exitCode : single };
+  const error = new WorkerError('WARMING_FAILED', `${what}. ${remedy}`, options);
   return { counts, error: failures.length > 0 ? error : undefined };
 }
