@@ -224,7 +224,9 @@ async function untilDrained(databaseUrl: string, worker: WorkerPart): Promise<vo
   });
   await withClient(databaseUrl, async (client) => {
     for (;;) {
-      const { rows } = await client.query('select exists (select from cache_invalidation.outbox) as pending');
+      const { rows } = await client.query(
+        'select exists (select from cache_invalidation.changes) as pending',
+      );
       if (!rows[0]?.pending) return;
       if (ended) throw new PartError('PART_START_FAILED', 'The worker ended before it had applied the seed.');
       await new Promise((resolve) => setTimeout(resolve, 25));

@@ -13,6 +13,8 @@ import { cloneFrom, startTemplate } from '../../tests/support/template.ts';
 
 export const TOKEN = 'bench-token';
 
+const repository = fileURLToPath(new URL('../..', import.meta.url));
+
 export interface CacheServer {
   readonly redisUrl: string;
   readonly redisPid: number;
@@ -35,7 +37,7 @@ export type WorkerMessage =
 /** Redis and the gateway before it. */
 export async function startCacheServer(): Promise<CacheServer> {
   const redis = await startRedis();
-  const gateway = startProcess('gateway-process.ts', { REDIS_URL: redis.url, TOKEN });
+  const gateway = startProcess('gateway-process.ts', repository, { REDIS_URL: redis.url, TOKEN });
   const [gatewayUrl] = (await once(gateway, 'message')) as [string];
   return {
     redisUrl: redis.url,
@@ -77,13 +79,15 @@ export interface BenchWorker {
  * A worker in its own process that reports each confirmation with the time of the machine's monotonic clock.
  *
  * @param wait false: return at once, and leave `asleep` to the caller
+ * @param checkout whose worker: the folder of a checkout of this repository, with its packages
  */
 export async function startBenchWorker(
   stack: Pick<Stack, 'databaseUrl' | 'gatewayUrl'>,
   environment: Record<string, string> = {},
   wait = true,
+  checkout = repository,
 ): Promise<BenchWorker> {
-  const worker = startProcess('worker-process.ts', {
+  const worker = startProcess('worker-process.ts', checkout, {
     DATABASE_URL: stack.databaseUrl,
     UPSTASH_REDIS_REST_URL: stack.gatewayUrl,
     UPSTASH_REDIS_REST_TOKEN: TOKEN,
@@ -114,8 +118,9 @@ export async function startBenchWorker(
 }
 
 /** Built like dist/, so that memory and start-up are those of a worker and not of a compiler beside it. */
-function startProcess(file: string, environment: Record<string, string>): ChildProcess {
-  built ??= buildProcesses();
+function startProcess(file: string, checkout: string, environment: Record<string, string>): ChildProcess {
+  const built = builds.get(checkout) ?? buildProcesses(checkout);
+  builds.set(checkout, built);
   return fork(join(built, file.replace('.ts', '.js')), {
     // For a profile: BENCH_NODE_ARGUMENTS="--cpu-prof --cpu-prof-dir=profile".
     execArgv: process.env.BENCH_NODE_ARGUMENTS?.split(' ') ?? [],
@@ -125,14 +130,13 @@ function startProcess(file: string, environment: Record<string, string>): ChildP
   });
 }
 
-let built: string | undefined;
+const builds = new Map<string, string>();
 
-function buildProcesses(): string {
-  const repository = fileURLToPath(new URL('../..', import.meta.url));
-  const folder = join(repository, 'node_modules/.cache/fencepost-bench', String(process.pid));
+function buildProcesses(checkout: string): string {
+  const folder = join(checkout, 'node_modules/.cache/fencepost-bench', String(process.pid));
   buildSync({
     entryPoints: ['worker-process.ts', 'gateway-process.ts'].map((file) =>
-      join(repository, 'bench/support', file),
+      join(checkout, 'bench/support', file),
     ),
     outdir: folder,
     bundle: true,

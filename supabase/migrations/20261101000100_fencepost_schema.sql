@@ -1,12 +1,8 @@
--- Fencepost 1/9: the tables. Everything Fencepost keeps in your database lives in this schema.
+-- Fencepost: the tables. Everything Fencepost keeps in your database lives in this schema. docs/architecture.md has the picture.
 --
---   a write to a watched table ─▶ its capture trigger ─▶ outbox ─▶ NOTIFY ─▶ the worker claims, deletes in Redis,
---   (your transaction)            (same transaction)     one row   only if   acknowledges: the row is gone
---                                                        a target  it sleeps
---
--- Read on in this order: _encoding (values to key segments), _wakeup (waking the worker), _template and _join (what watch()
--- accepts), _queries and _capture (the trigger function generated for each watch), _checks, _triggers, _watch, _claim (the worker's
--- side), _throttled, _epoch, _renames, _refresh, _ddl, _privileges. The proofs are in docs/protocol.md.
+-- Read on in this order: _encoding (values to key segments), _wakeup (waking the worker), _declarations (what watch() accepts),
+-- _checks, _capture (the trigger function of a table), _versions (functions and triggers follow the declarations), _watch,
+-- _claim (the worker's side), _epoch, _problems, _ddl, _privileges. The proofs are in docs/protocol.md.
 
 create schema cache_invalidation;
 comment on schema cache_invalidation is
@@ -23,6 +19,16 @@ exception
 end
 $$;
 
+-- One step of a join, from a changed row (alias `row`) or an earlier step to the one row of a parent that its key names.
+create type cache_invalidation.hop as (
+  parent regclass,
+  alias text,
+  parent_columns text[],
+  -- pairwise with parent_columns: whose columns name the parent
+  child_aliases text[],
+  child_columns text[]
+);
+
 -- What is watched. For people and for `fencepost doctor`; only watch(), unwatch() and refresh() write it.
 create table cache_invalidation.watches (
   id integer generated always as identity primary key,
@@ -30,21 +36,18 @@ create table cache_invalidation.watches (
   target text not null,
   columns text[],
   min_interval interval check (min_interval > interval '0'),
+  -- for people: hops as text
   join_clause text,
-  -- the tables of the join, so that DDL and watches of other tables need not read its text
-  join_rels regclass[] not null default '{}',
-  -- true: row triggers (partitioned tables, inheritance children, tables fed by logical replication)
-  row_level boolean not null default false,
-  -- false: it could not be served as its table was when last looked at, and invalidates the whole type: see refresh_watch()
-  served boolean not null default true,
-  -- name and number of each column of rel that the declaration names, to follow renames
-  column_numbers jsonb not null default '{}',
-  -- the name and oid of rel (another oid after a restore) and column_numbers, all as watch() found them: see _renames
+  hops cache_invalidation.hop[] not null default '{}',
+  -- the watch whose join reads this table, for which this one captures the parent's own changes; null: declared with watch()
+  implied_by integer references cache_invalidation.watches on delete cascade,
+  -- the table and the number of each of its columns in the declaration, as watch() found them: see swapped()
   declared_as text not null,
   declared_oid oid not null,
   declared_columns jsonb not null,
   created_at timestamptz not null default pg_catalog.clock_timestamp(),
-  unique (rel, target)
+  -- two watches may exchange their targets with the names of their columns
+  unique nulls not distinct (rel, target, implied_by) deferrable
 );
 
 -- Declarations whose table was dropped, by its names (when declared, and when dropped). A table of such a name counts as unwatched
@@ -58,22 +61,67 @@ create table cache_invalidation.dropped_watches (
   primary key (rel_name, target)
 );
 
--- The only truth about what must still be invalidated: one row for each target and statement.
--- Rows are claimed in the order (xid, id): docs/protocol.md#outbox-and-claims. The id only tells the rows of one transaction apart.
--- It may start again, as it does after a restore, and must be positive. There is no foreign key to watches, because all
--- writers would share its lock on the watch's row.
-create table cache_invalidation.outbox (
+-- What each capture function was generated for: one row for each declaration of its table. A change names the version it was
+-- written under, so it is read as it was meant. Nothing but `retired` is ever changed, and a version is kept as long as a change
+-- may name it. Ids are random, so that a restored or emptied table makes none again. docs/protocol.md#outbox-and-claims
+create table cache_invalidation.versions (
+  id bigint,
+  place smallint,
+  rel regclass not null,
+  function name not null,
+  watch_id integer not null,
+  target text not null,
+  columns text[],
+  hops cache_invalidation.hop[] not null,
+  -- gives the targets of changes: see target_query(). Null: the declaration cannot be served, and gives its type's wildcard.
+  query text,
+  problem text,
+  -- with the first declaration: the text of the capture function, without its version
+  body text,
+  -- the order in which they were made, and the transaction that made the next one of this table
+  made bigint generated always as identity,
+  retired xid8,
+  primary key (id, place)
+);
+create index versions_rel on cache_invalidation.versions (rel, made);
+
+-- The columns that a version reads, as the catalog had them. Where it differs by now, what was written cannot be trusted to mean
+-- what it did, and the declaration gives its wildcard.
+create table cache_invalidation.version_columns (
+  version bigint,
+  place smallint,
+  rel oid,
+  -- empty: the watched table itself
+  alias text,
+  -- of a joined table, which queries name
+  rel_name text,
+  number smallint,
+  name name,
+  type oid,
+  row_version xid,
+  -- false: only compared, as `columns` asks
+  is_key boolean,
+  primary key (version, place, alias, number, is_key),
+  foreign key (version, place) references cache_invalidation.versions on delete cascade
+);
+
+-- Those that are not so any more. They are compared by the version of their catalog rows too: a type there and back is a change.
+create view cache_invalidation.stale_columns as
+  select c.* from cache_invalidation.version_columns as c
+  left join pg_catalog.pg_attribute as a on a.attrelid = c.rel and a.attnum = c.number and not a.attisdropped
+  where a.attname is distinct from c.name or a.atttypid <> c.type or a.xmin <> c.row_version or c.rel_name <> c.rel::regclass::text;
+
+-- The only truth about what must still be invalidated: one row for each changed row of a watched table. People read the view
+-- outbox, which shows targets. There is no foreign key to versions, because all writers would share its lock.
+create table cache_invalidation.changes (
   xid xid8 not null default pg_catalog.pg_current_xact_id(),
-  id bigint generated always as identity (cache 32),
-  written_at timestamptz not null default pg_catalog.clock_timestamp(),
-  -- null when by hand
-  watch_id integer,
-  -- i, u, d, t; null when by hand
-  op "char",
-  -- the SQLSTATE of the error that widened the target to its type's wildcard; otherwise null
-  error text,
-  target text collate "C" not null,
-  primary key (xid, id)
+  at timestamptz not null default pg_catalog.clock_timestamp(),
+  -- null: by hand
+  version bigint,
+  -- What happened, and the columns that keys are made of, as SQL literals, with \x01 between: i, new…; d, old…; u, new…, old…; and behind
+  -- them the bits of the declarations that an update concerns, where one of them has `columns`. t: TRUNCATE. e, SQLSTATE, operation: the
+  -- columns could not be read. By hand: the target. (One text, because each column costs a writer 2 000 instructions, and an array more.)
+  change text collate "C"
 )
 with (
   -- Rows live for milliseconds. So vacuum counts rows instead of shares of the table, and never pauses. It does not truncate:
@@ -87,43 +135,18 @@ with (
   autovacuum_analyze_threshold = 1000000,
   vacuum_truncate = false
 );
+create index changes_xid on cache_invalidation.changes (xid);
 
--- Throttled targets, those with a min_interval: when each ran last and whether it must run again. _throttled lists the states
--- and what due_at means in each.
-create table cache_invalidation.deferred (
-  target text collate "C" primary key,
-  -- for people: whose event waits, or ran last
-  watch_id integer,
-  -- when it ran last, or was handed to a worker to be run
-  ran_at timestamptz not null default pg_catalog.clock_timestamp(),
-  -- the shortest one of the events that wait, or else of those that ran last
-  min_interval interval not null default '0',
-  due_at timestamptz not null,
-  -- an event came that no run has seen
-  waiting boolean not null default false,
-  -- the call of due() that handed the target to a worker and is not confirmed yet
-  run uuid,
-  -- when the oldest event that waits was written
-  since timestamptz
-)
-with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false);
-
--- The first two hold only targets that must run; those that only wait to be forgotten may be many. The second finds what a clock
--- that stepped back has left in the future.
-create index deferred_due on cache_invalidation.deferred (due_at) where waiting or run is not null;
-create index deferred_ahead on cache_invalidation.deferred (ran_at) where waiting or run is not null;
-create index deferred_rested on cache_invalidation.deferred (due_at) where not waiting and run is null;
-
--- What has left the outbox and is not confirmed yet: targets that Redis refused, patterns to be swept, and second deletions for
--- loaders on replicas. What acknowledges a row of the outbox puts its target here in the same statement. The version is the
--- transaction that wrote the row last, so a merge raises it, and none returns. A confirmation deletes only the version that was
--- read before its DEL was sent. docs/protocol.md#pending
+-- What has left the outbox and is not confirmed yet: targets that ran too recently (min_interval), that Redis refused, patterns to be
+-- swept, and second deletions for loaders on replicas. What acknowledges a transaction puts its targets here in the same
+-- statement. The version is the transaction that wrote the row last, so a merge raises it, and none returns. A confirmation
+-- deletes only the version that was read before its DEL was sent. docs/protocol.md#pending
 create table cache_invalidation.pending (
   id bigint generated always as identity primary key,
   target text not null,
   -- a target may be too long for an index
   digest bytea generated always as (pg_catalog.sha256(pg_catalog.decode(pg_catalog.replace(target, '\', '\\'), 'escape'))) stored unique,
-  why text not null check (why in ('refused', 'sweep', 'second delete', 'second sweep')),
+  why text not null check (why in ('throttled', 'refused', 'sweep', 'second delete', 'second sweep')),
   due_at timestamptz not null,
   version xid8 not null default pg_catalog.pg_current_xact_id(),
   -- when the oldest event was put here
@@ -138,13 +161,19 @@ create table cache_invalidation.pending (
 )
 with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false);
 
-create index pending_due on cache_invalidation.pending (due_at) where failed_at is null;
+create index pending_due on cache_invalidation.pending (due_at) where failed_at is null and why <> 'throttled';
+create index pending_throttled on cache_invalidation.pending (due_at) where failed_at is null and why = 'throttled';
+-- finds those from before the clock stepped back, which do not wait for the size of the step
+create index pending_since on cache_invalidation.pending (since) where failed_at is null and why = 'throttled';
 
 -- The cache's epoch: entries stored under another one are never a hit. Random, so that it cannot return by itself.
 create table cache_invalidation.epoch (
   singleton boolean primary key default true check (singleton),
-  value text not null,
-  started_at timestamptz not null default pg_catalog.clock_timestamp()
+  value text not null default pg_catalog.replace(pg_catalog.gen_random_uuid()::text, '-', ''),
+  started_at timestamptz not null default pg_catalog.clock_timestamp(),
+  -- when a worker last said that it delivers
+  confirmed_at timestamptz,
+  -- since when pause() keeps writes from being captured
+  paused_at timestamptz
 );
-insert into cache_invalidation.epoch (value)
-values (pg_catalog.replace(pg_catalog.gen_random_uuid()::text, '-', ''));
+insert into cache_invalidation.epoch default values;

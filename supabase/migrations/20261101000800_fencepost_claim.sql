@@ -1,124 +1,188 @@
--- Fencepost 8/9, part 1: the worker's side of the outbox. Only the leader (the session that holds LEADER_LOCK) calls these.
+-- Fencepost: the worker's side. Only the leader (the session that holds LEADER_LOCK) calls these.
 --
--- claim() reads what became visible since an earlier snapshot A. It does not use `id > cursor`, because a transaction that commits
--- late has a lower id. It does not use `order by id limit n`, because an old snapshot keeps the index entries of deleted rows, and
--- every claim would read all of them again. (The idea is PgQ's, of Skytools.)
---
---   position = seen A, run B, after p     A: everything visible in A has been handed out.   null: nothing has been
---   claim, first batch of a run           B := the snapshot of this statement
---   claim, further batch                  only rows after p
---   batch full and p below xmax(B)        the run continues: p := last row
---   batch short, or p at or above xmax(B) the run is complete: A := B, p := none
---
--- Promise: a committed row that is still in the outbox and was not handed out is invisible in A; if it is visible in B, it lies after
--- p. A row may be handed out twice, but is never skipped. Why this holds: docs/protocol.md#outbox-and-claims
---
--- `drained` is true for a run's first batch that had room left: everything committed before this claim's snapshot has been
--- handed out. A worker starts with null on every new connection, which hands out all rows again. It keeps failed rows in mind
--- itself. The next claim may be sent before the previous batch is acknowledged.
+-- Promise: claim() hands out whole transactions, each committed change at least once. Why, and why not by a cursor: docs/protocol.md#outbox-and-claims
 
--- What a worker keeps between two claims: A, B and p above. It treats the value as opaque text.
-create type cache_invalidation.claim_position as (seen pg_snapshot, run pg_snapshot, xid xid8, id bigint);
+-- What a worker keeps between two claims: A, B and x above. It treats the value as opaque text.
+create type cache_invalidation.claim_position as (seen pg_snapshot, run pg_snapshot, xid xid8);
+create type cache_invalidation.outbox_target as (written_at timestamptz, op "char", target text);
 
--- Hands out a batch as one row of arrays, each with one element for an outbox row; null when the batch is empty. Writes nothing.
+-- Runs a declaration's query over the changes of these transactions: at most sample of them (null: all), for at most most targets. It
+-- reads joined tables as the schema's owner, and waits for none of them. For render() alone, since it runs what it is given.
+create function cache_invalidation.run_target_query(query text, xids xid8[], version bigint, sample integer, most integer)
+returns setof cache_invalidation.outbox_target language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp set row_security = off set lock_timeout = '10ms' set jit = off
+set datestyle = 'ISO, YMD' set timezone = 'UTC' set bytea_output = hex
+as $$
+-- target_query() wrote the query: @plpgsql_check_options: security_warnings = false
+begin
+  return query execute query using xids, version, sample, most;
+end
+$$;
+
+-- The targets of these transactions, each once for each watch; watch_id is null when by hand. When a transaction is alone and has more
+-- than 1 000 targets of a watch, they become its type's wildcard; a first part of its changes may be enough to tell.
 --
---   rests      the batch has targets with a min_interval: rest() must see it before they run
---   waited_us  microseconds from the write to the claim
---   errors     null when no row of the batch has one
+-- What cannot be told becomes a wildcard, and its error an SQLSTATE: the type's where columns could not be read, where the catalog is no
+-- longer what the version was made for, and where a joined table cannot be read at once; `*` for a version that is not known. A change
+-- also gives the types of what was declared after its version, because its writer may have committed after that declaration.
+create function cache_invalidation.render(xids xid8[])
+returns table (written_at timestamptz, watch_id integer, op "char", error text, target text) language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp set quote_all_identifiers = off set enable_seqscan = off set enable_bitmapscan = off
+as $$
+#variable_conflict use_column
+declare
+  part record;
+  declared record;
+  most constant integer := case when cardinality(xids) = 1 then 1001 end;
+  sample integer;
+  found_targets cache_invalidation.outbox_target[];
+begin
+  for part in
+    select c.version, count(*) as number, min(c.at) as at, min(left(c.change, 1)) as op, max(split_part(c.change, E'\x01', 2)) filter (where left(c.change, 1) = 'e') as error,
+      max(split_part(c.change, E'\x01', 3)) filter (where left(c.change, 1) = 'e') as failed_op, bool_or(left(c.change, 1) in ('t', 'e')) as has_no_key
+    from unnest(xids) as x(xid) cross join lateral (select o.* from cache_invalidation.changes as o where o.xid = x.xid offset 0) as c
+    group by c.version
+  loop
+    if part.version is null then
+      return query select min(c.at), null::integer, null::"char", null::text, c.change
+        from cache_invalidation.changes as c where c.xid = any (xids) and c.version is null group by c.change;
+      continue;
+    end if;
+    for declared in
+      select v.*, v.query is not null
+        and not exists (select from cache_invalidation.stale_columns as c where c.version = v.id and c.place = v.place) as is_sound
+      from cache_invalidation.versions as v where v.id = part.version
+    loop
+      begin
+        found_targets := null;
+        error := coalesce(part.error, case when not declared.is_sound then '42804' end);
+        if declared.is_sound and not part.has_no_key then
+          foreach sample in array case when part.number > 10000 then '{10000,null}' else '{null}' end::integer[] loop
+            found_targets := array(
+              select t from cache_invalidation.run_target_query(declared.query, xids, part.version, sample, most) as t);
+            exit when cardinality(found_targets) = most;
+          end loop;
+          -- our snapshot sees no row of a joined table that ALTER TABLE has rewritten meanwhile
+          if declared.hops <> '{}' and exists (
+            select from cache_invalidation.table_trees(array(select h.parent::oid from unnest(declared.hops) as h)) as t join pg_class as c on c.oid = t.rel
+            where c.relfilenode <> pg_relation_filenode(c.oid))
+          then
+            raise lock_not_available;
+          end if;
+        end if;
+      exception
+        when others then
+          error := sqlstate;
+          found_targets := null;
+      end;
+      if found_targets is null or cardinality(found_targets) = most then
+        found_targets := array[row(part.at, coalesce(part.failed_op, part.op), cache_invalidation.type_wildcard(declared.target))::cache_invalidation.outbox_target];
+      end if;
+      return query select t.written_at, declared.watch_id, t.op, error, t.target from unnest(found_targets) as t;
+    end loop;
+    if not found then
+      return query select part.at, null::integer, part.op::"char", '02000', '*';
+    end if;
+    return query select part.at, later.watch_id, part.op::"char", null::text, cache_invalidation.type_wildcard(later.target)
+      from cache_invalidation.versions as later
+      where later.rel = declared.rel and later.made > declared.made and later.id <> part.version and not exists (
+        select from cache_invalidation.versions as known
+        where known.id = part.version and known.watch_id = later.watch_id and known.target = later.target
+          and known.columns is not distinct from later.columns and known.hops = later.hops);
+  end loop;
+end
+$$;
+
+-- Hands out a batch as one row of arrays. Writes nothing.
 --
--- Postgres merges this query into the caller's, which saves 0.1 ms a claim. For that it is STABLE and its body is parsed when it is
--- created, instead of having a search_path. Arrays halve the cost of sending 2 000 rows, and reading them costs a sixth.
--- The session must plan it once and without a sequential scan, which a plan made while the table was small would contain:
---   set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off
+--   xids          its transactions, each once and complete; null when it is empty
+--   changes       how many changes they have, or for one that is larger than a batch, that it has more than max_rows
+--   targets       side by side with the arrays that follow: each distinct target of each watch. A batch may have transactions and no target.
+--   waited_us     microseconds from the write of its oldest change to the claim
+--   errors        null when no target has one
+--   intervals_ms  the watch's min_interval; null when none of them has one
 --
--- The aggregates see the rows in the order of the subquery below them, (xid, id).
+-- STABLE: every query below sees the snapshot of the calling statement. SECURITY DEFINER, because it reads joined tables.
 create function cache_invalidation.claim("position" cache_invalidation.claim_position default null, max_rows integer default 1000)
 returns table (
-  next_position cache_invalidation.claim_position, drained boolean, rests boolean,
-  xids xid8[], ids bigint[], targets text[], watch_ids integer[], ops "char"[], waited_us bigint[], errors text[]
-)
-language sql stable
-begin atomic
-  select
-    case when page.is_full and page.xids[max_rows] < pg_snapshot_xmax(coalesce(("position").run, page.snapshot))
-      then row(("position").seen, coalesce(("position").run, page.snapshot), page.xids[max_rows], page.ids[max_rows])::cache_invalidation.claim_position
-      else row(coalesce(("position").run, page.snapshot), null, null, null)::cache_invalidation.claim_position
-    end,
-    ("position").run is null and not page.is_full,
-    coalesce(page.watch_ids && array(select w.id from cache_invalidation.watches as w where w.min_interval is not null), false),
-    page.xids, page.ids, page.targets, page.watch_ids, page.ops, page.waited_us,
-    case when page.widened > 0 then page.errors end
-  from (
-    select
-      pg_current_snapshot() as snapshot, count(*) >= max_rows as is_full, count(o.error) as widened,
-      array_agg(o.xid) as xids, array_agg(o.id) as ids, array_agg(o.target) as targets, array_agg(o.watch_id) as watch_ids,
-      array_agg(o.op) as ops, array_agg(o.error) as errors,
-      -- date_part and not extract: the latter computes with numeric
-      array_agg((1000000 * date_part('epoch', clock_timestamp() - o.written_at))::bigint) as waited_us
+  next_position cache_invalidation.claim_position, drained boolean, xids xid8[], changes bigint,
+  targets text[], watch_ids integer[], ops "char"[], waited_us bigint[], errors text[], intervals_ms bigint[]
+) language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
+as $$
+-- next_position is one composite column among others: @plpgsql_check_options: extra_warnings = false
+declare
+  run constant pg_snapshot := coalesce(("position").run, pg_current_snapshot());
+  after_xid constant xid8 := coalesce(("position").xid, '0');
+  -- a number for each change: of the transactions that were running at A, and of those that began after it
+  page constant xid8[] := array(
+    (
+      select late.xid from pg_snapshot_xip(("position").seen) as started(xid)
+      cross join lateral (select c.xid from cache_invalidation.changes as c where c.xid = started.xid and c.xid > after_xid limit max_rows + 1) as late
+    )
+    union all
+    (
+      select c.xid from cache_invalidation.changes as c
+      where c.xid >= coalesce(pg_snapshot_xmax(("position").seen), '1') and c.xid > after_xid order by c.xid limit max_rows + 1
+    )
+    order by xid limit max_rows + 1);
+  total constant integer := cardinality(page);
+  last_xid xid8 := page[total];
+begin
+  -- The last transaction of a full page may have more changes. It belongs to the next one, unless it is the only one.
+  if total > max_rows and page[1] <> last_xid then
+    last_xid := (select max(p.xid) from unnest(page) as p(xid) where p.xid < last_xid);
+  end if;
+  drained := ("position").run is null and total <= max_rows;
+  next_position := case
+    when total > max_rows and last_xid < pg_snapshot_xmax(run) then row(("position").seen, run, last_xid)::cache_invalidation.claim_position
+    else row(run, null, null)::cache_invalidation.claim_position
+  end;
+  select array_agg(distinct p.xid), count(p.xid) into xids, changes from unnest(page) as p(xid) where p.xid <= last_xid;
+  if changes > max_rows then
+    -- one transaction, of which the page has but the beginning
+    changes := (select count(*) from cache_invalidation.changes as c where c.xid = last_xid);
+  end if;
+  select array_agg(r.target), array_agg(r.watch_id), array_agg(r.op), array_agg(r.waited_us), case when count(r.error) > 0 then array_agg(r.error) end,
+      case when count(w.min_interval) > 0 then array_agg((1000 * date_part('epoch', w.min_interval))::bigint) end
+    into targets, watch_ids, ops, waited_us, errors, intervals_ms
     from (
-      select found.*
-      from (
-        -- transactions that were running at A; xmax 1: nothing has been seen
-        select late.*
-        from pg_snapshot_xip(coalesce(("position").seen, '1:1:')) as started(xid)
-        cross join lateral (
-          select o.* from cache_invalidation.outbox as o
-          where o.xid = started.xid and (o.xid, o.id) > (coalesce(("position").xid, '0'), coalesce(("position").id, 0))
-          order by o.xid, o.id
-          limit max_rows
-        ) as late
-        where coalesce(("position").xid, '0') < pg_snapshot_xmax(coalesce(("position").seen, '1:1:'))
-        union all
-        -- transactions that began after A
-        (
-          select o.* from cache_invalidation.outbox as o
-          where (o.xid, o.id) > (
-            greatest(coalesce(("position").xid, '0'), pg_snapshot_xmax(coalesce(("position").seen, '1:1:'))),
-            case when coalesce(("position").xid, '0') < pg_snapshot_xmax(coalesce(("position").seen, '1:1:')) then 0 else ("position").id end
-          )
-          order by o.xid, o.id
-          limit max_rows
-        )
-      ) as found
-      order by found.xid, found.id
-      limit max_rows
-    ) as o
-  ) as page;
-end;
+      select t.target, t.watch_id, min(t.op::text)::"char" as op, max(t.error) as error,
+        -- date_part and not extract: the latter computes with numeric
+        (1000000 * date_part('epoch', clock_timestamp() - min(t.written_at)))::bigint as waited_us
+      from cache_invalidation.render(xids) as t
+      group by t.target, t.watch_id
+    ) as r
+    left join cache_invalidation.watches as w on w.id = r.watch_id;
+  return next;
+end
+$$;
 
--- Removes rows of the outbox; returns how many. Each row is looked up through the index, whatever the planner knew of the table's
--- size when this session planned: OFFSET 0 keeps the order of the join, and the rows are deleted by their ctid. A row that another
--- session has deleted is skipped.
-create function cache_invalidation.remove_rows(xids xid8[], ids bigint[]) returns bigint
-language plpgsql
+-- Removes the changes of transactions whose targets Redis has confirmed, or that stand in pending; returns how many. Each is looked up
+-- through the index, whatever the planner knew of the table's size: OFFSET 0 keeps the order of the join, and the rows are deleted by
+-- their ctid.
+create function cache_invalidation.acknowledge(xids xid8[]) returns bigint language plpgsql
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
 as $$
 declare
   removed bigint;
 begin
-  delete from cache_invalidation.outbox as o
-    where o.ctid = any (array(
-      select found.ctid
-      from unnest(xids, ids) as a(xid, id)
-      cross join lateral (
-        select row_of.ctid from cache_invalidation.outbox as row_of where row_of.xid = a.xid and row_of.id = a.id offset 0
-      ) as found));
+  delete from cache_invalidation.changes as c
+    where c.ctid = any (array(
+      select found.ctid from unnest(xids) as a(xid)
+      cross join lateral (select o.ctid from cache_invalidation.changes as o where o.xid = a.xid offset 0) as found));
   get diagnostics removed = row_count;
   return removed;
 end
 $$;
 
--- Removes rows whose targets Redis has confirmed as deleted. Takes xid and id of the rows, pairwise; returns how many were removed.
--- Targets with a min_interval are throttled from now on, in the same transaction (_throttled). `rests` false says that claim() found
--- none in the batch, which saves reading each row before it is deleted.
-create function cache_invalidation.acknowledge(xids xid8[], ids bigint[], rests boolean default true) returns bigint
-language plpgsql
-set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
-as $$
-begin
-  if rests then
-    perform cache_invalidation.rest_from_now(xids, ids);
-  end if;
-  return cache_invalidation.remove_rows(xids, ids);
-end
-$$;
+-- What is committed and not yet confirmed, for people: the targets of each transaction.
+create view cache_invalidation.outbox as
+  select t.xid, min(r.written_at) as written_at, r.watch_id, min(r.op::text)::"char" as op, max(r.error) as error, r.target
+  from (select distinct c.xid from cache_invalidation.changes as c) as t
+  cross join lateral cache_invalidation.render(array[t.xid]) as r
+  group by t.xid, r.watch_id, r.target;
+comment on view cache_invalidation.outbox is 'Fencepost: what is committed and not yet confirmed. Empty, and pending too: everything is confirmed.';
+-- Whole transactions, by hand.
+create rule outbox_delete as on delete to cache_invalidation.outbox
+  do instead delete from cache_invalidation.changes as c where c.xid = old.xid;

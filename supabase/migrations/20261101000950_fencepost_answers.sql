@@ -12,9 +12,7 @@ create table cache_invalidation.answer_sources (
 comment on table cache_invalidation.answer_sources is 'What answers keys: see cache_invalidation.answers(). `fencepost audit` asks it.';
 grant select on cache_invalidation.answer_sources to fencepost_worker;
 
-create function cache_invalidation.answers(target text, source text) returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
+create function cache_invalidation.answers(target text, source text) returns void language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   variables constant bigint := (select count(*) from regexp_matches(answers.target, '\{', 'g'));

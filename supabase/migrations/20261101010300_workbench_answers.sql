@@ -144,7 +144,7 @@ as $$
 declare
   oldest timestamptz;
 begin
-  select o.written_at into oldest from cache_invalidation.outbox as o order by o.id limit 1;
+  select c.at into oldest from cache_invalidation.changes as c order by c.xid limit 1;
   return jsonb_build_object(
     'seconds_behind',
     round(coalesce(greatest(extract(epoch from clock_timestamp() - oldest), 0), 0), 3)

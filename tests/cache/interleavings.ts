@@ -228,6 +228,10 @@ class World {
           await this.#step(`${name} new_epoch() is answered`);
           return epoch;
         },
+        confirmEpoch: async (epoch) => {
+          await this.#step(`${name} UPDATE epoch`);
+          return this.#epoch === epoch;
+        },
       },
       databaseUrl: '',
       health,

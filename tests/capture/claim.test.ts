@@ -19,7 +19,7 @@ beforeAll(async () => {
 });
 
 beforeEach(async () => {
-  await worker.query('delete from cache_invalidation.outbox; delete from cache_invalidation.deferred');
+  await worker.query('delete from cache_invalidation.changes; delete from cache_invalidation.pending');
 });
 
 afterAll(async () => {
@@ -31,6 +31,13 @@ async function connect(): Promise<pg.Client> {
   const client = new pg.Client({ connectionString: database.url });
   await client.connect();
   return client;
+}
+
+/** Each in a transaction of its own. */
+async function insertEach(client: pg.Client, name: string, count: number): Promise<void> {
+  await client.query(
+    `do $$ begin for i in 1..${count} loop insert into public.jobs values ('${name}' || i); commit; end loop; end $$`,
+  );
 }
 
 /** Small, fast and repeatable. */
@@ -92,7 +99,7 @@ test.each([1, 2, 3])(
       position = batch.position;
       for (const row of batch.rows) handedOut.add(row.target);
       // Some confirmations come late or never on this connection: those rows stay in the table.
-      if (random(3) > 0) await acknowledge(worker, batch.rows);
+      if (random(3) > 0) expect(await acknowledge(worker, batch.xids)).toBe(batch.changes);
       if (batch.drained) {
         drainedBatches += 1;
         expect(before.filter((target) => !handedOut.has(target))).toEqual([]);
@@ -108,18 +115,17 @@ test.each([1, 2, 3])(
 );
 
 test('a new position hands out again what was not acknowledged, and only that', async () => {
-  await worker.query(`insert into jobs values ('a'), ('b'), ('c')`);
+  await insertEach(worker, 'a', 3);
   const first = await claim(worker, null, 10);
   expect(first.drained).toBe(true);
   expect(first.rows).toHaveLength(3);
-  const [one, ...others] = first.rows;
-  if (one === undefined) throw new Error('no row');
+  const [one = '', ...others] = first.xids;
   expect(await acknowledge(worker, others)).toBe(2);
-  expect((await claim(worker, first.position, 10)).rows).toEqual([]);
+  expect((await claim(worker, first.position, 10)).xids).toEqual([]);
   const again = await claim(worker, null, 10);
-  expect(again.rows.map((row) => row.id)).toEqual([one.id]);
-  expect(await acknowledge(worker, again.rows)).toBe(1);
-  expect(await acknowledge(worker, again.rows)).toBe(0);
+  expect(again.xids).toEqual([one]);
+  expect(await acknowledge(worker, again.xids)).toBe(1);
+  expect(await acknowledge(worker, again.xids)).toBe(0);
 });
 
 test('a transaction that began first and commits last is not overlooked', async () => {
@@ -128,7 +134,7 @@ test('a transaction that began first and commits last is not overlooked', async 
   await worker.query(`insert into jobs values ('fast')`);
   const first = await claim(worker, null, 10);
   expect(first.rows.map((row) => row.target)).toEqual(['job:fast']);
-  await acknowledge(worker, first.rows);
+  await acknowledge(worker, first.xids);
   const second = await claim(worker, first.position, 10);
   expect(second).toMatchObject({ rows: [], drained: true });
   await slow.query('commit');
@@ -138,9 +144,7 @@ test('a transaction that began first and commits last is not overlooked', async 
 });
 
 test('batches are claimed ahead, and acknowledged late, in any order, or never: none is lost', async () => {
-  await worker.query(
-    `do $$ begin for i in 1..100 loop insert into jobs values ('ahead-' || i); end loop; end $$`,
-  );
+  await insertEach(worker, 'ahead-', 100);
   const batches: Batch[] = [];
   let position: string | null = null;
   do {
@@ -152,7 +156,7 @@ test('batches are claimed ahead, and acknowledged late, in any order, or never: 
   const handedOut = new Set(batches.flatMap((batch) => batch.rows.map((row) => row.target)));
   expect([...handedOut].filter((target) => target.startsWith('job:ahead-'))).toHaveLength(100);
   const [first, second, third, ...others] = batches;
-  for (const batch of [...others, third, first]) await acknowledge(worker, batch?.rows ?? []);
+  for (const batch of [...others, third, first]) await acknowledge(worker, batch?.xids ?? []);
   const again = await claim(worker, null, 1_000);
   expect(again.rows.map((row) => row.target)).toEqual(
     expect.arrayContaining(second?.rows.map((row) => row.target) ?? ['no second batch']),
@@ -180,86 +184,84 @@ test('whatever a target is made of, the worker reads it as it was written', asyn
     for (const targets of [written, ['plain:*', 'other:1']]) {
       for (const target of targets) await outbox.invalidate(target);
       const batch = await outbox.claim(null, 100);
-      expect(batch.rows.targets).toEqual(targets);
-      expect(batch.rows.at(0)).toMatchObject({ watchId: null, op: null, error: null });
-      await outbox.acknowledge(
-        batch.rows.filter((row) => row.target !== targets[1]),
-        batch.throttled,
-      );
-      const left = await outbox.claim(null, 100);
-      expect(left.rows.targets).toEqual([targets[1]]);
-      await outbox.acknowledge(left.rows, true);
+      expect(batch.targets.map(({ target }) => target).sort()).toEqual(targets.toSorted());
+      expect(batch.targets[0]).toMatchObject({ watchId: null, op: null, error: null });
+      await outbox.acknowledge(batch.xids ?? '{}');
     }
-    expect((await outbox.claim(null, 100)).rows.length).toBe(0);
+    expect(await outbox.claim(null, 100)).toMatchObject({ xids: null, changes: 0, targets: [] });
   } finally {
     await pool.end();
   }
 });
 
-test('an event of a throttled target whose row is being forgotten runs, and does not wait for ever', async () => {
-  await worker.query(`create table public.meters (org text);
-    select cache_invalidation.watch('public.meters', 'meter:{org}', min_interval => '1 hour')`);
-  const other = await connect();
-  try {
-    await worker.query(`insert into meters values ('a')`);
-    await acknowledge(worker, (await claim(worker, null, 10)).rows);
-    await worker.query(`insert into meters values ('a')`);
-    // An acknowledgement elsewhere is about to forget the target.
-    await other.query(
-      `begin; update cache_invalidation.deferred set due_at = now() - interval '1 second' where target = 'meter:a'`,
-    );
-    // Nobody waits for that: the event runs, whatever becomes of the row.
-    expect((await claim(worker, null, 10)).rows.map((row) => row.target)).toEqual(['meter:a']);
-    await other.query('select cache_invalidation.forget_rested(); commit');
-  } finally {
-    await other.end();
-    await worker.query(`select cache_invalidation.unwatch('public.meters'); drop table public.meters`);
-  }
-});
-
-test('one large transaction is handed out in batches while others go on', async () => {
+test('one large transaction is a batch by itself while others go on', async () => {
   const slow = await connect();
   await slow.query(
     `begin; do $$ begin for i in 1..500 loop insert into jobs values ('bulk-' || i); end loop; end $$`,
   );
   await worker.query(`insert into jobs values ('first')`);
   let batch = await claim(worker, null, 50);
-  await acknowledge(worker, batch.rows);
+  await acknowledge(worker, batch.xids);
   await slow.query('commit');
-  const seen = new Set<string>();
-  for (let number = 0; !batch.drained || number === 0; number += 1) {
-    await worker.query('insert into jobs values ($1)', [`between-${number}`]);
+  const bulk: Batch[] = [];
+  const others = new Set<string>();
+  for (let number = 0; number === 0 || !batch.drained; number += 1) {
+    if (number < 100) await worker.query('insert into jobs values ($1)', [`between-${number}`]);
     batch = await claim(worker, batch.position, 50);
-    for (const row of batch.rows) seen.add(row.target);
-    await acknowledge(worker, batch.rows);
-    if (number > 100) throw new Error('delivery does not end');
-    if (seen.size >= 500 && batch.rows.length < 50) break;
+    await acknowledge(worker, batch.xids);
+    if (batch.changes >= 500) bulk.push(batch);
+    else for (const row of batch.rows) others.add(row.target);
+    if (number > 200) throw new Error('delivery does not end');
   }
-  expect([...seen].filter((target) => target.startsWith('job:bulk-'))).toHaveLength(500);
+  expect(bulk).toHaveLength(1);
+  expect(bulk[0]).toMatchObject({ changes: 500, xids: [expect.any(String)] });
+  expect(new Set(bulk[0]?.rows.map((row) => row.target)).size).toBe(500);
+  expect([...others].every((target) => target.startsWith('job:between-'))).toBe(true);
   await slow.end();
+});
+
+test('of a transaction with more than 1 000 targets a batch has the wildcard', async () => {
+  await worker.query(`insert into jobs select 'x' || i from generate_series(1, 1001) as i`);
+  await worker.query(`insert into jobs select 'y' || i from generate_series(1, 1000) as i`);
+  const first = await claim(worker, null, 10);
+  expect(first).toMatchObject({ changes: 1001, rows: [{ target: 'job:*', op: 'i' }] });
+  const second = await claim(worker, first.position, 10);
+  expect(second.changes).toBe(1000);
+  expect(second.rows).toHaveLength(1000);
+});
+
+test('what names nothing is acknowledged all the same', async () => {
+  await worker.query(`create table public.shops (id integer primary key, city text);
+    create table public.shelves (id integer primary key, shop_id integer references public.shops);
+    select cache_invalidation.watch('public.shelves', 'city:{s.city}', "join" => 'public.shops s on s.id = row.shop_id');
+    delete from cache_invalidation.changes; insert into public.shelves values (1, null)`);
+  const batch = await claim(worker, null, 10);
+  expect(batch).toMatchObject({ changes: 1, xids: [expect.any(String)], rows: [] });
+  expect(await acknowledge(worker, batch.xids)).toBe(1);
+  await worker.query(
+    `select cache_invalidation.unwatch('public.shelves'); drop table public.shelves, public.shops`,
+  );
 });
 
 test('dead rows under a pinned snapshot and an open transaction id are not read again', async () => {
   const pinning = await connect();
-  await pinning.query(`begin isolation level repeatable read; select count(*) from cache_invalidation.outbox;
+  await pinning.query(`begin isolation level repeatable read; select count(*) from cache_invalidation.changes;
     create temporary table has_an_id (a integer)`);
   let position: string | null = null;
   const entriesRead = async (): Promise<number> => {
     await worker.query('select pg_stat_force_next_flush()');
     const { rows } = await worker.query<{ read: string }>(
-      `select idx_tup_read as read from pg_stat_user_indexes where indexrelname = 'outbox_pkey'`,
+      `select idx_tup_read as read from pg_stat_user_indexes where indexrelname = 'changes_xid'`,
     );
     return Number(rows[0]?.read);
   };
   const batch = async (): Promise<number> => {
-    await worker.query(
-      `do $$ begin for i in 1..100 loop insert into jobs values ('j' || i); end loop; end $$`,
-    );
+    await insertEach(worker, 'j', 100);
     const before = await entriesRead();
     const batch = await claim(worker, position, 1000);
     position = batch.position;
     expect(batch.rows).toHaveLength(100);
-    await acknowledge(worker, batch.rows);
+    await acknowledge(worker, batch.xids);
     return (await entriesRead()) - before;
   };
   const first = await batch();

@@ -16,7 +16,7 @@ beforeAll(async () => {
 });
 
 beforeEach(async () => {
-  await client.query('truncate public.rows cascade; delete from cache_invalidation.outbox');
+  await client.query('truncate public.rows cascade; delete from cache_invalidation.changes');
 });
 
 afterAll(async () => {
@@ -43,15 +43,11 @@ test('COPY FROM', async () => {
   expect(await captured()).toEqual(['i row:a:*', 'i row:b:*']);
 });
 
-test('a million rows in one statement, with one target and with a million', async () => {
-  await client.query(`insert into rows select i, 'one' from generate_series(1, 1000000) as i`);
+test('200 000 rows in one statement, with one target and with 200 000', async () => {
+  await client.query(`insert into rows select i, 'one' from generate_series(1, 200000) as i`);
   expect(await captured()).toEqual(['i row:one:*']);
-  await client.query(`delete from cache_invalidation.outbox; update rows set org_id = 'o' || id`);
+  await client.query(`delete from cache_invalidation.changes; update rows set org_id = 'o' || id`);
   expect(await captured()).toEqual(['u row:*']);
-  const { rows } = await other.query<{ dead: string }>(
-    `select count(*) as dead from cache_invalidation.outbox`,
-  );
-  expect(rows).toEqual([{ dead: '1' }]);
 }, 120_000);
 
 test('nothing is visible before the commit, and nothing at all after a rollback', async () => {
@@ -64,7 +60,7 @@ test('nothing is visible before the commit, and nothing at all after a rollback'
 
 test('a transaction that a deferred constraint refuses at commit leaves nothing', async () => {
   await client.query(`create table public.line (id integer, row_id integer references public.rows deferrable initially deferred);
-    select cache_invalidation.watch('public.line', 'line:{row_id}'); delete from cache_invalidation.outbox`);
+    select cache_invalidation.watch('public.line', 'line:{row_id}'); delete from cache_invalidation.changes`);
   await client.query('begin; insert into line values (1, 99)');
   await expect(client.query('commit')).rejects.toThrow(/foreign key/);
   expect(await captured()).toEqual([]);
@@ -102,10 +98,6 @@ test('what logical replication applies fires the row triggers of a subscriber', 
       create subscription s connection '${new URL(publisher.url).href}' publication p
       with (create_slot = false, slot_name = 'fencepost_${process.pid}', copy_data = false)`);
     await client.query(`select cache_invalidation.watch('public.copied', 'copied:{org_id}')`);
-    const { rows } = await client.query(
-      `select row_level from cache_invalidation.watches where target = 'copied:{org_id}'`,
-    );
-    expect(rows).toEqual([{ row_level: true }]);
     await source.query(
       `insert into copied values (2, 'new'); update copied set org_id = 'moved' where id = 2`,
     );

@@ -1,5 +1,5 @@
 /**
- * pgTAP and plpgsql_check, which npm does not carry: found where Debian and Ubuntu put them, or installed with apt-get
+ * Extensions that npm does not carry: found where Debian and Ubuntu put them, or installed with apt-get
  * when this process may do that. Nothing is started by the installation.
  */
 import { existsSync, readdirSync } from 'node:fs';
@@ -29,14 +29,28 @@ export async function findPgtap(): Promise<{ path?: string; reason: string }> {
 
 /** The folder of a server (with `bin` and `lib`) that has plpgsql_check, or undefined with the reason. */
 export async function findPlpgsqlCheck(): Promise<{ path?: string; reason: string }> {
+  return await findServer((server) => existsSync(join(server, 'lib/plpgsql_check.so')), 'plpgsql-check');
+}
+
+/** The folder of a server that has pg_partman. */
+export async function findPartman(): Promise<{ path?: string; reason: string }> {
+  return await findServer((server) => existsSync(join(server, 'lib/pg_partman_bgw.so')), 'partman');
+}
+
+/** The folder of a server that has pg_repack. */
+export async function findRepack(): Promise<{ path?: string; reason: string }> {
+  return await findServer((server) => existsSync(join(server, 'bin/pg_repack')), 'repack');
+}
+
+async function findServer(
+  has: (server: string) => boolean,
+  extension: string,
+): Promise<{ path?: string; reason: string }> {
   const find = () =>
     majors
       .map((major) => join(libraries, major))
-      .find(
-        (folder) =>
-          existsSync(join(folder, 'lib/plpgsql_check.so')) && existsSync(join(folder, 'bin/postgres')),
-      );
-  return await orInstall(find, (major) => `postgresql-${major}-plpgsql-check`);
+      .find((server) => existsSync(join(server, 'bin/postgres')) && has(server));
+  return await orInstall(find, (major) => `postgresql-${major}-${extension}`);
 }
 
 async function orInstall(

@@ -26,13 +26,31 @@ afterAll(async () => {
   await database?.drop();
 });
 
-/** The segments of values cast to a type, in order. */
+const watched = new Set<string>();
+
+/** The segments that rows with these values of a type give, in order: written by the trigger, made by the claim. */
 async function inSql(values: readonly string[], type = 'text'): Promise<string[]> {
-  const { rows } = await client.query<{ segment: string }>(
-    `select cache_invalidation.segment(v::${type}) as segment from unnest($1::text[]) with ordinality as u(v, place) order by place`,
-    [values],
-  );
-  return rows.map((row) => row.segment);
+  if (!watched.has(type)) {
+    watched.add(type);
+    await client.query(`create table public.rendered_${type} (place integer, value ${type});
+      select cache_invalidation.watch('public.rendered_${type}', 'rendered:{place}:{value}')`);
+  }
+  const segments: string[] = [];
+  // as many as one transaction may name
+  for (let from = 0; from < values.length; from += 1000) {
+    await client.query('delete from cache_invalidation.changes');
+    await client.query(
+      `insert into public.rendered_${type} select place, v::${type} from unnest($1::text[]) with ordinality as u(v, place)`,
+      [values.slice(from, from + 1000)],
+    );
+    const { rows } = await client.query<{ target: string }>('select target from cache_invalidation.outbox');
+    const found = new Map(rows.map(({ target }) => [target.split(':')[1], target.split(':')[2] ?? '']));
+    expect(found.size).toBe(rows.length);
+    for (let place = 1; place <= Math.min(1000, values.length - from); place += 1) {
+      segments.push(found.get(String(place)) ?? 'missing');
+    }
+  }
+  return segments;
 }
 
 /** Everything that Postgres can hold in text: any scalar value but NUL. */
@@ -145,24 +163,90 @@ test('two different tuples never share a key, and no key of a tuple is a pattern
   );
 });
 
+/** What could be taken for the marks and quotes of a stored change, or for its NULL. */
+const stored = fc.constantFrom(
+  null,
+  '',
+  'NULL',
+  "'NULL'",
+  'E',
+  "E'",
+  "'",
+  "''",
+  '\\',
+  "\\'",
+  '\u0001',
+  '\u00010',
+  "\u0001'",
+  "'\u0001'",
+  "'\u0001E'\\",
+  '\u0001NULL',
+  '\u0001u\u0001',
+  "x'\u00012\u0001'y",
+  '\\x01',
+  '%L',
+  '%1$s',
+);
+const cell = fc.oneof(
+  { weight: 1, arbitrary: value },
+  { weight: 2, arbitrary: stored },
+  {
+    weight: 2,
+    arbitrary: fc
+      .array(
+        stored.filter((text) => text !== null),
+        { maxLength: 4 },
+      )
+      .map((parts) => parts.join('')),
+  },
+);
+
 test('what a trigger writes for hostile rows is what a reader builds, for a whole tuple', async () => {
   await client.query(`create table public.hostile (a text, b text, c text);
-    select cache_invalidation.watch('public.hostile', 'hostile:{a}:{b}:{c}')`);
+    select cache_invalidation.watch('public.hostile', 'hostile:{a}:{b}:{c}');
+    select cache_invalidation.watch('public.hostile', 'last:{c}', columns => '{b}')`);
+  const column = (tuples: readonly (readonly (string | null)[])[], index: number) =>
+    tuples.map((tuple) => tuple[index] ?? null);
+  // a NULL widens to the group before it
+  const key = (type: string, parts: readonly (string | null)[]) => {
+    const known = parts.slice(0, parts.includes(null) ? parts.indexOf(null) : parts.length);
+    const segments = known.map((part) => encodeSegment(part ?? ''));
+    return [type, ...segments, ...(known.length < parts.length ? ['*'] : [])].join(':');
+  };
+  const targets = async () => {
+    const { rows } = await client.query<{ target: string }>('select target from cache_invalidation.outbox');
+    await client.query('delete from cache_invalidation.changes');
+    expect(new Set(rows.map((row) => row.target)).size).toBe(rows.length);
+    return rows.map((row) => row.target).sort();
+  };
+  const sorted = (keys: readonly string[]) => [...new Set(keys)].sort();
   await fc.assert(
     fc.asyncProperty(
-      fc.array(fc.tuple(value, value, value), { minLength: 1, maxLength: 30 }),
+      fc.array(fc.tuple(cell, cell, cell), { minLength: 1, maxLength: 30 }),
       async (tuples) => {
-        await client.query('delete from cache_invalidation.outbox');
+        await client.query('truncate public.hostile');
+        await client.query('delete from cache_invalidation.changes');
         await client.query(
           'insert into public.hostile select * from unnest($1::text[], $2::text[], $3::text[])',
-          [tuples.map(([a]) => a), tuples.map(([, b]) => b), tuples.map(([, , c]) => c)],
+          [column(tuples, 0), column(tuples, 1), column(tuples, 2)],
         );
-        const { rows } = await client.query<{ target: string }>(
-          'select target from cache_invalidation.outbox',
+        expect(await targets()).toEqual(
+          sorted(tuples.flatMap(([a, b, c]) => [key('hostile', [a, b, c]), key('last', [c])])),
         );
-        const expected = new Set(tuples.map((tuple) => `hostile:${tuple.map(encodeSegment).join(':')}`));
-        expect(new Set(rows.map((row) => row.target))).toEqual(expected);
-        expect(rows).toHaveLength(expected.size);
+        await client.query('update public.hostile set a = b, b = a');
+        expect(await targets()).toEqual(
+          sorted(
+            tuples.flatMap(([a, b, c]) => [
+              key('hostile', [a, b, c]),
+              key('hostile', [b, a, c]),
+              ...(a === b ? [] : [key('last', [c])]),
+            ]),
+          ),
+        );
+        await client.query('delete from public.hostile');
+        expect(await targets()).toEqual(
+          sorted(tuples.flatMap(([a, b, c]) => [key('hostile', [b, a, c]), key('last', [c])])),
+        );
       },
     ),
     { numRuns: 60 },
@@ -261,19 +345,26 @@ test('placeholders in camel case and with digits name columns that need quoting 
     create table public."orderLines" ("orgId" text, line1 text, "isActive" boolean, "netPrice" numeric(12, 4), note text);
     select cache_invalidation.watch('public."orderLines"', 'line:{orgId}:{line1}:{isActive}:{netPrice}',
       columns => array['netPrice']);
+    create unique index on public."orderLines" (line1);
     create table public."orderNotes" (id int, "lineOf" text);
     select cache_invalidation.watch('public."orderNotes"', 'notes:{l.orgId}:{lineOf}',
       join => 'public."orderLines" l on l.line1 = row."lineOf"');
-    delete from cache_invalidation.outbox`);
+    delete from cache_invalidation.changes`);
   const targets = async () => {
     const { rows } = await client.query<{ target: string }>('select target from cache_invalidation.outbox');
-    await client.query('delete from cache_invalidation.outbox');
+    await client.query('delete from cache_invalidation.changes');
     return rows.map(({ target }) => target).sort();
   };
   await client.query(`insert into public."orderLines" values ('Acme:1', 'a', true, 1.5000, null)`);
-  expect(await targets()).toEqual([keys.line('Acme:1', 'a', true, 1.5)]);
+  // a parent's change names what its children's targets have of it
+  expect(await targets()).toEqual([keys.line('Acme:1', 'a', true, 1.5), 'notes:Acme%3A1:*']);
   await client.query(`update public."orderLines" set "orgId" = 'b'`);
-  expect(await targets()).toEqual([keys.line('Acme:1', 'a', true, '1.50'), keys.line('b', 'a', 'true', 1.5)]);
+  expect(await targets()).toEqual([
+    keys.line('Acme:1', 'a', true, '1.50'),
+    keys.line('b', 'a', 'true', 1.5),
+    'notes:Acme%3A1:*',
+    'notes:b:*',
+  ]);
   await client.query(`update public."orderLines" set note = 'x'`);
   expect(await targets()).toEqual([]);
   await client.query(`insert into public."orderNotes" values (1, 'a')`);

@@ -1,86 +1,87 @@
 /**
- * The ids of the outbox may start again, as after a restore or when the sequence is at its end: claim() orders transactions,
- * and needs an id only to tell the rows of one transaction apart.
+ * Changes that name transactions of another server, as after a data-only restore: claim() goes by those numbers, and they may be
+ * past, in use or yet to come here. None is lost, and none is acknowledged for another.
  */
 import pg from 'pg';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
 import { acknowledge, claim } from './sql-worker.ts';
 
 let database: ClonedDatabase;
-const clients: pg.Client[] = [];
+let worker: pg.Client;
+let writer: pg.Client;
 
 beforeAll(async () => {
   database = await cloneDatabase();
-  const client = await connect();
-  await client.query(`delete from cache_invalidation.outbox; create table public.jobs (name text);
-    select cache_invalidation.watch('public.jobs', 'job:{name}'); delete from cache_invalidation.outbox`);
+  worker = new pg.Client({ connectionString: database.url });
+  writer = new pg.Client({ connectionString: database.url });
+  await Promise.all([worker.connect(), writer.connect()]);
+  await worker.query(`create table public.jobs (name text);
+    select cache_invalidation.watch('public.jobs', 'job:{name}')`);
+});
+
+beforeEach(async () => {
+  await worker.query('delete from cache_invalidation.changes');
 });
 
 afterAll(async () => {
-  await Promise.all(clients.map((client) => client.end()));
+  await Promise.all([worker?.end(), writer?.end()]);
   await database?.drop();
 });
 
-async function connect(): Promise<pg.Client> {
-  const client = new pg.Client({ connectionString: database.url });
-  clients.push(client);
-  await client.connect();
-  return client;
-}
-
-/** Writes so many jobs, in one statement each, and gives their targets. */
-async function write(client: pg.Client, name: string, count: number): Promise<string[]> {
-  const names = Array.from({ length: count }, (_, index) => `${name}-${index}`);
-  for (const each of names) await client.query('insert into public.jobs values ($1)', [each]);
-  return names.map((each) => `job:${each}`);
-}
-
-test('numbers that start again in the midst of transactions: none lost, none acknowledged for another', async () => {
-  const [admin, worker, early] = [await connect(), await connect(), await connect()];
-  const restartAt = (value: number) =>
-    admin.query(`select setval('cache_invalidation.outbox_id_seq', $1, false)`, [value]);
-  await restartAt(1_000_000);
-  const expected = await write(await connect(), 'high', 5);
-  await early.query('begin');
-  expected.push(...(await write(early, 'early', 20)));
-
-  let position: string | null = null;
-  const handedOut: string[] = [];
-  const numbers = new Map<string, number>();
-  async function deliver(acknowledges: boolean): Promise<void> {
-    for (;;) {
-      const batch = await claim(worker, position, 3);
-      position = batch.position;
-      for (const { id, target } of batch.rows) {
-        handedOut.push(target);
-        numbers.set(id, (numbers.get(id) ?? 0) + 1);
-      }
-      if (acknowledges) expect(await acknowledge(worker, batch.rows)).toBe(batch.rows.length);
-      if (batch.drained) return;
-    }
-  }
-  await deliver(true);
-  expect(handedOut).toHaveLength(5);
-
-  // The early transaction goes on with lower numbers than it began with, and two others get the same ones.
-  await restartAt(1);
-  expected.push(...(await write(early, 'early-low', 30)));
-  await restartAt(1);
-  expected.push(...(await write(await connect(), 'same', 20)));
-  await deliver(false);
-  expect(handedOut).toHaveLength(25);
-  await early.query('commit');
-  await restartAt(1);
-  expected.push(...(await write(await connect(), 'same-again', 20)));
-  await deliver(true);
-
-  expect([...handedOut].sort()).toEqual([...expected].sort());
-  // The same numbers were in use several times, else this would show nothing.
-  expect([...numbers.values()].filter((times) => times > 2).length).toBeGreaterThan(5);
-  // What was never acknowledged is there still, though other rows with its numbers have gone.
-  const { rows } = await admin.query<{ target: string }>('select target from cache_invalidation.outbox');
-  expect(rows.map(({ target }) => target).sort()).toEqual(
-    expected.filter((target) => /^job:same-\d/.test(target)).sort(),
+/** A change as the restore of a dump writes it, under a number so far from the next one of this server. */
+async function restore(name: string, distance: number, version = 'version'): Promise<void> {
+  await worker.query(
+    `insert into cache_invalidation.changes (xid, version, change)
+      select (pg_snapshot_xmax(pg_current_snapshot())::text::bigint + $2)::text::xid8, ${version}, format(E'i\\x01%L', $1::text)
+        from (select id as version from cache_invalidation.versions
+               where rel = 'public.jobs'::regclass and retired is null limit 1) as present`,
+    [name, distance],
   );
+}
+
+/** Claims with small batches until `drained`. @returns all targets */
+async function deliver(position: string | null, acknowledges = true): Promise<[string[], string]> {
+  const targets: string[] = [];
+  for (let batches = 0; ; batches += 1) {
+    const batch = await claim(worker, position, 2);
+    position = batch.position;
+    targets.push(...batch.rows.map(({ target }) => target));
+    if (acknowledges) expect(await acknowledge(worker, batch.xids)).toBe(batch.changes);
+    if (batch.drained) return [targets.sort(), position];
+    if (batches > 100) throw new Error('delivery does not end');
+  }
+}
+
+test('numbers of the past and of the future are handed out beside those of this server', async () => {
+  for (const distance of [-500, 100_000, 100_001, 100_002]) await restore(`restored${distance}`, distance);
+  for (const name of ['a', 'b', 'c']) await writer.query('insert into public.jobs values ($1)', [name]);
+  const expected = ['a', 'b', 'c', 'restored-500', 'restored100000', 'restored100001', 'restored100002'];
+  const [targets, position] = await deliver(null);
+  expect(targets).toEqual(expected.map((name) => `job:${name}`));
+  // What is committed under lower numbers than those is not skipped afterwards.
+  await writer.query(`insert into public.jobs values ('later')`);
+  expect((await deliver(position))[0]).toEqual(['job:later']);
+  expect((await deliver(null))[0]).toEqual([]);
+});
+
+test('what is restored while a worker delivers is found by the next position from the beginning', async () => {
+  await writer.query(`insert into public.jobs values ('a')`);
+  const [, position] = await deliver(null);
+  await restore('past', -500);
+  await deliver(position);
+  expect((await deliver(null))[0]).toEqual(['job:past']);
+});
+
+test('a restored change of a transaction that is open here is handed out, and again with that one’s own', async () => {
+  await writer.query(`begin; insert into public.jobs values ('own')`);
+  await restore('restored', -1);
+  expect(await deliver(null, false)).toEqual([['job:restored'], expect.any(String)]);
+  await writer.query('commit');
+  expect((await deliver(null))[0]).toEqual(['job:own', 'job:restored']);
+});
+
+test('a change of a version that this database does not know invalidates everything', async () => {
+  await restore('unknown', -500, 'version + 1');
+  expect((await deliver(null))[0]).toEqual(['*']);
 });

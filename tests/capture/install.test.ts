@@ -71,11 +71,12 @@ test('as the owner of the database, with createrole and bypassrls but not superu
     await owner.query('alter table public.things rename column org_id to renamed');
     await owner.query(`insert into public.things values ('b')`);
     const { rows } = await owner.query(
-      `select target, error from cache_invalidation.outbox where target like 'thing%' order by id`,
+      `select target, error from cache_invalidation.outbox where target like 'thing%' order by written_at`,
     );
     expect(rows).toEqual([
       { target: 'thing:*', error: null },
-      { target: 'thing:a', error: null },
+      // The worker has not claimed it before a rename that nothing saw.
+      { target: 'thing:*', error: '42804' },
       { target: 'thing:*', error: '42703' },
     ]);
     await owner.query('grant fencepost_worker to hosted with set true, inherit true').catch(() => undefined);
@@ -95,7 +96,7 @@ test('the engine alone, in a database without Supabase, and twice in one server'
       for (const file of files) await client.query(readFileSync(join(folder, file), 'utf8'));
       await client.query(`create table public.things (org_id text);
         select cache_invalidation.watch('public.things', 'thing:{org_id}'); insert into public.things values ('a')`);
-      const { rows } = await client.query('select target from cache_invalidation.outbox');
+      const { rows } = await client.query('select target from cache_invalidation.outbox order by written_at');
       expect(rows).toEqual([{ target: 'thing:*' }, { target: 'thing:a' }]);
     });
   }

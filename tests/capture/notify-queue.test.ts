@@ -27,7 +27,7 @@ test('a full queue fails no watched write while the worker sleeps, and loses no 
   const [application, worker, idler, noisy] = await Promise.all([connect(), connect(), connect(), connect()]);
   try {
     await application.query(`create table public.jobs (name text);
-      select cache_invalidation.watch('public.jobs', 'job:{name}'); delete from cache_invalidation.outbox`);
+      select cache_invalidation.watch('public.jobs', 'job:{name}'); delete from cache_invalidation.changes`);
     await worker.query('select pg_advisory_lock(cache_invalidation.doorbell_lock())');
     // What is sent after a listener's transaction began cannot be forgotten before it ends.
     await idler.query('listen z');
@@ -45,7 +45,7 @@ test('a full queue fails no watched write while the worker sleeps, and loses no 
     ).rejects.toThrow(/too many notifications/);
     await application.query(`insert into public.jobs values ('full')`);
     const { rows } = await application.query(
-      "select target from cache_invalidation.outbox where target like 'job:%' order by id",
+      "select target from cache_invalidation.outbox where target like 'job:%' order by written_at",
     );
     expect(rows).toEqual([{ target: 'job:at%20half' }, { target: 'job:full' }]);
   } finally {

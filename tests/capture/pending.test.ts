@@ -1,11 +1,12 @@
 /**
  * cache_invalidation.pending: what leaves the outbox unconfirmed. Merges and confirmations in real sessions, in every order that
- * matters, and random schedules of two deliveries and two lookers with the invariant checked after each step.
+ * matters, and random schedules of two deliveries and three lookers with the invariant checked after each step.
  */
 import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { Outbox } from '../../worker/src/db/outbox.ts';
-import { Pending, type PendingTarget, type Unconfirmed } from '../../worker/src/db/pending.ts';
+import { Pending, type PendingTarget } from '../../worker/src/db/pending.ts';
+import type { Unconfirmed } from '../../worker/src/db/pending-put.ts';
 import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
 
 let database: ClonedDatabase;
@@ -23,7 +24,7 @@ beforeAll(async () => {
   pending = new Pending(client);
 });
 beforeEach(async () => {
-  await client.query('delete from cache_invalidation.outbox; delete from cache_invalidation.pending');
+  await client.query('delete from cache_invalidation.changes; delete from cache_invalidation.pending');
 });
 afterAll(async () => {
   await Promise.all([client?.end(), other?.end()]);
@@ -58,14 +59,15 @@ const refused = (target: string, waitMs = 0): Unconfirmed => ({
 /** An event of each target, acknowledged as unconfirmed. */
 async function put(unconfirmed: readonly Unconfirmed[], by: pg.Client = client): Promise<void> {
   const store = new Outbox(by);
-  await store.invalidateAll(unconfirmed.map(({ target }) => target));
-  await store.acknowledge((await store.claim(null, 1_000)).rows, false, unconfirmed);
+  for (const { target } of unconfirmed) await store.invalidate(target);
+  const { xids } = await store.claim(null, 1_000);
+  expect(await store.acknowledge(xids ?? '{}', unconfirmed)).not.toBeNull();
 }
 
 const due = () => pending.due('delete', 10);
 const nowDue = () => client.query('update cache_invalidation.pending set due_at = clock_timestamp()');
 
-test('a row leaves the outbox and enters pending at one moment', async () => {
+test('a target leaves the outbox and enters pending at one moment', async () => {
   const visible = async () =>
     (
       await other.query<{ in_outbox: number; in_pending: number }>(
@@ -76,7 +78,7 @@ test('a row leaves the outbox and enters pending at one moment', async () => {
   await outbox.invalidate('a:1');
   const batch = await outbox.claim(null, 10);
   await client.query('begin');
-  await outbox.acknowledge(batch.rows, false, [refused('a:1')]);
+  await outbox.acknowledge(batch.xids ?? '', [refused('a:1')]);
   expect(await visible()).toEqual({ in_outbox: 1, in_pending: 0 });
   await client.query('commit');
   expect(await visible()).toEqual({ in_outbox: 0, in_pending: 1 });
@@ -222,7 +224,7 @@ test('a settled backlog settles what is pending and as old, and nothing younger'
   await put([refused('a:2'), refused('a:3')]);
   await outbox.discard(snapshot, 10);
   expect(await rows()).toMatchObject([{ target: 'a:2' }, { target: 'a:3' }]);
-  await outbox.invalidateAll(['a:4', 'a:5']);
+  for (const target of ['a:4', 'a:5']) await outbox.invalidate(target);
   await client.query('select cache_invalidation.compact()');
   expect(await rows()).toEqual([]);
 });
@@ -258,37 +260,42 @@ describe('random schedules', () => {
     }
     async function* delivery() {
       for (;;) {
-        const { rows: claimed } = await outbox.claim(null, 10);
+        const { xids, targets } = await outbox.claim(null, 10);
         yield;
-        const left = [...new Set(claimed.targets)].filter((target) => !accepts(target));
+        const names = [...new Set(targets.map(({ target }) => target))];
+        const waiting = names.filter(() => below(3) === 0);
+        const left = names.filter((target) => !waiting.includes(target) && !accepts(target));
         yield;
-        await outbox.acknowledge(
-          claimed,
-          false,
-          left.map((target) => refused(target)),
-        );
+        await outbox.acknowledge(xids ?? '{}', [
+          ...left.map((target) => refused(target)),
+          ...waiting.map((target): Unconfirmed => ({ target, why: 'throttled', waitMs: 0 })),
+        ]);
         yield;
       }
     }
-    async function* looker() {
+    async function* looker(kind: 'delete' | 'throttled') {
       for (;;) {
-        const read = await due();
+        const read = await pending.due(kind, 10);
         yield;
         const taken = read.filter(({ target }) => accepts(target));
         yield;
+        // As the delivery loop does: what is refused becomes the queue's.
+        if (kind === 'throttled')
+          await pending.put(read.filter((one) => !taken.includes(one)).map(({ target }) => refused(target)));
         await confirm(taken);
         yield;
       }
     }
-    await client.query('delete from cache_invalidation.outbox; delete from cache_invalidation.pending');
-    const actors = [writer(), delivery(), delivery(), looker(), looker()];
+    await client.query('delete from cache_invalidation.changes; delete from cache_invalidation.pending');
+    const lookers = [looker('delete'), looker('delete'), looker('throttled')];
+    const actors = [writer(), delivery(), delivery(), ...lookers];
     let actor = actors[0];
     for (let step = 0; step < STEPS; step++) {
       // Half of the time the same one goes on: most of what goes wrong needs one that stands still while another works.
       if (below(2) === 0) actor = actors[below(actors.length)];
       await actor?.next();
       const left = await client.query<{ target: string }>(
-        'select target from cache_invalidation.outbox union select target from cache_invalidation.pending',
+        'select change as target from cache_invalidation.changes union select target from cache_invalidation.pending',
       );
       const unconfirmed = new Set(left.rows.map(({ target }) => target));
       for (const target of TARGETS)

@@ -10,104 +10,77 @@
  */
 import pg from 'pg';
 
-export interface ClaimedRow {
-  readonly xid: string;
-  readonly id: string;
+export interface ClaimedTarget {
   readonly target: string;
   readonly watch_id: number | null;
   readonly op: string | null;
   readonly error: string | null;
+  /** The min_interval of its watch. */
+  readonly interval_ms: number | null;
 }
 
 export interface Batch {
   readonly position: string;
   readonly drained: boolean;
-  readonly rests: boolean;
-  readonly rows: readonly ClaimedRow[];
+  /** Whole transactions, and how many rows of changes they have. */
+  readonly xids: readonly string[];
+  readonly changes: number;
+  readonly rows: readonly ClaimedTarget[];
 }
 
-/** One claim, with resume() before it when the position is null, and rest() after it when the batch has throttled targets. */
+/** One claim. */
 export async function claim(client: pg.Client, position: string | null, maxRows: number): Promise<Batch> {
-  await prepare(client);
-  if (position === null) await client.query('select cache_invalidation.resume()');
   const { rows } = await client.query<{
     position: string;
     drained: boolean;
-    rests: boolean;
     xids: string[] | null;
-    ids: string[];
-    targets: string[];
-    watch_ids: (number | null)[];
-    ops: (string | null)[];
+    changes: string;
+    targets: string[] | null;
+    watch_ids: (number | null)[] | null;
+    ops: (string | null)[] | null;
     errors: (string | null)[] | null;
+    intervals_ms: string[] | null;
   }>({
     name: 'claim',
-    text: `select next_position::text as position, drained, rests, xids::text[], ids::text[], targets, watch_ids, ops::text[], errors
+    text: `select next_position::text as position, drained, xids::text[], changes, targets, watch_ids, ops::text[], errors, intervals_ms::text[]
              from cache_invalidation.claim($1, $2)`,
     values: [position, maxRows],
   });
   const batch = rows[0];
   if (batch === undefined) throw new Error('claim() gave no row at all.');
-  const claimed = (batch.xids ?? []).map((xid, index) => ({
-    xid,
-    id: batch.ids[index] ?? '',
-    target: batch.targets[index] ?? '',
-    watch_id: batch.watch_ids[index] ?? null,
-    op: batch.ops[index] ?? null,
-    error: batch.errors?.[index] ?? null,
-  }));
-  const moved = batch.rests ? await rest(client, claimed) : [];
   return {
     position: batch.position,
     drained: batch.drained,
-    rests: batch.rests,
-    rows: claimed.filter((row) => !moved.includes(row.id)),
+    xids: batch.xids ?? [],
+    changes: Number(batch.changes),
+    rows: (batch.targets ?? []).map((target, index) => ({
+      target,
+      watch_id: batch.watch_ids?.[index] ?? null,
+      op: batch.ops?.[index] ?? null,
+      error: batch.errors?.[index] ?? null,
+      interval_ms: batch.intervals_ms?.[index] === undefined ? null : Number(batch.intervals_ms[index]),
+    })),
   };
 }
 
-const prepared = new WeakSet<pg.Client>();
-
-/** The settings of a session that claims. */
-async function prepare(client: pg.Client): Promise<void> {
-  if (prepared.has(client)) return;
-  prepared.add(client);
-  await client.query(
-    'set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off',
-  );
-}
-
-/** Moves claimed rows whose targets must wait into deferred; returns their ids. */
-async function rest(client: pg.Client, rows: readonly ClaimedRow[]): Promise<readonly string[]> {
-  const result = await client.query<{ moved: string[] }>({
-    name: 'rest',
-    text: 'select cache_invalidation.rest($1::xid8[], $2::bigint[])::text[] as moved',
-    values: [rows.map((row) => row.xid), rows.map((row) => row.id)],
-  });
-  return result.rows[0]?.moved ?? [];
-}
-
-/** Removes confirmed rows; gives how many there were. */
-export async function acknowledge(
-  client: pg.Client,
-  rows: readonly ClaimedRow[],
-  rests = true,
-): Promise<number> {
+/** Removes the changes of confirmed transactions; gives how many there were. */
+export async function acknowledge(client: pg.Client, xids: readonly string[]): Promise<number> {
   const result = await client.query<{ removed: string }>({
     name: 'acknowledge',
-    text: 'select cache_invalidation.acknowledge($1::xid8[], $2::bigint[], $3) as removed',
-    values: [rows.map((row) => row.xid), rows.map((row) => row.id), rests],
+    text: 'select cache_invalidation.acknowledge($1::xid8[]) as removed',
+    values: [xids],
   });
   return Number(result.rows[0]?.removed ?? 0);
 }
 
 export interface SqlWorkerOptions {
   readonly url: string;
-  readonly invalidate: (rows: readonly ClaimedRow[]) => Promise<void> | void;
+  readonly invalidate: (rows: readonly ClaimedTarget[]) => Promise<void> | void;
   readonly maxRows?: number;
   /** Vacuum after so many acknowledged rows; 0: never. */
   readonly vacuumEvery?: number;
-  /** Called with the milliseconds of a claim and of an acknowledgement. */
-  readonly onTiming?: (claimMs: number, acknowledgeMs: number, rows: number) => void;
+  /** Called with the milliseconds of a claim and of an acknowledgement, and the changes of the batch. */
+  readonly onTiming?: (claimMs: number, acknowledgeMs: number, changes: number) => void;
 }
 
 export interface SqlWorker {
@@ -151,12 +124,12 @@ export async function startSqlWorker(options: SqlWorkerOptions): Promise<SqlWork
     const batch = await claim(client, position, maxRows);
     const claimed = performance.now();
     position = batch.position;
-    if (batch.rows.length > 0) {
+    if (batch.xids.length > 0) {
       await options.invalidate(batch.rows);
       const confirmed = performance.now();
-      await acknowledge(client, batch.rows, batch.rests);
-      options.onTiming?.(claimed - started, performance.now() - confirmed, batch.rows.length);
-      sinceVacuum += batch.rows.length;
+      await acknowledge(client, batch.xids);
+      options.onTiming?.(claimed - started, performance.now() - confirmed, batch.changes);
+      sinceVacuum += batch.changes;
       if (vacuumAfter > 0 && sinceVacuum >= vacuumAfter) {
         sinceVacuum = 0;
         vacuuming = vacuuming.then(vacuum);
@@ -166,9 +139,9 @@ export async function startSqlWorker(options: SqlWorkerOptions): Promise<SqlWork
   }
 
   async function vacuum(): Promise<void> {
-    await cleaner.query('vacuum (skip_locked, truncate false) cache_invalidation.outbox');
+    await cleaner.query('vacuum (skip_locked, truncate false) cache_invalidation.changes');
     const { rows } = await cleaner.query<{ size: string }>(
-      `select pg_relation_size('cache_invalidation.outbox') as size`,
+      `select pg_relation_size('cache_invalidation.changes') as size`,
     );
     const size = Number(rows[0]?.size);
     // An old snapshot keeps the rows: vacuum more rarely.
@@ -193,7 +166,7 @@ export async function startSqlWorker(options: SqlWorkerOptions): Promise<SqlWork
     let quiet = 0;
     while (!stopping) {
       const batch = await step();
-      if (batch.rows.length > 0) {
+      if (batch.xids.length > 0) {
         quiet = 0;
         continue;
       }

@@ -35,7 +35,7 @@ afterAll(async () => {
 });
 
 async function captured(statement: string): Promise<string[]> {
-  await client.query('delete from cache_invalidation.outbox');
+  await client.query('delete from cache_invalidation.changes');
   await client.query(statement);
   const { rows } = await client.query<{ target: string }>('select target from cache_invalidation.outbox');
   return rows.map((row) => row.target);
@@ -54,7 +54,7 @@ test('a plain rename is followed, with a notice that names the declaration as it
   expect(notices).toEqual([
     {
       severity: 'NOTICE',
-      message: `the watch of public.prices for 'price:{code}' follows a rename, it is now: select cache_invalidation.watch('public.prices', 'price:{name}');`,
+      message: `the watch of public.prices follows a rename, it is now: select cache_invalidation.watch('public.prices', 'price:{name}');`,
       hint: '',
     },
   ]);
@@ -116,10 +116,12 @@ test('a swapped table that is dropped takes its watch along, with a warning', as
   expect(warnings()).toEqual([
     {
       severity: 'WARNING',
-      message: `the watch of public.prices for 'price:{code}' went with the table it was declared for; another table is called that now`,
-      hint: `To watch that one: select cache_invalidation.watch('public.prices', 'price:{code}');`,
+      message: `public.prices is not watched for 'price:{code}', as the table was that had its name and was dropped`,
+      hint: 'To watch it: select cache_invalidation.refresh();',
     },
   ]);
+  await client.query(remedy(warnings()[0]?.hint ?? '', 'To watch it:'));
+  expect(await captured(`insert into public.prices values (3, 'new')`)).toEqual(['price:new']);
 });
 
 test('a table with the name of a dropped one: a warning until it is watched', async () => {

@@ -1,232 +1,226 @@
 /**
- * min_interval: the first event of a target runs at once, later ones at most once in each interval, and the last is never
- * lost, even by a crash between due() and settle(). Tests move time by changing the stored times, not by waiting.
+ * Throttled targets in cache_invalidation.pending: what merges with what, when they are due, what they cost, and that nobody waits
+ * for a row that another session has locked. When one runs at once: worker/src/delivery/throttled-targets.test.ts. Tests move time by
+ * changing the stored times.
  */
 import pg from 'pg';
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { Outbox } from '../../worker/src/db/outbox.ts';
+import { Pending } from '../../worker/src/db/pending.ts';
+import type { Unconfirmed, Why } from '../../worker/src/db/pending-put.ts';
 import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
-import { acknowledge, type Batch, claim } from './sql-worker.ts';
 
 let database: ClonedDatabase;
 let client: pg.Client;
-let position: string | null;
+let other: pg.Client;
+let outbox: Outbox;
+let pending: Pending;
 
 beforeAll(async () => {
   database = await cloneDatabase();
   client = new pg.Client({ connectionString: database.url });
-  await client.connect();
-  await client.query(`create table public.meter (org_id text, kind text);
-    select cache_invalidation.watch('public.meter', 'meter:{org_id}:*', min_interval => '1 hour');
-    select cache_invalidation.watch('public.meter', 'plain:{org_id}')`);
+  other = new pg.Client({ connectionString: database.url });
+  await Promise.all([client.connect(), other.connect()]);
+  // As the worker's sessions; a session that waits for a lock in this file fails.
+  await client.query(`set lock_timeout = '100ms'; set plan_cache_mode = force_generic_plan;
+    set enable_seqscan = off; set enable_bitmapscan = off`);
+  outbox = new Outbox(client);
+  pending = new Pending(client);
 });
-
 beforeEach(async () => {
-  await client.query('delete from cache_invalidation.outbox; delete from cache_invalidation.deferred');
-  position = null;
+  // Not DELETE: what is read of an index is counted below, and deleted rows stay in it for a while.
+  await client.query('truncate cache_invalidation.changes, cache_invalidation.pending');
 });
-
+afterEach(async () => {
+  await other.query('rollback');
+});
 afterAll(async () => {
-  await client?.end();
+  await Promise.all([client?.end(), other?.end()]);
   await database?.drop();
 });
 
-async function next(): Promise<Batch> {
-  const batch = await claim(client, position, 100);
-  position = batch.position;
-  return batch;
+const left = (why: Why, waitMs: number, target = 'a:1'): Unconfirmed => ({ target, why, waitMs });
+const throttled = (waitMs: number, target?: string) => left('throttled', waitMs, target);
+
+/** An event of each target, acknowledged with these. @returns how many were; null: none */
+async function put(...unconfirmed: Unconfirmed[]): Promise<number | null> {
+  for (const { target } of unconfirmed) await outbox.invalidate(target);
+  const { xids } = await outbox.claim(null, 1_000);
+  return await outbox.acknowledge(xids ?? '{}', unconfirmed);
 }
 
-const targets = (batch: Batch): string[] => batch.rows.map((row) => row.target).sort();
-const event = (org: string) => client.query('insert into public.meter values ($1)', [org]);
-const anHourPasses = () =>
+const rows = async () =>
+  (
+    await client.query<{ target: string; why: string; in_s: number; attempts: number; failed: boolean }>(
+      `select target, why, round(extract(epoch from due_at - clock_timestamp()))::int as in_s, attempts,
+              failed_at is not null as failed
+         from cache_invalidation.pending order by target`,
+    )
+  ).rows;
+
+const due = async () => (await pending.due('throttled', 10)).map(({ target }) => target);
+
+const passes = (interval: string) =>
   client.query(
-    `update cache_invalidation.deferred set due_at = due_at - interval '1 hour', ran_at = ran_at - interval '1 hour'`,
+    'update cache_invalidation.pending set due_at = due_at - $1::interval, since = since - $1::interval',
+    [interval],
   );
 
-/** The run of the last call of due() that gave a target. */
-let run = '';
+test('waits for its time, in one row however many events there are, and is no business of the queue', async () => {
+  await put(throttled(60_000));
+  for (let events = 0; events < 3; events++) await put(throttled(60_000));
+  expect(await rows()).toMatchObject([{ target: 'a:1', why: 'throttled', in_s: 60 }]);
+  expect(await due()).toEqual([]);
+  expect(await pending.nextDueMs('throttled')).toBeGreaterThan(59_000);
+  await passes('1 minute');
+  expect(await due()).toEqual(['a:1']);
+  expect(await pending.due('delete', 10)).toEqual([]);
+  expect(await pending.nextDueMs('delete')).toBeNull();
+  expect(await pending.counts()).toEqual({ due: 0, later: 0, failed: 0 });
+  expect(await pending.throttled(10)).toBe(1);
+});
 
-async function due(): Promise<string[]> {
-  const { rows } = await client.query<{ target: string; run: string }>(
-    'select * from cache_invalidation.due(100)',
+test('an event that comes during its run keeps it', async () => {
+  await put(throttled(0), throttled(0, 'a:2'));
+  const read = await pending.due('throttled', 10);
+  await put(throttled(60_000));
+  expect(await pending.confirm(read, 0)).toBe(1);
+  expect(await rows()).toMatchObject([{ target: 'a:1', why: 'throttled' }]);
+});
+
+test('what Redis refuses of it is the queue’s from then on; what it confirms is deleted again after the lag', async () => {
+  await put(throttled(0), throttled(0, 'a:2'));
+  const read = await pending.due('throttled', 10);
+  await pending.put([{ target: 'a:1', why: 'refused', waitMs: 1_000, code: 'UPSTASH_REFUSED' }]);
+  expect(await pending.confirm(read, 5_000)).toBe(1);
+  expect(await rows()).toMatchObject([
+    { target: 'a:1', why: 'refused', in_s: 1 },
+    { target: 'a:2', why: 'second delete', in_s: 5 },
+  ]);
+  expect(await pending.throttled(10)).toBe(0);
+});
+
+test('a settled backlog and a confirmed epoch cover it', async () => {
+  await put(throttled(60_000));
+  await pending.settle(await outbox.snapshot());
+  expect(await rows()).toEqual([]);
+});
+
+describe('merges', () => {
+  test.each<[Why, number, Why, number, Why, number]>([
+    // What is there and when it is due in seconds, what comes, what is there then.
+    ['throttled', 60, 'throttled', 90, 'throttled', 60],
+    ['throttled', 60, 'throttled', 30, 'throttled', 30],
+    ['refused', 60, 'throttled', 30, 'refused', 60],
+    ['sweep', 60, 'throttled', 30, 'sweep', 60],
+    ['second delete', 60, 'throttled', 30, 'throttled', 30],
+    ['second delete', 30, 'throttled', 60, 'throttled', 30],
+    ['second sweep', 30, 'throttled', 60, 'throttled', 30],
+    ['throttled', 60, 'second delete', 30, 'throttled', 30],
+    ['throttled', 30, 'second delete', 60, 'throttled', 30],
+    ['throttled', 60, 'refused', 1, 'refused', 1],
+    ['throttled', 60, 'sweep', 0, 'sweep', 0],
+  ])('into %s in %i s comes %s in %i s: %s in %i s', async (why, inS, comes, comesInS, then, thenInS) => {
+    await put(left(why, inS * 1_000));
+    await put(left(comes, comesInS * 1_000));
+    expect(await rows()).toMatchObject([{ why: then, in_s: thenInS }]);
+  });
+
+  test('a dead letter waits like a new target, with new attempts', async () => {
+    await put(left('refused', 0));
+    await client.query('update cache_invalidation.pending set failed_at = now(), attempts = 8');
+    await put(throttled(60_000));
+    expect(await rows()).toMatchObject([{ why: 'throttled', in_s: 60, attempts: 0, failed: false }]);
+  });
+
+  test('an outstanding first deletion keeps its attempts, and takes no confirmation that was read before', async () => {
+    await put(left('refused', 0));
+    await pending.refused(await pending.due('delete', 1), ['UPSTASH_REFUSED']);
+    await passes('1 minute');
+    const read = await pending.due('delete', 1);
+    await put(throttled(60_000));
+    expect(await pending.confirm(read, 0)).toBe(0);
+    expect(await rows()).toMatchObject([{ why: 'refused', attempts: 1 }]);
+  });
+});
+
+describe('a lock of another session', () => {
+  const holders: [string, string][] = [
+    ['on its row', `update cache_invalidation.pending set code = code where target = 'a:1'`],
+    [
+      'that has inserted it and not committed',
+      `insert into cache_invalidation.pending (target, why, due_at) values ('a:3', 'throttled', now())`,
+    ],
+    ['on the table', 'lock table cache_invalidation.pending in access exclusive mode'],
+  ];
+  test.each(holders)('%s holds up nothing: its events run at once', async (_, statement) => {
+    await put(throttled(60_000));
+    await other.query(`begin; ${statement}`);
+    expect(await put(throttled(60_000), throttled(60_000, 'a:3'))).toBeNull();
+    // Nothing is acknowledged yet; the worker runs them now.
+    const { xids, targets } = await outbox.claim(null, 10);
+    expect(targets.map(({ target }) => target).sort()).toEqual(['a:1', 'a:3']);
+    expect(await outbox.acknowledge(xids ?? '{}', [])).toBe(2);
+    await other.query('rollback');
+    expect(await put(throttled(60_000), throttled(60_000, 'a:3'))).toBe(2);
+    expect((await outbox.claim(null, 10)).xids).toBeNull();
+  });
+
+  test('delays no other target that is due', async () => {
+    await put(throttled(0), throttled(0, 'a:2'));
+    await other.query(`begin; update cache_invalidation.pending set code = code where target = 'a:1'`);
+    expect(await pending.confirm(await pending.due('throttled', 10), 0)).toBe(1);
+    await other.query('rollback');
+    expect(await rows()).toMatchObject([{ target: 'a:1', why: 'throttled' }]);
+  });
+});
+
+/** Index entries and rows of `pending` that were read so far. */
+async function read(): Promise<number> {
+  await client.query('select pg_stat_force_next_flush()');
+  const { rows } = await client.query<{ entries: string }>(
+    `select sum(s.idx_tup_read) + (
+        select t.seq_tup_read + t.idx_tup_fetch from pg_stat_user_tables as t where t.relid = 'cache_invalidation.pending'::regclass
+      ) as entries from pg_stat_user_indexes as s where s.relid = 'cache_invalidation.pending'::regclass`,
   );
-  run = rows[0]?.run ?? run;
-  return rows.map((row) => row.target).sort();
+  return Number(rows[0]?.entries);
 }
 
-const settle = (of: string) =>
-  client.query(`select cache_invalidation.settle('{meter:a:*}', $1::uuid)`, [of]);
-
-async function count(table: string): Promise<number> {
-  const { rows } = await client.query<{ count: string }>(`select count(*) from cache_invalidation.${table}`);
-  return Number(rows[0]?.count);
-}
-
-test('at once, then after the interval, the last event included', async () => {
-  await event('a');
-  const first = await next();
-  expect(targets(first)).toEqual(['meter:a:*', 'plain:a']);
-  await acknowledge(client, first.rows);
-  await event('a');
-  await event('b');
-  const second = await next();
-  expect(targets(second)).toEqual(['meter:b:*', 'plain:a', 'plain:b']);
-  await acknowledge(client, second.rows);
-  expect(await count('outbox')).toBe(0);
-  expect(await due()).toEqual([]);
-  await anHourPasses();
-  expect(await due()).toEqual(['meter:a:*']);
-  await settle(run);
-  await event('a');
-  expect(targets(await next())).toEqual(['plain:a']);
-});
-
-test('an event while a due target is being run makes it run again', async () => {
-  await event('a');
-  await acknowledge(client, (await next()).rows);
-  await event('a');
-  await next();
-  await anHourPasses();
-  expect(await due()).toEqual(['meter:a:*']);
-  await event('a');
-  expect(targets(await next())).toEqual(['plain:a']);
-  await settle(run);
-  expect(await due()).toEqual([]);
-  await anHourPasses();
-  expect(await due()).toEqual(['meter:a:*']);
-});
-
-test('a crash between due() and settle() does not lose the target', async () => {
-  await event('a');
-  await acknowledge(client, (await next()).rows);
-  await event('a');
-  await next();
-  await anHourPasses();
-  expect(await due()).toEqual(['meter:a:*']);
-  expect(await due()).toEqual([]);
-  position = null; // a new leader
-  await next();
-  expect(await due()).toEqual(['meter:a:*']);
-});
-
-test('a crash before the acknowledgement runs the first event again', async () => {
-  await event('a');
-  expect(targets(await next())).toEqual(['meter:a:*', 'plain:a']);
-  position = null;
-  expect(targets(await next())).toEqual(['meter:a:*', 'plain:a']);
-});
-
-test('a thousand events in an interval cost one row, and a target whose interval is over is forgotten', async () => {
-  await event('a');
-  await acknowledge(client, (await next()).rows);
-  for (let number = 0; number < 200; number += 1) await event('a');
-  for (let batch = await next(); !batch.drained || batch.rows.length > 0; batch = await next()) {
-    expect(targets(batch).every((target) => target === 'plain:a')).toBe(true);
-    await acknowledge(client, batch.rows);
+test('twenty thousand that wait cost a delivery and the queue nothing', async () => {
+  const calls = {
+    due: () => pending.due('throttled', 1_000),
+    nextDue: () => pending.nextDueMs('throttled'),
+    dueOfQueue: () => pending.due('delete', 1_000),
+    nextDueOfQueue: () => pending.nextDueMs('delete'),
+    deliver: () => put(throttled(60_000, 'x:1'), left('refused', 60_000, 'x:2')),
+    deliverAgain: () => put(throttled(60_000, 'x:1'), left('refused', 60_000, 'x:2')),
+  };
+  // The session plans while the table is empty.
+  for (const call of Object.values(calls)) for (let times = 0; times < 6; times++) await call();
+  await client.query(
+    `insert into cache_invalidation.pending (target, why, due_at)
+       select 'meter:' || n, 'throttled', now() + interval '1 hour' from generate_series(1, 20000) as n`,
+  );
+  const cost: Record<string, number> = {};
+  for (const [name, call] of Object.entries(calls)) {
+    const before = await read();
+    await call();
+    cost[name] = (await read()) - before;
   }
-  expect(await count('outbox')).toBe(0);
-  expect(await count('deferred')).toBe(1);
-  const { rows } = await client.query<{ at: Date | null }>('select cache_invalidation.next_due() as at');
-  expect(rows[0]?.at?.getTime()).toBeGreaterThan(Date.now() + 3_500_000);
-  await anHourPasses();
-  expect(await due()).toEqual(['meter:a:*']);
-  await settle(run);
-  await anHourPasses();
-  expect(await due()).toEqual([]);
-  await client.query('select cache_invalidation.forget_rested()');
-  expect(await count('deferred')).toBe(0);
+  for (const [name, entries] of Object.entries(cost)) expect(entries, name).toBeLessThan(50);
 });
 
-test('collapsed statements are throttled like any other target', async () => {
-  const bulk = () =>
-    client.query(`insert into public.meter select 'o' || i from generate_series(1, 1500) as i`);
-  await bulk();
-  const first = await next();
-  expect(targets(first)).toEqual(['meter:*', 'plain:*']);
-  await acknowledge(client, first.rows);
-  await bulk();
-  expect(targets(await next())).toEqual(['plain:*']);
+test('when the clock steps back, it does not wait for the size of the step', async () => {
+  await put(throttled(60_000));
+  await passes('-1 day');
+  expect(await pending.nextDueMs('throttled')).toBe(0);
+  expect(await due()).toEqual(['a:1']);
 });
 
-test('a worker that was stopped before settle() does not end the run of its successor', async () => {
-  await event('a');
-  await acknowledge(client, (await next()).rows);
-  await event('a');
-  await next();
-  await anHourPasses();
-  // A runs it, has its confirmation, and is stopped. B takes over, runs it again and settles.
-  expect(await due()).toEqual(['meter:a:*']);
-  const runOfA = run;
-  position = null;
-  await next();
-  expect(await due()).toEqual(['meter:a:*']);
-  await settle(run);
-  // Another event; B begins to run it. A wakes up and settles.
-  await event('a');
-  await next();
-  await anHourPasses();
-  expect(await due()).toEqual(['meter:a:*']);
-  await settle(runOfA);
-  // B dies before Redis has confirmed.
-  position = null;
-  await next();
-  await anHourPasses();
-  expect(await due()).toEqual(['meter:a:*']);
-});
-
-test('a run that its worker took after its successor had resumed is not kept for ever', async () => {
-  await event('a');
-  await acknowledge(client, (await next()).rows);
-  await event('a');
-  await next();
-  await anHourPasses();
-  // The call of a worker that is gone is still under way when the next one begins.
-  const gone = new pg.Client({ connectionString: database.url });
-  await gone.connect();
-  await gone.query('begin; select * from cache_invalidation.due(100)');
-  await client.query('select cache_invalidation.resume()');
-  await gone.query('commit');
-  await gone.end();
-  await event('a');
-  await next();
-  const { rows } = await client.query<{ at: Date | null }>('select cache_invalidation.next_due() as at');
-  expect(rows[0]?.at?.getTime()).toBeLessThan(Date.now() + 70_000);
-  expect(await due()).toEqual([]);
-  await anHourPasses();
-  expect(await due()).toEqual(['meter:a:*']);
-  await settle(run);
-  expect(await count('deferred')).toBe(1);
-  await anHourPasses();
-  expect(await due()).toEqual([]);
-});
-
-test('a locked row is not forgotten, and no session waits for it', async () => {
-  await event('a');
-  await acknowledge(client, (await next()).rows);
-  await anHourPasses();
-  const other = new pg.Client({ connectionString: database.url });
-  await other.connect();
-  await other.query(`begin; select from cache_invalidation.deferred for update`);
-  await client.query('select cache_invalidation.forget_rested()');
-  expect(await count('deferred')).toBe(1);
-  await other.query('rollback');
-  await other.end();
-});
-
-test('a target too long to be remembered runs at each event, and is acknowledged', async () => {
-  const columns = Array.from({ length: 10 }, (_, index) => `part_${index}`);
-  await client.query(`create table public.long_keys (${columns.map((name) => `${name} text`).join(', ')});
-    select cache_invalidation.watch('public.long_keys', 'long:${columns.map((name) => `{${name}}`).join(':')}', min_interval => '1 hour'); delete from cache_invalidation.outbox`);
-  for (let round = 0; round < 2; round++) {
-    // Random bytes, which no compression makes fit.
-    await client.query(
-      `insert into long_keys select ${columns.map((name) => `string_agg(chr(192 + (random() * 60)::int), '') as ${name}`).join(', ')}
-        from generate_series(1, 90)`,
-    );
-    const batch = await next();
-    expect(batch.rows).toHaveLength(1);
-    expect(batch.rows[0]?.target.length).toBeGreaterThan(5_000);
-    expect(await acknowledge(client, batch.rows)).toBe(1);
-  }
-  expect(await count('deferred')).toBe(0);
+test('so it is of one that was a second deletion before: its age counts from its first event on', async () => {
+  await put(left('second delete', 172_800_000));
+  await passes('1 day');
+  await put(throttled(60_000));
+  await passes('-1 hour');
+  expect(await due()).toEqual(['a:1']);
 });

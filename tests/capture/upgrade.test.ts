@@ -1,5 +1,5 @@
 /**
- * A later migration changes the engine (a column of the outbox, the text of all capture functions, claim itself) while
+ * A later migration changes the engine (a column of changes, the text of all capture functions, claim itself) while
  * writers write and a worker delivers: no write fails, and no invalidation is lost.
  */
 import pg from 'pg';
@@ -25,23 +25,31 @@ async function connect(): Promise<pg.Client> {
 
 /**
  * What such a migration looks like. The new column comes first, so that rewritten functions find it; functions are replaced, never
- * dropped; refresh() comes last. Everything commits at once: a writer uses the old function or the new one, both write
- * rows that claim understands. lock_timeout bounds how long writers can queue behind the migration.
+ * dropped; refresh() comes last. Everything commits at once: a writer uses the old function or the new one, and claim reads the
+ * changes of both by their versions. lock_timeout bounds how long writers can queue behind the migration.
  */
 const migration = `
   set local lock_timeout = '3s';
-  alter table cache_invalidation.outbox add column written_by text;
+  alter table cache_invalidation.changes add column written_by text;
   do $$
   declare
+    changed record;
     source text;
   begin
-    -- a changed generator: capture functions also note who wrote
-    select pg_get_functiondef('cache_invalidation.capture_body'::regproc) into source;
-    execute replace(replace(source, '(watch_id, op, error, target)', '(watch_id, op, error, written_by, target)'),
-      'failure, ', 'failure, session_user, ');
-    -- a changed claim: the worker's statement stays the same
-    select pg_get_functiondef('cache_invalidation.claim'::regproc) into source;
-    execute replace(source, 'parts text[] :=', 'upgraded boolean := true; parts text[] :=');
+    for changed in
+      select * from (values
+        -- a changed generator: capture functions also note who wrote
+        ('capture_body', '(version, change) values (<version>, change)', '(version, change, written_by) values (<version>, change, session_user)'),
+        -- a changed claim: the worker's statement stays the same
+        ('claim', 'total constant integer', 'upgraded constant boolean := true; total constant integer')
+      ) as changes(name, piece, replacement)
+    loop
+      source := pg_get_functiondef(('cache_invalidation.' || changed.name)::regproc);
+      if strpos(source, changed.piece) = 0 then
+        raise exception '% has not: %', changed.name, changed.piece;
+      end if;
+      execute replace(source, changed.piece, changed.replacement);
+    end loop;
   end
   $$;
   select cache_invalidation.refresh();
@@ -101,12 +109,12 @@ test('no write fails and none is lost while a migration changes the engine', asy
 
   expect(committed.filter((target) => !seen.has(target))).toEqual([]);
   await admin.query(`insert into jobs values ('after', 'x')`);
-  const { rows } = await admin.query(
-    `select target, written_by, error from cache_invalidation.outbox order by target`,
-  );
+  const { rows } = await admin.query('select target, error from cache_invalidation.outbox order by target');
   expect(rows).toEqual([
-    { target: 'job:after', written_by: 'postgres', error: null },
-    { target: 'jobs-of:x:*', written_by: 'postgres', error: null },
+    { target: 'job:after', error: null },
+    { target: 'jobs-of:x:*', error: null },
   ]);
+  const { rows: changes } = await admin.query('select written_by from cache_invalidation.changes');
+  expect(changes).toEqual([{ written_by: 'postgres' }]);
   await admin.end();
 });

@@ -163,16 +163,16 @@ it('shows usage at once after a quiet minute, then within a minute, and never lo
   await stack.settled();
   expect(await requests()).toBe(before + 1);
 
-  // The second invalidation within the minute is deferred: it is stored with the time at which it is due.
+  // The second invalidation within the minute waits: it is stored with the time at which it is due.
   await stack.sql("select public.record_usage('org-quiet', 'openai', 'gpt-5-mini', 10)");
   await stack.settled();
-  const [deferred] = await stack.sql(
-    "select extract(epoch from due_at - now())::float as seconds from cache_invalidation.deferred where target = 'usage:org-quiet:*'",
+  const [waiting] = await stack.sql(
+    "select extract(epoch from due_at - now())::float as seconds from cache_invalidation.pending where target = 'usage:org-quiet:*'",
   );
-  expect(deferred?.seconds).toBeGreaterThan(0);
-  expect(deferred?.seconds).toBeLessThanOrEqual(60);
+  expect(waiting?.seconds).toBeGreaterThan(0);
+  expect(waiting?.seconds).toBeLessThanOrEqual(60);
 
   // Stands for the minute that passes.
-  await stack.sql("update cache_invalidation.deferred set due_at = now() where target = 'usage:org-quiet:*'");
+  await stack.sql("update cache_invalidation.pending set due_at = now() where target = 'usage:org-quiet:*'");
   await expect.poll(requests, { timeout: 20_000 }).toBe(before + 2);
 });

@@ -37,7 +37,7 @@ export async function startTemplate(options?: PostgresOptions): Promise<Part & {
       await installQueue(url);
     }
     // What the migrations' watches invalidated as they began is no concern of the tests.
-    await execute(url, 'delete from cache_invalidation.outbox');
+    await execute(url, 'delete from cache_invalidation.changes');
     if (existsSync(seed)) await execute(url, await readFile(seed, 'utf8'));
   } catch (error) {
     await postgres.stop();

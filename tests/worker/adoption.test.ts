@@ -80,7 +80,7 @@ async function using<T>(url: string, action: (client: pg.Client) => Promise<T>):
 async function outboxAfterUpdate(url: string): Promise<string[]> {
   return await using(url, async (client) => {
     await client.query("insert into public.orders (id, user_id) values (7, 'anna') on conflict do nothing");
-    await client.query('delete from cache_invalidation.outbox');
+    await client.query('delete from cache_invalidation.changes');
     await client.query('update public.orders set total = total + 1 where id = 7');
     const { rows } = await client.query<{ target: string }>('select target from cache_invalidation.outbox');
     return rows.map(({ target }) => target);

@@ -48,7 +48,7 @@ describe('doctor', () => {
     await foreign.query('select pg_advisory_lock(461870002)');
     await stack.sql.query('alter table public.sessions disable trigger all');
     await stack.sql.query("select cache_invalidation.invalidate('quota:old:*')");
-    await stack.sql.query("update cache_invalidation.outbox set written_at = now() - interval '2 hours'");
+    await stack.sql.query("update cache_invalidation.changes set at = now() - interval '2 hours'");
     const admin = createClient({ url: stack.redis.url });
     await admin.connect();
     await admin.configSet('maxmemory-policy', 'allkeys-lru');
@@ -77,7 +77,7 @@ describe('doctor', () => {
       await stack.sql.query('alter table public.sessions enable trigger all');
       await stack.sql.query('select cache_invalidation.refresh()');
       await stack.sql.query('drop role foreign_role');
-      await stack.sql.query('delete from cache_invalidation.outbox');
+      await stack.sql.query('delete from cache_invalidation.changes');
     }
   });
 

@@ -63,9 +63,7 @@ it('shows that invalidations flow, how fast, what waits and how well reads are s
   await redis.close();
   const [organisation = ''] = await stack.organisations(1);
   await stack.write([organisation]);
-  await stack.sql.query(
-    "update cache_invalidation.outbox set written_at = written_at - interval '10 minutes'",
-  );
+  await stack.sql.query("update cache_invalidation.changes set at = at - interval '10 minutes'");
   const worker = startWorkerProcess(stack.environment());
   await asleep(worker);
   const page = await open(worker);

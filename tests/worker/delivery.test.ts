@@ -42,6 +42,19 @@ describe('a worker', () => {
     expect(rows).toEqual([{ left: 0 }]);
   });
 
+  it('says in the database when it was last there, for people who have no worker to ask', async () => {
+    await stack.sql.query('update cache_invalidation.epoch set confirmed_at = null');
+    startWorkerProcess(stack.environment({ FENCEPOST_HEARTBEAT_SECONDS: '1' }));
+    const confirmed = async (): Promise<Date | null> =>
+      (await stack.sql.query('select confirmed_at from cache_invalidation.status')).rows[0]?.confirmed_at ??
+      null;
+    await expect.poll(confirmed, { timeout: 20_000 }).not.toBeNull();
+    const first = await confirmed();
+    await expect
+      .poll(async () => (await confirmed())?.getTime(), { timeout: 20_000 })
+      .not.toBe(first?.getTime());
+  });
+
   it('delivers what was committed while no worker ran', async () => {
     const organisations = await stack.organisations(50);
     await stack.write(organisations);

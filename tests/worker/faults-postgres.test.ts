@@ -265,9 +265,9 @@ describe('a worker whose Postgres fails', () => {
       "create function public.disk_is_full() returns trigger language plpgsql as $$ begin raise exception 'could not extend file' using errcode = 'disk_full'; end $$",
     );
     await stack.sql.query(
-      'create trigger disk_is_full before insert on cache_invalidation.outbox for each statement execute function public.disk_is_full()',
+      'create trigger disk_is_full before insert on cache_invalidation.changes for each statement execute function public.disk_is_full()',
     );
-    await stack.sql.query('alter table cache_invalidation.outbox enable always trigger disk_is_full');
+    await stack.sql.query('alter table cache_invalidation.changes enable always trigger disk_is_full');
     const used = async () =>
       (
         await stack.sql.query<{ used: string }>(
@@ -278,7 +278,7 @@ describe('a worker whose Postgres fails', () => {
     const before = await used();
     await expect(stack.write(organisations)).rejects.toMatchObject({ code: '53100' });
     expect(await used()).toBe(before);
-    await stack.sql.query('drop trigger disk_is_full on cache_invalidation.outbox');
+    await stack.sql.query('drop trigger disk_is_full on cache_invalidation.changes');
     await stack.write(organisations);
     await stack.fences.deleted(organisations.map(fenceOf));
   });

@@ -225,7 +225,7 @@ describe('a statement that fails', () => {
     [
       'found the default read-only',
       'set default_transaction_read_only = on',
-      'delete from cache_invalidation.outbox',
+      'delete from cache_invalidation.changes',
       'READ_ONLY_DATABASE',
       'default_transaction_read_only is on',
     ],
@@ -270,7 +270,7 @@ describe('a lock', () => {
   const lock = (table: string) => holder.query(`begin; lock table ${table} in access exclusive mode`);
 
   it.each([['status'], ['invalidate', 'orders:1']])('on the outbox is no network: %s', async (...command) => {
-    await lock('cache_invalidation.outbox');
+    await lock('cache_invalidation.changes');
     const process = startWorkerProcess(stack.environment(), command);
     expect(await process.exited).toBe(unavailable);
     expect(process.stderr()).toContain('holds a lock');
@@ -278,10 +278,12 @@ describe('a lock', () => {
   });
 
   it('on a table that a statement needs is no mistake in the statement: explain, watch', async () => {
-    await lock('public.quotas');
+    await stack.sql.query('create table public.locked (id int primary key)');
+    await lock('public.quotas, public.locked');
     for (const command of [
       ['explain', 'update public.quotas set used = used'],
-      ['watch', 'public.quotas', 'quota:{org_id}:lock'],
+      // A table that is watched already needs no lock for one more watch.
+      ['watch', 'public.locked', 'locked:{id}'],
     ]) {
       const process = startWorkerProcess(stack.environment(), command);
       expect(await process.exited).toBe(unavailable);
@@ -290,7 +292,7 @@ describe('a lock', () => {
   });
 
   it('that both connections of a pool wait for is no network either', async () => {
-    await lock('cache_invalidation.outbox');
+    await lock('cache_invalidation.changes');
     const pool = commandPool(stack.databaseUrl);
     try {
       const failures = await Promise.all(

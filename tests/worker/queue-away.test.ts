@@ -25,7 +25,7 @@ beforeAll(async () => {
 afterEach(async (test) => {
   await killAllWorkers(test);
   proxy.set('pass');
-  await stack.sql.query('delete from cache_invalidation.outbox; delete from cache_invalidation.pending');
+  await stack.sql.query('delete from cache_invalidation.changes; delete from cache_invalidation.pending');
 });
 afterAll(async () => {
   await proxy.close();

@@ -53,7 +53,7 @@ afterEach(async (test) => {
   await using(as('hosted'), async (owner) => {
     await owner.query(`drop schema ${QUEUE_SCHEMA} cascade`);
     await owner.query(MIGRATION);
-    await owner.query('delete from cache_invalidation.outbox; delete from cache_invalidation.pending');
+    await owner.query('delete from cache_invalidation.changes; delete from cache_invalidation.pending');
   });
 });
 afterAll(async () => {

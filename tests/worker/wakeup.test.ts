@@ -134,7 +134,7 @@ describe('the sleep protocol', () => {
     const client = await stack.sql.connect();
     const from = worker.lines.length;
     await stack.sql.query(
-      "insert into cache_invalidation.outbox (target) select 'quota:burst-' || n || ':*' from generate_series(1, 5000) as n",
+      "insert into cache_invalidation.changes (change) select 'quota:burst-' || n || ':*' from generate_series(1, 5000) as n",
     );
     await stack.write([first]);
     await worker.line((line) => line.state === 'awake', from);

@@ -12,7 +12,7 @@ beforeAll(async () => {
 });
 afterEach(async (test) => {
   await killAllWorkers(test);
-  await stack.sql.query('delete from cache_invalidation.outbox');
+  await stack.sql.query('delete from cache_invalidation.changes');
 });
 afterAll(async () => {
   await stack.close();
@@ -69,7 +69,13 @@ describe('why', () => {
     const { verdict, pending } = await why(key);
     expect(verdict).toBe('young');
     expect(pending).toEqual([
-      { target: `quota:${organisation}:*`, table: 'quotas', ageMs: expect.any(Number), dueInMs: null },
+      {
+        target: `quota:${organisation}:*`,
+        table: 'quotas',
+        ageMs: expect.any(Number),
+        dueInMs: null,
+        unconfirmed: null,
+      },
     ]);
   });
 
@@ -84,20 +90,17 @@ describe('why', () => {
 
   it('tells when a throttled target runs', async () => {
     await stack.sql.query(
-      `insert into cache_invalidation.deferred (target, watch_id, due_at, waiting, since)
-       select 'usage:resting:*', w.id, now() + interval '40 s', true, now()
-         from cache_invalidation.watches as w where w.target = 'usage:{org_id}:*'`,
+      `insert into cache_invalidation.pending (target, why, due_at)
+       values ('usage:resting:*', 'throttled', now() + interval '40 s')`,
     );
     const { pending, watches } = await why('usage:resting:2026-01-01:2026-02-01');
     expect(pending).toHaveLength(1);
     expect(pending[0]?.dueInMs).toBeGreaterThan(30_000);
     expect(watches).toMatchObject([{ table: 'usage_events', minInterval: '00:01:00' }]);
     const { text } = await command(['why', 'usage:resting:2026-01-01:2026-02-01']);
-    expect(text).toMatch(
-      /on its way +usage:resting:\*, written .* ago by usage_events, throttled, and runs in \d+\.\d s/,
-    );
+    expect(text).toMatch(/on its way +usage:resting:\*, pending for .*: throttled, and runs in \d+\.\d s/);
     expect(text).toContain('at most every 00:01:00');
-    await stack.sql.query('delete from cache_invalidation.deferred');
+    await stack.sql.query('delete from cache_invalidation.pending');
   });
 
   it('tells what Redis refused, and what became a dead letter', async () => {

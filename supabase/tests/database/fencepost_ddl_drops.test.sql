@@ -1,4 +1,4 @@
--- What goes along with something else: constraints that a capture function was written for, and rows without a DELETE.
+-- What goes along with something else: keys of joins, columns' operators, and rows without a DELETE.
 begin;
 create extension if not exists pgtap with schema extensions;
 set local search_path = public, extensions;
@@ -7,7 +7,7 @@ select no_plan();
 -- What the statement writes to the outbox.
 create function pg_temp.captured(statement text) returns text[] language plpgsql as $$
 begin
-  delete from cache_invalidation.outbox;
+  delete from cache_invalidation.changes;
   execute statement;
   return array(select coalesce(o.op::text, '-') || ' ' || o.target || coalesce(' ' || o.error, '') from cache_invalidation.outbox as o order by o.target, o.op);
 end
@@ -20,10 +20,13 @@ create table public.children (id integer, parent_id integer references public.pa
 insert into public.parents values (1, 'u');
 select cache_invalidation.watch('public.parents', 'user:{user_id}');
 select cache_invalidation.watch('public.children', 'user:{p.user_id}', join => 'public.parents p on p.id = row.parent_id');
-select is(pg_temp.captured('insert into public.children values (1, 1), (2, null)'), array['i user:u'], 'with a foreign key the parent covers its children');
+select is(pg_temp.captured('insert into public.children values (1, 1), (2, null)'), array['i user:u'], 'a child without a parent names nothing');
 drop index public.parents_key cascade;
 select is((select array_agg(problem) from cache_invalidation.problems()), null, 'DROP INDEX CASCADE: the functions follow');
-select is(pg_temp.captured('insert into public.children values (3, 3)'), array['i user:*'], 'and a missing parent widens');
+select is(pg_temp.captured('insert into public.children values (3, 1), (4, 3)'), array['i user:u'], 'and joins are exact without the key');
+select is(pg_temp.captured('insert into public.parents values (3, ''v'')'), array['i user:v', 'i user:v'], 'a parent that comes later names the target itself, for its own watch and for its child''s');
+select is(pg_temp.captured('delete from public.parents'), array['d user:u', 'd user:u', 'd user:v', 'd user:v'], 'as does one that goes');
+select is(pg_temp.captured('drop table public.parents'), array['- user:*'], 'DROP TABLE of a joined table');
 
 -- a primary key that goes with the operators of its column's type
 create type public.code;
@@ -60,9 +63,9 @@ select is(pg_temp.captured('drop table public.parted_2_2'), array['- parted:*', 
 select is(pg_temp.captured('drop table public.parted_2'), array['- parted:*', '- second:*'], 'of one that is watched itself');
 select is((select array_agg(target order by target) from cache_invalidation.watches where rel = 'public.parted'::regclass), array['parted:{org_id}', 'parted:{org_id}:list'], 'the watches of the others stay');
 create table public.parted_3 partition of public.parted for values in (3);
-alter table cache_invalidation.outbox rename to away;
+alter table cache_invalidation.changes rename to away;
 select lives_ok('drop table public.parted_3', 'no DROP fails because nothing could be invalidated');
-alter table cache_invalidation.away rename to outbox;
+alter table cache_invalidation.away rename to changes;
 select is(pg_temp.captured('create table public.unrelated (id integer primary key); drop table public.unrelated'), '{}', 'another table: nothing');
 select is(pg_temp.captured('drop table public.parted'), array['- parted:*'], 'DROP TABLE of a watched table');
 create schema apart;

@@ -33,11 +33,11 @@ select is(cache_invalidation.segment(raw::timestamptz), encoded, 'timestamptz ' 
 from (values
   ('2026-11-01 00:00:00+00', '2026-11-01T00%3A00%3A00Z'), ('2026-11-01 00:00:00.12+00', '2026-11-01T00%3A00%3A00.12Z'),
   ('2026-11-01 00:00:00.000001+00', '2026-11-01T00%3A00%3A00.000001Z'), ('1969-12-31 23:59:59.999999+00', '1969-12-31T23%3A59%3A59.999999Z'),
-  ('0001-01-01 00:00:00+00 BC', '0000-01-01T00%3A00%3A00Z'), ('0044-03-15 00:00:00+00 BC', '-000043-03-15T00%3A00%3A00Z'),
-  ('12026-01-01 00:00:00+00', '%2B012026-01-01T00%3A00%3A00Z'), ('infinity', 'infinity'), ('-infinity', '-infinity')
+  ('0001-01-01 00:00:00+00', '0001-01-01T00%3A00%3A00Z'), ('9999-12-31 23:59:59.999999+00', '9999-12-31T23%3A59%3A59.999999Z'),
+  ('0001-01-01 00:00:00+00 BC', null), ('0044-03-15 00:00:00+00 BC', null), ('12026-01-01 00:00:00+00', null), ('infinity', null), ('-infinity', null)
 ) as v(raw, encoded);
 select is(cache_invalidation.segment(raw::date), encoded, 'date ' || raw)
-from (values ('2026-02-28', '2026-02-28'), ('0001-01-01', '0001-01-01'), ('0001-12-31 BC', '0000-12-31'), ('4713-01-01 BC', '-004712-01-01'), ('5874897-12-31', '%2B5874897-12-31'), ('infinity', 'infinity')) as v(raw, encoded);
+from (values ('2026-02-28', '2026-02-28'), ('0001-01-01', '0001-01-01'), ('9999-12-31', '9999-12-31'), ('0001-12-31 BC', null), ('4713-01-01 BC', null), ('5874897-12-31', null), ('infinity', null)) as v(raw, encoded);
 select is(cache_invalidation.segment(timestamp '2026-11-01 01:02:03.004'), '2026-11-01T01%3A02%3A03.004', 'timestamp');
 select is(cache_invalidation.segment(now()), cache_invalidation.segment(now() at time zone 'UTC' at time zone 'UTC'), 'an instant, whatever the zone');
 

@@ -6,7 +6,7 @@ select no_plan();
 
 create function pg_temp.captured(statement text) returns text[] language plpgsql as $$
 begin
-  delete from cache_invalidation.outbox;
+  delete from cache_invalidation.changes;
   execute statement;
   return array(select o.op::text || ' ' || o.target || coalesce(' ' || o.error, '') from cache_invalidation.outbox as o order by o.target, o.op);
 end
@@ -37,8 +37,41 @@ set local session_replication_role = replica;
 select is(pg_temp.captured($$insert into parted values (12, 'b')$$), array['i parted:b'], 'which they do after refresh()');
 set local session_replication_role = origin;
 
-select is(array(select t.rel::text from cache_invalidation.table_tree('public.parted') as t order by 1),
+select is(array(select t.rel::regclass::text from cache_invalidation.table_trees(array['public.parted'::regclass::oid]) as t order by 1),
   array['parted', 'parted_1', 'parted_2', 'parted_2_1'], 'the tree of a table');
+
+-- foreign tables below (writes to one: tests/capture/foreign-partitions.test.ts)
+create foreign data wrapper nowhere;
+create server nowhere foreign data wrapper nowhere;
+create table public.mixed (id integer, org text) partition by list (org);
+create foreign table public.mixed_f partition of public.mixed for values in ('f') server nowhere;
+create table public.mixed_a partition of public.mixed for values in ('a');
+select lives_ok($$select cache_invalidation.watch('public.mixed', 'mixed:{org}')$$, 'a foreign partition is no obstacle');
+create foreign table public.mixed_g partition of public.mixed for values in ('g') server nowhere;
+select is(pg_temp.problems('public.mixed'), '{}', 'nor one that comes later');
+select is(pg_temp.captured($$insert into mixed values (1, 'a')$$), array['i mixed:a'], 'and the others are captured');
+
+-- NULLs where the watched table itself has none
+create table public.strict (id integer, org text);
+create table public.late (id integer, org text);
+insert into public.late values (1, null);
+do $$
+begin
+  if current_setting('server_version_num')::integer >= 180000 then
+    execute 'alter table public.late add constraint late_org not null org not valid';
+    execute 'alter table public.strict add constraint strict_org not null org no inherit';
+    create table public.lax () inherits (public.strict);
+  else
+    create table public.lax () inherits (public.strict);
+    alter table only public.strict alter column org set not null;
+  end if;
+end
+$$;
+select cache_invalidation.watch('public.strict', 'strict:{org}:list');
+select is(pg_temp.captured('insert into lax values (1, null)'), array['i strict:*'], 'a NULL of an inheritance child widens');
+select is(pg_temp.captured($$update strict set org = 'a'$$), array['u strict:*', 'u strict:a:list'], 'before an update of it, too');
+select cache_invalidation.watch('public.late', 'late:{org}:list');
+select is(pg_temp.captured('delete from late'), array['d late:*'], 'a NULL of before a NOT NULL that is not valid yet');
 
 select * from finish();
 rollback;

@@ -6,7 +6,7 @@ select no_plan();
 
 create function pg_temp.captured(statement text) returns text[] language plpgsql as $$
 begin
-  delete from cache_invalidation.outbox;
+  delete from cache_invalidation.changes;
   execute statement;
   return array(select o.op::text || ' ' || o.target || coalesce(' ' || o.error, '') from cache_invalidation.outbox as o order by o.target, o.op);
 end
@@ -55,6 +55,11 @@ select is(pg_temp.in_hostile_session($$update public.parts_of_day set at = at + 
 select is(pg_temp.in_hostile_session($$update public.parts_of_day set ratio = ratio + 1e-12$$), array['u part:a', 'u part:b'], 'columns in a partitioned table: a small difference');
 select is(pg_temp.in_hostile_session($$update public.parts_of_day set length = '24 hours'$$), array['u part:a', 'u part:b'], 'columns in a partitioned table: equal intervals');
 
+-- nor what an update of several rows stores, of a table whose keys need none of these settings
+create table public.enclosed (id integer primary key, n numeric, e boolean, v varchar(10), x integer);
+select cache_invalidation.watch('public.enclosed', 'in:{n}:{e}:{v}');
+insert into public.enclosed values (1, -0.50, true, 'é', 0), (2, 1e20, false, '', 0);
+select is(pg_temp.in_hostile_session($$update public.enclosed set x = 1$$), array['u in:-0.5:true:%C3%A9', 'u in:100000000000000000000:false:'], 'numbers, booleans and texts');
 
 -- nor what watch() and the event triggers make of a declaration
 create table public.owners (id integer primary key, user_id text);
@@ -63,11 +68,19 @@ create function pg_temp.declare_owned() returns text[] language sql as $$
   select cache_invalidation.unwatch('public.owned');
   select cache_invalidation.watch('public.owned', 'own:{o.user_id}:{"note"}:*', join => 'public.owners o on o.id = row.owner_id');
   select cache_invalidation.watch('public.owned', 'owner:{o.user_id}', join => 'public.owners o on o.id = row.owner_id');
-  select array_agg(regexp_replace(prosrc, '[0-9]+', '', 'g') order by proname)
-  from pg_proc where proname in (select 'capture_' || id || '_' || o from cache_invalidation.watches, unnest('{insert,update,delete}'::text[]) as o where rel = 'public.owned'::regclass)
+  -- the function without its version; the queries, the declarations and those that they imply
+  select array(
+    select regexp_replace(p.prosrc, '-?[0-9]{9,}', '', 'g') || p.proconfig::text from pg_proc as p
+    where p.pronamespace = 'cache_invalidation'::regnamespace and p.proname in ('capture_public_owned', 'capture_public_owners')
+    union all
+    select v.target || v.query from cache_invalidation.versions as v where v.rel in ('public.owned'::regclass, 'public.owners'::regclass) and v.retired is null
+    union all
+    select w.target || coalesce(w.join_clause, '') from cache_invalidation.watches as w where w.rel in ('public.owned'::regclass, 'public.owners'::regclass)
+    order by 1)
 $$;
 select cache_invalidation.watch('public.owners', 'owner:{user_id}');
 create temporary table usual as select pg_temp.declare_owned() as bodies;
+select is((select cardinality(bodies) from usual), 12, 'what is compared below');
 set local standard_conforming_strings = off;
 set local escape_string_warning = off;
 set local quote_all_identifiers = on;

@@ -1,4 +1,4 @@
--- Every kind of statement that changes rows leaves exactly its targets in the outbox, each once.
+-- Every kind of statement that changes rows leaves exactly its targets in the outbox, each once, and one change for each row.
 begin;
 create extension if not exists pgtap with schema extensions;
 set local search_path = public, extensions;
@@ -10,10 +10,10 @@ create table public.quota_lines (
 );
 select cache_invalidation.watch('public.quota_lines', 'line:{org_id}:*');
 
--- Runs a statement and gives what it left in the outbox: operation and target, sorted.
+-- Runs a statement and gives what it left in the outbox: operation, target and error, sorted.
 create function pg_temp.captured(statement text) returns text[] language plpgsql as $$
 begin
-  delete from cache_invalidation.outbox;
+  delete from cache_invalidation.changes;
   execute statement;
   return array(select o.op::text || ' ' || o.target || coalesce(' ' || o.error, '') from cache_invalidation.outbox as o order by o.target, o.op);
 end
@@ -23,6 +23,18 @@ select is(pg_temp.captured($$insert into quota_lines values (1, 'a', 'p', 'm')$$
 select is(pg_temp.captured($$insert into quota_lines values (2, 'a', 'p', 'n'), (3, 'a', 'p', 'o')$$), array['i line:a:*'], 'INSERT of two rows with one target');
 select is(pg_temp.captured($$insert into quota_lines values (4, 'b', 'p', 'n'), (5, 'c', 'p', 'o')$$), array['i line:b:*', 'i line:c:*'], 'INSERT of two rows with two targets');
 select is(pg_temp.captured($$insert into quota_lines select 6, 'd', 'p', 'm' where false$$), '{}', 'INSERT of no row');
+-- What the trigger stores: every key column as a literal, of an update those of the new row and of the old one.
+create function pg_temp.stored(statement text) returns text[] language plpgsql as $$
+begin
+  delete from cache_invalidation.changes;
+  execute statement;
+  return array(select replace(c.change, E'\x01', ' ') from cache_invalidation.changes as c order by c.change);
+end
+$$;
+select is(pg_temp.stored($$insert into quota_lines values (7, 'a', 'p', 'm'), (8, null, 'p', 'm'), (9, '', 'p', 'm')$$), array['i ''''', 'i ''a''', 'i NULL'], 'stored: INSERT');
+select is(pg_temp.stored($$update quota_lines set used = 1 where id in (7, 8)$$), array['u ''a'' ''a''', 'u NULL NULL'], 'stored: UPDATE that keeps the key');
+select is(pg_temp.stored($$update quota_lines set org_id = case id when 7 then null else 'b' end where id in (7, 8)$$), array['u ''b'' NULL', 'u NULL ''a'''], 'stored: a NULL in the old key is one');
+select is(pg_temp.stored($$delete from quota_lines where id in (7, 8, 9)$$), array['d ''''', 'd ''b''', 'd NULL'], 'stored: DELETE');
 select is(pg_temp.captured($$update quota_lines set used = 1 where id = 1$$), array['u line:a:*'], 'UPDATE that keeps the key');
 select is(pg_temp.captured($$update quota_lines set org_id = 'z' where id = 1$$), array['u line:a:*', 'u line:z:*'], 'UPDATE that moves a row names the old and the new target');
 select is(pg_temp.captured($$update quota_lines set org_id = 'y' where id in (2, 4)$$), array['u line:a:*', 'u line:b:*', 'u line:y:*'], 'UPDATE that moves several rows');
@@ -56,7 +68,9 @@ select is(pg_temp.captured($$
 -- functions, DO blocks, views, rules of the session
 create function pg_temp.spend(line integer) returns void language sql as $$ update quota_lines set used = used + 1 where id = line $$;
 select is(pg_temp.captured($$select pg_temp.spend(13)$$), array['u line:s:*'], 'a function');
-select is(pg_temp.captured($$do $do$ begin for i in 1..3 loop update quota_lines set used = i where id = 13; end loop; end $do$ $$), array['u line:s:*', 'u line:s:*', 'u line:s:*'], 'a DO block: one row for each statement');
+select is(pg_temp.captured($$do $do$ begin for i in 1..3 loop update quota_lines set used = i where id = 13; end loop; end $do$ $$), array['u line:s:*'], 'a DO block: a target is named once');
+select is((select count(*) from cache_invalidation.changes), 3::bigint, 'and each change of the row is one of changes');
+select is(pg_temp.captured($$insert into quota_lines values (15, 's', 'p', 'm'); update quota_lines set used = 2 where id = 15; delete from quota_lines where id = 15$$), array['d line:s:*'], 'several operations of a transaction name a target once');
 create view public.lines_of_s as select id, org_id, used from public.quota_lines where org_id = 's';
 select is(pg_temp.captured($$update lines_of_s set used = 77$$), array['u line:s:*'], 'an update through a view');
 create view public.lines_instead as select id, org_id from public.quota_lines;
@@ -93,7 +107,21 @@ select is(pg_temp.captured($$set constraints all immediate$$), '{}', 'checking d
 select cache_invalidation.watch('public.quota_lines', 'label:{label}');
 select cache_invalidation.watch('public.quota_lines', 'doubled:{doubled}');
 select is(pg_temp.captured($$insert into quota_lines values (40, 'g', 'p', 'm', 21)$$), array['i doubled:42', 'i label:p%2Fm', 'i line:g:*'], 'stored generated columns; one table with three watches');
+select is((select count(*) from cache_invalidation.changes), 1::bigint, 'which write one change for a row');
+select is(pg_temp.captured($$update quota_lines set note = 'z' where id = 40$$), array['u doubled:42', 'u label:p%2Fm', 'u line:g:*'], 'three watches: UPDATE that keeps the keys');
+select is((select count(*) from cache_invalidation.changes), 1::bigint, 'in one change too');
 select is(pg_temp.captured($$update quota_lines set used = 22 where id = 40$$), array['u doubled:42', 'u doubled:44', 'u label:p%2Fm', 'u line:g:*'], 'a generated key that moves');
+select is((select count(*) from cache_invalidation.changes), 1::bigint, 'in one change');
+select cache_invalidation.watch('public.quota_lines', 'label:{label}', columns => array['provider']);
+select is(pg_temp.captured($$update quota_lines set note = 'y' where id = 40$$), array['u doubled:44', 'u line:g:*'], 'three watches, one of them with columns: not fired');
+select is(pg_temp.captured($$update quota_lines set provider = 'q' where id = 40$$), array['u doubled:44', 'u label:p%2Fm', 'u label:q%2Fm', 'u line:g:*'], 'and fired');
+select is((select count(*) from cache_invalidation.changes), 1::bigint, 'in one change as well');
+select cache_invalidation.watch('public.quota_lines', 'doubled:{doubled}', columns => array['used']), cache_invalidation.watch('public.quota_lines', 'line:{org_id}:*', columns => array['model']);
+select is(pg_temp.captured($$update quota_lines set note = 'x' where id = 40$$), '{}', 'three watches with columns: nothing that counts changed');
+select is((select count(*) from cache_invalidation.changes), 0::bigint, 'so there is no change');
+select is(pg_temp.captured($$update quota_lines set used = 21 where id = 40$$), array['u doubled:42', 'u doubled:44'], 'one of three fires');
+select is(pg_temp.captured($$update quota_lines set org_id = 'gg' where id = 40$$), array['u line:g:*', 'u line:gg:*'], 'a key column of one is none of another');
+select is(pg_temp.captured($$update quota_lines set model = 'n', org_id = 'g' where id = 40$$), array['u label:q%2Fm', 'u label:q%2Fn', 'u line:g:*', 'u line:gg:*'], 'a column of one that is a key of another');
 select cache_invalidation.unwatch('public.quota_lines', 'label:{label}');
 select cache_invalidation.unwatch('public.quota_lines', 'doubled:{doubled}');
 
@@ -114,11 +142,31 @@ create table public.no_key (org_id text, amount numeric, ratio double precision,
 select cache_invalidation.watch('public.no_key', 'sum:{org_id}', columns => array['amount', 'ratio', 'doc']);
 insert into no_key values ('a', 1.0, 0.1, '{}'), ('a', 2, 0.1, '{}'), ('b', 3, 0.1, '{}');
 select is(pg_temp.captured($$update no_key set amount = 1.00 where amount = 1$$), array['u sum:a'], 'columns: 1.0 and 1.00 are equal but not the same');
-select is(pg_temp.captured($$update no_key set amount = case when amount = 1 then 2 when amount = 2 then 2.0 else amount end$$), array['u sum:a'], 'columns without a primary key: rows are compared as multisets');
+select is(pg_temp.captured($$update no_key set amount = case when amount = 1 then 2 when amount = 2 then 2.0 else amount end$$), array['u sum:a'], 'columns without a primary key: values that rows exchange are changes');
+select is(pg_temp.captured($$update no_key set amount = amount + (org_id = 'b')::integer$$), array['u sum:b'], 'columns without a primary key: each row is compared with itself');
+select is(pg_temp.captured($$update no_key set amount = amount$$), '{}', 'columns without a primary key: nothing changed');
 set local extra_float_digits = -10;
 select is(pg_temp.captured($$update no_key set ratio = ratio + 1e-14$$), array['u sum:a', 'u sum:b'], 'columns: the session''s float digits do not matter');
 reset extra_float_digits;
 select is(pg_temp.captured($$update no_key set doc = '{ }' where org_id = 'b'$$), array['u sum:b'], 'columns: a type without equality');
+select is(pg_temp.captured($$update no_key set doc = '{ }' where org_id = 'b'$$), '{}', 'columns: a type without equality, and no change');
+select is(pg_temp.captured($$update no_key set doc = null where org_id = 'b'$$), array['u sum:b'], 'columns: to NULL');
+select is(pg_temp.captured($$update no_key set doc = null where org_id = 'b'$$), '{}', 'columns: NULL is no change of NULL');
+select is(pg_temp.captured($$update no_key set doc = '[]' where org_id = 'b'$$), array['u sum:b'], 'columns: from NULL');
+create collation public.any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+create type public.pair as (a text collate public.any_case, b json);
+create table public.coarse (id integer primary key, org_id text, name text collate public.any_case, names text[] collate public.any_case, spot point, both_of public.pair, many_docs json[], ratio double precision);
+select cache_invalidation.watch('public.coarse', 'coarse:{org_id}', columns => array['name', 'names', 'spot', 'both_of', 'many_docs', 'ratio']);
+insert into coarse values (1, 'a', 'ann', '{ann}', '(0,0)', row('ann', '{}'), array['{}'::json], 0);
+select is(pg_temp.captured($$update coarse set name = 'ANN'$$), array['u coarse:a'], 'columns: texts that a collation calls equal are a change');
+select is(pg_temp.captured($$update coarse set name = 'ANN', spot = '(0,0)'$$), '{}', 'columns: and none');
+select is(pg_temp.captured($$update coarse set names = '{ANN}'$$), array['u coarse:a'], 'columns: within an array');
+select is(pg_temp.captured($$update coarse set both_of = row('ANN', '{}')$$), array['u coarse:a'], 'columns: within a composite type');
+select is(pg_temp.captured($$update coarse set both_of = row('ANN', '{ }')$$), array['u coarse:a'], 'columns: json within a composite type');
+select is(pg_temp.captured($$update coarse set many_docs = array['{ }'::json]$$), array['u coarse:a'], 'columns: an array of json');
+select is(pg_temp.captured($$update coarse set spot = '(0,1e-9)'$$), array['u coarse:a'], 'columns: points that their own equality calls the same');
+select is(pg_temp.captured($$update coarse set ratio = '-0'$$), array['u coarse:a'], 'columns: 0 and -0');
+select is(pg_temp.captured($$update coarse set id = 2$$), '{}', 'columns: another column of such a table');
 
 -- collapse
 select is(pg_temp.captured($$insert into quota_lines select i, 'org-' || i, 'p', 'm' from generate_series(1, 1000) as i$$),
@@ -129,9 +177,20 @@ select is(pg_temp.captured($$update quota_lines set org_id = 'one'$$), array['u 
 select is(pg_temp.captured($$update quota_lines set used = 4$$), array['u line:one:*'], 'many rows with one target');
 select is(pg_temp.captured($$delete from quota_lines$$), array['d line:one:*'], 'DELETE of many');
 
+-- the limit is the transaction's, of each watch by itself
+select is(pg_temp.captured($$insert into quota_lines select i, 'first-' || i, 'p', 'm' from generate_series(1, 600) as i; insert into quota_lines select i, 'second-' || i, 'p', 'm' from generate_series(1001, 1401) as i$$), array['i line:*'], 'two statements with 1 001 targets in all become the wildcard');
+select is(pg_temp.captured($$delete from quota_lines where id <= 600; delete from quota_lines where id <= 1400$$), array(select d.line from (select 'd line:first-' || i || ':*' from generate_series(1, 600) as i union all select 'd line:second-' || i || ':*' from generate_series(1001, 1400) as i) as d(line) order by d.line collate "C"), 'two statements with 1 000 do not');
+select cache_invalidation.watch('public.quota_lines', 'model:{provider}:{model}');
+select is(pg_temp.captured($$insert into quota_lines select i, 'org-' || i, 'p' || i % 2, 'm' from generate_series(1, 1001) as i$$), array['i line:*', 'i model:p0:m', 'i model:p1:m'], 'one watch of two has too many');
+select cache_invalidation.unwatch('public.quota_lines', 'model:{provider}:{model}');
+select is(pg_temp.captured($$do $do$ begin
+  update quota_lines set used = 1 where id = 1;
+  begin update quota_lines set used = 1; raise exception 'x'; exception when others then null; end; end $do$ $$),
+  array['u line:org-1:*'], 'what is rolled back does not count');
+
 -- session_replication_role
 set local session_replication_role = replica;
-select is(pg_temp.captured($$insert into quota_lines values (60, 'replica', 'p', 'm')$$), array['i line:replica:*'], 'session_replication_role = replica changes nothing');
+select is(pg_temp.captured($$insert into quota_lines values (5000, 'replica', 'p', 'm')$$), array['i line:replica:*'], 'session_replication_role = replica changes nothing');
 reset session_replication_role;
 
 -- a constant target
@@ -150,5 +209,6 @@ select is(pg_temp.captured($$update named_badly set "new" = 'x'$$), array['u bad
 
 -- no error anywhere
 select is((select count(*) from cache_invalidation.outbox where error is not null), 0::bigint, 'no target was widened by an error');
+select is((select count(*) from cache_invalidation.problems()), 0::bigint, 'and there is no problem');
 select * from finish();
 rollback;

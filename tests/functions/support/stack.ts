@@ -144,7 +144,7 @@ export async function startFunctionStack(options: StackOptions = {}): Promise<Fu
       isVisibleTo: (caller, query) => isVisibleTo(pool, caller, query),
       settled: async () => {
         await waitUntil(async () => {
-          const [row] = await sql('select not exists (select from cache_invalidation.outbox) as empty');
+          const [row] = await sql('select not exists (select from cache_invalidation.changes) as empty');
           return row?.empty === true;
         });
       },

@@ -64,7 +64,7 @@ export async function startWorkerStack(databaseUrl?: string): Promise<WorkerStac
           `insert into public.quotas (org_id, provider, model) select n, 'openai', 'gpt' from unnest($1::text[]) as n`,
           [names],
         );
-        await client.query('delete from cache_invalidation.outbox where xid = pg_current_xact_id()');
+        await client.query('delete from cache_invalidation.changes where xid = pg_current_xact_id()');
         await client.query('commit');
       } finally {
         client.release();

@@ -24,7 +24,6 @@ const NOT_ALLOWED =
 interface Effect {
   readonly target: string;
   readonly table: string;
-  readonly writes: number;
   /** Of a throttled target, such as `1 minute`; else null. */
   readonly minInterval: string | null;
 }
@@ -77,7 +76,7 @@ async function rehearse(
       throw refused(error, 'It would fail at its commit');
     }
     const effects = await client.query<Effect>(
-      `select o.target, coalesce(w.rel::text, '-') as "table", count(*)::int as writes, min(w.min_interval)::text as "minInterval"
+      `select o.target, coalesce(w.rel::text, '-') as "table", min(w.min_interval)::text as "minInterval"
          from cache_invalidation.outbox as o left join cache_invalidation.watches as w on w.id = o.watch_id
         where o.xid = pg_current_xact_id() and o.xid = $1::xid8
         group by 1, 2 order by 2, 1`,

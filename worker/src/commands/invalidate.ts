@@ -49,13 +49,13 @@ export function invalidate(
     }
     const outbox = new Outbox(pool);
     const startedAt = performance.now();
-    const rows: { target: string; id: string }[] = [];
-    for (const target of targets) rows.push({ target, id: await outbox.invalidate(target) });
-    const ids = rows.map(({ id }) => id);
-    const allGone = await untilGone(ids, () => outbox.remaining(ids));
+    const written: { target: string; xid: string }[] = [];
+    for (const target of targets) written.push({ target, xid: await outbox.invalidate(target) });
+    const xids = written.map(({ xid }) => xid);
+    const allGone = await untilGone(xids, () => outbox.remaining(xids));
     const invalidations: Invalidation[] = [];
-    for (const { target, id } of rows) {
-      const waits = !allGone && (await outbox.remaining([id])) > 0;
+    for (const { target, xid } of written) {
+      const waits = !allGone && (await outbox.remaining([xid])) > 0;
       invalidations.push(waits ? { target, state: 'waiting' } : await confirmed(cache, target));
     }
     const ms = performance.now() - startedAt;
@@ -116,10 +116,10 @@ function exitCodeOf(invalidations: readonly Invalidation[]): ExitCode {
   return states.has('queued') ? ExitCode.abandoned : ExitCode.ok;
 }
 
-async function untilGone(ids: readonly string[], remaining: () => Promise<number>): Promise<boolean> {
+async function untilGone(xids: readonly string[], remaining: () => Promise<number>): Promise<boolean> {
   const until = performance.now() + WAIT_MS;
   while (performance.now() < until) {
-    if (ids.length === 0 || (await remaining()) === 0) return true;
+    if (xids.length === 0 || (await remaining()) === 0) return true;
     await pause(POLL_MS);
   }
   return false;

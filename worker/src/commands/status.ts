@@ -3,7 +3,6 @@
  */
 import { explainDatabaseError } from '../db/errors.ts';
 import { ALIVE_MS } from '../db/lock-holders.ts';
-import { Outbox } from '../db/outbox.ts';
 import { Pending } from '../db/pending.ts';
 import { checkQueueTables } from '../diagnostics/doctor/queue-checks.ts';
 import { type HitRate, meetsTarget } from '../diagnostics/status/hit-rates.ts';
@@ -30,7 +29,7 @@ export interface Status extends DatabaseState, CacheState {
 
 export function status(variables: NodeJS.ProcessEnv, json: boolean): Promise<ExitCode> {
   return withContext(variables, async ({ pool, cache, queue, configuration }) => {
-    const databaseState = await readDatabaseState(pool, new Outbox(pool), COUNT_TO);
+    const databaseState = await readDatabaseState(pool, COUNT_TO);
     const cacheState = await readCacheState(cache, new RecordedDay(cache));
     const problems = [...databaseState.problems, ...cacheState.problems];
     const countQueue = async (): Promise<QueueCounts | null> => {
@@ -54,7 +53,7 @@ export function status(variables: NodeJS.ProcessEnv, json: boolean): Promise<Exi
 }
 
 function show(state: Status): void {
-  const { leader, outbox, deferred, queue, consistency } = state;
+  const { leader, outbox, throttled, queue, consistency } = state;
   const rows: string[][] = [
     [
       'worker',
@@ -72,9 +71,9 @@ function show(state: Status): void {
     ],
     [
       'throttled',
-      deferred.waiting === 0
+      throttled.waiting === 0
         ? 'none waits'
-        : `${deferred.waiting} wait${deferred.dueInMs === null ? '' : `, the next is due in ${duration(Math.max(0, deferred.dueInMs))}`}`,
+        : `${throttled.waiting} wait${throttled.dueInMs === null ? '' : `, the next is due in ${duration(throttled.dueInMs)}`}`,
     ],
     [
       'heartbeat',

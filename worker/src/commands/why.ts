@@ -12,18 +12,18 @@ import { duration } from '../lib/text.ts';
 import { withContext } from './command-context.ts';
 import { paint, print, printJson, table } from './output.ts';
 
-/** Rows of the outbox that are read at most. It is empty when all is well. */
+/** Rows of the outbox, and of `pending`, that are read at most. Both are nearly empty when all is well. */
 const ROWS_MOST = 100_000;
 
 interface Pending {
   readonly target: string;
-  /** Of the watched table; null when by hand. */
+  /** Of the watched table; null when by hand, or unknown. */
   readonly table: string | null;
   readonly ageMs: number;
-  /** Of a target with a min_interval: when it runs; null for the others, which run at once. */
+  /** Of a throttled target: when it runs. */
   readonly dueInMs: number | null;
-  /** Of a target that has left the outbox: why it is not confirmed. */
-  readonly unconfirmed?: string;
+  /** Of a target that has left the outbox: why it is not confirmed; else null. */
+  readonly unconfirmed: string | null;
 }
 
 interface Watch {
@@ -55,11 +55,9 @@ export function why(variables: NodeJS.ProcessEnv, key: string, json: boolean): P
     refuseWhatIsNoKey(key);
     // Read before the entry, so that an invalidation confirmed in between shows as a miss.
     const rows = await outboxRows(pool);
-    const throttled = await throttledTargets(pool);
     const unconfirmed = await unconfirmedTargets(pool);
     const unseen = [
       ...(rows.length < ROWS_MOST ? [] : [`rows of the outbox after the first ${ROWS_MOST}`]),
-      ...(throttled.length < ROWS_MOST ? [] : [`throttled targets after the first ${ROWS_MOST}`]),
       ...(unconfirmed.length < ROWS_MOST ? [] : [`pending targets after the first ${ROWS_MOST}`]),
     ];
     let exitCode: ExitCode = ExitCode.ok;
@@ -75,7 +73,7 @@ export function why(variables: NodeJS.ProcessEnv, key: string, json: boolean): P
       verdict,
       why: found.why,
       loadedAt: envelope === null ? null : new Date(envelope.loadedAt).toISOString(),
-      pending: [...rows, ...throttled, ...unconfirmed].filter(({ target }) => covers(target, key, fences)),
+      pending: [...rows, ...unconfirmed].filter(({ target }) => covers(target, key, fences)),
       unseen,
       watches: (await watches(pool)).filter(({ target }) => covers(targetFor(target, key), key, fences)),
     };
@@ -106,22 +104,10 @@ function unknown(key: string, error: unknown): Omit<Inspection, 'verdict'> & { v
 
 async function outboxRows(pool: pg.Pool): Promise<Pending[]> {
   const { rows } = await pool.query<Pending>(
-    `select o.target, w.rel::text as "table", null as "dueInMs",
+    `select o.target, w.rel::text as "table", null as "dueInMs", null as unconfirmed,
             (1000 * extract(epoch from clock_timestamp() - o.written_at))::float8 as "ageMs"
        from cache_invalidation.outbox as o left join cache_invalidation.watches as w on w.id = o.watch_id
-      order by o.xid, o.id limit $1`,
-    [ROWS_MOST],
-  );
-  return rows;
-}
-
-async function throttledTargets(pool: pg.Pool): Promise<Pending[]> {
-  const { rows } = await pool.query<Pending>(
-    `select d.target, w.rel::text as "table",
-            coalesce(1000 * extract(epoch from clock_timestamp() - d.since), 0)::float8 as "ageMs",
-            greatest(0, 1000 * extract(epoch from d.due_at - clock_timestamp()))::float8 as "dueInMs"
-       from cache_invalidation.deferred as d left join cache_invalidation.watches as w on w.id = d.watch_id
-      where d.waiting or d.run is not null order by d.due_at limit $1`,
+      order by o.xid limit $1`,
     [ROWS_MOST],
   );
   return rows;
@@ -130,8 +116,10 @@ async function throttledTargets(pool: pg.Pool): Promise<Pending[]> {
 /** What has left the outbox without a confirmation, or waits for its second deletion. */
 async function unconfirmedTargets(pool: pg.Pool): Promise<Pending[]> {
   const { rows } = await pool.query<Pending>(
-    `select p.target, null as "table", null as "dueInMs",
+    `select p.target, null as "table",
             (1000 * extract(epoch from clock_timestamp() - p.since))::float8 as "ageMs",
+            case when p.why = 'throttled'
+              then greatest(0, 1000 * extract(epoch from p.due_at - clock_timestamp()))::float8 end as "dueInMs",
             p.why || case when p.failed_at is null then '' else ', a dead letter: "fencepost retry"' end as unconfirmed
        from cache_invalidation.pending as p order by p.id limit $1`,
     [ROWS_MOST],
@@ -157,13 +145,12 @@ function show(result: Why): void {
     ['behind', result.fences.join('  ') || 'not known: an entry tells its fences, and none can be read'],
   ];
   for (const { target, table: from, ageMs, dueInMs, unconfirmed } of result.pending) {
-    if (unconfirmed !== undefined) {
-      rows.push(['on its way', `${target}, pending for ${duration(ageMs)}: ${unconfirmed}`]);
-      continue;
-    }
-    const written = `written ${duration(ageMs)} ago by ${from ?? 'hand'}`;
-    const runs = dueInMs === null ? 'not confirmed yet' : `throttled, and runs in ${duration(dueInMs)}`;
-    rows.push(['on its way', `${target}, ${written}, ${runs}`]);
+    const runs = dueInMs === null ? '' : `, and runs in ${duration(dueInMs)}`;
+    const state =
+      unconfirmed === null
+        ? `written ${duration(ageMs)} ago by ${from ?? 'hand'}, not confirmed yet`
+        : `pending for ${duration(ageMs)}: ${unconfirmed}${runs}`;
+    rows.push(['on its way', `${target}, ${state}`]);
   }
   if (result.pending.length === 0 && result.unseen.length === 0)
     rows.push(['on its way', 'no invalidation of it waits']);

@@ -1,49 +1,34 @@
 import { describe, expect, it } from 'vitest';
-import { type BatchColumns, BatchRows } from './outbox-batch.ts';
+import { type BatchColumns, claimedTargets } from './outbox-batch.ts';
 
 const columns: BatchColumns = {
-  xids: '{700,700,701}',
-  ids: '{1,2,33}',
-  targets: '{quota:a:*,quota:b:*,quota:a:*}',
-  watchIds: '{4,NULL,4}',
+  targets: '{quota:a:*,"quota:\\"b,c\\":*",quota:a:*}',
+  watchIds: '{4,NULL,7}',
   ops: '{u,NULL,d}',
   waitedUs: '{1500,250,12000}',
   errors: '{NULL,42703,NULL}',
+  intervalsMs: '{NULL,NULL,60000}',
 };
 
-describe('BatchRows', () => {
-  it('gives each row when it is asked for, and names all of them as they came', () => {
-    const rows = new BatchRows(columns);
-    expect([rows.length, rows.xids, rows.ids, rows.oldestMs]).toEqual([3, columns.xids, columns.ids, 12]);
-    expect(rows.at(0)).toEqual({ target: 'quota:a:*', watchId: 4, op: 'u', ageMs: 1.5, error: null });
-    expect(rows.at(1)).toEqual({
-      target: 'quota:b:*',
-      watchId: null,
-      op: null,
-      ageMs: 0.25,
-      error: '42703',
-    });
-    expect(rows.at(3)).toBeUndefined();
-  });
-
-  it('keeps names and rows together when only some are meant, twice over', () => {
-    const some = new BatchRows(columns).without(['1']);
-    expect([some.xids, some.ids, some.targets]).toEqual(['{700,701}', '{2,33}', ['quota:b:*', 'quota:a:*']]);
-    expect(some.at(1)).toMatchObject({ target: 'quota:a:*', op: 'd' });
-    const one = some.filter((row) => row.op === 'd');
-    expect([one.length, one.xids, one.ids, one.at(0)?.ageMs]).toEqual([1, '{701}', '{33}', 12]);
-    const none = one.filter(() => false);
-    expect([none.length, none.xids, none.ids]).toEqual([0, '{}', '{}']);
-  });
-
-  it('is empty without columns', () => {
-    const rows = new BatchRows(null);
-    expect([rows.length, rows.ids, rows.at(0), rows.hasErrors, rows.oldestMs]).toEqual([
-      0,
-      '{}',
-      undefined,
-      false,
-      0,
+describe('claimedTargets', () => {
+  it('gives one object for each target and watch', () => {
+    const nothing = { watchId: null, op: null, error: null, intervalMs: null };
+    expect(claimedTargets(columns)).toEqual([
+      { ...nothing, target: 'quota:a:*', watchId: 4, op: 'u', ageMs: 1.5 },
+      { ...nothing, target: 'quota:"b,c":*', ageMs: 0.25, error: '42703' },
+      { ...nothing, target: 'quota:a:*', watchId: 7, op: 'd', ageMs: 12, intervalMs: 60_000 },
     ]);
+  });
+
+  it('takes columns without any value, and a target that is called NULL', () => {
+    const plain = { ...columns, targets: '{a:1,"NULL",a:3}', errors: null, intervalsMs: null };
+    const targets = claimedTargets(plain);
+    expect(targets.map(({ target }) => target)).toEqual(['a:1', 'NULL', 'a:3']);
+    expect(targets.every(({ error, intervalMs }) => error === null && intervalMs === null)).toBe(true);
+  });
+
+  it('is empty without targets: the changes of a batch may name nothing', () => {
+    expect(claimedTargets({ ...columns, targets: null })).toEqual([]);
+    expect(claimedTargets({ ...columns, targets: '{}' })).toEqual([]);
   });
 });

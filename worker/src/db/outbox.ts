@@ -3,27 +3,24 @@
  * by a position loses nothing; the SQL functions say what each of them promises.
  */
 import type pg from 'pg';
-import { BatchRows } from './outbox-batch.ts';
-import { PUT, type Unconfirmed } from './pending.ts';
+import { errorCode } from './errors.ts';
+import { type ClaimedTarget, claimedTargets } from './outbox-batch.ts';
+import { PUT, putValues, type Unconfirmed } from './pending-put.ts';
 
 export interface Batch {
-  readonly rows: BatchRows;
-  /** Some rows belong to watches with a min_interval. Call `moveThrottled` before you apply them, and tell `acknowledge`. */
-  readonly throttled: boolean;
+  /** Of the transactions whose changes these are, as `acknowledge` takes them; null: the batch is empty. */
+  readonly xids: string | null;
+  /** How many rows were changed; a transaction of more than one batch may hold counts as one more than that. */
+  readonly changes: number;
+  /** What they name, which may be nothing. */
+  readonly targets: readonly ClaimedTarget[];
   /** Give it to the next claim. */
   readonly position: string;
-  /** This batch is the last: it ends with the newest row that was committed before the claim's snapshot. */
+  /** This batch is the last: it ends with the newest change that was committed before the claim's snapshot. */
   readonly drained: boolean;
 }
 
-/** A throttled target whose interval is over. */
-export interface DueTarget {
-  readonly target: string;
-  readonly watchId: number | null;
-  readonly ageMs: number;
-}
-
-/** How many rows wait, and since when. */
+/** How many changes wait, and since when. */
 export interface Backlog {
   /** Counting stops at the limit that the caller gave. */
   readonly rows: number;
@@ -34,34 +31,35 @@ export interface Backlog {
 type RawBatch = [
   position: string,
   drained: 't' | 'f',
-  throttled: 't' | 'f',
   xids: string | null,
-  ids: string,
-  targets: string,
-  watchIds: string,
-  ops: string,
-  waitedUs: string,
+  changes: string | null,
+  targets: string | null,
+  watchIds: string | null,
+  ops: string | null,
+  waitedUs: string | null,
   errors: string | null,
+  intervalsMs: string | null,
 ];
 
 const CLAIM = `
-  select next_position, drained, rests, xids, ids, targets, watch_ids, ops, waited_us, errors
+  select next_position, drained, xids, changes, targets, watch_ids, ops, waited_us, errors, intervals_ms
     from cache_invalidation.claim($1, $2)`;
 
-const ACKNOWLEDGE = 'select cache_invalidation.acknowledge($1::xid8[], $2::bigint[], $3)';
+const ACKNOWLEDGE = 'cache_invalidation.acknowledge($1::xid8[])';
+
+/** All or nothing: a transaction's changes are deleted together, so each of its targets must have a row in `pending` first. */
+const PUT_AND_ACKNOWLEDGE = `
+  with ${PUT}
+  select case when (select count(*) from put) = cardinality($2::text[]) then ${ACKNOWLEDGE} end as rows`;
+
+const LOCK_NOT_AVAILABLE = '55P03';
 
 const AS_TEXT: pg.CustomTypesConfig = { getTypeParser: () => (text: string) => text };
 
-const untilMs = (time: string) => `(1000 * extract(epoch from ${time} - clock_timestamp()))::float8 as in_ms`;
-
-const DUE = `
-  select target, watch_id, 1000 * date_part('epoch', clock_timestamp() - since) as age_ms, run::text as run
-    from cache_invalidation.due($1)`;
-
 const BACKLOG = `
-  select (select count(*) from (select from cache_invalidation.outbox limit $1) as o)::int as rows,
+  select (select count(*) from (select from cache_invalidation.changes limit $1) as c)::int as rows,
          coalesce((1000 * extract(epoch from clock_timestamp() - (
-           select min(written_at) from (select written_at from cache_invalidation.outbox order by xid, id limit 1000) as first
+           select min(at) from (select at from cache_invalidation.changes order by xid limit 1000) as first
          )))::float8, 0) as oldest_ms`;
 
 export class Outbox {
@@ -72,13 +70,11 @@ export class Outbox {
   }
 
   /**
-   * Hands out committed rows after `position`.
+   * Hands out committed changes after `position`, those of one transaction together.
    *
    * @param position of the batch before; null hands out everything that is not acknowledged
    */
   async claim(position: string | null, limit: number): Promise<Batch> {
-    // Without a position nothing is known of throttled targets in progress: all of them have to run again.
-    if (position === null) await this.#pool.query('select cache_invalidation.resume()');
     const result = await this.#pool.query<RawBatch>({
       name: 'fencepost-claim',
       text: CLAIM,
@@ -88,88 +84,39 @@ export class Outbox {
     });
     const raw = result.rows[0];
     if (raw === undefined) throw new Error('claim() gave no row.');
-    const [next, drained, throttled, xids, ids, targets, watchIds, ops, waitedUs, errors] = raw;
-    const rows = new BatchRows(
-      xids === null ? null : { xids, ids, targets, watchIds, ops, waitedUs, errors },
-    );
-    return { rows, throttled: throttled === 't', position: next, drained: drained === 't' };
-  }
-
-  /** Sets rows aside whose targets ran less than their min_interval ago. @returns the others, to be applied now */
-  async moveThrottled(rows: BatchRows): Promise<BatchRows> {
-    const result = await this.#pool.query<{ moved: string[] }>({
-      name: 'fencepost-rest',
-      text: 'select cache_invalidation.rest($1::xid8[], $2::bigint[])::text[] as moved',
-      values: [rows.xids, rows.ids],
-    });
-    return rows.without(result.rows[0]?.moved ?? []);
-  }
-
-  /**
-   * Removes rows whose targets Redis has confirmed, and puts those that it has not, or not for good, into `pending` in the same
-   * statement. A row that is gone already is no error.
-   *
-   * @param throttled of the rows' batch; true is always right, and slower
-   * @param unconfirmed distinct targets of these rows
-   */
-  async acknowledge(
-    rows: Pick<BatchRows, 'xids' | 'ids'>,
-    throttled: boolean,
-    unconfirmed: readonly Unconfirmed[] = [],
-  ): Promise<void> {
-    const values = [rows.xids, rows.ids, throttled];
-    if (unconfirmed.length === 0)
-      await this.#pool.query({ name: 'fencepost-acknowledge', text: ACKNOWLEDGE, values });
-    else
-      await this.#pool.query(`with put as (${PUT}) ${ACKNOWLEDGE}`, [
-        ...values,
-        unconfirmed.map(({ target }) => target),
-        unconfirmed.map(({ why }) => why),
-        unconfirmed.map(({ waitMs }) => waitMs),
-        unconfirmed.map(({ code }) => code ?? null),
-      ]);
-  }
-
-  /** Milliseconds until the next throttled target is due; null when none waits. */
-  async nextDue(): Promise<number | null> {
-    return await this.#inMs('cache_invalidation.next_due()');
-  }
-
-  /**
-   * Removes some throttled targets whose interval is over and which nothing waits for; bounded, so that it takes no notable time.
-   *
-   * @returns milliseconds until the next call; null: call it again after a target has run
-   */
-  async forgetThrottled(): Promise<number | null> {
-    return await this.#inMs('cache_invalidation.forget_rested()');
-  }
-
-  async #inMs(time: string): Promise<number | null> {
-    const result = await this.#pool.query<{ in_ms: number | null }>(`select ${untilMs(time)}`);
-    return result.rows[0]?.in_ms ?? null;
-  }
-
-  /** Throttled targets that are due. They count as in progress until `settle` gets the same run. */
-  async due(limit: number): Promise<{ run: string; targets: DueTarget[] }> {
-    const result = await this.#pool.query<{
-      target: string;
-      watch_id: number | null;
-      age_ms: number | null;
-      run: string;
-    }>(DUE, [limit]);
+    const [next, drained, xids, changes, targets, watchIds, ops, waitedUs, errors, intervalsMs] = raw;
     return {
-      run: result.rows[0]?.run ?? '',
-      targets: result.rows.map((row) => ({
-        target: row.target,
-        watchId: row.watch_id,
-        ageMs: row.age_ms ?? 0,
-      })),
+      xids,
+      changes: Number(changes ?? 0),
+      targets: claimedTargets({ targets, watchIds, ops, waitedUs, errors, intervalsMs }),
+      position: next,
+      drained: drained === 't',
     };
   }
 
-  /** Redis has confirmed these targets: their interval begins again, unless another run of them has begun meanwhile. */
-  async settle(targets: readonly string[], run: string): Promise<void> {
-    await this.#pool.query('select cache_invalidation.settle($1::text[], $2::uuid)', [targets, run]);
+  /**
+   * Removes the changes of a batch, and puts those of its targets that Redis has not confirmed, or not for good, into `pending` in
+   * the same statement. A change that is gone already is no error.
+   *
+   * @param unconfirmed each target once
+   * @returns how many changes; null when nothing was done, because another session has a lock on the row of a throttled target: run
+   *   these now
+   */
+  async acknowledge(xids: string, unconfirmed: readonly Unconfirmed[] = []): Promise<number | null> {
+    try {
+      const result = await this.#pool.query<{ rows: string | null }>(
+        unconfirmed.length === 0
+          ? { name: 'fencepost-acknowledge', text: `select ${ACKNOWLEDGE} as rows`, values: [xids] }
+          : { name: 'fencepost-put', text: PUT_AND_ACKNOWLEDGE, values: [xids, ...putValues(unconfirmed)] },
+      );
+      const rows = result.rows[0]?.rows ?? null;
+      return rows === null ? null : Number(rows);
+    } catch (error) {
+      // A row that another session has inserted and not committed, or the whole table.
+      if (errorCode(error) === LOCK_NOT_AVAILABLE && unconfirmed.some(({ why }) => why === 'throttled'))
+        return null;
+      throw error;
+    }
   }
 
   /** Starts a new epoch in the database. @returns its name */
@@ -185,6 +132,15 @@ export class Outbox {
     return result.rows[0]?.value ?? '';
   }
 
+  /** Redis has just confirmed this epoch. @returns false when the database has another one, or none */
+  async confirmEpoch(epoch: string): Promise<boolean> {
+    const { rowCount } = await this.#pool.query(
+      'update cache_invalidation.epoch set confirmed_at = clock_timestamp() where value = $1',
+      [epoch],
+    );
+    return rowCount === 1;
+  }
+
   /** The snapshot of now, for `discard`. */
   async snapshot(): Promise<string> {
     const result = await this.#pool.query<{ snapshot: string }>(
@@ -193,7 +149,7 @@ export class Outbox {
     return result.rows[0]?.snapshot ?? '';
   }
 
-  /** Removes at most `limit` rows that are visible in the snapshot. @returns how many */
+  /** Removes at most `limit` changes that are visible in the snapshot. @returns how many */
   async discard(snapshot: string, limit: number): Promise<number> {
     const result = await this.#pool.query<{ gone: string }>(
       'select cache_invalidation.discard($1::pg_snapshot, $2) as gone',
@@ -208,28 +164,20 @@ export class Outbox {
     return { rows: result.rows[0]?.rows ?? 0, oldestMs: result.rows[0]?.oldest_ms ?? 0 };
   }
 
-  /** Invalidates a target by hand. @returns the row's id */
+  /** Invalidates a target by hand. @returns the transaction, for `remaining` */
   async invalidate(target: string): Promise<string> {
-    const result = await this.#pool.query<{ id: string }>('select cache_invalidation.invalidate($1) as id', [
-      target,
-    ]);
-    return result.rows[0]?.id ?? '';
-  }
-
-  /** `invalidate` for many targets in one statement. */
-  async invalidateAll(targets: readonly string[]): Promise<void> {
-    if (targets.length === 0) return;
-    await this.#pool.query(
-      'select count(cache_invalidation.invalidate(target)) from unnest($1::text[]) as target',
-      [targets],
+    const result = await this.#pool.query<{ xid: string }>(
+      'select cache_invalidation.invalidate($1) as xid',
+      [target],
     );
+    return result.rows[0]?.xid ?? '';
   }
 
-  /** How many of these rows are still in the outbox. */
-  async remaining(ids: readonly string[]): Promise<number> {
+  /** How many of these transactions are still in the outbox. */
+  async remaining(xids: readonly string[]): Promise<number> {
     const result = await this.#pool.query<{ count: number }>(
-      'select count(*)::int as count from cache_invalidation.outbox where id = any($1::bigint[])',
-      [ids],
+      'select count(distinct xid)::int as count from cache_invalidation.changes where xid = any($1::xid8[])',
+      [xids],
     );
     return result.rows[0]?.count ?? 0;
   }

@@ -1,36 +1,21 @@
 /**
- * cache_invalidation.pending: what has left the outbox and is not confirmed yet. Outbox.acknowledge puts targets here; the
- * queue's jobs work on them (queue/pending-work.ts). One SQL statement an operation.
+ * cache_invalidation.pending: what has left the outbox and is not confirmed yet. Outbox.acknowledge puts targets here. The delivery
+ * loop runs those that are throttled (delivery/throttled-targets.ts), the queue's jobs all others (queue/pending-work.ts). One SQL
+ * statement an operation.
  *
  * Promise: a row is deleted only by a confirmation of the version that was read before its DEL was sent. A target that is put
  * here again meanwhile has another version. Why this suffices: docs/protocol.md#pending
  */
 import type pg from 'pg';
-
-export type Why =
-  /** Redis refused it, or it was refused together with others. */
-  | 'refused'
-  /** A pattern that no fence covers. */
-  | 'sweep'
-  /** Confirmed once, and to be deleted again after the replicas' lag. */
-  | 'second delete'
-  | 'second sweep';
-
-/** What an acknowledged row still needs. */
-export interface Unconfirmed {
-  readonly target: string;
-  readonly why: Why;
-  /** Not before that many milliseconds from now. */
-  readonly waitMs: number;
-  /** Of a refusal. */
-  readonly code?: string;
-}
+import { PUT, putValues, type Unconfirmed, type Why } from './pending-put.ts';
 
 export interface PendingTarget {
   readonly id: string;
   readonly version: string;
   readonly target: string;
-  /** How often Redis has refused it since it was put here. */
+  /** Milliseconds since its oldest event was put here. */
+  readonly ageMs: number;
+  /** How often Redis has refused it since then. */
   readonly attempts: number;
   /** Where a sweep continues. */
   readonly state: unknown;
@@ -55,36 +40,36 @@ export interface FailedTarget {
 const ATTEMPTS = 8;
 export const FIRST_PAUSE_MS = 1_000;
 
+/** Who works on it, and how. */
+export type Kind = 'throttled' | 'delete' | 'sweep';
+
+/** Each as the predicate of an index has it, so that rows of another kind are not read. */
+const OF_KIND: Readonly<Record<Kind, string>> = {
+  throttled: "failed_at is null and why = 'throttled'",
+  delete: "failed_at is null and why <> 'throttled' and why not like '%sweep'",
+  sweep: "failed_at is null and why <> 'throttled' and why like '%sweep'",
+};
+
 /**
- * The part of Outbox.acknowledge that puts targets here. In the order of the targets, so that two workers do not wait for each
- * other in a circle. A target whose first DEL is outstanding keeps that and its time, and its second one follows. A second
- * deletion waits for the later of two times: whatever wrote the target meanwhile has deleted it, too.
+ * Throttled targets from before the clock stepped back: they do not wait for the size of the step. The order makes it the index of
+ * `since`, also in a plan that was made while the table was empty.
  */
-export const PUT = `
-  insert into cache_invalidation.pending as p (target, why, due_at, code)
-    select u.target, u.why, clock_timestamp() + u.wait_ms * interval '1 millisecond', u.code
-      from unnest($4::text[], $5::text[], $6::float8[], $7::text[]) as u(target, why, wait_ms, code)
-     order by u.target collate "C"
-    on conflict (digest) do update set
-      version = excluded.version,
-      state = null,
-      why = case when excluded.why like 'second%' then p.why else excluded.why end,
-      due_at = case
-        when p.failed_at is not null then excluded.due_at
-        when p.why not like 'second%' then p.due_at
-        when excluded.why like 'second%' then greatest(p.due_at, excluded.due_at)
-        else excluded.due_at
-      end,
-      attempts = case when p.failed_at is null and p.why not like 'second%' then p.attempts else 0 end,
-      code = coalesce(excluded.code, p.code),
-      failed_at = null`;
+const fromTheFuture = (limit: string) => `
+  select id from cache_invalidation.pending
+   where ${OF_KIND.throttled} and since > (select clock_timestamp()) order by since desc limit ${limit}`;
 
-export type Kind = 'delete' | 'sweep';
+const due = (kind: Kind) => `
+  select id, version::text, target, (1000 * extract(epoch from clock_timestamp() - since))::float8 as "ageMs", attempts, state
+    from cache_invalidation.pending
+   where id = any (array(
+     select id from cache_invalidation.pending where ${OF_KIND[kind]} and due_at <= (select clock_timestamp()) order by due_at limit $1
+   )${kind === 'throttled' ? ` || array(${fromTheFuture('$1')})` : ''})
+   order by due_at`;
 
-const DUE = `
-  select id, version::text, target, attempts, state from cache_invalidation.pending
-   where failed_at is null and due_at <= (select clock_timestamp()) and (why like '%sweep') = $1
-   order by due_at limit $2`;
+const nextDue = (kind: Kind) => `
+  select (1000 * extract(epoch from min(due_at) - clock_timestamp()))::float8 as in_ms
+    from cache_invalidation.pending where ${OF_KIND[kind]}
+  ${kind === 'throttled' ? `union all select 0 from (${fromTheFuture('1')}) as f order by in_ms` : ''}`;
 
 /** The rows that still have the version that was read. A locked one is being written: it gets another version. */
 const UNCHANGED = `
@@ -98,13 +83,15 @@ const CONFIRM = `
   with ${UNCHANGED}, removed as (
     delete from cache_invalidation.pending as p using unchanged as u
      where p.id = u.id and ($3 = 0 or p.why like 'second%')
+  ), again as (
+    update cache_invalidation.pending as p
+       set why = case when p.why = 'sweep' then 'second sweep' else 'second delete' end,
+           due_at = clock_timestamp() + $3 * interval '1 millisecond',
+           version = pg_current_xact_id(), attempts = 0, code = null, state = null
+      from unchanged as u
+     where p.id = u.id and $3 > 0 and p.why not like 'second%'
   )
-  update cache_invalidation.pending as p
-     set why = case when p.why = 'sweep' then 'second sweep' else 'second delete' end,
-         due_at = clock_timestamp() + $3 * interval '1 millisecond',
-         version = pg_current_xact_id(), attempts = 0, code = null, state = null
-    from unchanged as u
-   where p.id = u.id and $3 > 0 and p.why not like 'second%'`;
+  select count(*)::int as confirmed from unchanged`;
 
 const REFUSED = `
   with ${UNCHANGED}
@@ -126,7 +113,7 @@ const COUNTS = `
   select count(*) filter (where failed_at is null and due_at <= clock_timestamp())::int as due,
          count(*) filter (where failed_at is null and due_at > clock_timestamp())::int as later,
          count(*) filter (where failed_at is not null)::int as failed
-    from (select failed_at, due_at from cache_invalidation.pending limit $1) as p`;
+    from (select failed_at, due_at from cache_invalidation.pending where why <> 'throttled' limit $1) as p`;
 
 /** Counting stops here. */
 const COUNT_TO = 100_000;
@@ -138,25 +125,33 @@ export class Pending {
     this.#pool = pool;
   }
 
+  /** Puts targets here that stand in no outbox any more. @param unconfirmed not throttled; each target once */
+  async put(unconfirmed: readonly Unconfirmed[]): Promise<void> {
+    if (unconfirmed.length === 0) return;
+    await this.#pool.query(`with ${PUT} select $1`, [null, ...putValues(unconfirmed)]);
+  }
+
   /** Targets to work on now. They stay due until `confirm`, `refused` or `postpone`; who asks again gets them again. */
   async due(kind: Kind, limit: number): Promise<PendingTarget[]> {
-    return (await this.#pool.query<PendingTarget>(DUE, [kind === 'sweep', limit])).rows;
+    return (await this.#pool.query<PendingTarget>(due(kind), [limit])).rows;
   }
 
   /** Milliseconds until the next one is due, not less than 0; null when none waits. */
   async nextDueMs(kind: Kind): Promise<number | null> {
-    const { rows } = await this.#pool.query<{ in_ms: number | null }>(
-      `select (1000 * extract(epoch from min(due_at) - clock_timestamp()))::float8 as in_ms
-         from cache_invalidation.pending where failed_at is null and (why like '%sweep') = $1`,
-      [kind === 'sweep'],
-    );
+    const { rows } = await this.#pool.query<{ in_ms: number | null }>(nextDue(kind));
     const inMs = rows[0]?.in_ms ?? null;
     return inMs === null ? null : Math.max(0, inMs);
   }
 
-  /** Redis has confirmed these. @param secondMs repeat a first deletion after that time; 0: nothing is left to do */
-  async confirm(targets: readonly PendingTarget[], secondMs: number): Promise<void> {
-    await this.#write(CONFIRM, targets, secondMs);
+  /**
+   * Redis has confirmed these.
+   *
+   * @param secondMs repeat a first deletion after that time; 0: nothing is left to do
+   * @returns how many had no further event meanwhile
+   */
+  async confirm(targets: readonly PendingTarget[], secondMs: number): Promise<number> {
+    const [row] = await this.#write<{ confirmed: number }>(CONFIRM, targets, secondMs);
+    return row?.confirmed ?? 0;
   }
 
   /** Redis refuses these, alone. @param codes of the refusals, in the same order */
@@ -177,9 +172,20 @@ export class Pending {
     );
   }
 
+  /** What waits for the queue. */
   async counts(): Promise<PendingCounts> {
     const { rows } = await this.#pool.query<PendingCounts>(COUNTS, [COUNT_TO]);
     return rows[0] ?? { due: 0, later: 0, failed: 0 };
+  }
+
+  /** How many throttled targets wait. @param countTo counting stops here */
+  async throttled(countTo: number): Promise<number> {
+    const { rows } = await this.#pool.query<{ count: number }>(
+      `select count(*)::int as count
+         from (select from cache_invalidation.pending where ${OF_KIND.throttled} limit $1) as p`,
+      [countTo],
+    );
+    return rows[0]?.count ?? 0;
   }
 
   /** The dead letters, the newest first. */
@@ -209,8 +215,13 @@ export class Pending {
     );
   }
 
-  async #write(text: string, targets: readonly PendingTarget[], value: unknown): Promise<void> {
-    if (targets.length === 0) return;
-    await this.#pool.query(text, [targets.map(({ id }) => id), targets.map(({ version }) => version), value]);
+  async #write<Row extends pg.QueryResultRow>(
+    text: string,
+    targets: readonly PendingTarget[],
+    value: unknown,
+  ): Promise<Row[]> {
+    if (targets.length === 0) return [];
+    const values = [targets.map(({ id }) => id), targets.map(({ version }) => version), value];
+    return (await this.#pool.query<Row>(text, values)).rows;
   }
 }

@@ -57,7 +57,7 @@ async function checkServer(client: pg.Client, url: string): Promise<void> {
     `select current_setting('server_version_num')::int as version,
             pg_is_in_recovery() as standby, current_setting('transaction_read_only')::bool as read_only,
             exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-                     where n.nspname = $1 and c.relname = 'outbox') as migrated,
+                     where n.nspname = $1 and c.relname = 'changes') as migrated,
             coalesce(has_schema_privilege(to_regnamespace($1)::oid, 'usage'), false) as usable`,
     [SCHEMA],
   );

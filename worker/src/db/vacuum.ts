@@ -1,5 +1,5 @@
 /**
- * Vacuums the outbox, the throttled and the pending targets after every 20 000 deletions, so that their size stays flat under load;
+ * Vacuums the outbox and what is pending after every 20 000 deletions, so that their size stays flat under load;
  * autovacuum would come once a minute.
  *
  * While an old snapshot pins deleted rows, a vacuum cannot help and the table grows: then the number of deletions between two
@@ -36,10 +36,10 @@ export class OutboxVacuum {
 
   async #vacuum(): Promise<void> {
     await this.#pool.query(
-      'vacuum (skip_locked, truncate false) cache_invalidation.outbox, cache_invalidation.deferred, cache_invalidation.pending',
+      'vacuum (skip_locked, truncate false) cache_invalidation.changes, cache_invalidation.pending',
     );
     const result = await this.#pool.query<{ bytes: string }>(
-      "select pg_catalog.pg_total_relation_size('cache_invalidation.outbox') as bytes",
+      "select pg_catalog.pg_total_relation_size('cache_invalidation.changes') as bytes",
     );
     const bytes = Number(result.rows[0]?.bytes ?? 0);
     this.#between =

@@ -8,10 +8,20 @@ import { BEATS_PER_EPOCH_CHECK, Heartbeat } from './heartbeat.ts';
 function stage(epochs: { heartbeat?: string; epoch?: string } = {}, { intervalMs = 0 } = {}) {
   const calls: string[] = [];
   const { heartbeat: beats = null, epoch = null } = epochs;
-  const state = { heartbeat: beats, epoch, postgres: 'e1', clock: 0, failSet: false, failPostgres: null } as {
+  const state = {
+    heartbeat: beats,
+    epoch,
+    postgres: 'e1',
+    confirmed: 0,
+    clock: 0,
+    failSet: false,
+    failPostgres: null,
+  } as {
     heartbeat: string | null;
     epoch: string | null;
     postgres: string;
+    /** How often the database was told that its epoch is confirmed. */
+    confirmed: number;
     clock: number;
     failSet: boolean;
     failPostgres: Error | null;
@@ -45,6 +55,11 @@ function stage(epochs: { heartbeat?: string; epoch?: string } = {}, { intervalMs
         state.postgres = `e${Number(state.postgres.slice(1)) + 1}`;
         calls.push(`Postgres ${state.postgres}`);
         return state.postgres;
+      },
+      confirmEpoch: async (epoch) => {
+        if (state.failPostgres !== null) throw state.failPostgres;
+        if (state.postgres === epoch) state.confirmed++;
+        return state.postgres === epoch;
       },
     },
     databaseUrl: '',
@@ -89,23 +104,24 @@ describe('Heartbeat', () => {
     expect(beats()).toBe(2);
   });
 
-  it('costs one command when all is well, and one more for every tenth beat', async () => {
-    const { calls, health, heartbeat, beat } = stage(known);
+  it('costs one command when all is well, and one more for every tenth beat; the database hears of each', async () => {
+    const { calls, state, health, heartbeat, beat } = stage(known);
     health.emptied();
     for (let beats = 0; beats < 2 * BEATS_PER_EPOCH_CHECK; beats++) await beat();
     const ten = [GETEX, GET_EPOCH, ...Array.from({ length: BEATS_PER_EPOCH_CHECK - 1 }, () => GETEX)];
     expect(calls).toEqual([...ten, ...ten]);
+    expect(state.confirmed).toBe(2 * BEATS_PER_EPOCH_CHECK);
     expect(heartbeat.ageMs).not.toBeNull();
     const beatsAMonth = (30 * 86_400) / 30;
     expect(beatsAMonth * (1 + 1 / BEATS_PER_EPOCH_CHECK)).toBeLessThanOrEqual(100_000);
   });
 
   it('answers a missing heartbeat with a new epoch, in Postgres before Redis, though the epoch is there', async () => {
-    const { calls, health, reasons, beat } = stage({ epoch: 'e1' });
+    const { calls, state, health, reasons, beat } = stage({ epoch: 'e1' });
     health.emptied();
     await beat();
     expect(calls).toEqual([GETEX, ...start('e2')]);
-    expect(reasons).toEqual(['the heartbeat was missing']);
+    expect([reasons, state.confirmed]).toEqual([['the heartbeat was missing'], 1]);
   });
 
   it('answers a foreign value with a new epoch, unless the database has that one', async () => {
@@ -134,13 +150,13 @@ describe('Heartbeat', () => {
     }
   });
 
-  it('answers an epoch that the database has lost, or replaced, with a new one', async () => {
+  it('answers an epoch that the database has lost, or replaced, with a new one at the next beat', async () => {
     const { calls, state, health, reasons, beat } = stage(known);
     health.emptied();
     await beat();
     state.postgres = 'e7';
-    for (let beats = 0; beats < BEATS_PER_EPOCH_CHECK; beats++) await beat();
-    expect(calls.slice(-3)).toEqual([GET_EPOCH, ...start('e8')]);
+    await beat();
+    expect(calls.slice(-3)).toEqual([GETEX, ...start('e8')]);
     expect(reasons).toEqual(['the database has another epoch']);
   });
 

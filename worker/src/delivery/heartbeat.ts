@@ -6,8 +6,8 @@
  *     new epoch:  in Postgres first, then the epoch and the heartbeat in one Redis transaction. After a crash in between, the next
  *                 beat finds that Redis and the database differ, and starts another epoch.
  *
- *     beat:       GETEX heartbeat EX 90  (reads and renews it; every tenth beat also GET epoch, and reads the database's)
- *                 the known epoch          → alive
+ *     beat:       GETEX heartbeat EX 90  (reads and renews it; every tenth beat also GET epoch)
+ *                 the known epoch          → alive; the database notes when, if it still has that epoch, and else a new epoch begins
  *                 nothing, or another one  → Redis was emptied or restored, or `*` was requested: new epoch, unless the
  *                                            database has that one because another worker started it
  *
@@ -38,7 +38,7 @@ const RETRY_MS = 2_000;
 
 export interface HeartbeatParts {
   readonly cache: Pick<CacheServer, 'getAndRenew' | 'get' | 'setTogether'>;
-  readonly outbox: Pick<Outbox, 'epoch' | 'newEpoch'>;
+  readonly outbox: Pick<Outbox, 'epoch' | 'newEpoch' | 'confirmEpoch'>;
   readonly databaseUrl: string;
   readonly health: DeliveryHealth;
   readonly intervalMs?: number;
@@ -128,10 +128,11 @@ export class Heartbeat {
     if (found !== this.#epoch) return await this.#renewEpoch('the heartbeat held a foreign epoch');
     if (this.#untilCheck <= 0) {
       if ((await cache.get(EPOCH_KEY)) !== found) return await this.#renewEpoch('the epoch was lost');
-      if ((await outbox.epoch()) !== found) return await this.#renewEpoch('the database has another epoch');
       this.#untilCheck = BEATS_PER_EPOCH_CHECK;
     }
     this.#untilCheck--;
+    if (!(await this.#ofDatabase(outbox.confirmEpoch(found))))
+      return await this.#renewEpoch('the database has another epoch');
     this.#confirmed();
   }
 
@@ -149,6 +150,8 @@ export class Heartbeat {
     }
     this.#epoch = epoch;
     this.#untilCheck = BEATS_PER_EPOCH_CHECK;
+    // Another worker may have started one more; the next beat finds that.
+    await this.#ofDatabase(outbox.confirmEpoch(epoch));
     this.#confirmed();
     onNewEpoch(reason);
   }

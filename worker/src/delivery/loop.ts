@@ -3,36 +3,39 @@
  *
  *     claim        read what was committed since the last claim, in batches; nothing is locked or marked
  *     apply        one DEL for the batch's distinct targets, confirmed by Redis (redis/apply.ts)
- *     acknowledge  delete exactly the rows that were read; what Redis has not confirmed moves into `pending` in the same statement
+ *     acknowledge  delete the changes of the transactions that were read; what Redis has not confirmed moves into `pending` in the
+ *                  same statement
  *
- * Promise: a row leaves the outbox only after Redis confirmed a DEL for its target that was sent after the row's commit, or
- * into `pending` (db/pending.ts) or `deferred`, where the same promise holds.
+ * Promise: a change leaves the outbox only after Redis confirmed a DEL for each of its targets that was sent after the change's
+ * commit, or in the statement that puts the others into `pending` (db/pending.ts), where the same promise holds.
  *
  * - Every step may be repeated, by this worker or another one. A repetition costs a cache miss.
  * - The position says what has been claimed, and lives only here. Any doubt resets it: a failed batch, a new connection (it
  *   may lead to another server), a new term. The next claim then returns everything that is not acknowledged.
  * - Under load two batches are in flight while a third is claimed. Acknowledgements keep the order of the batches.
- * - Batches with throttled targets go one by one: an acknowledgement starts the interval, and only then can the next batch
- *   know which of its targets must wait.
- * - The loop never waits for the queue, which works on what is pending.
+ * - Throttled targets that are due run while no batch is in flight: what is acknowledged during a run would merge into its
+ *   targets, and they would run twice.
+ * - The loop never waits for the queue, which works on the rest of what is pending.
  *
  * Why all of this holds: docs/protocol.md#delivery and docs/protocol.md#throttled-targets.
  */
 
 import { explainDatabaseError } from '../db/errors.ts';
-import type { Batch, DueTarget, Outbox } from '../db/outbox.ts';
-import type { BatchRows, ClaimedRow, Rows } from '../db/outbox-batch.ts';
-import { FIRST_PAUSE_MS, type Unconfirmed } from '../db/pending.ts';
+import type { Batch, Outbox } from '../db/outbox.ts';
+import type { ClaimedTarget } from '../db/outbox-batch.ts';
+import type { Pending, PendingTarget } from '../db/pending.ts';
+import type { Unconfirmed } from '../db/pending-put.ts';
 import { WorkerError } from '../lib/errors.ts';
 import { backoffMs } from '../lib/waiting.ts';
-import { type PendingWork, UNDECIDED_PAUSE_MS } from '../queue/pending-work.ts';
+import type { PendingWork } from '../queue/pending-work.ts';
 import { type Applied, type ApplyParts, apply } from '../redis/apply.ts';
 import type { DeliveryOutcome } from '../wakeup/sleep-protocol.ts';
 import type { DeliveryHealth } from './health.ts';
 import { ThrottledTargets } from './throttled-targets.ts';
+import { earliestMs, throttled, unconfirmed, withSecond } from './unconfirmed.ts';
 
-/** Rows in one claim. Large enough to amortise the round trips, small enough for one DEL of 2 or 3 keys a row. */
-export const CLAIM_ROWS = 2_000;
+/** Changes in one claim. Large enough to amortise the round trips, small enough for one DEL of 2 or 3 keys a target. */
+export const CLAIM_CHANGES = 2_000;
 
 /** One batch is being acknowledged and one is being applied, while a third is claimed. */
 const MAX_IN_FLIGHT = 2;
@@ -40,34 +43,31 @@ const MAX_IN_FLIGHT = 2;
 const FIRST_RETRY_MS = 100;
 const MAX_RETRY_MS = 5_000;
 
-export type ConfirmedRow = Pick<ClaimedRow, 'target' | 'watchId' | 'op' | 'ageMs'>;
+export type ConfirmedTarget = Pick<ClaimedTarget, 'target' | 'watchId' | 'op' | 'ageMs'>;
 
-/** One batch, as confirmed by Redis. */
-export interface ConfirmedBatch {
-  readonly rows: Pick<Rows<ConfirmedRow>, 'length' | 'at'>;
-  /** Distinct targets, keys deleted. */
-  readonly targets: number;
-  readonly keys: number;
+interface AppliedBatch {
+  /** One for each target and watch. */
+  readonly targets: readonly ConfirmedTarget[];
+  /** How many rows were changed. */
+  readonly changes: number;
   /** When the claim returned, by `performance.now()`. */
   readonly claimedAt: number;
+}
+
+/** What Redis has confirmed of a batch. */
+export interface ConfirmedBatch extends AppliedBatch {
+  readonly distinctTargets: number;
+  /** Deleted. */
+  readonly keys: number;
   /** Milliseconds from sending the DEL to Redis's confirmation. */
   readonly applyMs: number;
 }
 
-type Claim = Batch & Pick<ConfirmedBatch, 'claimedAt'>;
+type Claim = Batch & { readonly claimedAt: number };
 
 export interface DeliveryLoopParts extends ApplyParts {
-  readonly outbox: Pick<
-    Outbox,
-    | 'claim'
-    | 'moveThrottled'
-    | 'acknowledge'
-    | 'nextDue'
-    | 'due'
-    | 'settle'
-    | 'forgetThrottled'
-    | 'invalidateAll'
-  >;
+  readonly outbox: Pick<Outbox, 'claim' | 'acknowledge'>;
+  readonly pending: Pick<Pending, 'due' | 'nextDueMs' | 'put' | 'confirm'>;
   readonly pendingWork: Pick<PendingWork, 'request'>;
   /** Milliseconds by which read replicas lag: each delete is repeated after them. 0: there are none. */
   readonly replicaLagMs: number;
@@ -75,7 +75,9 @@ export interface DeliveryLoopParts extends ApplyParts {
   readonly databaseUrl: string;
   onConfirmed(batch: ConfirmedBatch): void;
   /** A target was widened because one of its values could not be rendered. */
-  onWidened(row: ClaimedRow): void;
+  onWidened(target: ClaimedTarget): void;
+  /** So many rows have left the outbox. */
+  onAcknowledged(rows: number): void;
   onError(error: WorkerError): void;
   /** The queue continues with some of these targets. For the log only. */
   onPassedToQueue(applied: Applied): void;
@@ -91,10 +93,10 @@ export class DeliveryLoop {
   #failures = 0;
   #abandoned = false;
 
-  constructor(parts: DeliveryLoopParts, limit: number = CLAIM_ROWS) {
+  constructor(parts: DeliveryLoopParts, limit: number = CLAIM_CHANGES) {
     this.#parts = parts;
     this.#limit = limit;
-    this.#throttled = new ThrottledTargets(parts.outbox);
+    this.#throttled = new ThrottledTargets(parts.pending);
   }
 
   /** The next claim returns everything that is not acknowledged. */
@@ -123,16 +125,13 @@ export class DeliveryLoop {
         // The next claim runs while this batch is applied.
         next = isEmpty ? null : handled(this.#claim());
         if (batch === null) continue;
-        if (batch.throttled) while (inFlight.length > 0) await inFlight.shift();
-        if (batch.throttled) this.#throttled.changed();
-        const rows = batch.throttled ? await this.#parts.outbox.moveThrottled(batch.rows) : batch.rows;
-        if (rows.length > 0) {
+        if (batch.xids !== null) {
           if (inFlight.length >= MAX_IN_FLIGHT) await inFlight.shift();
-          progress.rows += rows.length;
-          inFlight.push(handled(this.#applyAndAcknowledge({ ...batch, rows }, inFlight.at(-1))));
+          progress.rows += batch.changes;
+          inFlight.push(handled(this.#applyAndAcknowledge(batch, batch.xids, inFlight.at(-1))));
         }
         // Under steady load the outbox may not be seen empty for long.
-        if (!isEmpty) progress.rows += await this.#runDue(1);
+        if (!isEmpty) progress.rows += await this.#runDue(inFlight, 1);
       }
       while (inFlight.length > 0) await inFlight.shift();
       // Abandoned with a claimed batch that nobody applies: claim it again.
@@ -140,8 +139,7 @@ export class DeliveryLoop {
         await next;
         this.reset();
       }
-      progress.rows += await this.#runDue(Infinity);
-      if (!this.#abandoned) await this.#throttled.cleanUpIfDue();
+      progress.rows += await this.#runDue(inFlight, Infinity);
       this.#failures = 0;
       if (!this.#abandoned) this.#parts.health.emptied();
       return { rows: progress.rows, retryInMs: null, dueInMs: this.#throttled.dueInMs };
@@ -162,64 +160,74 @@ export class DeliveryLoop {
   }
 
   /** @param before the previous batch, which is acknowledged first: one connection claims, the other deletes */
-  async #applyAndAcknowledge(batch: Claim, before?: Promise<void>): Promise<void> {
-    const { rows, throttled, claimedAt } = batch;
-    const { outbox, pendingWork, replicaLagMs, onWidened } = this.#parts;
-    const targets = distinctTargets(rows);
-    const { applied } = await this.#applyRows(rows, targets, rows.oldestMs, claimedAt);
-    if (rows.hasErrors) {
-      for (let index = 0; index < rows.length; index++) {
-        const row = rows.at(index);
-        if (row !== undefined && row.error !== null) onWidened(row);
-      }
-    }
+  async #applyAndAcknowledge(batch: Claim, xids: string, before?: Promise<void>): Promise<void> {
+    const { outbox, pendingWork, replicaLagMs, onWidened, onAcknowledged } = this.#parts;
+    // Before anything is waited for: the next batch must know what runs in this one.
+    const { now, later } = this.#throttled.split(batch.targets);
+    let left = withSecond(await this.#apply(batch, now), now, replicaLagMs);
+    for (const claimed of batch.targets) if (claimed.error !== null) onWidened(claimed);
     await before;
-    const unconfirmed = stillToDo(applied, targets, replicaLagMs);
-    await outbox.acknowledge(rows, throttled, unconfirmed);
-    if (unconfirmed.length > 0)
-      pendingWork.request(unconfirmed.reduce((least, { waitMs }) => Math.min(least, waitMs), Infinity));
+    let rows = await outbox.acknowledge(xids, [...left, ...throttled(later)]);
+    if (rows !== null) this.#throttled.wait(later);
+    else {
+      // Another session has locked one of their rows: they run now instead.
+      const early = [...later.keys()];
+      left = [...left, ...withSecond(await this.#apply(batch, early), early, replicaLagMs)];
+      rows = await outbox.acknowledge(xids, left);
+    }
+    pendingWork.request(earliestMs(left));
+    onAcknowledged(rows ?? 0);
   }
 
-  /** Applies the rows' targets. `unconfirmed` are those that Redis did not confirm. */
-  async #applyRows(
-    rows: Rows<ConfirmedRow>,
-    targets: readonly string[],
-    oldestMs: number,
-    claimedAt: number,
-  ) {
+  /** Applies some of the targets of a batch. @returns those that Redis has not confirmed */
+  async #apply(batch: AppliedBatch, targets: readonly string[]): Promise<readonly Unconfirmed[]> {
+    if (targets.length === 0) return [];
     const { health, onConfirmed, onPassedToQueue } = this.#parts;
     const startedAt = performance.now();
-    const applied = await apply(this.#parts, targets);
-    const applyMs = performance.now() - startedAt;
-    const unconfirmed = new Set([...applied.refused.keys(), ...applied.undecided, ...applied.sweeps]);
-    const isWhole = unconfirmed.size === 0;
-    const confirmed = isWhole ? rows : rows.filter((row) => !unconfirmed.has(row.target));
-    if (confirmed.length > 0) {
-      health.confirmed(oldestMs + applyMs);
-      onConfirmed({
-        rows: confirmed,
-        targets: targets.length - unconfirmed.size,
-        keys: applied.keys,
-        claimedAt,
-        applyMs,
-      });
+    let applied: Applied;
+    try {
+      applied = await apply(this.#parts, targets);
+    } catch (error) {
+      this.#throttled.failed(targets);
+      throw error;
     }
-    if (!isWhole) onPassedToQueue(applied);
-    return { applied, unconfirmed };
+    const applyMs = performance.now() - startedAt;
+    const left = unconfirmed(applied);
+    const done = new Set(targets);
+    for (const { target } of left) done.delete(target);
+    if (done.size > 0) {
+      const confirmed = batch.targets.filter(({ target }) => done.has(target));
+      health.confirmed(applyMs + confirmed.reduce((oldest, { ageMs }) => Math.max(oldest, ageMs), 0));
+      onConfirmed({ ...batch, targets: confirmed, distinctTargets: done.size, keys: applied.keys, applyMs });
+    }
+    if (left.length > 0) onPassedToQueue(applied);
+    return left;
   }
 
-  /** Applies throttled targets whose interval is over. @param maxBatches of 1 000 targets each */
-  async #runDue(maxBatches: number): Promise<number> {
-    const { outbox, replicaLagMs } = this.#parts;
-    if (this.#abandoned) return 0;
-    return await this.#throttled.run(maxBatches, async (due) => {
-      const claimedAt = performance.now();
-      const targets = due.map((row) => row.target);
-      const oldestMs = due.reduce((oldest, row) => Math.max(oldest, row.ageMs), 0);
-      const { unconfirmed } = await this.#applyRows(due.map(asUpdate), targets, oldestMs, claimedAt);
-      await outbox.invalidateAll(replicaLagMs === 0 ? [...unconfirmed] : targets);
-      return !this.#abandoned;
-    });
+  /** Runs throttled targets whose interval is over. @param mostRuns of 1 000 targets each */
+  async #runDue(inFlight: Promise<void>[], mostRuns: number): Promise<number> {
+    let count = 0;
+    for (let runs = 0; runs < mostRuns && !this.#abandoned && (await this.#throttled.areDue()); runs++) {
+      while (inFlight.length > 0) await inFlight.shift();
+      count += await this.#throttled.run((due) => this.#applyDue(due));
+    }
+    return count;
+  }
+
+  /** @returns how many are done here: confirmed, or the queue's from now on */
+  async #applyDue(due: readonly PendingTarget[]): Promise<number> {
+    const { pending, pendingWork, replicaLagMs } = this.#parts;
+    const targets = due.map(({ target, ageMs }) => ({ target, watchId: null, op: 'throttled', ageMs }));
+    const batch = { targets, changes: due.length, claimedAt: performance.now() };
+    const names = due.map(({ target }) => target);
+    const left = await this.#apply(batch, names);
+    await pending.put(left);
+    pendingWork.request(earliestMs(left));
+    const passedOn = new Set(left.map(({ target }) => target));
+    const confirmed = due.filter(({ target }) => !passedOn.has(target));
+    const done = await pending.confirm(confirmed, replicaLagMs);
+    if (replicaLagMs > 0 && done > 0) pendingWork.request(replicaLagMs);
+    return left.length + done;
   }
 
   /** The outcome of a delivery that failed or could not begin: when to try again. */
@@ -235,36 +243,8 @@ export class DeliveryLoop {
   }
 }
 
-function asUpdate(due: DueTarget): ConfirmedRow {
-  return { target: due.target, watchId: due.watchId, op: 'u', ageMs: due.ageMs };
-}
-
-/** What is left to do for the targets of a batch, each once. @param replicaLagMs 0: a confirmed one is done */
-function stillToDo(
-  { refused, undecided, sweeps }: Applied,
-  targets: readonly string[],
-  replicaLagMs: number,
-): readonly Unconfirmed[] {
-  const found = new Map<string, Unconfirmed>();
-  // A second epoch covers all others.
-  const confirmed = targets.includes('*') ? ['*'] : targets;
-  if (replicaLagMs > 0)
-    for (const target of confirmed) found.set(target, { target, why: 'second delete', waitMs: replicaLagMs });
-  for (const target of undecided) found.set(target, { target, why: 'refused', waitMs: UNDECIDED_PAUSE_MS });
-  for (const [target, { code }] of refused)
-    found.set(target, { target, why: 'refused', waitMs: FIRST_PAUSE_MS, code });
-  for (const target of sweeps) found.set(target, { target, why: 'sweep', waitMs: 0 });
-  return [...found.values()];
-}
-
 /** Marks a promise as handled until it is awaited. */
 function handled<T>(work: Promise<T>): Promise<T> {
   work.catch(() => undefined);
   return work;
-}
-
-function distinctTargets({ targets }: BatchRows): readonly string[] {
-  if (targets.length === 1) return targets;
-  const distinct = new Set(targets);
-  return distinct.size === targets.length ? targets : [...distinct];
 }

@@ -3,7 +3,7 @@
  * affordable.
  */
 import type { Log } from '../lib/log.ts';
-import type { ConfirmedBatch, ConfirmedRow } from './loop.ts';
+import type { ConfirmedBatch, ConfirmedTarget } from './loop.ts';
 
 const OPERATIONS: Readonly<Record<string, string>> = { i: 'insert', u: 'update', d: 'delete', t: 'truncate' };
 
@@ -47,41 +47,35 @@ export class Report {
       this.#second = second;
       this.#lines = 0;
     }
-    const seen = new Map<string, ConfirmedRow>();
-    if (batch.targets <= MAX_LINES_PER_BATCH) {
-      // The first row of each target is its oldest.
-      for (let index = 0; index < batch.rows.length && seen.size < batch.targets; index++) {
-        const row = batch.rows.at(index);
-        if (row !== undefined && !seen.has(row.target)) seen.set(row.target, row);
-      }
-    }
-    this.#lines += Math.max(1, seen.size);
-    if (seen.size === 0 || this.#lines > MAX_LINES_PER_SECOND) {
-      if (batch.rows.length === 0) return;
-      const { rows, targets, keys, applyMs } = batch;
+    const { targets, distinctTargets, changes, keys } = batch;
+    const applyMs = round(batch.applyMs);
+    this.#lines += distinctTargets <= MAX_LINES_PER_BATCH ? distinctTargets : 1;
+    if (distinctTargets > MAX_LINES_PER_BATCH || this.#lines > MAX_LINES_PER_SECOND) {
       this.#log.info(
-        { rows: rows.length, targets, keys, applyMs: round(applyMs) },
-        `${targets} targets of ${rows.length} writes, one batch of ${keys} keys, confirmed in ${round(applyMs)} ms`,
+        { rows: changes, targets: distinctTargets, keys, applyMs },
+        `${distinctTargets} targets of ${changes} writes, one batch of ${keys} keys, confirmed in ${applyMs} ms`,
       );
       return;
     }
-    for (const row of seen.values()) this.#line(row, row.ageMs + batch.applyMs);
+    // A target of two watches is one line.
+    const seen = new Map(targets.map((target) => [target.target, target]));
+    for (const target of seen.values()) this.#line(target, target.ageMs + batch.applyMs);
   }
 
-  #line(row: ConfirmedRow, ms: number): void {
-    const table = this.#tableOf(row);
-    const operation = row.op === null ? 'by hand' : (OPERATIONS[row.op] ?? row.op);
+  #line({ target, watchId, op }: ConfirmedTarget, ms: number): void {
+    const table = this.#tableOf(watchId);
+    const operation = op === null ? 'by hand' : (OPERATIONS[op] ?? op);
     const text = this.#pretty
-      ? `${table.padEnd(16)}  ${operation.padEnd(8)}  ${row.target.padEnd(36)}  ${round(ms).toFixed(1)} ms`
+      ? `${table.padEnd(16)}  ${operation.padEnd(8)}  ${target.padEnd(36)}  ${round(ms).toFixed(1)} ms`
       : 'invalidated';
-    this.#log.info({ table, operation, target: row.target, ms: round(ms) }, text);
+    this.#log.info({ table, operation, target, ms: round(ms) }, text);
   }
 
-  #tableOf(row: ConfirmedRow): string {
-    if (row.watchId === null) return '-';
-    const table = this.#tables.get(row.watchId);
+  #tableOf(watchId: number | null): string {
+    if (watchId === null) return '-';
+    const table = this.#tables.get(watchId);
     if (table === undefined) void this.refresh();
-    return table ?? `watch ${row.watchId}`;
+    return table ?? `watch ${watchId}`;
   }
 }
 

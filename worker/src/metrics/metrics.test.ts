@@ -22,8 +22,9 @@ it('leaves rows from before the worker’s start out of the recent latency, and 
   // Ages are by the database's clock, and so durations: only they are compared with the worker's own time.
   const deliver = (claimedAt: number, ageMs: number) =>
     metrics.batch({
-      rows: [{ target: 't', watchId: 1, op: 'u', ageMs }],
-      targets: 1,
+      targets: [{ target: 't', watchId: 1, op: 'u', ageMs }],
+      distinctTargets: 1,
+      changes: 1,
       keys: 1,
       claimedAt,
       applyMs: 2,

@@ -18,24 +18,21 @@ const PROJECT_AFTER_SECONDS = 3_600;
 
 export class Metrics {
   readonly registry = new Registry();
-  readonly commitToClaim = this.#latency('commit_to_claim_seconds', 'From the write of a row to its claim.');
+  readonly commitToClaim = this.#latency('commit_to_claim_seconds', 'From the write to its claim.');
   readonly claimToDelete = this.#latency(
     'claim_to_delete_seconds',
     'From the claim to the DEL that Redis confirmed.',
   );
-  readonly commitToDelete = this.#latency(
-    'commit_to_delete_seconds',
-    'From the write of a row to the confirmed DEL.',
-  );
+  readonly commitToDelete = this.#latency('commit_to_delete_seconds', 'From the write to the confirmed DEL.');
   /** The last minutes, for people; the histograms hold everything since the start. */
   readonly recent: RecentLatencies;
   readonly batchRows = new Histogram({
     name: 'fencepost_batch_rows',
-    help: 'Rows in one batch.',
+    help: 'Changed rows in one batch.',
     buckets: SIZE_BUCKETS,
     registers: [this.registry],
   });
-  readonly rows = this.#counter('rows_total', 'Outbox rows applied.');
+  readonly rows = this.#counter('rows_total', 'Changed rows that have left the outbox.');
   readonly targets = this.#counter('targets_total', 'Distinct targets applied, after coalescing a batch.');
   readonly keys = this.#counter('keys_total', 'Redis keys deleted, or found absent.');
   readonly commands = new Counter({
@@ -81,7 +78,10 @@ export class Metrics {
     registers: [this.registry],
   });
   readonly ready = this.#gauge('ready', '1 when invalidations flow.');
-  readonly outboxDepth = this.#gauge('outbox_rows', 'Rows in the outbox; 100 000 means as many or more.');
+  readonly outboxDepth = this.#gauge(
+    'outbox_rows',
+    'Changed rows in the outbox; 100 000 means as many or more.',
+  );
   readonly outboxAge = this.#gauge('outbox_oldest_seconds', 'Age of the oldest row in the outbox.');
   readonly jobs = new Gauge({
     name: 'fencepost_queue_jobs',
@@ -97,7 +97,7 @@ export class Metrics {
     this.#startedAt = now();
     this.recent = new RecentLatencies(now);
     collectDefaultMetrics({ register: this.registry });
-    const coalescing = this.#gauge('coalescing_ratio', 'Rows per applied target, since the start.');
+    const coalescing = this.#gauge('coalescing_ratio', 'Changed rows per applied target, since the start.');
     const cost = this.#gauge(
       'upstash_projected_monthly_dollars',
       'Cost of a month of Upstash commands at the rate since the start ($0.20 per 100 000); after one hour.',
@@ -135,18 +135,21 @@ export class Metrics {
     this.commands.inc({ command: name });
   }
 
-  batch({ rows, targets, keys, claimedAt, applyMs }: ConfirmedBatch): void {
-    this.#rowCount += rows.length;
-    this.#targetCount += targets;
-    this.rows.inc(rows.length);
-    this.targets.inc(targets);
+  acknowledged(rows: number): void {
+    this.#rowCount += rows;
+    this.rows.inc(rows);
+  }
+
+  batch({ targets, distinctTargets, changes, keys, claimedAt, applyMs }: ConfirmedBatch): void {
+    this.#targetCount += distinctTargets;
+    this.targets.inc(distinctTargets);
     this.keys.inc(keys);
-    this.batchRows.observe(rows.length);
+    this.batchRows.observe(changes);
     this.claimToDelete.observe(applyMs / 1000);
     // The ages in a large batch are alike: 64 of them are enough.
-    const step = Math.max(1, Math.floor(rows.length / 64));
-    for (let index = 0; index < rows.length; index += step) {
-      const age = rows.at(index)?.ageMs ?? 0;
+    const step = Math.max(1, Math.floor(targets.length / 64));
+    for (let index = 0; index < targets.length; index += step) {
+      const age = targets[index]?.ageMs ?? 0;
       this.commitToClaim.observe(Math.max(0, age) / 1000);
       this.commitToDelete.observe(Math.max(0, age + applyMs) / 1000);
       // How long a row had waited before this worker started says nothing about this worker.

@@ -38,10 +38,24 @@ const CREATE_SCHEMA = `CREATE SCHEMA IF NOT EXISTS "${QUEUE_SCHEMA}"`;
 
 /**
  * Sent before the runner's COMMIT. BullMQ makes a queue's sequence at its first job, as whoever adds that job; made here it
- * belongs to the same role as the tables. The grants count where somebody else than the worker's role runs this.
+ * belongs to the same role as the tables. Some of its functions have no search_path of their own, which Supabase's advisors ask for. The grants
+ * count where somebody else than the worker's role runs this.
  */
 const FINISH = `
 create sequence if not exists bullmq_jid_${createHash('md5').update(QUEUE_NAME).digest('hex')};
+do $$
+declare
+  unset regprocedure;
+begin
+  for unset in
+    select p.oid from pg_catalog.pg_proc as p
+    where p.pronamespace = '${QUEUE_SCHEMA}'::regnamespace
+      and not exists (select from unnest(p.proconfig) as s(setting) where s.setting like 'search_path=%')
+  loop
+    execute format('alter function %s set search_path = ${QUEUE_SCHEMA}', unset);
+  end loop;
+end
+$$;
 revoke all on all functions in schema ${QUEUE_SCHEMA} from public;
 grant select, insert, update, delete on all tables in schema ${QUEUE_SCHEMA} to ${WORKER_ROLE};
 grant usage, select, update on all sequences in schema ${QUEUE_SCHEMA} to ${WORKER_ROLE};

@@ -10,6 +10,7 @@ const target = (name: string): PendingTarget => ({
   id: name,
   version: '1',
   target: name,
+  ageMs: 0,
   attempts: 0,
   state: null,
 });
@@ -35,6 +36,7 @@ function setUp(due: Partial<Record<Kind, PendingTarget[]>> = {}, cache: Partial<
       nextDueMs: async (kind) => (kind === 'delete' ? state.nextDueMs : null),
       confirm: async (targets) => {
         if (targets.length > 0) steps.push(`confirm ${targets.map(({ id }) => id)}`);
+        return targets.length;
       },
       refused: async (targets) => {
         if (targets.length > 0) steps.push(`refused ${targets.map(({ id }) => id)}`);
@@ -54,6 +56,7 @@ function setUp(due: Partial<Record<Kind, PendingTarget[]>> = {}, cache: Partial<
 describe('PendingWork', () => {
   it('asks for one job while an earlier one has not begun, and for an earlier one when that is too late', async () => {
     const { work, jobs } = setUp();
+    work.request(Infinity);
     work.request(60_000);
     work.request(90_000);
     expect(jobs).toEqual([60_000]);
@@ -98,13 +101,26 @@ describe('PendingWork', () => {
     expect(steps).toContain('confirm a:1');
   });
 
-  it('says that the queue takes no job, and asks no more before the queue looks by itself', async () => {
+  it('says that the queue takes no job, and asks for one again with the next request', async () => {
     const { work, jobs, failures, state } = setUp();
     state.adds = false;
     work.request(0);
     await expect.poll(() => failures.length).toBe(1);
-    work.request(0);
-    expect(jobs).toEqual([0]);
+    state.adds = true;
+    work.request(60_000);
+    work.request(90_000);
+    expect(jobs).toEqual([0, 60_000]);
+  });
+
+  it('forgets no earlier request because a later one failed', async () => {
+    const { work, jobs, failures, state } = setUp();
+    state.adds = false;
+    work.request(60_000);
+    state.adds = true;
+    work.request(1_000);
+    await expect.poll(() => failures.length).toBe(1);
+    work.request(2_000);
+    expect(jobs).toEqual([60_000, 1_000]);
   });
 
   it.each([

@@ -1,6 +1,6 @@
 /**
  * Works on cache_invalidation.pending: targets that Redis refused, patterns to be swept, second deletions for loaders on
- * replicas. The table is the one truth of what is pending. The queue only starts `run` at the right time, and the end of a job
+ * replicas; those that are throttled are the delivery loop's. The table is the one truth of what is pending. The queue only starts `run` at the right time, and the end of a job
  * means nothing: a target leaves the table when Redis has confirmed its DEL.
  *
  *     request(ms) ──▶ one job of the queue, for the earliest time asked for ──▶ run ──▶ request(until the next target is due)
@@ -9,7 +9,7 @@
  * sweeps run beside each other, each of them once at a time. Why nothing is lost: docs/protocol.md#pending
  */
 import type { SweepState } from '../../../supabase/functions/_shared/cache/protocol/sweep.ts';
-import type { Kind, Pending, PendingCounts, PendingTarget } from '../db/pending.ts';
+import type { Pending, PendingCounts, PendingTarget } from '../db/pending.ts';
 import { type ApplyParts, apply, deleteProbe } from '../redis/apply.ts';
 import { classify } from '../redis/errors.ts';
 import { sweep } from './sweep.ts';
@@ -51,13 +51,16 @@ export class PendingWork {
     this.#sweeps = new Repeat(() => this.#sweepDue());
   }
 
-  /** Has `run` called in so many milliseconds, or earlier. Never waits, never throws. */
+  /** Has `run` called in so many milliseconds, or earlier; Infinity: not at all. Never waits, never throws. */
   request(inMs: number): void {
     const at = performance.now() + inMs;
     if (this.#stopped || this.#nextRunAt <= at) return;
     this.#nextRunAt = at;
-    // A queue that works again begins with a run. Until then further requests would only fail, too.
-    void this.#parts.add(inMs).catch((error: unknown) => this.#parts.onError(error));
+    void this.#parts.add(inMs).catch((error: unknown) => {
+      // No job will run then: the next request must ask for one.
+      if (this.#nextRunAt === at) this.#nextRunAt = Infinity;
+      this.#parts.onError(error);
+    });
   }
 
   /** Works on what is due. Never rejects. */
@@ -71,7 +74,7 @@ export class PendingWork {
     this.#stopped = true;
   }
 
-  async #run(kind: Kind, work: Repeat): Promise<void> {
+  async #run(kind: 'delete' | 'sweep', work: Repeat): Promise<void> {
     try {
       if (!(await work.run())) return;
       const nextMs = await this.#parts.pending.nextDueMs(kind);

@@ -4,6 +4,7 @@
  */
 import type pg from 'pg';
 import type { Outbox } from '../db/outbox.ts';
+import type { Pending } from '../db/pending.ts';
 import { openConnections } from '../db/pool.ts';
 import { OutboxVacuum } from '../db/vacuum.ts';
 import { settleBacklog } from '../delivery/backlog.ts';
@@ -41,6 +42,7 @@ export interface DeliveryParts {
   readonly cache: CacheServer;
   readonly pool: pg.Pool;
   readonly outbox: Outbox;
+  readonly pending: Pending;
   readonly health: DeliveryHealth;
   readonly heartbeat: Heartbeat;
   /** For the target `*`; resolves when Redis has the epoch. */
@@ -56,7 +58,19 @@ export interface DeliveryParts {
 const MAX_LINES_PER_BATCH = 20;
 
 export function createDelivery(parts: DeliveryParts): Delivery {
-  const { configuration, cache, pool, outbox, health, heartbeat, pendingWork, log, errors, metrics } = parts;
+  const {
+    configuration,
+    cache,
+    pool,
+    outbox,
+    pending,
+    pendingWork,
+    health,
+    heartbeat,
+    log,
+    errors,
+    metrics,
+  } = parts;
   const { databaseUrl, replicaLagMs } = configuration;
   const vacuum = new OutboxVacuum(pool);
   const record = new CommandRecord(cache, () => metrics.commandCount);
@@ -65,6 +79,7 @@ export function createDelivery(parts: DeliveryParts): Delivery {
   const loop: DeliveryLoop = new DeliveryLoop({
     cache,
     outbox,
+    pending,
     health,
     pendingWork,
     replicaLagMs,
@@ -75,9 +90,12 @@ export function createDelivery(parts: DeliveryParts): Delivery {
       // The log line first: people see it sooner, and bench/worker/latency.ts measures it.
       report.confirmed(batch);
       metrics.batch(batch);
-      vacuum.deleted(batch.rows.length);
       // Under steady load the outbox may never be seen empty.
       heartbeat.beatIfDue();
+    },
+    onAcknowledged: (rows) => {
+      metrics.acknowledged(rows);
+      vacuum.deleted(rows);
     },
     onWidened: ({ watchId, target, error }) => {
       if (widened.has(watchId)) return;

@@ -114,6 +114,7 @@ export async function startWorker(
     cache,
     pool,
     outbox,
+    pending,
     health,
     heartbeat,
     startEpoch,
@@ -175,7 +176,6 @@ export async function startWorker(
     },
     overview: createOverview({
       pool,
-      outbox,
       cache,
       metrics,
       queue,

@@ -53,22 +53,18 @@ export async function checkDatabaseSide(pool: pg.Pool, configuration: Configurat
 
 /** What a worker cannot do without; a test compares both lists with the grants to its role. */
 const FUNCTIONS = [
-  ...[
-    'claim',
-    'acknowledge',
-    'remove_rows',
-    'rest',
-    'rest_from_now',
-    'forget_rested',
-    'resume',
-    'due',
-    'settle',
-  ],
-  ...['next_due', 'new_epoch', 'discard', 'compact', 'problems', 'invalidate'],
+  'claim',
+  'render',
+  'acknowledge',
+  'new_epoch',
+  'discard',
+  'compact',
+  'problems',
+  'invalidate',
 ];
 const TABLE_RIGHTS = [
-  ...['select on outbox', 'delete on outbox', 'select on watches', 'select on answer_sources'],
-  ...['select on deferred', 'insert on deferred', 'update on deferred', 'delete on deferred'],
+  ...['select on changes', 'delete on changes', 'select on outbox', 'select on status'],
+  ...['select on watches', 'select on versions', 'select on answer_sources'],
   ...['select on pending', 'insert on pending', 'update on pending', 'delete on pending'],
   ...['select on epoch', 'insert on epoch', 'update on epoch'],
 ];

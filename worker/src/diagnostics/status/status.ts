@@ -5,7 +5,8 @@
 import type pg from 'pg';
 import { HEARTBEAT_KEY } from '../../../../supabase/functions/_shared/cache/protocol/epoch.ts';
 import { describeForeignSession, leaderOf, lockHolders, workerSessions } from '../../db/lock-holders.ts';
-import type { Outbox } from '../../db/outbox.ts';
+import { Outbox } from '../../db/outbox.ts';
+import { Pending } from '../../db/pending.ts';
 import { describe } from '../../lib/errors.ts';
 import type { CacheServer } from '../../redis/upstash.ts';
 import { AUDIT_KEY, type AuditResult } from '../audit/audit.ts';
@@ -21,7 +22,7 @@ export interface DatabaseState {
   /** Standbys whose Redis would not let them take over. */
   readonly unfit: number;
   readonly outbox: { readonly rows: number; readonly oldestMs: number };
-  readonly deferred: { readonly waiting: number; readonly dueInMs: number | null };
+  readonly throttled: { readonly waiting: number; readonly dueInMs: number | null };
   /** One sentence each. */
   readonly problems: readonly string[];
 }
@@ -36,14 +37,11 @@ export interface CacheState {
 }
 
 /**
- * @param countTo rows of the outbox, and throttled targets, to count at most
+ * @param countTo changes in the outbox, and throttled targets, to count at most
  * @throws what `pg` throws when the database is away
  */
-export async function readDatabaseState(
-  pool: pg.Pool,
-  outbox: Outbox,
-  countTo: number,
-): Promise<DatabaseState> {
+export async function readDatabaseState(pool: pg.Pool, countTo: number): Promise<DatabaseState> {
+  const pending = new Pending(pool);
   const holders = await lockHolders(pool);
   const leader = leaderOf(holders);
   const foreign = holders.find((holder) => holder.lock === 'leader' && holder.foreign);
@@ -53,8 +51,8 @@ export async function readDatabaseState(
     contested: leader === undefined && foreign !== undefined && alive > 0,
     workers: running,
     unfit,
-    outbox: await outbox.backlog(countTo),
-    deferred: { waiting: await countThrottled(pool, countTo), dueInMs: await outbox.nextDue() },
+    outbox: await new Outbox(pool).backlog(countTo),
+    throttled: { waiting: await pending.throttled(countTo), dueInMs: await pending.nextDueMs('throttled') },
     problems: foreign === undefined ? [] : [describeForeignSession(foreign)],
   };
 }
@@ -80,16 +78,6 @@ export async function readCacheState(
     consistency: parseAudit(found?.[1] ?? null),
     problems,
   };
-}
-
-/** Targets that wait for their interval's end, or are being run. */
-async function countThrottled(pool: pg.Pool, countTo: number): Promise<number> {
-  const result = await pool.query<{ count: number }>(
-    `select count(*)::int as count
-       from (select from cache_invalidation.deferred where waiting or run is not null limit $1) as counted`,
-    [countTo],
-  );
-  return result.rows[0]?.count ?? 0;
 }
 
 /** Null for anything that is no audit result: anybody who has the token can write this key. */

@@ -4,7 +4,6 @@
  */
 
 import type pg from 'pg';
-import type { Outbox } from '../../db/outbox.ts';
 import type { Pending } from '../../db/pending.ts';
 import { RecordedDay } from '../../diagnostics/status/recorded-day.ts';
 import {
@@ -42,7 +41,6 @@ export interface Overview {
 
 export interface OverviewParts {
   readonly pool: pg.Pool;
-  readonly outbox: Outbox;
   readonly cache: CacheServer;
   readonly metrics: Pick<Metrics, 'recent' | 'commandCount'>;
   readonly queue: Pick<QueueSupervisor, 'use'>;
@@ -52,8 +50,8 @@ export interface OverviewParts {
 }
 
 export function createOverview(parts: OverviewParts): () => Promise<Overview> {
-  const { pool, outbox, cache, metrics } = parts;
-  const database = new CachedQuery(() => readDatabaseState(pool, outbox, COUNT_TO), DATABASE_CACHING);
+  const { pool, cache, metrics } = parts;
+  const database = new CachedQuery(() => readDatabaseState(pool, COUNT_TO), DATABASE_CACHING);
   // A follower has no connection to the queue: the leader's dashboard shows it.
   const jobs = new CachedQuery(
     async () =>

@@ -26,7 +26,7 @@ const database: DatabaseState = {
   workers: 1,
   unfit: 0,
   outbox: { rows: 0, oldestMs: 0 },
-  deferred: { waiting: 0, dueInMs: null },
+  throttled: { waiting: 0, dueInMs: null },
   problems: [],
 };
 const cache: CacheState = { heartbeat: 'alive', hitRates: null, consistency: null, problems: [] };

@@ -111,7 +111,7 @@ function latencyTile({ latency }: Overview): Html {
   );
 }
 
-function outboxTiles({ leader, contested, outbox, deferred }: DatabaseState): Html {
+function outboxTiles({ leader, contested, outbox, throttled }: DatabaseState): Html {
   const silent = leader !== null && leader.silentMs > ALIVE_MS;
   const isDelivered = leader !== null ? !silent : contested;
   const rows = `${outbox.rows.toLocaleString('en')}${outbox.rows >= COUNT_TO ? ' or more' : ''}`;
@@ -123,10 +123,10 @@ function outboxTiles({ leader, contested, outbox, deferred }: DatabaseState): Ht
   )}
 ${tile(
   'Throttled',
-  deferred.waiting.toLocaleString('en'),
-  deferred.dueInMs === null
+  throttled.waiting.toLocaleString('en'),
+  throttled.dueInMs === null
     ? 'targets with a min_interval'
-    : `targets with a min_interval; the next in ${duration(Math.max(0, deferred.dueInMs))}`,
+    : `targets with a min_interval; the next in ${duration(throttled.dueInMs)}`,
   'plain',
 )}`;
 }

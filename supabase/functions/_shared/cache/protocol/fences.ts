@@ -36,7 +36,7 @@ export const RESERVED_FIRST_SEGMENTS: ReadonlySet<string> = new Set(['fence', 'f
 
 const FENCE_PREFIX = 'fence:';
 
-/** watch() and invalidate() accept no more (…_fencepost_template.sql, …_fencepost_wakeup.sql). */
+/** watch() and invalidate() accept no more (…_fencepost_declarations.sql, …_fencepost_wakeup.sql). */
 export const MOST_SEGMENTS = 32;
 
 /** One request names hundreds of keys, each up to four times, and has to stay below Upstash's 10 MB. */

@@ -1,0 +1,232 @@
+-- Fencepost: what watch() accepts as a target and as a join, and the SQL made of them.
+--
+--   target     type:segment:…     a segment is literal text, or {column}, or {alias.column} of a joined table, or a
+--                                 last `*` for the whole group: quota:{org_id}:*   user:{o.user_id}:orders
+--   {"column"}                    a name with `:`, `{`, `}` or `.` in it is quoted as SQL quotes it: x:{"a:b"}   x:{o."a.b"}
+--                                 Any other name is written as it is in the catalog and never folded: {orgId} is the column "orgId".
+--   join       schema.table alias on alias.column = row.column [and …] [join …], each step to a key of its table;
+--              or the name of a foreign key, whose alias is the name of the table that it refers to
+--
+-- A placeholder is a whole segment, because only whole segments are encoded so that no two tuples share a key. A NULL
+-- widens the target to the group before it: cost:{provider}:{model} with a null model becomes cost:openai:*.
+
+-- Takes a template, gives its segments in order: as written, and what they are: literal text ('*' only as the last), or alias and
+-- column. The alias of the watched table's own columns is ''.
+create function cache_invalidation.template_segments(target text)
+returns table (place integer, written text, literal text, alias text, col text) language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  remainder text := template_segments.target;
+  quoted text[];
+  plain text[];
+  remedy constant text := 'A target is type:segment:…, each segment literal text, a {column}, or a last *. For example quota:{org_id}:* or session:{id}:state.';
+begin
+  if target is null or strpos(target, ':') = 0 then
+    raise exception 'the target % has no segment after its type', quote_nullable(target)
+      using errcode = 'invalid_parameter_value', hint = remedy;
+  end if;
+  place := 0;
+  loop
+    place := place + 1;
+    -- up to the next colon outside of a quoted name (the longest alternative wins)
+    written := substring(remainder, '^(?:\{(?:[^{}":.]+\.)?"(?:[^"]|"")+"\}[^:]*|[^:]*)');
+    remainder := substr(remainder, length(written) + 1);
+    literal := case
+      when written ~ '^[A-Za-z0-9_.!''()-]{1,200}$' or (written = '*' and place > 1 and remainder = '') then written
+    end;
+    quoted := regexp_match(written, '^\{(?:([^{}":.]+)\.)?"((?:[^"]|"")+)"\}$');
+    plain := regexp_match(written, '^\{(?:([^{}.]*)\.)?([^{}]+)\}$');
+    alias := coalesce(nullif((coalesce(quoted, plain))[1], 'row'), '');
+    col := coalesce(replace(quoted[2], '""', '"'), plain[2]);
+    if literal is null and (col is null or place = 1) then
+      raise exception 'segment % of the target % is neither literal text nor one {column}', place, quote_literal(target)
+        using errcode = 'invalid_parameter_value', detail = format('The segment is %L.', written), hint = remedy;
+    end if;
+    return next;
+    exit when remainder = '';
+    if place = 32 then
+      raise exception 'the target has more than 32 segments' using errcode = 'invalid_parameter_value', hint = remedy;
+    end if;
+    remainder := substr(remainder, 2);
+  end loop;
+end
+$$;
+
+-- A column's placeholder, as template_segments() reads it.
+create function cache_invalidation.placeholder(alias text, col text) returns text language sql immutable set search_path = pg_catalog, pg_temp
+return '{' || case when alias = '' then '' else alias || '.' end
+  || case when col ~ '[:{}.]|^"' then '"' || replace(col, '"', '""') || '"' else col end || '}';
+
+-- The pattern of everything a template can name: the type's.
+create function cache_invalidation.type_wildcard(target text) returns text language sql immutable set search_path = pg_catalog, pg_temp
+return split_part(target, ':', 1) || ':*';
+
+-- Invalidates the types of targets or templates, each once.
+create function cache_invalidation.invalidate_types(targets text[]) returns void language sql set search_path = pg_catalog, pg_temp
+as $$
+  select cache_invalidation.invalidate(types.target) from (select distinct cache_invalidation.type_wildcard(t.target) as target from unnest(targets) as t(target)) as types
+$$;
+
+-- A join as text, as watch() reads it.
+create function cache_invalidation.join_text(hops cache_invalidation.hop[]) returns text language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select string_agg(format('%s %I on %s', h.parent, h.alias, (
+      select string_agg(format('%I.%I = %s.%I', h.alias, p.parent_column, case when p.alias = '' then 'row' else quote_ident(p.alias) end, p.child_column),
+        ' and ' order by p.place)
+      from unnest(h.parent_columns, h.child_aliases, h.child_columns) with ordinality as p(parent_column, alias, child_column, place)
+    )), ' join ' order by h.place)
+  from unnest(hops) with ordinality as h(parent, alias, parent_columns, child_aliases, child_columns, place)
+$$;
+
+-- Reads a join. Raises for what is no plain step to a key of each of its tables: anything else could not be looked up when the worker
+-- asks, after the commit.
+create function cache_invalidation.read_join(rel regclass, join_clause text) returns cache_invalidation.hop[] language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  hops cache_invalidation.hop[] := array[]::cache_invalidation.hop[];
+  hop cache_invalidation.hop;
+  word constant text := '(?:"(?:[^"]|"")+"|[[:alpha:]_][\w$]*)';
+  pair constant text := format('%1$s\s*\.\s*%1$s\s*=\s*%1$s\s*\.\s*%1$s', word);
+  step constant text := format('^\s*(%1$s\s*\.\s*%1$s)\s+(?:as\s+)?(%1$s)\s+on\s+(%2$s(?:\s+and\s+%2$s)*)\s*(?:(?:(?:left\s+(?:outer\s+)?|inner\s+)?join\s)(.*))?$', word, pair);
+  remainder text := nullif(btrim(join_clause), '');
+  parts text[];
+  names text[];
+  aliases text[] := array['row'];
+  foreign_key record;
+  remedy constant text := 'Write the name of a foreign key, or its text: public.orders o on o.id = row.order_id. What a join cannot say belongs into a column of the watched table, or into a table of its own.';
+begin
+  if remainder is null then
+    return hops;
+  end if;
+  select f.confrelid::regclass as parent, c.relname,
+      array(select a.attname::text from unnest(f.confkey) with ordinality as k(number, place)
+        join pg_attribute as a on a.attrelid = f.confrelid and a.attnum = k.number order by k.place) as parent_columns,
+      array(select a.attname::text from unnest(f.conkey) with ordinality as k(number, place)
+        join pg_attribute as a on a.attrelid = f.conrelid and a.attnum = k.number order by k.place) as child_columns
+    into foreign_key
+    from pg_constraint as f join pg_class as c on c.oid = f.confrelid
+    where f.conrelid = rel and f.contype = 'f' and f.conname = remainder and c.relname <> 'row' and f.conparentid = 0;
+  if found then
+    return array[row(foreign_key.parent, foreign_key.relname, foreign_key.parent_columns,
+      array_fill(''::text, array[cardinality(foreign_key.child_columns)]), foreign_key.child_columns)::cache_invalidation.hop];
+  end if;
+  while remainder is not null loop
+    parts := regexp_match(remainder, step, 'i');
+    hop := row(to_regclass(parts[1]), (parse_ident(parts[2]))[1], '{}', '{}', '{}');
+    if parts is null or hop.alias in ('before', '') or hop.alias = any (aliases) then
+      raise exception 'cannot read the join %', quote_literal(remainder) using errcode = 'invalid_parameter_value', hint = remedy;
+    elsif hop.parent is null then
+      raise exception 'the joined table % does not exist', parts[1]
+        using errcode = 'undefined_table', hint = 'Check the spelling; the schema is needed.';
+    end if;
+    for names in
+      select array(select (parse_ident(m.parts[i]))[1] from generate_series(1, 4) as i order by i)
+      from regexp_matches(parts[3], format('(%1$s)\s*\.\s*(%1$s)\s*=\s*(%1$s)\s*\.\s*(%1$s)', word), 'gi') as m(parts)
+    loop
+      if names[3] = hop.alias then
+        names := array[names[3], names[4], names[1], names[2]];
+      end if;
+      if names[1] <> hop.alias or not names[3] = any (aliases) then
+        raise exception 'the join % compares %.% with %.%', quote_literal(parts[3]), names[1], names[2], names[3], names[4]
+          using errcode = 'invalid_parameter_value', detail = 'Each comparison has a column of the joined table on one side, and one of row or of a table before it on the other.', hint = remedy;
+      end if;
+      hop.parent_columns := hop.parent_columns || names[2];
+      hop.child_aliases := hop.child_aliases || case when names[3] = 'row' then '' else names[3] end;
+      hop.child_columns := hop.child_columns || names[4];
+    end loop;
+    hops := hops || hop;
+    aliases := aliases || hop.alias;
+    remainder := parts[4];
+  end loop;
+  return hops;
+end
+$$;
+
+-- The columns that a declaration names: of which table, and whether keys are made of them (or they are only compared).
+create function cache_invalidation.used_columns(w cache_invalidation.watches)
+returns table (alias text, rel oid, name text, is_key boolean) language sql stable rows 5 set search_path = pg_catalog, pg_temp
+as $$
+  with hops as (
+    select h.* from unnest(w.hops) as h
+  ), named as (
+    select s.alias, s.col, true as is_key from cache_invalidation.template_segments(w.target) as s where s.col is not null
+    union
+    select c.alias, c.col, true from hops as h cross join lateral unnest(h.child_aliases, h.child_columns) as c(alias, col)
+    union
+    select h.alias, c.col, true from hops as h cross join lateral unnest(h.parent_columns) as c(col)
+    union
+    select '', c.col, false from unnest(w.columns) as c(col)
+  )
+  select n.alias, case when n.alias = '' then w.rel::oid else (select h.parent::oid from hops as h where h.alias = n.alias) end, n.col, n.is_key
+  from named as n
+$$;
+
+-- A type's own type where it is a domain. (PL/pgSQL keeps its plans, and this is called often.)
+create function cache_invalidation.base_type(type oid) returns oid language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  while exists (select from pg_type as t where t.oid = type and t.typtype = 'd') loop
+    type := (select t.typbasetype from pg_type as t where t.oid = type);
+  end loop;
+  return type;
+end
+$$;
+
+-- The SQL expression of a key segment; value is one that gives the text that format('%s', …) makes of a column of this type. It casts to
+-- types of Postgres alone, never to a domain, whose CHECK would run. The plain case (no special byte, not long) costs one regular
+-- expression. The length is compared first, because a regular expression over 256 MB fails.
+create function cache_invalidation.segment_expression(value text, type oid) returns text language sql stable set search_path = pg_catalog, pg_temp
+return (
+  select case
+    when t.typname in ('int2', 'int4', 'int8', 'uuid') then value
+    when t.typname in ('numeric', 'bool', 'bytea', 'date', 'timestamp', 'timestamptz') then format('cache_invalidation.segment((%s)::%I)', value, t.typname)
+    else format('case when octet_length(%1$s) > 200 or %1$s collate "C" ~ ''[^A-Za-z0-9_.!''''()-]'' then cache_invalidation.segment(%1$s) else %1$s end',
+      -- without the padding
+      case when t.typname = 'bpchar' then format('rtrim(%s, '' '')', value) else value end)
+  end
+  from pg_type as t where t.oid = cache_invalidation.base_type(type));
+
+-- The SQL expression of a template; segments has the expression of each variable segment, by its place. `||` gives NULL for
+-- a NULL segment, so coalesce falls back to the next wider group: 'cost:' || a || ':' || b, 'cost:' || a || ':*', 'cost:*'.
+create function cache_invalidation.target_expression(target text, segments text[]) returns text language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  part record;
+  prefix text := '';
+  pending text := '';
+  alternatives text[] := array[]::text[];
+begin
+  for part in select s.* from cache_invalidation.template_segments(target_expression.target) as s order by s.place loop
+    pending := pending || case when part.place > 1 then ':' else '' end || coalesce(part.literal, '');
+    if part.literal is null then
+      prefix := concat_ws(' || ', nullif(prefix, ''), quote_literal(pending));
+      alternatives := regexp_replace(prefix, '''$', '*''') || alternatives;
+      prefix := prefix || ' || ' || segments[part.place];
+      pending := '';
+    end if;
+  end loop;
+  prefix := concat_ws(' || ', nullif(prefix, ''), quote_literal(nullif(pending, '')));
+  return format('coalesce(%s)', array_to_string(prefix || alternatives, ', '));
+end
+$$;
+
+-- A declaration with other names for some columns, all at once; renames has the new name for each 'alias.name'.
+create function cache_invalidation.rename_columns(w cache_invalidation.watches, renames jsonb) returns cache_invalidation.watches language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_populate_record(w, jsonb_build_object(
+    'target', (
+      select string_agg(coalesce(cache_invalidation.placeholder(s.alias, renames ->> (s.alias || '.' || s.col)), s.written), ':' order by s.place)
+      from cache_invalidation.template_segments(w.target) as s),
+    'columns', (select jsonb_agg(coalesce(renames ->> ('.' || c.name), c.name) order by c.place) from unnest(w.columns) with ordinality as c(name, place)),
+    'hops', (
+      select coalesce(jsonb_agg(to_jsonb(h) - 'place' || jsonb_build_object(
+          'parent_columns', (
+            select jsonb_agg(coalesce(renames ->> (h.alias || '.' || c.name), c.name) order by c.place)
+            from unnest(h.parent_columns) with ordinality as c(name, place)),
+          'child_columns', (
+            select jsonb_agg(coalesce(renames ->> (c.alias || '.' || c.name), c.name) order by c.place)
+            from unnest(h.child_aliases, h.child_columns) with ordinality as c(alias, name, place))) order by h.place), '[]')
+      from unnest(w.hops) with ordinality as h(parent, alias, parent_columns, child_aliases, child_columns, place))))
+$$;

@@ -1,0 +1,198 @@
+-- Fencepost: capture. Each watched table has one generated trigger function, which runs in the writer's transaction for every changed
+-- row, and for TRUNCATE. It reads the columns that keys are made of, writes one row of changes, and wakes the worker.
+--
+-- Promise: capture makes no write fail and no writer wait, and a writer cannot redirect it. Why, and each rule that the text of the
+-- function keeps: docs/protocol.md#capture
+
+-- The declarations of a version share its key columns: their names, in the order of changes.change.
+create function cache_invalidation.key_columns(version bigint) returns text[] language sql stable set search_path = pg_catalog, pg_temp
+return array(
+  select distinct c.name::text collate "C"
+  from cache_invalidation.version_columns as c
+  join cache_invalidation.versions as v on v.id = c.version and v.place = c.place and v.problem is null
+  where c.version = key_columns.version and c.alias = '' and c.is_key
+  order by 1);
+
+-- What an operation gives as changes.change: one call of format(), because each call and each CASE costs a writer more than what it does.
+-- (A call takes 100 arguments at most.) format() calls the output function of any type, and nothing else. It quotes every value (%L),
+-- so that NULL is no text.
+create function cache_invalidation.change_expression(version bigint, op text, rows text[], bits text) returns text language sql stable
+set search_path = pg_catalog, pg_temp
+return (
+  select string_agg(c.call, ' || ' order by c.number)
+  from (
+    select e.place / 90 as number, format('format(E''%s''%s)', string_agg(e.element, '' order by e.place), string_agg(', ' || e.value, '' order by e.place)) as call
+    from (
+      select 0 as place, op as element, null as value
+      union all
+      select row_number() over (order by r.place, n.place), '\x01%L', format('%s.%I', r.row, n.name)
+      from unnest(rows) with ordinality as r("row", place)
+      cross join unnest(cache_invalidation.key_columns(version)) with ordinality as n(name, place)
+      union all
+      select 1 + cardinality(rows) * cardinality(cache_invalidation.key_columns(version)), '\x01%s', bits where bits is not null
+    ) as e
+    group by number
+  ) as c);
+
+-- The bits of the declarations that an update concerns, as an expression; null where it always concerns all of them. Images are
+-- compared, because equality is too weak (1.0 = 1.00, citext), and some types have none.
+create function cache_invalidation.concerned_bits(version bigint) returns text language sql stable set search_path = pg_catalog, pg_temp
+return (
+  select string_agg(case
+      when d.old is null then d.bit::text
+      else format('case when record_image_ne(row(%s), row(%s)) then %s else 0 end', d.old, d.new, d.bit)
+    end, ' | ' order by d.place)
+  from (
+    select v.place, 1::bigint << least(v.place, 62) as bit,
+      string_agg('old.' || quote_ident(c.name), ', ' order by c.name) as old, string_agg('new.' || quote_ident(c.name), ', ' order by c.name) as new
+    from cache_invalidation.versions as v
+    left join lateral (
+      select distinct u.name from cache_invalidation.version_columns as u
+      where u.version = v.id and u.place = v.place and u.alias = '' and v.columns is not null and v.problem is null) as c on true
+    where v.id = version
+    group by v.place
+  ) as d
+  having count(d.old) > 0);
+
+-- The text of a capture function, but for its version, for which <version> stands. The branch of updates comes first, each branch has one
+-- expression, and a record that is never set is cheaper to return than null: docs/benchmarks.md has what each costs a writer.
+create function cache_invalidation.capture_body(version bigint) returns text language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  bits constant text := cache_invalidation.concerned_bits(version);
+begin
+  return concat('
+-- ',
+    -- a line break in a name must not end the comment
+    (select regexp_replace(string_agg(v.target, ', ' order by v.place), '\s', ' ', 'g') from cache_invalidation.versions as v where v.id = version), $body$
+declare
+  change text;
+  nothing record;
+begin
+  begin
+    if tg_op = 'UPDATE' then
+      change := $body$, cache_invalidation.change_expression(version, 'u', '{new,old}', bits), $body$;
+$body$, case when bits is not null then $body$      if right(change, 2) = E'\x010' then
+        return nothing;
+      end if;
+$body$ end, $body$    elsif tg_op = 'INSERT' then
+      change := $body$, cache_invalidation.change_expression(version, 'i', '{new}', null), $body$;
+    elsif tg_op = 'DELETE' then
+      change := $body$, cache_invalidation.change_expression(version, 'd', '{old}', null), $body$;
+    else
+      change := 't';
+    end if;
+  exception
+    when others then
+      change := concat_ws(E'\x01', 'e', sqlstate, lower(left(tg_op, 1)));
+  end;
+  insert into cache_invalidation.changes (version, change) values (<version>, change);
+  if not pg_try_advisory_xact_lock_shared($body$, cache_invalidation.doorbell_lock(), $body$) then
+    perform cache_invalidation.ring();
+  end if;
+  return nothing;
+end
+$body$);
+end
+$$;
+
+-- The text that the capture function of a version must have. While capture is paused it does nothing.
+create function cache_invalidation.function_text(version bigint) returns text language sql stable set search_path = pg_catalog, pg_temp
+return case
+  when exists (select from cache_invalidation.epoch as e where e.paused_at is not null) then E'\nbegin\n  -- paused: see cache_invalidation.resume_capture()\n  return null;\nend\n'
+  else (select replace(v.body, 'values (<version>,', format('values (%s,', v.id)) from cache_invalidation.versions as v where v.id = version and v.place = 0)
+end;
+
+-- The settings of a capture function: the text of its columns must not depend on the writer's session. Only few types' does.
+create function cache_invalidation.capture_settings(version bigint) returns text language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select 'set search_path = pg_catalog, pg_temp' || case when exists (
+    select from cache_invalidation.version_columns as c
+    where c.version = capture_settings.version and c.alias = '' and c.is_key
+      and cache_invalidation.base_type(c.type) in ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype, 'bytea'::regtype))
+  then ' set datestyle = ''ISO, YMD'' set timezone = ''UTC'' set bytea_output = hex' else '' end
+$$;
+
+-- Writes a capture function. Takes no lock on any table.
+create function cache_invalidation.write_function(name name, version bigint) returns void language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+-- the text and the settings are generated: @plpgsql_check_options: security_warnings = false
+declare
+  owner regrole;
+begin
+  execute format('create or replace function cache_invalidation.%I() returns trigger language plpgsql security definer %s as %L',
+    name, cache_invalidation.capture_settings(version), cache_invalidation.function_text(version));
+  -- Postgres asks whoever creates a partition for this right. Nobody else can name the function without a right on its schema.
+  execute format('grant execute on function cache_invalidation.%I() to public', name);
+  -- whoever calls watch(), the function writes changes as the schema's owner
+  select n.nspowner::regrole into owner from pg_namespace as n where n.nspname = 'cache_invalidation';
+  if owner <> current_user::regrole then
+    execute format('alter function cache_invalidation.%I() owner to %s', name, owner);
+  end if;
+end
+$$;
+
+-- A free name for the capture function of a table. It is made of the table's name, so it is the same in every environment. A function
+-- of that name that stands for something else (a former table of that name, a copy of the schema alone) is left alone.
+create function cache_invalidation.free_function_name(rel regclass) returns name language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  wanted text := (select n.nspname || '_' || c.relname from pg_class as c join pg_namespace as n on n.oid = c.relnamespace where c.oid = rel);
+  suffix text := '';
+begin
+  -- with 'fencepost_' before and '_truncate' behind it, it names a trigger: 63 bytes
+  if octet_length(wanted) > 36 then
+    wanted := left(regexp_replace(wanted, '[^ -~]', '', 'g'), 25) || '_' || left(md5(wanted), 10);
+  end if;
+  while to_regproc(format('cache_invalidation.%I', 'capture_' || wanted || suffix)) is not null loop
+    suffix := '_' || (coalesce(nullif(ltrim(suffix, '_'), ''), '1')::integer + 1);
+  end loop;
+  return 'capture_' || wanted || suffix;
+end
+$$;
+
+-- A table and what is below it, partitions or inheritance children. (Without locks, which pg_partition_tree() takes.)
+create function cache_invalidation.table_trees(tables oid[]) returns table (root oid, rel oid) language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  with recursive tree(root, rel) as (
+    select t.rel, t.rel from unnest(tables) as t(rel)
+    union
+    select tree.root, i.inhrelid from tree join pg_inherits as i on i.inhparent = tree.rel
+  )
+  select tree.root, tree.rel from tree join pg_class as c on c.oid = tree.rel
+$$;
+
+-- The triggers of watched tables (null: all) that are not as they must be: missing, left over, or not firing always. Row triggers are cloned
+-- to partitions, inheritance children need their own, and TRUNCATE triggers are needed everywhere. definition is the rest of CREATE
+-- TRIGGER; null: left over.
+create function cache_invalidation.wrong_triggers(tables oid[] default null)
+returns table (root regclass, rel regclass, name name, definition text, is_missing boolean) language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  with watched as materialized (
+    select v.rel::oid as rel, v.function
+    from cache_invalidation.versions as v
+    where v.retired is null and v.rel = any (coalesce(tables, array(select known.rel::oid from cache_invalidation.versions as known where known.retired is null)))
+    group by v.rel, v.function
+  ), wanted as materialized (
+    select t.root, t.rel, ('fencepost_' || substr(w.function, 9) || kind.suffix)::name as name, kind.definition
+    from cache_invalidation.table_trees(array(select w.rel from watched as w)) as t
+    join watched as w on w.rel = t.root
+    join pg_class as c on c.oid = t.rel and c.relkind <> 'm'
+    join (values ('', 'after insert or update or delete on %s for each row'), ('_truncate', 'after truncate on %s for each statement')) as kind(suffix, definition)
+      on case when kind.suffix = '' then t.rel = t.root or not c.relispartition
+        -- Postgres 15 has none for foreign tables
+        else c.relkind <> 'f' or current_setting('server_version_num')::integer >= 160000 end
+  ), found as materialized (
+    select w.rel as root, t.tgrelid as rel, t.tgname as name, t.tgenabled = 'A' as always, t.tgparentid
+    from watched as w
+    join pg_proc as p on p.proname = w.function and p.pronamespace = 'cache_invalidation'::regnamespace
+    -- through pg_depend, because pg_trigger has no index on its functions
+    join pg_depend as d on d.refclassid = 'pg_proc'::regclass and d.refobjid = p.oid and d.classid = 'pg_trigger'::regclass
+    join pg_trigger as t on t.oid = d.objid
+  )
+  select coalesce(n.root, f.root), coalesce(n.rel, f.rel), coalesce(n.name, f.name), n.definition, f.name is null
+  from wanted as n full join (select own.* from found as own where own.tgparentid = 0) as f on f.rel = n.rel and f.name = n.name
+  where n.name is null or f.always is not true
+    -- a trigger fires always only if its clones do (hashed, because a table may have thousands of partitions)
+    or (n.root, n.name) in (select clone.root, clone.name from found as clone where clone.tgparentid <> 0 and not clone.always)
+$$;

@@ -1,0 +1,162 @@
+-- Fencepost: what keeps a watch from being exact or complete. Everything is found by comparing the declarations with the catalog, in a
+-- few queries for all watches, which take no lock on any table of the application.
+
+-- Names of a declaration that belong to something else now, each with the two ways to settle it. After a swap (rename a to a_old, b to
+-- a; or the same with tables) a watch follows what it was declared for, which is perhaps not what is meant.
+create function cache_invalidation.swapped(tables oid[] default null) returns table (watch_id integer, rel regclass, problem text, remedy text) language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  with declared as (
+    select w.*::cache_invalidation.watches as w, to_regclass(w.declared_as) as other_rel
+    from cache_invalidation.watches as w
+    where w.implied_by is null and (tables is null or w.rel = any (tables) or to_regclass(w.declared_as) = any (tables))
+  ), columns as (
+    select (d.w).id, jsonb_object_agg('.' || followed.attname, n.key) as former_names,
+      string_agg(format('%I, which was called %I', followed.attname, n.key), ' and ' order by n.key) as what
+    from declared as d
+    cross join lateral jsonb_each_text((d.w).declared_columns) as n
+    join pg_attribute as followed on followed.attrelid = (d.w).rel and followed.attnum = n.value::smallint and not followed.attisdropped
+    join pg_attribute as other on other.attrelid = (d.w).rel and other.attname = n.key and other.attnum > 0 and other.attnum <> followed.attnum
+    where (d.w).rel::oid = (d.w).declared_oid
+    group by (d.w).id
+  ), found as (
+    select d.w, format('the watch of %s for %L was declared when that was called %s, which is another table now', (d.w).rel, (d.w).target, (d.w).declared_as) as problem,
+      cache_invalidation.declaration(d.w, (d.w).declared_as) as instead
+    from declared as d
+    where d.other_rel <> (d.w).rel
+      and not exists (select from cache_invalidation.watches as other where other.rel = d.other_rel and other.target = (d.w).target)
+    union all
+    select d.w, format('the watch of %s for %L follows the column %s; another column is called that now', (d.w).rel, (d.w).target, c.what),
+      cache_invalidation.declaration(cache_invalidation.rename_columns(d.w, c.former_names), (d.w).rel::text)
+    from declared as d join columns as c on c.id = (d.w).id
+  )
+  select (f.w).id, (f.w).rel, f.problem, format('To watch the other one instead: select cache_invalidation.unwatch(%L, %L); %s To keep this one: %s',
+    (f.w).rel, (f.w).target, f.instead, cache_invalidation.declaration(f.w, (f.w).rel::text))
+  from found as f
+$$;
+
+-- Where functions, triggers and versions of watched tables (null: all) do not match, each with its severity. refresh() mends all of them.
+create function cache_invalidation.mismatches(tables oid[] default null) returns table (rel regclass, problem text, severity text) language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  with current as materialized (
+    select v.id, v.rel, v.function from cache_invalidation.versions as v
+    where v.retired is null and v.rel = any (coalesce(tables, array(select known.rel::oid from cache_invalidation.versions as known where known.retired is null))) group by v.id, v.rel, v.function
+  )
+  select w.root, case when min(w.definition) is null then 'triggers are left over: ' else 'triggers are missing or disabled: ' end || string_agg(w.rel || ' ' || w.name, ', '),
+    case when min(w.definition) is null then 'warning' else 'error' end
+  from cache_invalidation.wrong_triggers(tables) as w
+  group by w.root, w.definition is null
+  union all
+  select c.rel, format('the capture function of %s is missing or out of date', c.rel), 'error'
+  from current as c join pg_class as r on r.oid = c.rel and r.relkind <> 'm'
+  where not exists (
+    select from pg_proc as f
+    where f.pronamespace = 'cache_invalidation'::regnamespace and f.proname = c.function and f.prosrc = cache_invalidation.function_text(c.id))
+  union all
+  select w.rel, format('%s is declared for %s, and nothing captures for it', string_agg(w.target, ', '), w.rel), 'error'
+  from cache_invalidation.watches as w join pg_class as r on r.oid = w.rel
+  where (tables is null or w.rel = any (tables))
+    and not exists (select from cache_invalidation.versions as v where v.rel = w.rel and v.retired is null and v.watch_id = w.id)
+  group by w.rel
+  union all
+  select v.rel, format('%s is captured for %s, and no longer declared', string_agg(v.target, ', '), v.rel), 'warning'
+  from cache_invalidation.versions as v join pg_class as r on r.oid = v.rel
+  where v.retired is null and (tables is null or v.rel = any (tables)) and v.watch_id not in (select w.id from cache_invalidation.watches as w)
+  group by v.rel
+  union all
+  select c.rel, format('%s or its columns were renamed, changed, dropped or restored from a dump since its watches were last brought in line', string_agg(distinct c.of, ', ')), 'warning'
+  from (
+    select c.rel, coalesce(o.oid::regclass, c.rel)::text as of
+    from current as c join cache_invalidation.stale_columns as u on u.version = c.id left join pg_class as o on o.oid = u.rel
+  ) as c join pg_class as r on r.oid = c.rel
+  group by c.rel
+$$;
+
+-- What keeps a watch from being exact or complete, each with its remedy; no row when all is well. Changes nothing and waits for nothing.
+-- SECURITY DEFINER, so that the worker may call it: it takes no argument and shows no application data.
+--
+-- severity is `error` where writes may be missed, `warning` where invalidations are wider or DDL is not followed, and `notice` for
+-- what only may come to that.
+create function cache_invalidation.problems() returns table (watch_id integer, problem text, remedy text, severity text) language sql stable security definer
+set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
+as $$
+  with refresh(remedy) as (values ('select cache_invalidation.refresh();')), found as (
+    select 1 as rank, null::integer as watch_id, format('capture has been paused since %s: writes are not captured', e.paused_at) as problem,
+      'select cache_invalidation.resume_capture();' as remedy, 'error' as severity
+    from cache_invalidation.epoch as e where e.paused_at is not null
+    union all
+    select 2, w.id, format('the table of watch %s (%s) was dropped', w.id, w.target), r.remedy,
+      case when to_regclass(w.declared_as) is null then 'warning' else 'error' end
+    from cache_invalidation.watches as w, refresh as r
+    where not exists (select from pg_class as c where c.oid = w.rel)
+    union all
+    select 3, (select min(w.id) from cache_invalidation.watches as w where w.rel = m.rel), m.problem, r.remedy, m.severity
+    from cache_invalidation.mismatches() as m, refresh as r
+    union all
+    select 4, v.watch_id, format('writes to %s invalidate the whole type of %s: %s', v.rel, v.target, v.problem),
+      'Restore what is missing and call refresh(), or unwatch() and watch() again: ' || r.remedy, 'warning'
+    from cache_invalidation.versions as v, refresh as r where v.retired is null and v.problem is not null
+    union all
+    select 4, v.watch_id, format('writes to %s invalidate the whole type of %s: row level security hides rows of %s from %I', v.rel, v.target, h.parent, reader.rolname),
+      format('As a superuser: alter role %1$I bypassrls; or let %1$I own %2$s, without FORCE ROW LEVEL SECURITY.', reader.rolname, h.parent), 'warning'
+    from cache_invalidation.versions as v cross join lateral unnest(v.hops) as h join pg_class as c on c.oid = h.parent,
+      pg_namespace as n join pg_roles as reader on reader.oid = n.nspowner
+    where v.retired is null and v.problem is null and n.nspname = 'cache_invalidation' and c.relrowsecurity
+      and not reader.rolsuper and not reader.rolbypassrls and (c.relforcerowsecurity or not pg_has_role(reader.oid, c.relowner, 'usage'))
+    union all
+    select 5, s.watch_id, s.problem, s.remedy, 'error' from cache_invalidation.swapped() as s join pg_class as c on c.oid = s.rel
+    union all
+    select 6, null, format('%s is not watched for %L, as the table was that had its name and was dropped', u.rel_name, u.target),
+      format('select cache_invalidation.refresh(); or, if it is not to be watched: select cache_invalidation.unwatch(name => %L, target => %L);', u.rel_name, u.target), 'error'
+    from cache_invalidation.unwatched() as u
+    where (u.rel_name, u.target) in (select d.rel_name, d.target from cache_invalidation.dropped_watches as d)
+    union all
+    select 7, min(w.id), format('%s is unlogged: a crash empties it without firing a trigger', w.rel), format('alter table %s set logged;', w.rel), 'notice'
+    from cache_invalidation.watches as w join pg_class as c on c.oid = w.rel and c.relpersistence = 'u' group by w.rel
+    union all
+    select 8, min(w.id), format('DETACH CONCURRENTLY of %s from %s has not ended', i.inhrelid::regclass, i.inhparent::regclass),
+      format('alter table %s detach partition %s finalize;', i.inhparent::regclass, i.inhrelid::regclass), 'notice'
+    from pg_inherits as i join cache_invalidation.watches as w on w.rel = i.inhparent where i.inhdetachpending group by i.inhrelid, i.inhparent
+    union all
+    -- a row that we see is our own or was committed before our snapshot: with a later transaction it is another server's
+    select 9, null, 'the outbox holds changes from a restored dump, which no worker can claim',
+      'truncate cache_invalidation.changes, cache_invalidation.pending; select cache_invalidation.invalidate(''*'');', 'error'
+    where exists (
+      select from cache_invalidation.changes as c
+      where c.xid >= pg_snapshot_xmax(pg_current_snapshot()) and c.xid is distinct from pg_current_xact_id_if_assigned())
+    union all
+    select 10, null, 'there are capture functions without a declaration, as in a copy of the schema alone' || coalesce(', on the tables ' || string_agg(distinct t.tgrelid::regclass::text, ', '), ''),
+      format('watch() these tables again, then: drop function %s cascade;', string_agg(distinct p.oid::regprocedure::text, ', ')), 'warning'
+    from pg_proc as p left join pg_trigger as t on t.tgfoid = p.oid
+    where p.pronamespace = 'cache_invalidation'::regnamespace and p.prorettype = 'trigger'::regtype
+      and p.proname not in (select v.function from cache_invalidation.versions as v where v.retired is null)
+    having count(*) > 0
+    union all
+    select 11, null, 'the epoch is missing, as in a copy of the schema alone', 'select cache_invalidation.new_epoch(); a worker does it when it starts.', 'warning'
+    where not exists (select from cache_invalidation.epoch)
+    union all
+    select 12, null, 'DDL is not seen always, because these event triggers are disabled, or are so under session_replication_role = replica: ' || string_agg(e.evtname, ', '),
+      string_agg(format('alter event trigger %I enable always;', e.evtname), ' '), 'warning'
+    from pg_event_trigger as e where e.evtname in ('fencepost_ddl', 'fencepost_drop', 'fencepost_rewrite') and e.evtenabled <> 'A'
+    having count(*) > 0
+    union all
+    select 13, null, format('there are no event triggers (%s), so invalidations widen after a change of a watched table, until refresh()', string_agg(n.name, ', ')),
+      'select cache_invalidation.create_event_triggers(); or, if your role may not, after changing a watched table: select cache_invalidation.refresh();', 'notice'
+    from unnest('{fencepost_ddl,fencepost_drop,fencepost_rewrite}'::text[]) as n(name)
+    where n.name not in (select e.evtname from pg_event_trigger as e)
+    having count(*) > 0
+  )
+  select f.watch_id, f.problem, f.remedy, f.severity from found as f order by f.watch_id nulls last, f.rank
+$$;
+
+-- For people who have no worker to ask.
+create view cache_invalidation.status as
+  select (select count(*) from cache_invalidation.changes) as rows,
+    (select c.at from cache_invalidation.changes as c order by c.xid limit 1) as oldest,
+    (select count(*) from cache_invalidation.pending) as pending,
+    pg_total_relation_size('cache_invalidation.changes') as bytes,
+    e.confirmed_at, e.paused_at,
+    (select count(*) from cache_invalidation.problems() as p where p.severity <> 'notice') as problems
+  from cache_invalidation.epoch as e;
+comment on view cache_invalidation.status is 'Fencepost at a glance: what waits, since when, when a worker was last there, and how many problems() there are.';

@@ -1,0 +1,116 @@
+-- What ends a gap invalidates the type in the same transaction: everything that begins to be captured, or comes and goes with rows.
+begin;
+create extension if not exists pgtap with schema extensions;
+set local search_path = public, extensions;
+select no_plan();
+
+-- What the statement writes to the outbox.
+create function pg_temp.captured(statement text) returns text[] language plpgsql as $$
+begin
+  delete from cache_invalidation.changes;
+  execute statement;
+  return array(select coalesce(o.op::text, '-') || ' ' || o.target from cache_invalidation.outbox as o order by o.target, o.op);
+end
+$$;
+create function pg_temp.problems() returns text[] language sql as $$
+  select array(select p.severity || ': ' || p.problem from cache_invalidation.problems() as p order by p.watch_id, p.problem)
+$$;
+
+-- declarations
+create table public.owners (id integer primary key, user_id text);
+create table public.things (id integer primary key, org_id text, note text, owner_id integer constraint things_owner references public.owners);
+select is(pg_temp.captured($$select cache_invalidation.watch('public.things', 'thing:{id}', columns => '{note}')$$), array['- thing:*'], 'a first watch');
+select is(pg_temp.captured($$select cache_invalidation.watch('public.things', 'org:{org_id}')$$), array['- org:*'], 'a second one: its own type, not the other''s');
+select is(pg_temp.captured($$select cache_invalidation.watch('public.things', 'thing:{id}', columns => '{note,org_id}')$$), array['- thing:*'], 'other columns');
+select is(pg_temp.captured($$select cache_invalidation.watch('public.things', 'user:{o.user_id}', join => 'public.owners o on o.id = row.owner_id')$$), array['- user:*'], 'a join: the child and its parent begin');
+select is(pg_temp.captured($$select cache_invalidation.watch('public.things', 'user:{o.user_id}', join => 'public.owners o on o.id = row.id')$$), array['- user:*'], 'another join');
+select is(pg_temp.captured($$select cache_invalidation.watch('public.owners', 'owner:{user_id}')$$), array['- owner:*'], 'a watch of a parent that was captured already');
+select is(pg_temp.captured($$select cache_invalidation.unwatch('public.things', 'thing:{id}')$$), '{}', 'unwatch(): nothing');
+select is(pg_temp.captured($$select cache_invalidation.watch('public.things', 'thing:{id}')$$), array['- thing:*'], 'the same watch again');
+select is(pg_temp.captured('select cache_invalidation.refresh()'), '{}', 'refresh() with nothing to do');
+select is(pg_temp.captured('alter table public.things rename column org_id to organisation; select cache_invalidation.refresh()'), '{}', 'a column renamed is no gap');
+select is(pg_temp.captured('alter table public.things disable trigger user; alter table public.things enable trigger user; select cache_invalidation.refresh()'), array['- org:*', '- thing:*', '- user:*'], 'triggers that were disabled: each type of the table');
+select is(pg_temp.problems(), '{}', 'no problem of any');
+
+-- a column that was filtered by and is gone
+select is(pg_temp.captured($$alter table public.things alter column note type varchar$$), '{}', 'a type that keeps its text is no gap');
+select is(pg_temp.captured($$alter table public.things alter column organisation type integer using 1$$), array['- org:*', '- thing:*', '- user:*'], 'rows that are rewritten: each type of the table');
+
+-- partitions
+create table public.whole (id integer, org_id text) partition by list (id);
+create table public.whole_1 partition of public.whole for values in (1);
+select cache_invalidation.watch('public.whole', 'whole:{org_id}');
+insert into public.whole values (1, 'a');
+create function pg_temp.disabled(statement text) returns text[] language plpgsql as $$
+begin
+  execute statement;
+  return pg_temp.captured('select cache_invalidation.refresh()');
+end
+$$;
+select is(pg_temp.disabled('alter table public.whole_1 disable trigger all; alter table public.whole_1 enable trigger all'), array['- whole:*'], 'clones of a partition that were disabled');
+select is(pg_temp.disabled('drop trigger fencepost_public_whole on public.whole'), array['- whole:*'], 'a trigger that was dropped with its clones');
+select is(pg_temp.disabled('drop trigger fencepost_public_whole_truncate on public.whole_1'), array['- whole:*'], 'a partition''s TRUNCATE trigger that was dropped');
+create table public.whole_2 (id integer, org_id text);
+insert into public.whole_2 values (2, 'b');
+alter event trigger fencepost_ddl disable;
+select is(pg_temp.disabled('alter table public.whole attach partition public.whole_2 for values in (2)'), array['- whole:*'], 'ATTACH that no event trigger saw, with rows');
+select is(pg_temp.disabled('alter table public.whole detach partition public.whole_2'), array['- whole:*'], 'and DETACH');
+alter event trigger fencepost_ddl enable always;
+select is(pg_temp.captured('create table public.whole_3 partition of public.whole for values in (3); insert into public.whole values (3, ''c'')'), array['i whole:c'], 'a new partition is captured from its first row');
+select is(pg_temp.captured('truncate public.whole_3'), array['t whole:*'], 'and TRUNCATE of it');
+
+-- inheritance: the children are captured by themselves
+create table public.parent (id integer, org_id text);
+select cache_invalidation.watch('public.parent', 'heir:{org_id}');
+select is(pg_temp.captured('create table public.child () inherits (public.parent)'), '{}', 'a new child has no rows');
+select is(pg_temp.captured('insert into public.child values (1, ''a'')'), array['i heir:a'], 'a write to it is captured');
+select is(pg_temp.captured('update public.parent set org_id = ''b'''), array['u heir:a', 'u heir:b'], 'and a write through the parent');
+select is(pg_temp.captured('truncate public.child'), array['t heir:*'], 'and TRUNCATE of it');
+insert into public.child values (1, 'a');
+select is(pg_temp.captured('alter table public.child no inherit public.parent'), array['- heir:*'], 'a child that goes with rows');
+select is(pg_temp.captured('insert into public.child values (1, ''z'')'), '{}', 'and is not captured any more');
+select is(pg_temp.captured('alter table public.child inherit public.parent'), array['- heir:*'], 'one that comes with rows');
+select is(pg_temp.captured('drop table public.child'), array['- heir:*'], 'one that is dropped');
+alter event trigger fencepost_ddl disable;
+create table public.unseen () inherits (public.parent);
+select is((pg_temp.problems())[1], 'error: triggers are missing or disabled: public.unseen fencepost_public_parent, public.unseen fencepost_public_parent_truncate', 'a child that no event trigger saw: its writes are missed');
+select is(pg_temp.disabled('insert into public.unseen values (1, ''a'')'), array['- heir:*'], 'until refresh()');
+alter event trigger fencepost_ddl enable always;
+select is(pg_temp.problems(), '{}', 'no problem of any');
+
+-- materialized views
+create materialized view public.report as select count(*) as number from public.things;
+select is(pg_temp.captured($$select cache_invalidation.watch('public.report', 'report:*')$$), array['- report:*'], 'a materialized view can be watched');
+select is(pg_temp.captured('refresh materialized view public.report'), array['- report:*'], 'REFRESH invalidates its type');
+create unique index on public.report (number);
+select is(pg_temp.captured('refresh materialized view concurrently public.report'), array['- report:*'], 'CONCURRENTLY, too');
+select is(pg_temp.captured('select cache_invalidation.refresh()'), '{}', 'refresh() with nothing to do: nothing');
+select is(pg_temp.problems(), '{}', 'no problem of it');
+alter materialized view public.report rename to reports;
+select is(pg_temp.captured('refresh materialized view public.reports'), array['- report:*'], 'renamed, it is still the one');
+select throws_ok($$select cache_invalidation.watch('public.reports', 'report:{number}')$$, '0A000', null, 'it has no columns for keys');
+select throws_ok($$select cache_invalidation.watch('public.reports', 'report:*', columns => '{number}')$$, '0A000', null, 'nor for columns');
+create materialized view public.other_report as select 1 as number;
+select is(pg_temp.captured('refresh materialized view public.other_report'), '{}', 'one that is not watched: nothing');
+alter event trigger fencepost_ddl disable;
+select throws_ok($$select cache_invalidation.watch('public.other_report', 'other:*')$$, '0A000', null, 'without the event trigger none can be watched');
+alter event trigger fencepost_ddl enable always;
+select is(pg_temp.captured('drop materialized view public.reports'), array['- report:*'], 'DROP MATERIALIZED VIEW');
+
+-- paused capture
+select is(pg_temp.captured('select cache_invalidation.pause()'), '{}', 'pause(): nothing');
+select is(pg_temp.captured($$insert into public.things (id) values (7); insert into public.whole values (1, 'p'); truncate public.parent$$), '{}', 'writes leave nothing');
+select matches(pg_temp.problems()::text, '^\{"error: capture has been paused since [^"]*: writes are not captured"\}$', 'problems() says that, and only that');
+select isnt(paused_at, null, 'and so does the view status') from cache_invalidation.status;
+create table public.later (id integer, org_id text);
+select lives_ok($$select cache_invalidation.watch('public.later', 'later:{org_id}')$$, 'watch() while it is paused');
+select is(pg_temp.captured($$insert into public.later values (1, 'a')$$), '{}', 'captures nothing either');
+select is(pg_temp.captured('select cache_invalidation.pause()'), '{}', 'pause() again: nothing');
+select is(pg_temp.captured('select cache_invalidation.refresh()'), '{}', 'refresh() does not end it');
+select alike(pg_temp.captured('select cache_invalidation.resume_capture()')::text, '%"- *"%', 'resume_capture() invalidates everything');
+select is(pg_temp.captured($$insert into public.later values (1, 'a'); insert into public.whole values (1, 'p')$$), array['i later:a', 'i whole:p'], 'and writes are captured');
+select is(pg_temp.problems(), '{}', 'no problem any more');
+select is(paused_at, null, 'nor in the view status') from cache_invalidation.status;
+
+select * from finish();
+rollback;
