@@ -6,8 +6,10 @@ import { createRequire } from 'node:module';
 import {
   type BackendFactory,
   type ConnectionOptions,
+  createNodeRedisClient,
   createRedisBackend,
   type IQueueBackend,
+  type IRedisClient,
   type JobProgress,
   type JobsOptions,
   PostgresConnection,
@@ -103,10 +105,10 @@ function redisBackend(url: string, onError: (error: Error) => void): Backend {
   });
   const connecting = client.connect();
   connecting.catch(onError);
+  const connection = outliveListeners(createNodeRedisClient(client)) as unknown as ConnectionOptions;
   return {
     kind: 'redis',
-    factory: (name, options, parts) =>
-      createRedisBackend(name, { ...options, connection: client as unknown as ConnectionOptions }, parts),
+    factory: (name, options, parts) => createRedisBackend(name, { ...options, connection }, parts),
     install: () => undefined,
     explain: explainRedisQueue,
     ready: async () => {
@@ -119,6 +121,17 @@ function redisBackend(url: string, onError: (error: Error) => void): Backend {
       await Promise.allSettled([connecting]);
     },
   };
+}
+
+/**
+ * Keeps an `error` listener on a client and on every copy of it. BullMQ 6.7 takes its own away when it closes a connection, while
+ * the client may still be reconnecting; its next error would have no listener, and that ends the process.
+ */
+export function outliveListeners(client: IRedisClient): IRedisClient {
+  client.on('error', () => undefined);
+  const duplicate = client.duplicate.bind(client);
+  client.duplicate = (...options) => outliveListeners(duplicate(...options));
+  return client;
 }
 
 /** Loaded only where it is used: it takes 25 MB, and most workers keep their jobs in the database. */
