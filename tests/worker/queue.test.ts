@@ -76,6 +76,11 @@ describe.each(['postgres', 'redis'] as const)('the queue on %s', (kind) => {
     expect((await queue.counts()).waiting).toBe(1);
   });
 
+  it('takes a pause that is no whole number of milliseconds', async () => {
+    await queue.look(60_000.25);
+    expect((await queue.counts()).delayed).toBe(1);
+  });
+
   it('a look that may not begin yet suppresses none that may, and none that is later', async () => {
     await queue.look(60_000);
     await queue.look(120_000);

@@ -45,7 +45,9 @@ export const FALLBACK_LOOK_MS = 30_000;
  * work-queue.ts says why that is safe. A later one carries none: an equal job that waits may run too early for it.
  */
 export function lookAfter(delayMs: number): NewJob {
-  const once = delayMs === 0 ? { deduplication: { id: 'pending' } } : {};
+  // BullMQ's tables take whole milliseconds alone.
+  const delay = Math.ceil(delayMs);
+  const once = delay === 0 ? { deduplication: { id: 'pending' } } : {};
   // A look that failed leaves nothing: its targets are in the database, and the next look finds them.
-  return { name: 'pending', data: {}, opts: { delay: delayMs, removeOnFail: true, ...once } };
+  return { name: 'pending', data: {}, opts: { delay, removeOnFail: true, ...once } };
 }
