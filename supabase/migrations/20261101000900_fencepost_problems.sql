@@ -43,7 +43,7 @@ as $$
     select v.id, v.rel, v.function from cache_invalidation.versions as v
     where v.retired is null and v.rel = any (coalesce(tables, array(select known.rel::oid from cache_invalidation.versions as known where known.retired is null))) group by v.id, v.rel, v.function
   )
-  select w.root, case when min(w.definition) is null then 'triggers are left over: ' else 'triggers are missing or disabled: ' end || string_agg(w.rel || ' ' || w.name, ', '),
+  select w.root, case when min(w.definition) is null then 'triggers are left over: ' else 'triggers are missing or disabled: ' end || string_agg(w.rel || ' ' || w.name, ', ' order by w.rel::text, w.name),
     case when min(w.definition) is null then 'warning' else 'error' end
   from cache_invalidation.wrong_triggers(tables) as w
   group by w.root, w.definition is null
@@ -54,13 +54,13 @@ as $$
     select from pg_proc as f
     where f.pronamespace = 'cache_invalidation'::regnamespace and f.proname = c.function and f.prosrc = cache_invalidation.function_text(c.id))
   union all
-  select w.rel, format('%s is declared for %s, and nothing captures for it', string_agg(w.target, ', '), w.rel), 'error'
+  select w.rel, format('%s is declared for %s, and nothing captures for it', string_agg(w.target, ', ' order by w.target), w.rel), 'error'
   from cache_invalidation.watches as w join pg_class as r on r.oid = w.rel
   where (tables is null or w.rel = any (tables))
     and not exists (select from cache_invalidation.versions as v where v.rel = w.rel and v.retired is null and v.watch_id = w.id)
   group by w.rel
   union all
-  select v.rel, format('%s is captured for %s, and no longer declared', string_agg(v.target, ', '), v.rel), 'warning'
+  select v.rel, format('%s is captured for %s, and no longer declared', string_agg(v.target, ', ' order by v.target), v.rel), 'warning'
   from cache_invalidation.versions as v join pg_class as r on r.oid = v.rel
   where v.retired is null and (tables is null or v.rel = any (tables)) and v.watch_id not in (select w.id from cache_invalidation.watches as w)
   group by v.rel
@@ -136,8 +136,8 @@ as $$
     select 11, null, 'the epoch is missing, as in a copy of the schema alone', 'select cache_invalidation.new_epoch(); a worker does it when it starts.', 'warning'
     where not exists (select from cache_invalidation.epoch)
     union all
-    select 12, null, 'DDL is not seen always, because these event triggers are disabled, or are so under session_replication_role = replica: ' || string_agg(e.evtname, ', '),
-      string_agg(format('alter event trigger %I enable always;', e.evtname), ' '), 'warning'
+    select 12, null, 'DDL is not seen always, because these event triggers are disabled, or are so under session_replication_role = replica: ' || string_agg(e.evtname, ', ' order by e.evtname),
+      string_agg(format('alter event trigger %I enable always;', e.evtname), ' ' order by e.evtname), 'warning'
     from pg_event_trigger as e where e.evtname in ('fencepost_ddl', 'fencepost_drop', 'fencepost_rewrite') and e.evtenabled <> 'A'
     having count(*) > 0
     union all

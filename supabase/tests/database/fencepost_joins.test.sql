@@ -223,7 +223,7 @@ select cache_invalidation.refresh();
 select is((select count(*) from pg_trigger where tgname like 'fencepost%' and tgrelid in ('public.lists'::regclass, 'public.shop_orders'::regclass)), 0::bigint, 'a child that was dropped unseen: refresh() takes the triggers off its parents');
 delete from cache_invalidation.watches where rel = 'public.of_whole'::regclass;
 select is((select array_agg(substring(problem, 'captured for .* declared') order by problem) from cache_invalidation.problems() where problem ~ 'no longer declared'),
-  array['captured for public.part, and no longer declared', 'captured for public.of_whole, and no longer declared', 'captured for public.whole, and no longer declared'], 'triggers whose declarations were deleted are a problem');
+  array['captured for public.of_whole, and no longer declared', 'captured for public.part, and no longer declared', 'captured for public.whole, and no longer declared'], 'triggers whose declarations were deleted are a problem');
 select cache_invalidation.refresh();
 select is((select count(*) from pg_trigger where tgname like 'fencepost%' and tgrelid in ('public.of_whole'::regclass, 'public.part'::regclass, 'public.whole'::regclass)), 0::bigint, 'which refresh() ends');
 
