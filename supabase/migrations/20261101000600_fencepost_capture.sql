@@ -162,9 +162,9 @@ as $$
   select tree.root, tree.rel from tree join pg_class as c on c.oid = tree.rel
 $$;
 
--- The triggers of watched tables (null: all) that are not as they must be: missing, left over, or not firing always. Row triggers are cloned
--- to partitions, inheritance children need their own, and TRUNCATE triggers are needed everywhere. definition is the rest of CREATE
--- TRIGGER; null: left over.
+-- The triggers of watched tables (null: all) that are not as they must be: missing, left over, not firing always or not for every row.
+-- Row triggers are cloned to partitions, inheritance children need their own, and TRUNCATE triggers are needed everywhere. definition is
+-- the rest of CREATE TRIGGER; null: left over.
 create function cache_invalidation.wrong_triggers(tables oid[] default null)
 returns table (root regclass, rel regclass, name name, definition text, is_missing boolean) language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -174,16 +174,21 @@ as $$
     where v.retired is null and v.rel = any (coalesce(tables, array(select known.rel::oid from cache_invalidation.versions as known where known.retired is null)))
     group by v.rel, v.function
   ), wanted as materialized (
-    select t.root, t.rel, ('fencepost_' || substr(w.function, 9) || kind.suffix)::name as name, kind.definition
+    select t.root, t.rel, ('fencepost_' || substr(w.function, 9) || kind.suffix)::name as name, kind.type, kind.definition
     from cache_invalidation.table_trees(array(select w.rel from watched as w)) as t
     join watched as w on w.rel = t.root
     join pg_class as c on c.oid = t.rel and c.relkind <> 'm'
-    join (values ('', 'after insert or update or delete on %s for each row'), ('_truncate', 'after truncate on %s for each statement')) as kind(suffix, definition)
+    -- type: the bits that pg_trigger.tgtype has for this definition
+    join (values
+      ('', 29, 'after insert or update or delete on %s for each row'),
+      ('_truncate', 32, 'after truncate on %s for each statement')
+    ) as kind(suffix, type, definition)
       on case when kind.suffix = '' then t.rel = t.root or not c.relispartition
         -- Postgres 15 has none for foreign tables
         else c.relkind <> 'f' or current_setting('server_version_num')::integer >= 160000 end
   ), found as materialized (
-    select w.rel as root, t.tgrelid as rel, t.tgname as name, t.tgenabled = 'A' as always, t.tgparentid
+    select w.rel as root, t.tgrelid as rel, t.tgname as name, t.tgparentid, t.tgtype as type,
+      t.tgenabled = 'A' and t.tgqual is null and t.tgattr::text = '' as always
     from watched as w
     join pg_proc as p on p.proname = w.function and p.pronamespace = 'cache_invalidation'::regnamespace
     -- through pg_depend, because pg_trigger has no index on its functions
@@ -192,7 +197,7 @@ as $$
   )
   select coalesce(n.root, f.root), coalesce(n.rel, f.rel), coalesce(n.name, f.name), n.definition, f.name is null
   from wanted as n full join (select own.* from found as own where own.tgparentid = 0) as f on f.rel = n.rel and f.name = n.name
-  where n.name is null or f.always is not true
+  where n.name is null or f.always is not true or f.type <> n.type
     -- a trigger fires always only if its clones do (hashed, because a table may have thousands of partitions)
     or (n.root, n.name) in (select clone.root, clone.name from found as clone where clone.tgparentid <> 0 and not clone.always)
 $$;

@@ -302,9 +302,9 @@ begin
       if t.definition is null then
         execute format('drop trigger %I on %s', t.name, t.rel);
         continue;
-      elsif t.is_missing then
-        execute format('create trigger %I %s execute function cache_invalidation.%I()', t.name, format(t.definition, t.rel), function_name);
       end if;
+      -- It may be disabled, of another kind, or a trigger of somebody else.
+      execute format('create or replace trigger %I %s execute function cache_invalidation.%I()', t.name, format(t.definition, t.rel), function_name);
       -- also when session_replication_role is replica
       execute format('alter table %s enable always trigger %I', t.rel, t.name);
     end loop;

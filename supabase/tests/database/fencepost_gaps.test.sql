@@ -22,16 +22,6 @@ begin
 end
 $$;
 
-create function pg_temp.check_function(statement text, title text) returns setof text language plpgsql as $$
-begin
-  perform pg_temp.run(statement);
-  return next matches(pg_temp.problems()::text, 'error: the capture function of public.gaps is missing or out of date', title);
-  return next is(pg_temp.captured('select cache_invalidation.refresh()'), array['- gap:*'], title || ': refresh() writes it again and invalidates the type');
-  return next is(pg_temp.problems(), '{}', title || ': no problem any more');
-  return next is(pg_temp.captured($s$insert into public.gaps values (1, 'a'); delete from public.gaps$s$), array['d gap:a'], title || ': writes are captured again');
-end
-$$;
-
 create table public.gaps (id integer primary key, org_id text, note text);
 select is(pg_temp.captured($$select cache_invalidation.watch('public.gaps', 'gap:{org_id}')$$), array['- gap:*'], 'a new watch invalidates its type: writes before it left no target');
 select is(pg_temp.captured($$select cache_invalidation.watch('public.gaps', 'gap:{org_id}')$$), '{}', 'the same declaration again: nothing');
@@ -39,41 +29,6 @@ select is(pg_temp.captured($$select cache_invalidation.watch('public.gaps', 'gap
 select is(pg_temp.captured($$select cache_invalidation.watch('public.gaps', 'gap:{org_id}', columns => array['note'])$$), array['- gap:*'], 'other columns: the type');
 select is(pg_temp.captured($$select cache_invalidation.watch('public.gaps', 'gap:{org_id}')$$), array['- gap:*'], 'all columns again: the type');
 select is(pg_temp.captured('select cache_invalidation.refresh()'), '{}', 'refresh() with nothing to do: nothing');
-
--- triggers
-create function pg_temp.check_trigger(statement text, title text) returns setof text language plpgsql as $$
-declare
-  trigger_name name;
-begin
-  foreach trigger_name in array '{fencepost_public_gaps,fencepost_public_gaps_truncate}'::name[] loop
-    perform pg_temp.run(format(statement, trigger_name));
-    return next is(pg_temp.problems(), array['error: triggers are missing or disabled: public.gaps ' || trigger_name], title || ': ' || trigger_name);
-    return next is(pg_temp.captured('select cache_invalidation.refresh()'), array['- gap:*'], title || ': refresh() ends the gap and invalidates the type');
-    return next is(pg_temp.problems(), '{}', title || ': no problem any more');
-  end loop;
-end
-$$;
-select pg_temp.check_trigger('drop trigger %I on public.gaps', 'a trigger dropped');
-select pg_temp.check_trigger('alter table public.gaps disable trigger %I', 'a trigger disabled');
-select pg_temp.check_trigger('alter table public.gaps enable trigger %I', 'a trigger that is not ALWAYS');
-select pg_temp.check_trigger('alter table public.gaps enable replica trigger %I', 'a trigger for replicas only');
-select pg_temp.check_trigger('alter trigger %I on public.gaps rename to renamed; drop trigger renamed on public.gaps', 'a trigger renamed and dropped');
-alter trigger fencepost_public_gaps on public.gaps rename to renamed;
-select is(pg_temp.problems(), array['warning: triggers are left over: public.gaps renamed', 'error: triggers are missing or disabled: public.gaps fencepost_public_gaps'], 'a trigger renamed');
-select is(pg_temp.captured('select cache_invalidation.refresh()'), array['- gap:*'], 'refresh() gives it its name');
-select is(pg_temp.problems(), '{}', 'no problem any more');
-alter table public.gaps disable trigger all;
-select is(pg_temp.problems(), array['error: triggers are missing or disabled: public.gaps fencepost_public_gaps, public.gaps fencepost_public_gaps_truncate'], 'DISABLE TRIGGER ALL');
-alter table public.gaps enable trigger all;
-select is(pg_temp.problems(), array['error: triggers are missing or disabled: public.gaps fencepost_public_gaps, public.gaps fencepost_public_gaps_truncate'], 'and ENABLE TRIGGER ALL, as pg_restore --disable-triggers does');
-select is(pg_temp.captured($$select cache_invalidation.watch('public.gaps', 'gap:{org_id}')$$), array['- gap:*'], 'watch() again ends it as well');
-select is(pg_temp.problems(), '{}', 'no problem any more');
--- the function
-select pg_temp.check_function(statement, title)
-from (values
-  ('create or replace function cache_invalidation.capture_public_gaps() returns trigger language plpgsql as ''begin return null; end''', 'a capture function replaced'),
-  ('drop function cache_invalidation.capture_public_gaps() cascade', 'a capture function dropped')
-) as s(statement, title);
 
 -- a table that is dropped and created again
 create function pg_temp.lost() returns text[] language sql as $$
