@@ -73,7 +73,8 @@ create table cache_invalidation.versions (
   target text not null,
   columns text[],
   hops cache_invalidation.hop[] not null,
-  -- gives the targets of changes: see target_query(). Null: the declaration cannot be served, and gives its type's wildcard.
+  -- gives the targets of changes: see target_query(). Null: the declaration cannot be served, and gives its type's wildcard. The queries
+  -- of a version are in a function, target_function(), because that keeps their plans; EXECUTE would make them at every claim.
   query text,
   problem text,
   -- with the first declaration: the text of the capture function, without its version
@@ -84,6 +85,8 @@ create table cache_invalidation.versions (
   primary key (id, place)
 );
 create index versions_rel on cache_invalidation.versions (rel, made);
+
+create type cache_invalidation.outbox_target as (written_at timestamptz, op "char", target text);
 
 -- The columns that a version reads, as the catalog had them. Where it differs by now, what was written cannot be trusted to mean
 -- what it did, and the declaration gives its wildcard.

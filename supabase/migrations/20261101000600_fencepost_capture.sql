@@ -113,13 +113,37 @@ as $$
   then ' set datestyle = ''ISO, YMD'' set timezone = ''UTC'' set bytea_output = hex' else '' end
 $$;
 
--- Writes a capture function. Takes no lock on any table.
-create function cache_invalidation.write_function(name name, version bigint) returns void language plpgsql set search_path = pg_catalog, pg_temp
+-- The name of the function with a version's queries, which are told apart by their declaration's place.
+create function cache_invalidation.target_function(version bigint) returns name language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return 'targets_' || to_hex(version);
+end
+$$;
+
+-- Whether both functions of a version are there, and the capture function is as it must be.
+create function cache_invalidation.is_written(name name, version bigint) returns boolean language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return to_regproc('cache_invalidation.' || cache_invalidation.target_function(version)) is not null and exists (
+    select from pg_proc as p
+    where p.pronamespace = 'cache_invalidation'::regnamespace and p.proname = name and p.prosrc = cache_invalidation.function_text(version));
+end
+$$;
+
+-- Writes the capture function of a version, and that of its targets. Takes no lock on any table.
+create function cache_invalidation.write_functions(name name, version bigint) returns void language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 -- the text and the settings are generated: @plpgsql_check_options: security_warnings = false
 declare
   owner regrole;
+  target_function constant text := format('cache_invalidation.%I(xid8[], bigint, integer, integer, smallint)', cache_invalidation.target_function(version));
 begin
+  execute format('create or replace function %s returns setof cache_invalidation.outbox_target language plpgsql stable set search_path = pg_catalog, pg_temp as %L',
+    target_function, (
+      select format(E'\nbegin\n%send\n', string_agg(format(E'  if $5 = %s then\n    return query %s;\n  end if;\n', v.place, v.query), '' order by v.place))
+      from cache_invalidation.versions as v where v.id = version and v.query is not null));
+  execute format('revoke all on function %s from public', target_function);
   execute format('create or replace function cache_invalidation.%I() returns trigger language plpgsql security definer %s as %L',
     name, cache_invalidation.capture_settings(version), cache_invalidation.function_text(version));
   -- Postgres asks whoever creates a partition for this right. Nobody else can name the function without a right on its schema.
@@ -127,7 +151,7 @@ begin
   -- whoever calls watch(), the function writes changes as the schema's owner
   select n.nspowner::regrole into owner from pg_namespace as n where n.nspname = 'cache_invalidation';
   if owner <> current_user::regrole then
-    execute format('alter function cache_invalidation.%I() owner to %s', name, owner);
+    execute format('alter function cache_invalidation.%I() owner to %s; alter function %s owner to %2$s', name, owner, target_function);
   end if;
 end
 $$;
@@ -151,15 +175,18 @@ begin
 end
 $$;
 
--- A table and what is below it, partitions or inheritance children. (Without locks, which pg_partition_tree() takes.)
-create function cache_invalidation.table_trees(tables oid[]) returns table (root oid, rel oid) language sql stable set search_path = pg_catalog, pg_temp
+-- A table and what is below it, partitions or inheritance children. (Without locks, which pg_partition_tree() takes. PL/pgSQL keeps its
+-- plan, and claims ask this.)
+create function cache_invalidation.table_trees(tables oid[]) returns table (root oid, rel oid) language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-  with recursive tree(root, rel) as (
+begin
+  return query with recursive tree(root, rel) as (
     select t.rel, t.rel from unnest(tables) as t(rel)
     union
     select tree.root, i.inhrelid from tree join pg_inherits as i on i.inhparent = tree.rel
   )
-  select tree.root, tree.rel from tree join pg_class as c on c.oid = tree.rel
+  select tree.root, tree.rel from tree join pg_class as c on c.oid = tree.rel;
+end
 $$;
 
 -- The triggers of watched tables (null: all) that are not as they must be: missing, left over, not firing always or not for every row.

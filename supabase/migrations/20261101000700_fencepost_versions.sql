@@ -224,9 +224,7 @@ begin
   -- A restore of the data alone may have added another: the present one is what the function was made for.
   select v.id, v.function into present, function_name from cache_invalidation.versions as v
     where v.rel = bring_in_line.rel and v.retired is null
-    order by exists (
-      select from pg_proc as p
-      where p.pronamespace = 'cache_invalidation'::regnamespace and p.proname = v.function and p.prosrc = cache_invalidation.function_text(v.id)) desc
+    order by cache_invalidation.is_written(v.function, v.id) desc
     limit 1;
   update cache_invalidation.versions as v set retired = pg_current_xact_id() where v.rel = bring_in_line.rel and v.retired is null and v.id <> present;
   if not exists (select from pg_class as c where c.oid = rel) then
@@ -271,9 +269,7 @@ begin
   update cache_invalidation.watches as known set declared_oid = known.rel, declared_columns = cache_invalidation.number_columns(known)
     where known.rel = bring_in_line.rel and known.declared_oid <> known.rel::oid;
 
-  captures := function_name is not null and exists (
-    select from pg_proc as p
-    where p.pronamespace = 'cache_invalidation'::regnamespace and p.proname = function_name and p.prosrc = cache_invalidation.function_text(present));
+  captures := function_name is not null and cache_invalidation.is_written(function_name, present);
   function_name := coalesce(function_name, cache_invalidation.free_function_name(rel));
   wanted := cache_invalidation.make_version(rel, present, function_name);
   added := array(
@@ -291,7 +287,7 @@ begin
       execute format('lock table %s in share row exclusive mode', rel);
     end if;
     if not captures or wanted <> present then
-      perform cache_invalidation.write_function(function_name, wanted);
+      perform cache_invalidation.write_functions(function_name, wanted);
     end if;
     for t in
       select wrong.*, c.relkind = 'f' or pg_relation_size(c.oid) > 0 as has_rows
@@ -312,8 +308,16 @@ begin
   perform cache_invalidation.invalidate_types(array(
     select v.target from cache_invalidation.versions as v where v.id = wanted and (every_type or v.watch_id = any (added))));
   -- Whoever may still write or have written under these versions has ended, and nothing that we see names any.
-  delete from cache_invalidation.versions as v
-    where v.retired < pg_snapshot_xmin(pg_current_snapshot()) and not exists (select from cache_invalidation.changes);
+  for t in
+    with ended as (
+      delete from cache_invalidation.versions as v
+      where v.retired < pg_snapshot_xmin(pg_current_snapshot()) and not exists (select from cache_invalidation.changes)
+      returning v.id
+    )
+    select distinct cache_invalidation.target_function(e.id) as name from ended as e
+  loop
+    execute format('drop function if exists cache_invalidation.%I(xid8[], bigint, integer, integer, smallint)', t.name);
+  end loop;
   perform set_config('cache_invalidation.refreshing', previous_mark, true);
 exception
   when lock_not_available then

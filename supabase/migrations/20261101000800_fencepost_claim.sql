@@ -4,18 +4,15 @@
 
 -- What a worker keeps between two claims: A, B and x above. It treats the value as opaque text.
 create type cache_invalidation.claim_position as (seen pg_snapshot, run pg_snapshot, xid xid8);
-create type cache_invalidation.outbox_target as (written_at timestamptz, op "char", target text);
-
 -- Runs a declaration's query over the changes of these transactions: at most sample of them (null: all), for at most most targets. It
--- reads joined tables as the schema's owner, and waits for none of them. For render() alone, since it runs what it is given.
-create function cache_invalidation.run_target_query(query text, xids xid8[], version bigint, sample integer, most integer)
+-- reads joined tables as the schema's owner, and waits for none of them. For render() alone.
+create function cache_invalidation.run_target_query(xids xid8[], version bigint, sample integer, most integer, place smallint)
 returns setof cache_invalidation.outbox_target language plpgsql stable security definer
-set search_path = pg_catalog, pg_temp set row_security = off set lock_timeout = '10ms' set jit = off
-set datestyle = 'ISO, YMD' set timezone = 'UTC' set bytea_output = hex
+set search_path = pg_catalog, pg_temp set row_security = off set lock_timeout = '10ms' set jit = off set datestyle = 'ISO, YMD'
 as $$
--- target_query() wrote the query: @plpgsql_check_options: security_warnings = false
 begin
-  return query execute query using xids, version, sample, most;
+  return query execute format('select * from cache_invalidation.%I($1, $2, $3, $4, $5)', cache_invalidation.target_function(version))
+    using xids, version, sample, most, place;
 end
 $$;
 
@@ -32,63 +29,65 @@ as $$
 #variable_conflict use_column
 declare
   part record;
-  declared record;
   most constant integer := case when cardinality(xids) = 1 then 1001 end;
   sample integer;
   found_targets cache_invalidation.outbox_target[];
 begin
   for part in
-    select c.version, count(*) as number, min(c.at) as at, min(left(c.change, 1)) as op, max(split_part(c.change, E'\x01', 2)) filter (where left(c.change, 1) = 'e') as error,
-      max(split_part(c.change, E'\x01', 3)) filter (where left(c.change, 1) = 'e') as failed_op, bool_or(left(c.change, 1) in ('t', 'e')) as has_no_key
-    from unnest(xids) as x(xid) cross join lateral (select o.* from cache_invalidation.changes as o where o.xid = x.xid offset 0) as c
-    group by c.version
+    select c.*, v.id, v.place, v.rel, v.watch_id, v.target, v.hops, v.made, v.retired, v.query is not null
+      and not exists (select from cache_invalidation.stale_columns as stale where stale.version = v.id and stale.place = v.place) as is_sound
+    from (
+      select c.version, count(*) as number, min(c.at) as at, min(left(c.change, 1)) as op,
+        max(split_part(c.change, E'\x01', 2)) filter (where left(c.change, 1) = 'e') as error,
+        max(split_part(c.change, E'\x01', 3)) filter (where left(c.change, 1) = 'e') as failed_op, bool_or(left(c.change, 1) in ('t', 'e')) as has_no_key
+      from unnest(xids) as x(xid) cross join lateral (select o.* from cache_invalidation.changes as o where o.xid = x.xid offset 0) as c
+      group by c.version
+    ) as c
+    left join cache_invalidation.versions as v on v.id = c.version
   loop
     if part.version is null then
       return query select min(c.at), null::integer, null::"char", null::text, c.change
         from cache_invalidation.changes as c where c.xid = any (xids) and c.version is null group by c.change;
       continue;
+    elsif part.id is null then
+      return query select part.at, null::integer, part.op::"char", '02000', '*';
+      continue;
     end if;
-    for declared in
-      select v.*, v.query is not null
-        and not exists (select from cache_invalidation.stale_columns as c where c.version = v.id and c.place = v.place) as is_sound
-      from cache_invalidation.versions as v where v.id = part.version
-    loop
-      begin
-        found_targets := null;
-        error := coalesce(part.error, case when not declared.is_sound then '42804' end);
-        if declared.is_sound and not part.has_no_key then
-          foreach sample in array case when part.number > 10000 then '{10000,null}' else '{null}' end::integer[] loop
-            found_targets := array(
-              select t from cache_invalidation.run_target_query(declared.query, xids, part.version, sample, most) as t);
-            exit when cardinality(found_targets) = most;
-          end loop;
+    begin
+      found_targets := null;
+      error := coalesce(part.error, case when not part.is_sound then '42804' end);
+      if part.is_sound and not part.has_no_key then
+        foreach sample in array case when part.number > 10000 then '{10000,null}' else '{null}' end::integer[] loop
+          found_targets := array(
+            select t from cache_invalidation.run_target_query(xids, part.version, sample, most, part.place) as t);
+          exit when cardinality(found_targets) = most;
+        end loop;
+        if part.hops <> '{}' then
           -- our snapshot sees no row of a joined table that ALTER TABLE has rewritten meanwhile
-          if declared.hops <> '{}' and exists (
-            select from cache_invalidation.table_trees(array(select h.parent::oid from unnest(declared.hops) as h)) as t join pg_class as c on c.oid = t.rel
-            where c.relfilenode <> pg_relation_filenode(c.oid))
-          then
+          perform from cache_invalidation.table_trees(array(select h.parent::oid from unnest(part.hops) as h)) as t join pg_class as c on c.oid = t.rel
+            where c.relfilenode <> pg_relation_filenode(c.oid);
+          if found then
             raise lock_not_available;
           end if;
         end if;
-      exception
-        when others then
-          error := sqlstate;
-          found_targets := null;
-      end;
-      if found_targets is null or cardinality(found_targets) = most then
-        found_targets := array[row(part.at, coalesce(part.failed_op, part.op), cache_invalidation.type_wildcard(declared.target))::cache_invalidation.outbox_target];
       end if;
-      return query select t.written_at, declared.watch_id, t.op, error, t.target from unnest(found_targets) as t;
-    end loop;
-    if not found then
-      return query select part.at, null::integer, part.op::"char", '02000', '*';
+    exception
+      when others then
+        error := sqlstate;
+        found_targets := null;
+    end;
+    if found_targets is null or cardinality(found_targets) = most then
+      found_targets := array[row(part.at, coalesce(part.failed_op, part.op), cache_invalidation.type_wildcard(part.target))::cache_invalidation.outbox_target];
     end if;
-    return query select part.at, later.watch_id, part.op::"char", null::text, cache_invalidation.type_wildcard(later.target)
-      from cache_invalidation.versions as later
-      where later.rel = declared.rel and later.made > declared.made and later.id <> part.version and not exists (
-        select from cache_invalidation.versions as known
-        where known.id = part.version and known.watch_id = later.watch_id and known.target = later.target
-          and known.columns is not distinct from later.columns and known.hops = later.hops);
+    return query select t.written_at, part.watch_id, t.op, error, t.target from unnest(found_targets) as t;
+    if part.place = 0 and part.retired is not null then
+      return query select part.at, later.watch_id, part.op::"char", null::text, cache_invalidation.type_wildcard(later.target)
+        from cache_invalidation.versions as later
+        where later.rel = part.rel and later.made > part.made and later.id <> part.version and not exists (
+          select from cache_invalidation.versions as known
+          where known.id = part.version and known.watch_id = later.watch_id and known.target = later.target
+            and known.columns is not distinct from later.columns and known.hops = later.hops);
+    end if;
   end loop;
 end
 $$;

@@ -50,9 +50,7 @@ as $$
   union all
   select c.rel, format('the capture function of %s is missing or out of date', c.rel), 'error'
   from current as c join pg_class as r on r.oid = c.rel and r.relkind <> 'm'
-  where not exists (
-    select from pg_proc as f
-    where f.pronamespace = 'cache_invalidation'::regnamespace and f.proname = c.function and f.prosrc = cache_invalidation.function_text(c.id))
+  where not cache_invalidation.is_written(c.function, c.id)
   union all
   select w.rel, format('%s is declared for %s, and nothing captures for it', string_agg(w.target, ', ' order by w.target), w.rel), 'error'
   from cache_invalidation.watches as w join pg_class as r on r.oid = w.rel

@@ -273,3 +273,24 @@ test('dead rows under a pinned snapshot and an open transaction id are not read 
   await pinning.query('rollback');
   await pinning.end();
 });
+
+test('a version that no change can name any more is deleted, with the function of its queries', async () => {
+  const functions = async () => {
+    const { rows } = await worker.query<{ functions: number; versions: number }>(`
+      select (select count(*)::int from pg_proc where proname like 'targets\\_%' and pronamespace = 'cache_invalidation'::regnamespace) as functions,
+        (select count(distinct id)::int from cache_invalidation.versions) as versions`);
+    return rows[0];
+  };
+  const before = await functions();
+  await worker.query(`select cache_invalidation.watch('public.jobs', 'other:{name}')`);
+  expect(await functions()).toEqual({
+    functions: (before?.functions ?? 0) + 1,
+    versions: (before?.versions ?? 0) + 1,
+  });
+  await worker.query('delete from cache_invalidation.changes');
+  // two versions end, and the next declaration finds them
+  await worker.query(`select cache_invalidation.unwatch('public.jobs', 'other:{name}')`);
+  await worker.query('delete from cache_invalidation.changes');
+  await worker.query(`select cache_invalidation.watch('public.jobs', 'job:{name}')`);
+  expect(await functions()).toEqual(before);
+});

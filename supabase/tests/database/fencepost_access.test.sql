@@ -86,7 +86,7 @@ select is(pg_temp.as_role('fencepost_worker', statement), '42501', 'fencepost_wo
 from unnest(array[
   'insert into cache_invalidation.changes (change) values (''{*}'')', 'update cache_invalidation.changes set change = ''{x:y}''', 'truncate cache_invalidation.changes',
   'delete from cache_invalidation.watches', 'delete from cache_invalidation.versions', 'update cache_invalidation.versions set query = ''select 1''',
-  'select cache_invalidation.run_target_query(''select 1'', ''{1}'', 1, 1, 1)', 'select cache_invalidation.pause()', 'select cache_invalidation.resume_capture()',
+  'select cache_invalidation.run_target_query(''{1}'', 1, 1, 1, 0::smallint)', 'select cache_invalidation.pause()', 'select cache_invalidation.resume_capture()',
   'select cache_invalidation.create_event_triggers()', 'select cache_invalidation.watch(''public.open_table'', ''x:{org_id}'')', 'select cache_invalidation.refresh()',
   'select * from public.open_table', 'drop table cache_invalidation.changes', 'drop view cache_invalidation.outbox', 'create table cache_invalidation.mine (a integer)',
   'create function cache_invalidation.mine() returns integer language sql return 1'

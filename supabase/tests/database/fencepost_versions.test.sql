@@ -82,5 +82,12 @@ select is(pg_temp.captured_then($$update lines set note = 'p' where id = 1$$, 'a
 rollback to unseen;
 select is((select count(*) from cache_invalidation.problems() where watch_id is not null), 0::bigint, 'no problem is left');
 
+-- the function with a version's queries
+do $$ begin execute (select format('drop function cache_invalidation.%I', cache_invalidation.target_function(v.id)) from cache_invalidation.versions as v where v.rel = 'public.lines'::regclass and v.retired is null limit 1); end $$;
+select is(pg_temp.captured($$update lines set note = 'p' where id = 1$$), array['u kind:* 42883', 'u line:* 42883'], 'without the function everything widens');
+select is((select array_agg(problem) from cache_invalidation.problems() where watch_id is not null), array['the capture function of public.lines is missing or out of date'], 'which is a problem');
+select cache_invalidation.refresh();
+select is(pg_temp.captured($$update lines set note = 'q' where id = 1$$), array['u kind:k', 'u line:a'], 'refresh() makes it again');
+
 select * from finish();
 rollback;
