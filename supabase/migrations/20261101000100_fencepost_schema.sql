@@ -43,8 +43,11 @@ create table cache_invalidation.watches (
   implied_by integer references cache_invalidation.watches on delete cascade,
   -- the table and the number of each of its columns in the declaration, as watch() found them: see swapped()
   declared_as text not null,
+  -- what the table was called when last seen
+  known_as text not null,
   declared_oid oid not null,
   declared_columns jsonb not null,
+  declared_join text,
   created_at timestamptz not null default pg_catalog.clock_timestamp(),
   -- two watches may exchange their targets with the names of their columns
   unique nulls not distinct (rel, target, implied_by) deferrable

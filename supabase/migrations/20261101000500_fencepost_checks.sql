@@ -37,6 +37,10 @@ begin
 end
 $$;
 
+-- Whether an event trigger sees DDL, such as the REFRESH of a materialized view.
+create function cache_invalidation.sees_ddl() returns boolean language sql stable set search_path = pg_catalog, pg_temp
+return exists (select from pg_event_trigger as e where e.evtname = 'fencepost_ddl' and e.evtenabled <> 'D');
+
 -- Raises for a relation that cannot be watched, or that the caller may not watch.
 create function cache_invalidation.check_relation(rel regclass) returns void language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -60,7 +64,7 @@ begin
       format('Run watch() as %s.', (select n.nspowner::regrole from pg_namespace as n where n.nspname = 'cache_invalidation'))),
     (not c.may_create_triggers, 'insufficient_privilege', format('the role %s may not create triggers on %s: it belongs to %s', current_user, rel, c.relowner::regrole),
       format('Run watch() as a role that owns both, or: grant %s to %s;', c.relowner::regrole, current_user)),
-    (c.relkind = 'm' and not exists (select from pg_event_trigger as e where e.evtname = 'fencepost_ddl' and e.evtenabled <> 'D'), 'feature_not_supported',
+    (c.relkind = 'm' and not cache_invalidation.sees_ddl(), 'feature_not_supported',
       format('%s is a materialized view, and nothing would see when it is refreshed', rel),
       'select cache_invalidation.create_event_triggers(); as a role that may. Or watch the tables that it reads.')
   ]::cache_invalidation.refusal[] loop

@@ -121,13 +121,17 @@ begin
 end
 $$;
 
--- Whether both functions of a version are there, and the capture function is as it must be.
+-- Whether both functions of a version are there, and the capture function is as it must be. (A script that hardens all functions of a database
+-- changes settings and rights: with its writer's rights it fails writes, with the writer's TimeZone it names other keys.)
 create function cache_invalidation.is_written(name name, version bigint) returns boolean language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
   return to_regproc('cache_invalidation.' || cache_invalidation.target_function(version)) is not null and exists (
-    select from pg_proc as p
-    where p.pronamespace = 'cache_invalidation'::regnamespace and p.proname = name and p.prosrc = cache_invalidation.function_text(version));
+    select from pg_proc as p join pg_namespace as n on n.oid = p.pronamespace
+    where n.nspname = 'cache_invalidation' and p.proname = name and p.prosrc = cache_invalidation.function_text(version)
+      and p.prosecdef and p.proowner = n.nspowner and has_function_privilege('public', p.oid, 'execute')
+      and array_to_string(p.proconfig, ' ') = 'search_path=pg_catalog, pg_temp'
+        || case when cache_invalidation.capture_settings(version) like '%datestyle%' then ' DateStyle=ISO, YMD TimeZone=UTC bytea_output=hex' else '' end);
 end
 $$;
 
@@ -136,7 +140,6 @@ create function cache_invalidation.write_functions(name name, version bigint) re
 as $$
 -- the text and the settings are generated: @plpgsql_check_options: security_warnings = false
 declare
-  owner regrole;
   target_function constant text := format('cache_invalidation.%I(xid8[], bigint, integer, integer, smallint)', cache_invalidation.target_function(version));
 begin
   execute format('create or replace function %s returns setof cache_invalidation.outbox_target language plpgsql stable set search_path = pg_catalog, pg_temp as %L',
@@ -149,10 +152,8 @@ begin
   -- Postgres asks whoever creates a partition for this right. Nobody else can name the function without a right on its schema.
   execute format('grant execute on function cache_invalidation.%I() to public', name);
   -- whoever calls watch(), the function writes changes as the schema's owner
-  select n.nspowner::regrole into owner from pg_namespace as n where n.nspname = 'cache_invalidation';
-  if owner <> current_user::regrole then
-    execute format('alter function cache_invalidation.%I() owner to %s; alter function %s owner to %2$s', name, owner, target_function);
-  end if;
+  execute format('alter function cache_invalidation.%I() owner to %s; alter function %s owner to %2$s',
+    name, (select n.nspowner::regrole from pg_namespace as n where n.nspname = 'cache_invalidation'), target_function);
 end
 $$;
 

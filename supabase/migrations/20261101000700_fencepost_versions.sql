@@ -31,7 +31,7 @@ as $$
     ', "join" => ' || quote_literal(w.join_clause))
 $$;
 
--- The declaration with the present names of its columns, found by their numbers. What was dropped keeps its name.
+-- The declaration with the present names of its tables and columns, found by their numbers. What was dropped keeps its name.
 create function cache_invalidation.follow_renames(w cache_invalidation.watches) returns cache_invalidation.watches language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -48,7 +48,11 @@ begin
   if renames is not null then
     w := cache_invalidation.rename_columns(w, renames);
   end if;
-  w.join_clause := cache_invalidation.join_text(w.hops);
+  w.known_as := w.rel::text;
+  -- the name of a table that is gone stays
+  if not exists (select from unnest(w.hops) as h where not exists (select from pg_class as c where c.oid = h.parent)) then
+    w.join_clause := cache_invalidation.join_text(w.hops);
+  end if;
   return w;
 end
 $$;
@@ -228,7 +232,8 @@ begin
     limit 1;
   update cache_invalidation.versions as v set retired = pg_current_xact_id() where v.rel = bring_in_line.rel and v.retired is null and v.id <> present;
   if not exists (select from pg_class as c where c.oid = rel) then
-    perform cache_invalidation.remember(gone, gone.declared_as) from cache_invalidation.watches as gone where gone.rel = bring_in_line.rel;
+    perform cache_invalidation.remember(gone, names.name)
+      from cache_invalidation.watches as gone cross join lateral (values (gone.declared_as), (gone.known_as)) as names(name) where gone.rel = bring_in_line.rel;
     -- what it implied goes with it
     parents := array(
       select c.oid from cache_invalidation.watches as gone cross join unnest(gone.hops) as h join pg_class as c on c.oid = h.parent
@@ -256,7 +261,7 @@ begin
   -- One statement, because two watches may exchange their targets. A child's declaration may take its parent's along.
   with moved as (
     update cache_invalidation.watches as known
-      set target = f.target, columns = f.columns, hops = f.hops, join_clause = f.join_clause
+      set target = f.target, columns = f.columns, hops = f.hops, join_clause = f.join_clause, known_as = f.known_as
       from cache_invalidation.watches as before cross join lateral cache_invalidation.follow_renames(before) as f
       where before.id = known.id and known.rel = bring_in_line.rel and f is distinct from before
       returning known.id
@@ -305,6 +310,8 @@ begin
       execute format('alter table %s enable always trigger %I', t.rel, t.name);
     end loop;
   end if;
+  -- DDL that no event trigger saw: whether it gave the rows other values is not known
+  every_type := every_type or not within_ddl and exists (select from cache_invalidation.stale_columns as c where c.version = present and c.alias = '');
   perform cache_invalidation.invalidate_types(array(
     select v.target from cache_invalidation.versions as v where v.id = wanted and (every_type or v.watch_id = any (added))));
   -- Whoever may still write or have written under these versions has ended, and nothing that we see names any.

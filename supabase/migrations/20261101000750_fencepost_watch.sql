@@ -45,8 +45,8 @@ begin
       returning known.id into implied.id;
     if not found then
       insert into cache_invalidation.watches as made
-        (rel, target, columns, min_interval, join_clause, hops, implied_by, declared_as, declared_oid, declared_columns)
-      values (implied.rel, implied.target, implied.columns, implied.min_interval, implied.join_clause, implied.hops, w.id, implied.rel::text,
+        (rel, target, columns, min_interval, join_clause, hops, implied_by, declared_as, known_as, declared_oid, declared_columns)
+      values (implied.rel, implied.target, implied.columns, implied.min_interval, implied.join_clause, implied.hops, w.id, implied.rel::text, implied.rel::text,
         implied.rel, cache_invalidation.number_columns(implied))
       returning made.id into implied.id;
     end if;
@@ -91,19 +91,23 @@ begin
   perform cache_invalidation.check_join(w);
 
   update cache_invalidation.watches as known
-    set columns = w.columns, min_interval = w.min_interval, join_clause = w.join_clause, hops = w.hops,
-      declared_as = w.rel::text, declared_oid = w.rel, declared_columns = cache_invalidation.number_columns(w)
+    set columns = w.columns, min_interval = w.min_interval, join_clause = w.join_clause, hops = w.hops
     where known.rel = w.rel and known.target = w.target and known.implied_by is null
     returning known.id into w.id;
   if not found then
-    insert into cache_invalidation.watches as made (rel, target, columns, min_interval, join_clause, hops, declared_as, declared_oid, declared_columns)
-    values (w.rel, w.target, w.columns, w.min_interval, w.join_clause, w.hops, w.rel::text, w.rel, cache_invalidation.number_columns(w))
+    insert into cache_invalidation.watches as made (rel, target, columns, min_interval, join_clause, hops, declared_as, known_as, declared_oid, declared_columns)
+    values (w.rel, w.target, w.columns, w.min_interval, w.join_clause, w.hops, w.rel::text, w.rel::text, w.rel, cache_invalidation.number_columns(w))
     returning made.id into w.id;
   end if;
   delete from cache_invalidation.dropped_watches as d where d.rel_name = w.rel::text and d.target = w.target;
   foreach parent in array cache_invalidation.imply(w) || w.rel::oid loop
     perform cache_invalidation.bring_in_line(parent);
   end loop;
+  -- this is what is meant now, of the joined tables too
+  update cache_invalidation.watches as known
+    set declared_as = known.rel::text, declared_oid = known.rel, declared_columns = cache_invalidation.number_columns(known),
+      declared_join = known.join_clause
+    where w.id in (known.id, known.implied_by);
   perform set_config('lock_timeout', previous_timeout, true);
   return w.id;
 end
@@ -158,7 +162,30 @@ as $$
   order by named.rel_name, named.target
 $$;
 
--- Makes all watches match their tables, and watches the tables that have the name of a watched one that was dropped or renamed;
+-- The declarations that join a table which was dropped, where their join can be read again, with a table of its last or first name.
+create function cache_invalidation.joinable_again() returns setof cache_invalidation.watches language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  w cache_invalidation.watches;
+begin
+  for w in
+    select found.* from cache_invalidation.watches as found
+    where found.implied_by is null and exists (select from unnest(found.hops) as h where not exists (select from pg_class as c where c.oid = h.parent))
+  loop
+    foreach w.join_clause in array array[w.join_clause, w.declared_join] loop
+      begin
+        perform cache_invalidation.read_join(w.rel, w.join_clause);
+        return next w;
+        exit;
+      exception
+        when others then null;
+      end;
+    end loop;
+  end loop;
+end
+$$;
+
+-- Makes all watches match their tables, and watches and joins the tables that have the name of one that was dropped or renamed;
 -- returns how many watches there were. It may be called at any time. A watch that matches takes no lock;
 -- one that cannot be served gets a WARNING and stops no other. A migration that changes the engine ends with this call, so that
 -- the generated functions are rewritten. Waits for a table at most lock_timeout (3 s when unset).
@@ -183,7 +210,11 @@ begin
       perform cache_invalidation.bring_in_line(changed);
     end loop;
   end loop;
-  for lost in select u.* from cache_invalidation.unwatched() as u loop
+  for lost in
+    select u.* from cache_invalidation.unwatched() as u
+    union all
+    select j.rel::text, j.target, j.columns, j.min_interval, j.join_clause from cache_invalidation.joinable_again() as j
+  loop
     begin
       perform cache_invalidation.watch(lost.rel_name::regclass, lost.target, lost.columns, lost.min_interval, lost.join_clause);
     exception

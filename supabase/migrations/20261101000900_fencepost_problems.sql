@@ -7,28 +7,36 @@ create function cache_invalidation.swapped(tables oid[] default null) returns ta
 set search_path = pg_catalog, pg_temp
 as $$
   with declared as (
-    select w.*::cache_invalidation.watches as w, to_regclass(w.declared_as) as other_rel
-    from cache_invalidation.watches as w
-    where w.implied_by is null and (tables is null or w.rel = any (tables) or to_regclass(w.declared_as) = any (tables))
+    -- w is what somebody declared, a.rel its table or one that it joins
+    select w.*::cache_invalidation.watches as w, a.rel, a.target, a.declared_as, a.declared_oid, a.declared_columns, to_regclass(a.declared_as) as other_rel
+    from cache_invalidation.watches as a join cache_invalidation.watches as w on w.id = coalesce(a.implied_by, a.id) join pg_class as c on c.oid = a.rel
+    where tables is null or a.rel = any (tables) or to_regclass(a.declared_as) = any (tables)
   ), columns as (
-    select (d.w).id, jsonb_object_agg('.' || followed.attname, n.key) as former_names,
-      string_agg(format('%I, which was called %I', followed.attname, n.key), ' and ' order by n.key) as what
+    select d.w, jsonb_object_agg(h.alias || '.' || followed.attname, n.key) as former_names,
+      string_agg(format('%I, which was called %I', followed.attname, n.key), ' and ' order by n.key) filter (where h.place = 1) as what
     from declared as d
-    cross join lateral jsonb_each_text((d.w).declared_columns) as n
-    join pg_attribute as followed on followed.attrelid = (d.w).rel and followed.attnum = n.value::smallint and not followed.attisdropped
-    join pg_attribute as other on other.attrelid = (d.w).rel and other.attname = n.key and other.attnum > 0 and other.attnum <> followed.attnum
-    where (d.w).rel::oid = (d.w).declared_oid
-    group by (d.w).id
+    cross join lateral jsonb_each_text(d.declared_columns) as n
+    join pg_attribute as followed on followed.attrelid = d.rel and followed.attnum = n.value::smallint and not followed.attisdropped
+    join pg_attribute as other on other.attrelid = d.rel and other.attname = n.key and other.attnum > 0 and other.attnum <> followed.attnum
+    cross join lateral (
+      select known.alias, row_number() over () as place
+      from (select '' where d.rel = (d.w).rel union all select j.alias from unnest((d.w).hops) as j where j.parent = d.rel) as known(alias)) as h
+    where d.rel::oid = d.declared_oid
+    group by d.w
   ), found as (
-    select d.w, format('the watch of %s for %L was declared when that was called %s, which is another table now', (d.w).rel, (d.w).target, (d.w).declared_as) as problem,
-      cache_invalidation.declaration(d.w, (d.w).declared_as) as instead
+    select d.w, format(case when d.rel = (d.w).rel then 'the watch of %1$s for %2$L was declared when that was called %3$s, which is another table now'
+        else 'the watch of %1$s for %2$L joins %4$s, which was called %3$s; another table is called that now' end, (d.w).rel, (d.w).target, d.declared_as, d.rel) as problem,
+      cache_invalidation.declaration(moved, case when d.rel = (d.w).rel then d.declared_as else (d.w).known_as end) as instead
     from declared as d
-    where d.other_rel <> (d.w).rel
-      and not exists (select from cache_invalidation.watches as other where other.rel = d.other_rel and other.target = (d.w).target)
+    cross join lateral jsonb_populate_record(d.w, jsonb_build_object('join_clause', cache_invalidation.join_text(array(
+      select row(case when h.parent = d.rel then d.other_rel else h.parent end, h.alias, h.parent_columns, h.child_aliases, h.child_columns)::cache_invalidation.hop
+      from unnest((d.w).hops) with ordinality as h(parent, alias, parent_columns, child_aliases, child_columns, place) order by h.place)))) as moved
+    where d.other_rel <> d.rel
+      and not exists (select from cache_invalidation.watches as other where other.rel = d.other_rel and other.target = d.target)
     union all
-    select d.w, format('the watch of %s for %L follows the column %s; another column is called that now', (d.w).rel, (d.w).target, c.what),
-      cache_invalidation.declaration(cache_invalidation.rename_columns(d.w, c.former_names), (d.w).rel::text)
-    from declared as d join columns as c on c.id = (d.w).id
+    select c.w, format('the watch of %s for %L follows the column %s; another column is called that now', (c.w).rel, (c.w).target, c.what),
+      cache_invalidation.declaration(cache_invalidation.rename_columns(c.w, c.former_names), (c.w).rel::text)
+    from columns as c
   )
   select (f.w).id, (f.w).rel, f.problem, format('To watch the other one instead: select cache_invalidation.unwatch(%L, %L); %s To keep this one: %s',
     (f.w).rel, (f.w).target, f.instead, cache_invalidation.declaration(f.w, (f.w).rel::text))
@@ -67,6 +75,8 @@ as $$
   from (
     select c.rel, coalesce(o.oid::regclass, c.rel)::text as of
     from current as c join cache_invalidation.stale_columns as u on u.version = c.id left join pg_class as o on o.oid = u.rel
+    union all
+    select w.rel, w.rel::text from cache_invalidation.watches as w where (tables is null or w.rel = any (tables)) and w.known_as <> w.rel::text
   ) as c join pg_class as r on r.oid = c.rel
   group by c.rel
 $$;
@@ -85,7 +95,7 @@ as $$
     from cache_invalidation.epoch as e where e.paused_at is not null
     union all
     select 2, w.id, format('the table of watch %s (%s) was dropped', w.id, w.target), r.remedy,
-      case when to_regclass(w.declared_as) is null then 'warning' else 'error' end
+      case when coalesce(to_regclass(w.declared_as), to_regclass(w.known_as)) is null then 'warning' else 'error' end
     from cache_invalidation.watches as w, refresh as r
     where not exists (select from pg_class as c where c.oid = w.rel)
     union all
@@ -94,7 +104,7 @@ as $$
     union all
     select 4, v.watch_id, format('writes to %s invalidate the whole type of %s: %s', v.rel, v.target, v.problem),
       'Restore what is missing and call refresh(), or unwatch() and watch() again: ' || r.remedy, 'warning'
-    from cache_invalidation.versions as v, refresh as r where v.retired is null and v.problem is not null
+    from cache_invalidation.versions as v join pg_class as c on c.oid = v.rel and c.relkind <> 'm', refresh as r where v.retired is null and v.problem is not null
     union all
     select 4, v.watch_id, format('writes to %s invalidate the whole type of %s: row level security hides rows of %s from %I', v.rel, v.target, h.parent, reader.rolname),
       format('As a superuser: alter role %1$I bypassrls; or let %1$I own %2$s, without FORCE ROW LEVEL SECURITY.', reader.rolname, h.parent), 'warning'
@@ -109,6 +119,13 @@ as $$
       format('select cache_invalidation.refresh(); or, if it is not to be watched: select cache_invalidation.unwatch(name => %L, target => %L);', u.rel_name, u.target), 'error'
     from cache_invalidation.unwatched() as u
     where (u.rel_name, u.target) in (select d.rel_name, d.target from cache_invalidation.dropped_watches as d)
+    union all
+    select 6, j.id, format('the watch of %s for %L joins a table that was dropped, and writes to the one of that name are not seen', j.rel, j.target), r.remedy, 'error'
+    from cache_invalidation.joinable_again() as j, refresh as r
+    union all
+    select 6, w.id, format('nothing sees when %s is refreshed: the event trigger fencepost_ddl is missing or disabled', w.rel), 'select cache_invalidation.create_event_triggers();', 'error'
+    from cache_invalidation.watches as w join pg_class as c on c.oid = w.rel and c.relkind = 'm'
+    where not cache_invalidation.sees_ddl()
     union all
     select 7, min(w.id), format('%s is unlogged: a crash empties it without firing a trigger', w.rel), format('alter table %s set logged;', w.rel), 'notice'
     from cache_invalidation.watches as w join pg_class as c on c.oid = w.rel and c.relpersistence = 'u' group by w.rel

@@ -19,12 +19,18 @@ begin atomic
 end;
 
 -- Brings watched tables in line within a DDL statement. The statement holds its own locks while this waits for others, and the readers of
--- its table wait behind it. So all tables share half a second, or the lock_timeout of the session where that is shorter.
+-- its table wait behind it. So all tables share half a second, or the lock_timeout of the session where that is shorter. A wait ends
+-- before statement_timeout fails the statement and before another session looks for a deadlock, and there is none
+-- while another session waits for this one: that may have our lock, and would be the one to fail.
 create function cache_invalidation.bring_in_line_within_ddl(tables oid[]) returns void language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   changed regclass;
-  deadline constant timestamptz := clock_timestamp() + interval '500 ms';
+  deadline constant timestamptz := clock_timestamp() + case
+    when tables = '{}' or exists (select from pg_locks as l where not l.granted and pg_backend_pid() = any (pg_blocking_pids(l.pid))) then interval '0'
+    else least(interval '500 ms', current_setting('deadlock_timeout')::interval / 2,
+      (statement_timestamp() + nullif(current_setting('statement_timeout')::interval, interval '0') - clock_timestamp()) / 2)
+  end;
   previous_timeout constant text := current_setting('lock_timeout');
 begin
   foreach changed in array tables loop
@@ -85,9 +91,13 @@ begin
       )
       select c.objid from commands as c where c.classid = 'pg_class'::regclass
       union
-      -- what types, schemas, extensions and rights on columns have changed; only for these are all columns compared
+      -- what types, schemas, extensions and rights on columns have changed, or was detached; only for these are all columns compared
       select v.rel from cache_invalidation.versions as v
-      where v.retired is null and tg_tag !~ '(TABLE|VIEW|INDEX)' and (v.problem is not null or v.id in (select c.version from cache_invalidation.stale_columns as c))
+      where v.retired is null
+        and (tg_tag !~ '(TABLE|VIEW|INDEX)' or exists (select from commands as c join pg_class as p on p.oid = c.objid and p.relkind = 'p' and c.classid = 'pg_class'::regclass))
+        and (v.problem is not null or v.id in (select c.version from cache_invalidation.stale_columns as c))
+      union
+      select w.rel from cache_invalidation.watches as w where tg_tag !~ '(TABLE|VIEW|INDEX)' and w.known_as <> w.rel::text
       union
       -- the parents that a table no longer inherits from
       select v.rel from commands as c
@@ -104,7 +114,7 @@ begin
   if concerned = '{}' and tg_tag !~ '^ALTER (SCHEMA|EXTENSION)' and not exists (
     select from unnest(touched) as t(rel), lateral (
       select w.declared_as as name from cache_invalidation.watches as w union all select d.rel_name from cache_invalidation.dropped_watches as d) as known
-    where known.name = t.rel::regclass::text)
+    where known.name = t.rel::regclass::text) and not exists (select from cache_invalidation.joinable_again())
   then
     return;
   end if;
@@ -118,7 +128,10 @@ begin
     union all
     select format('%s is not watched for %L, as the table was that had its name and was dropped', u.rel_name, u.target), 'To watch it: select cache_invalidation.refresh();'
     from cache_invalidation.unwatched() as u join cache_invalidation.dropped_watches as d using (rel_name, target)
-    where to_regclass(u.rel_name) = any (touched) or tg_event = 'sql_drop' and touched <> '{}'
+    where to_regclass(u.rel_name) = any (touched) or tg_event = 'sql_drop' and touched <> '{}' or tg_tag ~ '^ALTER (SCHEMA|EXTENSION)'
+    union all
+    select format('the watch of %s for %L joined a table that was dropped; another has its name', j.rel, j.target), 'To join it: select cache_invalidation.refresh();'
+    from cache_invalidation.joinable_again() as j
   loop
     raise warning '%', told.problem using hint = told.remedy;
   end loop;
@@ -135,11 +148,12 @@ create function cache_invalidation.create_event_triggers() returns void language
 as $$
 declare
   present constant name[] := array(select e.evtname from pg_event_trigger as e);
+  saw_ddl constant boolean := cache_invalidation.sees_ddl();
 begin
   if not 'fencepost_ddl' = any (present) then
     create event trigger fencepost_ddl on ddl_command_end
       when tag in (
-        'ALTER TABLE', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'CREATE FOREIGN TABLE',
+        'ALTER TABLE', 'CREATE TABLE', 'CREATE TABLE AS', 'CREATE MATERIALIZED VIEW', 'SELECT INTO', 'CREATE SCHEMA', 'CREATE FOREIGN TABLE',
         -- which rename tables, or their columns, as well
         'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'ALTER INDEX',
         'ALTER TYPE', 'ALTER SCHEMA', 'ALTER EXTENSION', 'REFRESH MATERIALIZED VIEW', 'GRANT', 'REVOKE')
@@ -161,6 +175,11 @@ begin
       raise notice 'DDL under session_replication_role = replica is not seen: % may not enable event triggers for it', current_user
         using hint = 'select * from cache_invalidation.problems() has the statements, for a superuser.';
   end;
+  -- nothing has seen when they were refreshed
+  if not saw_ddl then
+    perform cache_invalidation.invalidate_types(array(
+      select w.target from cache_invalidation.watches as w join pg_class as c on c.oid = w.rel and c.relkind = 'm'));
+  end if;
 exception
   when insufficient_privilege then
     raise notice 'Fencepost works without event triggers, which % may not create', current_user

@@ -4,7 +4,7 @@
  * Fencepost did not get a lock, nor because two statements wait for each other.
  */
 import pg from 'pg';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
 
 let database: ClonedDatabase;
@@ -274,4 +274,40 @@ test('two migrations of a child and its parent, each holding its own table: both
   await busy.query('alter table public.parents drop column note; commit');
   await client.query('commit');
   expect(warnings).toEqual([]);
+});
+
+describe('a migration whose locks two others want', () => {
+  const rename = 'alter table public.parents rename column user_id to owner';
+
+  beforeEach(async () => {
+    // A migration that changed a watched table keeps our lock on the declarations until it ends.
+    await client.query(watchItems);
+    await busy.query('begin; alter table public.items rename column id to number');
+    warnings = [];
+  });
+
+  test('does not wait for ours while another waits for its own: that one would be ended as a deadlock', async () => {
+    await client.query('begin; lock table public.parents in access exclusive mode');
+    // Between two and half a second it would find that each waits for the other.
+    await busy.query(`set local deadlock_timeout = '300ms'`);
+    const blocked = busy.query('alter table public.parents add column note text; commit');
+    for (;;) {
+      const { rowCount } = await client.query(
+        `select from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())`,
+      );
+      if (rowCount) break;
+    }
+    await client.query(rename);
+    expect(warnings).toEqual(Array(2).fill(expect.stringContaining('no lock within 1ms')));
+    await client.query('commit');
+    await blocked;
+  });
+
+  test.each(['statement_timeout', 'deadlock_timeout'])('waits less than %s', async (setting) => {
+    await client.query(`set ${setting} = '200ms'`);
+    await client.query(rename);
+    const [limit] = warnings.map((warning) => Number(/no lock within (\d+)ms$/.exec(warning)?.[1]));
+    expect(limit).toBeLessThanOrEqual(100);
+    expect(limit).toBeGreaterThan(1);
+  });
 });

@@ -60,6 +60,25 @@ test('a plain rename is followed, with a notice that names the declaration as it
   ]);
 });
 
+test.each([
+  ['a table', 'alter table public.prices rename to fares', 'public.fares'],
+  [
+    'a table that moves to another schema',
+    'create schema moved; alter table public.prices set schema moved',
+    'moved.prices',
+  ],
+])('%s is followed, with a notice that names it as it is now', async (_kind, statement, name) => {
+  await client.query(statement);
+  expect(notices).toEqual([
+    {
+      severity: 'NOTICE',
+      message: `the watch of ${name} follows a rename, it is now: select cache_invalidation.watch('${name}', 'price:{code}');`,
+      hint: '',
+    },
+  ]);
+  await client.query(`drop table ${name}`);
+});
+
 test('columns that change names in one transaction: a warning with the statements for either', async () => {
   await client.query(`begin; alter table public.prices rename column code to code_old;
     alter table public.prices rename column code_new to code; commit`);
@@ -140,6 +159,30 @@ test('a table with the name of a dropped one: a warning until it is watched', as
   await client.query(remedy(warning.hint, 'To watch it:'));
   await client.query('alter table public.prices add column less text');
   expect(warnings()).toEqual([]);
+});
+
+test.each([
+  [
+    'a schema',
+    'create schema next create table fares (code text); drop schema if exists live cascade; create schema live create table fares (code text)',
+    'drop schema live cascade',
+    'alter schema next rename to live',
+  ],
+  [
+    'a materialized view',
+    'drop schema if exists live cascade; create schema live; create materialized view live.fares as select 1',
+    'drop materialized view live.fares',
+    'create materialized view live.fares as select 1',
+  ],
+])('%s that brings the name of a dropped relation: a warning', async (_kind, prepared, drop, arrival) => {
+  await client.query(`${prepared}; select cache_invalidation.watch('live.fares', 'fare:*')`);
+  await client.query(drop);
+  expect(warnings()).toEqual([]);
+  await client.query(arrival);
+  expect(warnings().map(({ message }) => message)).toEqual([
+    `live.fares is not watched for 'fare:*', as the table was that had its name and was dropped`,
+  ]);
+  await client.query('drop schema live cascade; delete from cache_invalidation.dropped_watches');
 });
 
 test('schemas that change names', async () => {

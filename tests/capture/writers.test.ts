@@ -271,3 +271,14 @@ test('DETACH CONCURRENTLY that hangs is a notice, and is seen when it ends', asy
   expect(await captured(`insert into public.whole_2 values (2, 'd')`)).toEqual([]);
   expect(await problems()).toEqual([]);
 });
+
+// Each statement is a transaction of its own: what was attached has other catalog rows now, which only another transaction tells.
+test('a watched partition is followed when it is attached to an unwatched table, and detached', async () => {
+  await client.query(`create table public.unwatched (id integer, org_id text) partition by list (id);
+    create table public.part (id integer, org_id text); select cache_invalidation.watch('public.part', 'part:{org_id}')`);
+  for (const change of ['attach partition public.part for values in (1)', 'detach partition public.part']) {
+    await client.query(`alter table public.unwatched ${change}`);
+    expect(await captured(`insert into public.part values (1, 'a')`)).toEqual(['part:a']);
+    expect((await client.query('select * from cache_invalidation.problems()')).rows).toEqual([]);
+  }
+});

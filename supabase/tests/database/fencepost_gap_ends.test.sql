@@ -36,6 +36,16 @@ select is(pg_temp.problems(), '{}', 'no problem of any');
 select is(pg_temp.captured($$alter table public.things alter column note type varchar$$), '{}', 'a type that keeps its text is no gap');
 select is(pg_temp.captured($$alter table public.things alter column organisation type integer using 1$$), array['- org:*', '- thing:*', '- user:*'], 'rows that are rewritten: each type of the table');
 
+alter event trigger fencepost_ddl disable;
+alter event trigger fencepost_rewrite disable;
+alter table public.things alter column organisation type bigint using 2;
+select is(pg_temp.captured('select cache_invalidation.refresh()'), array['- org:*', '- thing:*', '- user:*'], 'that no event trigger saw: refresh() invalidates each type');
+alter table public.owners alter column user_id type varchar using 'v';
+select is(pg_temp.captured('select cache_invalidation.refresh()'), array['- owner:*', '- user:*'], 'of a joined table');
+alter event trigger fencepost_ddl enable always;
+alter event trigger fencepost_rewrite enable always;
+select is(pg_temp.problems(), '{}', 'no problem of any');
+
 -- partitions
 create table public.whole (id integer, org_id text) partition by list (id);
 create table public.whole_1 partition of public.whole for values in (1);
@@ -95,7 +105,22 @@ select is(pg_temp.captured('refresh materialized view public.other_report'), '{}
 alter event trigger fencepost_ddl disable;
 select throws_ok($$select cache_invalidation.watch('public.other_report', 'other:*')$$, '0A000', null, 'without the event trigger none can be watched');
 alter event trigger fencepost_ddl enable always;
+create function pg_temp.check_unseen(statement text) returns setof text language plpgsql as $$
+begin
+  execute statement;
+  return next is((pg_temp.problems())[1], 'error: nothing sees when public.reports is refreshed: the event trigger fencepost_ddl is missing or disabled', statement);
+  return next is(pg_temp.captured('select cache_invalidation.create_event_triggers()'), array['- report:*'], statement || ': create_event_triggers() ends the gap and invalidates the type');
+  return next is(pg_temp.problems(), '{}', statement || ': no problem any more');
+end
+$$;
+select pg_temp.check_unseen('alter event trigger fencepost_ddl disable');
+select pg_temp.check_unseen('drop event trigger fencepost_ddl');
+select is(pg_temp.captured('select cache_invalidation.create_event_triggers()'), '{}', 'create_event_triggers() with nothing to do: nothing');
 select is(pg_temp.captured('drop materialized view public.reports'), array['- report:*'], 'DROP MATERIALIZED VIEW');
+create materialized view public.reports as select 1 as number;
+select is(pg_temp.problems(), array['error: public.reports is not watched for ''report:*'', as the table was that had its name and was dropped'], 'created again: it is not watched');
+select is(pg_temp.captured('select cache_invalidation.refresh()'), array['- report:*'], 'refresh() watches it');
+select is(pg_temp.captured('refresh materialized view public.reports'), array['- report:*'], 'and REFRESH is seen');
 
 -- paused capture
 select is(pg_temp.captured('select cache_invalidation.pause()'), '{}', 'pause(): nothing');

@@ -71,6 +71,8 @@ from unnest(array[
   'after insert on public.gaps for each row execute function cache_invalidation.capture_public_gaps()',
   'after insert or update or delete on public.gaps for each row when (false) execute function cache_invalidation.capture_public_gaps()',
   'after insert or update of note or delete on public.gaps for each row execute function cache_invalidation.capture_public_gaps()',
+  'before insert or update or delete on public.gaps for each row execute function cache_invalidation.capture_public_gaps()',
+  'after insert or update or delete on public.gaps for each statement execute function cache_invalidation.capture_public_gaps()',
   'after insert or update or delete on public.gaps for each row execute function pg_temp.other()'
 ]) as definition;
 select pg_temp.check_replaced('after truncate on public.gaps for each statement execute function pg_temp.other()', 'fencepost_public_gaps_truncate');
@@ -88,7 +90,13 @@ select is(pg_temp.problems(), '{}', 'no problem any more');
 select pg_temp.check_function(statement, title)
 from (values
   ('create or replace function cache_invalidation.capture_public_gaps() returns trigger language plpgsql as ''begin return null; end''', 'a capture function replaced'),
-  ('drop function cache_invalidation.capture_public_gaps() cascade', 'a capture function dropped')
+  ('drop function cache_invalidation.capture_public_gaps() cascade', 'a capture function dropped'),
+  ('alter function cache_invalidation.capture_public_gaps() security invoker', 'one that runs with the rights of its writer, who has none'),
+  ('alter function cache_invalidation.capture_public_gaps() set search_path = ''''', 'one whose search_path was hardened by a script'),
+  ('alter function cache_invalidation.capture_public_gaps() reset all', 'one without its settings'),
+  ('revoke execute on function cache_invalidation.capture_public_gaps() from public', 'one that nobody else may create a partition with'),
+  ('grant fencepost_worker to current_user; grant create on schema cache_invalidation to fencepost_worker; alter function cache_invalidation.capture_public_gaps() owner to fencepost_worker',
+    'one that belongs to somebody else')
 ) as s(statement, title);
 
 select * from finish();
