@@ -86,10 +86,9 @@ async function loadPgtap(url: string, path: string): Promise<void> {
 }
 
 async function runFile(url: string, file: string): Promise<FileResult> {
-  const sql = readFileSync(join(folder, file), 'utf8').replace(
-    /^create extension if not exists pgtap.*$/m,
-    '',
-  );
+  const sql = readFileSync(join(folder, file), 'utf8')
+    .replace(/^\\ir (.*)$/m, (_include, name: string) => readFileSync(join(folder, name), 'utf8'))
+    .replace(/^create extension if not exists pgtap.*$/m, '');
   const client = new pg.Client({ connectionString: url, options: '-c search_path=public,extensions' });
   await client.connect();
   const output: string[] = [];

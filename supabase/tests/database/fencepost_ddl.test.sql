@@ -1,28 +1,5 @@
 -- Tables that change under their watches: with event triggers, and without.
-begin;
-create extension if not exists pgtap with schema extensions;
-set local search_path = public, extensions;
-select no_plan();
-
-create function pg_temp.captured(statement text) returns text[] language plpgsql as $$
-begin
-  delete from cache_invalidation.changes;
-  execute statement;
-  return array(select o.op::text || ' ' || o.target || coalesce(' ' || o.error, '') from cache_invalidation.outbox as o order by o.target, o.op);
-end
-$$;
-create function pg_temp.answer(statement text) returns text language plpgsql as $$
-declare
-  hint text;
-begin
-  execute statement;
-  return 'ok';
-exception
-  when others then
-    get stacked diagnostics hint = pg_exception_hint;
-    return sqlstate || ' ' || sqlerrm || ' | ' || hint;
-end
-$$;
+\ir fencepost_preamble.psql
 
 create table public.moving (id integer primary key, gone integer, org_id text, used integer, extra text);
 alter table public.moving drop column gone;
@@ -50,11 +27,6 @@ select is(pg_temp.answer('alter table moving rename to moved'), 'ok', 'the table
 create schema elsewhere;
 select is(pg_temp.answer('alter table moved set schema elsewhere'), 'ok', 'and moved to another schema');
 select is(pg_temp.captured('update elsewhere.moved set spent = 4'), array['u moving:0a0b0c0d-0000-4000-8000-00000000000f:*'], 'and is still exact');
-
--- what a declaration needs can be taken away: it invalidates its type until that is there again
-create function pg_temp.problems() returns text[] language sql as $$
-  select array(select p.severity || ': ' || p.problem from cache_invalidation.problems() as p order by p.watch_id, p.problem)
-$$;
 select is(pg_temp.answer('alter table elsewhere.moved alter column organisation type jsonb using ''{}''::jsonb'), 'ok', 'a type that cannot be rendered');
 select is(pg_temp.captured('update elsewhere.moved set spent = 5'), array['u moving:* 42804'], 'widens');
 select is(pg_temp.problems(), array['warning: writes to elsewhere.moved invalidate the whole type of moving:{organisation}:*: the column organisation of elsewhere.moved cannot be part of a key: its type is jsonb'], 'which problems() names');

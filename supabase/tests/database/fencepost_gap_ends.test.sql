@@ -1,20 +1,5 @@
 -- What ends a gap invalidates the type in the same transaction: everything that begins to be captured, or comes and goes with rows.
-begin;
-create extension if not exists pgtap with schema extensions;
-set local search_path = public, extensions;
-select no_plan();
-
--- What the statement writes to the outbox.
-create function pg_temp.captured(statement text) returns text[] language plpgsql as $$
-begin
-  delete from cache_invalidation.changes;
-  execute statement;
-  return array(select coalesce(o.op::text, '-') || ' ' || o.target from cache_invalidation.outbox as o order by o.target, o.op);
-end
-$$;
-create function pg_temp.problems() returns text[] language sql as $$
-  select array(select p.severity || ': ' || p.problem from cache_invalidation.problems() as p order by p.watch_id, p.problem)
-$$;
+\ir fencepost_preamble.psql
 
 -- declarations
 create table public.owners (id integer primary key, user_id text);

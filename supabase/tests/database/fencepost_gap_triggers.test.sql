@@ -1,26 +1,5 @@
 -- Triggers and functions that are dropped, disabled or replaced: problems() names each, and refresh() ends the gap and invalidates the type.
-begin;
-create extension if not exists pgtap with schema extensions;
-set local search_path = public, extensions;
-select no_plan();
-
--- What the statement writes to the outbox.
-create function pg_temp.captured(statement text) returns text[] language plpgsql as $$
-begin
-  delete from cache_invalidation.changes;
-  execute statement;
-  return array(select coalesce(o.op::text, '-') || ' ' || o.target from cache_invalidation.outbox as o order by o.target, o.op);
-end
-$$;
--- The problems of the tables of this file.
-create function pg_temp.problems() returns text[] language sql as $$
-  select array(select p.severity || ': ' || p.problem from cache_invalidation.problems() as p order by p.watch_id, p.problem)
-$$;
-create function pg_temp.run(statement text) returns void language plpgsql as $$
-begin
-  execute statement;
-end
-$$;
+\ir fencepost_preamble.psql
 
 create function pg_temp.check_function(statement text, title text) returns setof text language plpgsql as $$
 begin

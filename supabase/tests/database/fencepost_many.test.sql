@@ -1,18 +1,6 @@
 -- Statements of many rows name exactly what they changed: nothing is cut off, no two changes cancel each other out, and
 -- nothing of the table's owner runs with Fencepost's rights.
-begin;
-create extension if not exists pgtap with schema extensions;
-set local search_path = public, extensions;
-select no_plan();
-
--- Runs a statement and gives what it left in the outbox: operation and target, sorted.
-create function pg_temp.captured(statement text) returns text[] language plpgsql as $$
-begin
-  delete from cache_invalidation.changes;
-  execute statement;
-  return array(select o.op::text || ' ' || o.target || coalesce(' ' || o.error, '') from cache_invalidation.outbox as o order by o.target, o.op);
-end
-$$;
+\ir fencepost_preamble.psql
 
 -- A NULL before the last column makes one target of many keys, which must not use up the limit of targets.
 create table public.wide (id integer primary key, a text, b text, c text);

@@ -1,28 +1,5 @@
 -- Names: tables and columns may be called anything, be renamed to anything, and change names with each other.
-begin;
-create extension if not exists pgtap with schema extensions;
-set local search_path = public, extensions;
-select no_plan();
-
-create function pg_temp.captured(statement text) returns text[] language plpgsql as $$
-begin
-  delete from cache_invalidation.changes;
-  execute statement;
-  return array(select o.op::text || ' ' || o.target || coalesce(' ' || o.error, '') from cache_invalidation.outbox as o order by o.target, o.op);
-end
-$$;
-create function pg_temp.answer(statement text) returns text language plpgsql as $$
-declare
-  hint text;
-begin
-  execute statement;
-  return 'ok';
-exception
-  when others then
-    get stacked diagnostics hint = pg_exception_hint;
-    return sqlstate || ' ' || sqlerrm || ' | ' || hint;
-end
-$$;
+\ir fencepost_preamble.psql
 
 -- each name is watched for a key of its own, with `columns`, in a table with a name of the same kind
 create schema "S %s ""q"" $body$";

@@ -1,16 +1,5 @@
 -- Partitions, whose triggers are clones of the partitioned table's: what is disabled on one of them is seen, and mended.
-begin;
-create extension if not exists pgtap with schema extensions;
-set local search_path = public, extensions;
-select no_plan();
-
-create function pg_temp.captured(statement text) returns text[] language plpgsql as $$
-begin
-  delete from cache_invalidation.changes;
-  execute statement;
-  return array(select o.op::text || ' ' || o.target || coalesce(' ' || o.error, '') from cache_invalidation.outbox as o order by o.target, o.op);
-end
-$$;
+\ir fencepost_preamble.psql
 create function pg_temp.problems(named text) returns text[] language sql as $$
   select array(select regexp_replace(p.problem, ':.*', '') from cache_invalidation.problems() as p join cache_invalidation.watches as w on w.id = p.watch_id
     where w.rel = named::regclass)

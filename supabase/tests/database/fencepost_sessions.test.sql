@@ -1,16 +1,5 @@
 -- What a writer's session has set changes neither which updates count (`columns`) nor any key.
-begin;
-create extension if not exists pgtap with schema extensions;
-set local search_path = public, extensions;
-select no_plan();
-
-create function pg_temp.captured(statement text) returns text[] language plpgsql as $$
-begin
-  delete from cache_invalidation.changes;
-  execute statement;
-  return array(select o.op::text || ' ' || o.target || coalesce(' ' || o.error, '') from cache_invalidation.outbox as o order by o.target, o.op);
-end
-$$;
+\ir fencepost_preamble.psql
 
 create table public.instants (
   org_id text, at timestamptz, raw bytea, day date, length interval, ratio double precision, local timestamp, price numeric

@@ -1,23 +1,11 @@
 -- Every kind of statement that changes rows leaves exactly its targets in the outbox, each once, and one change for each row.
-begin;
-create extension if not exists pgtap with schema extensions;
-set local search_path = public, extensions;
-select no_plan();
+\ir fencepost_preamble.psql
 
 create table public.quota_lines (
   id integer primary key, org_id text, provider text, model text, used integer not null default 0, note text,
   doubled integer generated always as (used * 2) stored, label text generated always as (provider || '/' || model) stored
 );
 select cache_invalidation.watch('public.quota_lines', 'line:{org_id}:*');
-
--- Runs a statement and gives what it left in the outbox: operation, target and error, sorted.
-create function pg_temp.captured(statement text) returns text[] language plpgsql as $$
-begin
-  delete from cache_invalidation.changes;
-  execute statement;
-  return array(select o.op::text || ' ' || o.target || coalesce(' ' || o.error, '') from cache_invalidation.outbox as o order by o.target, o.op);
-end
-$$;
 
 select is(pg_temp.captured($$insert into quota_lines values (1, 'a', 'p', 'm')$$), array['i line:a:*'], 'INSERT of one row');
 select is(pg_temp.captured($$insert into quota_lines values (2, 'a', 'p', 'n'), (3, 'a', 'p', 'o')$$), array['i line:a:*'], 'INSERT of two rows with one target');
