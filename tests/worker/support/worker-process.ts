@@ -31,6 +31,8 @@ export interface WorkerProcess {
 }
 
 const running = new Set<WorkerProcess>();
+/** All of the test, those that have ended too: a test that waits for one may have killed another. */
+let started: WorkerProcess[] = [];
 
 export function startWorkerProcess(
   environment: Record<string, string>,
@@ -104,6 +106,7 @@ export function startWorkerProcess(
     },
   };
   running.add(worker);
+  started.push(worker);
   return worker;
 }
 
@@ -130,15 +133,20 @@ function logLine(text: string): LogLine {
   return { level: 'text', msg: text };
 }
 
-/** For afterEach: nothing outlives its test, and a test that failed shows what its workers said. */
+/**
+ * For afterEach, with its test: nothing outlives it, and one that failed, by an assertion or by its time limit, shows what its workers
+ * said. Without a test: only kills them.
+ */
 export async function killAllWorkers(test?: {
   readonly task?: { readonly result?: { readonly state?: string } };
 }): Promise<void> {
-  if (test?.task?.result?.state === 'fail') {
-    for (const worker of running)
+  await Promise.all([...running].map((worker) => worker.kill()));
+  if (test === undefined) return;
+  if (test.task?.result?.state === 'fail') {
+    for (const worker of started)
       console.error(`worker ${worker.pid}\n${describeLines(worker.lines)}\n${worker.stderr()}`);
   }
-  await Promise.all([...running].map((worker) => worker.kill()));
+  started = [];
 }
 
 /** The worker sleeps: from now on every commit notifies it. */
