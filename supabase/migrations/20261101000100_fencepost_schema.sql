@@ -52,6 +52,7 @@ create table cache_invalidation.watches (
   -- two watches may exchange their targets with the names of their columns
   unique nulls not distinct (rel, target, implied_by) deferrable
 );
+create index watches_implied_by on cache_invalidation.watches (implied_by) where implied_by is not null;
 
 -- Declarations whose table was dropped, by its names (when declared, and when dropped). A table of such a name counts as unwatched
 -- until watch() or refresh(): see unwatched().
