@@ -42,6 +42,11 @@ export async function findRepack(): Promise<{ path?: string; reason: string }> {
   return await findServer((server) => existsSync(join(server, 'bin/pg_repack')), 'repack');
 }
 
+/** The folder of a server that has pg_cron. */
+export async function findCron(): Promise<{ path?: string; reason: string }> {
+  return await findServer((server) => existsSync(join(server, 'lib/pg_cron.so')), 'cron');
+}
+
 async function findServer(
   has: (server: string) => boolean,
   extension: string,

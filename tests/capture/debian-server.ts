@@ -21,8 +21,14 @@ export interface DebianServer extends Part {
   readonly client: pg.Client;
 }
 
-/** @param programs the folder that has `bin/postgres` */
-export async function startDebianServer(programs: string): Promise<DebianServer> {
+/**
+ * @param programs the folder that has `bin/postgres`
+ * @param before SQL that runs before the migrations
+ */
+export async function startDebianServer(
+  programs: string,
+  { settings = [], before = '' }: { readonly settings?: readonly string[]; readonly before?: string } = {},
+): Promise<DebianServer> {
   const user = await unprivilegedUser();
   const folder = await folderFor(user, 'debian-postgres');
   if (user !== undefined) await chown(folder, user.uid, user.gid);
@@ -35,13 +41,13 @@ export async function startDebianServer(programs: string): Promise<DebianServer>
     user,
     folder,
   });
-  const settings = ['listen_addresses=127.0.0.1', 'unix_socket_directories=', 'fsync=off'];
+  const all = ['listen_addresses=127.0.0.1', 'unix_socket_directories=', 'fsync=off', ...settings];
   const { port, server } = await onFreePort({}, async (free) => ({
     port: free,
     server: await startProcess({
       name: 'Postgres',
       file: join(programs, 'bin/postgres'),
-      arguments: ['-D', data, '-p', String(free), ...settings.flatMap((setting) => ['-c', setting])],
+      arguments: ['-D', data, '-p', String(free), ...all.flatMap((setting) => ['-c', setting])],
       user,
       folder,
       endings: [['SIGINT', 3_000]],
@@ -51,6 +57,7 @@ export async function startDebianServer(programs: string): Promise<DebianServer>
   }));
   const client = new pg.Client({ host: '127.0.0.1', port, user: 'postgres', database: 'postgres' });
   await client.connect();
+  await client.query(before);
   for (const file of readdirSync(migrations).sort()) {
     if (file.includes('_fencepost_')) await client.query(readFileSync(join(migrations, file), 'utf8'));
   }
