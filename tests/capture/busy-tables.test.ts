@@ -3,20 +3,15 @@
  * because all readers and writers would wait behind them. Writes wait for no table but their own. A DDL statement never fails because
  * Fencepost did not get a lock, nor because two statements wait for each other.
  */
-import pg from 'pg';
+import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
+import { targetsIn, twoSessions } from './sessions.ts';
 
 let database: ClonedDatabase;
 let client: pg.Client;
 let busy: pg.Client;
 let warnings: string[];
-
-async function connect(): Promise<pg.Client> {
-  const connected = new pg.Client({ connectionString: database.url });
-  await connected.connect();
-  return connected;
-}
 
 beforeAll(async () => {
   database = await cloneDatabase();
@@ -27,9 +22,7 @@ afterAll(async () => {
 });
 
 beforeEach(async () => {
-  warnings = [];
-  client = await connect();
-  busy = await connect();
+  ({ client, other: busy, warnings } = await twoSessions(database.url));
   await client.query(`drop table if exists public.children, public.parents, public.items;
     delete from cache_invalidation.dropped_watches;
     create table public.parents (id integer primary key, user_id text);
@@ -38,11 +31,7 @@ beforeEach(async () => {
     insert into public.parents values (1, 'u');
     select cache_invalidation.watch('public.parents', 'parent:{user_id}');
     select cache_invalidation.watch('public.children', 'user:{p.user_id}', join => 'public.parents p on p.id = row.parent_id')`);
-  for (const session of [client, busy]) {
-    session.on('notice', ({ severity, message = '' }) => {
-      if (severity === 'WARNING') warnings.push(message);
-    });
-  }
+  warnings.length = 0;
 });
 
 afterEach(async () => {
@@ -54,12 +43,7 @@ const readingParents = 'begin; select from public.parents';
 const holdingParents = 'begin; lock table public.parents in access exclusive mode';
 const watchItems = `select cache_invalidation.watch('public.items', 'item:{id}')`;
 
-async function targets(): Promise<string[]> {
-  const { rows } = await client.query<{ target: string }>(
-    'select distinct target from cache_invalidation.outbox order by target',
-  );
-  return rows.map(({ target }) => target);
-}
+const targets = () => targetsIn(client);
 
 const busyMessage = (table: string, limit: string) => ({
   code: '55P03',
@@ -217,7 +201,7 @@ test.each([
     await client.query(`select cache_invalidation.watch('public.items', 'item:{p.user_id}', join => 'public.parents p on p.id = row.id');
     alter table public.items disable trigger user; alter table public.children disable trigger user;
     drop trigger fencepost_public_children on public.children; drop trigger fencepost_public_items on public.items`);
-    warnings = [];
+    warnings.length = 0;
     await busy.query('begin; lock table public.items, public.children in access exclusive mode');
     await client.query(`set lock_timeout = '${timeout}'`);
     await client.query('alter table public.parents alter column user_id type varchar');
@@ -238,7 +222,7 @@ test('DDL that fails leaves the transaction’s lock_timeout, as DDL that only w
     code: '42703',
   });
   await client.query('rollback to savepoint before');
-  warnings = [];
+  warnings.length = 0;
   await busy.query('begin; lock table public.children in access exclusive mode');
   await client.query('alter table public.parents alter column user_id type varchar');
   expect(warnings).toEqual([expect.stringContaining('no lock within 20ms')]);
@@ -283,7 +267,7 @@ describe('a migration whose locks two others want', () => {
     // A migration that changed a watched table keeps our lock on the declarations until it ends.
     await client.query(watchItems);
     await busy.query('begin; alter table public.items rename column id to number');
-    warnings = [];
+    warnings.length = 0;
   });
 
   test('does not wait for ours while another waits for its own: that one would be ended as a deadlock', async () => {

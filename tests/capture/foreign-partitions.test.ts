@@ -2,14 +2,14 @@
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
+import { connect, targetsOf } from './sessions.ts';
 
 let database: ClonedDatabase;
 let client: pg.Client;
 
 beforeAll(async () => {
   database = await cloneDatabase();
-  client = new pg.Client({ connectionString: database.url });
-  await client.connect();
+  client = await connect(database.url);
   const { hostname, port, pathname, username, password } = new URL(database.url);
   await client.query(`create extension postgres_fdw;
     create server loop foreign data wrapper postgres_fdw options (host '${hostname}', port '${port}', dbname '${pathname.slice(1)}');
@@ -24,14 +24,7 @@ afterAll(async () => {
   await database?.drop();
 });
 
-async function captured(statement: string): Promise<string[]> {
-  await client.query('truncate cache_invalidation.changes');
-  await client.query(statement);
-  const { rows } = await client.query<{ target: string }>(
-    'select distinct target from cache_invalidation.outbox order by target',
-  );
-  return rows.map(({ target }) => target);
-}
+const captured = (statement: string) => targetsOf(client, statement);
 
 async function problems(table: string): Promise<string[]> {
   const { rows } = await client.query<{ problem: string }>(

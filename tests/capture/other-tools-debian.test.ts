@@ -7,20 +7,14 @@ import { execa } from 'execa';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { findPartman, findRepack } from './debian-extensions.ts';
 import { type DebianServer, startDebianServer } from './debian-server.ts';
+import { targetsOf } from './sessions.ts';
 
 const partman = await findPartman();
 const repack = await findRepack();
 
 let server: DebianServer;
 
-async function captured(statement: string): Promise<string[]> {
-  await server.client.query('delete from cache_invalidation.changes');
-  await server.client.query(statement);
-  const { rows } = await server.client.query<{ target: string }>(
-    'select distinct target from cache_invalidation.outbox order by target',
-  );
-  return rows.map((row) => row.target);
-}
+const captured = (statement: string) => targetsOf(server.client, statement);
 
 const problems = async () =>
   (await server.client.query('select severity, problem from cache_invalidation.problems()')).rows;

@@ -11,14 +11,14 @@ import { execa } from 'execa';
 import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
+import { connect, targetsOf } from './sessions.ts';
 
 let database: ClonedDatabase;
 let client: pg.Client;
 
 beforeAll(async () => {
   database = await cloneDatabase();
-  client = new pg.Client({ connectionString: database.url });
-  await client.connect();
+  client = await connect(database.url);
 });
 
 beforeEach(async () => {
@@ -34,14 +34,7 @@ afterAll(async () => {
   await database?.drop();
 });
 
-async function captured(statement: string): Promise<string[]> {
-  await client.query('delete from cache_invalidation.changes');
-  await client.query(statement);
-  const { rows } = await client.query<{ target: string }>(
-    'select distinct target from cache_invalidation.outbox order by target',
-  );
-  return rows.map((row) => row.target);
-}
+const captured = (statement: string) => targetsOf(client, statement);
 
 async function problems(): Promise<string[]> {
   const { rows } = await client.query<{ line: string }>(

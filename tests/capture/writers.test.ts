@@ -2,31 +2,22 @@
  * Writers never wait and never fail because of Fencepost, and nobody's DDL does: while migrations change the tables that are written, when
  * somebody else owns a partition, and when a partition is detached beside open transactions.
  */
-import pg from 'pg';
+import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
+import { connect, targetsOf, twoSessions } from './sessions.ts';
 
 let database: ClonedDatabase;
 let client: pg.Client;
 let other: pg.Client;
 let warnings: string[];
 
-async function connect(): Promise<pg.Client> {
-  const connected = new pg.Client({ connectionString: database.url });
-  await connected.connect();
-  return connected;
-}
-
 beforeAll(async () => {
   database = await cloneDatabase();
 });
 
 beforeEach(async () => {
-  warnings = [];
-  [client, other] = await Promise.all([connect(), connect()]);
-  client.on('notice', ({ severity, message = '' }) => {
-    if (severity === 'WARNING') warnings.push(message);
-  });
+  ({ client, other, warnings } = await twoSessions(database.url));
 });
 
 afterEach(async () => {
@@ -38,14 +29,7 @@ afterAll(async () => {
   await database?.drop();
 });
 
-async function captured(statement: string): Promise<string[]> {
-  await client.query('truncate cache_invalidation.changes');
-  await client.query(statement);
-  const { rows } = await client.query<{ target: string }>(
-    'select distinct target from cache_invalidation.outbox order by target',
-  );
-  return rows.map(({ target }) => target);
-}
+const captured = (statement: string) => targetsOf(client, statement);
 
 /** Resolves when this session waits for a lock of another one. */
 async function waiting(session: pg.Client & { processID?: number }): Promise<void> {
@@ -96,7 +80,7 @@ describe('migrations under load', () => {
     ],
   ])('%s: no write fails, and each that committed is in the outbox', async (name, steps) => {
     const writers = await Promise.all(
-      [1, 2, 3, 4].map(async (id) => ({ id, session: await connect(), writes: 0 })),
+      [1, 2, 3, 4].map(async (id) => ({ id, session: await connect(database.url), writes: 0 })),
     );
     let migrating = true;
     const running = writers.map(async (writer) => {
@@ -156,7 +140,7 @@ describe('migrations under load', () => {
 
   test('a migration that locks the parent, then the child, and a writer between: no deadlock, and the writer does not wait', async () => {
     await other.query(`begin; update public.items set n = 1 where id = 1`);
-    const migration = await connect();
+    const migration = await connect(database.url);
     await migration.query(
       `set deadlock_timeout = '10ms'; begin; lock table public.owners in access exclusive mode`,
     );
@@ -175,7 +159,7 @@ describe('migrations under load', () => {
 
 describe('a partition of another owner than the capture function’s', () => {
   beforeAll(async () => {
-    const superuser = await connect();
+    const superuser = await connect(database.url);
     await superuser.query(`do $$ begin create role fencepost_test_maker; exception when duplicate_object then null; end $$;
       grant create on schema public to fencepost_test_maker;
       create table public.made (id integer, org_id text) partition by list (id);
@@ -189,7 +173,7 @@ describe('a partition of another owner than the capture function’s', () => {
   });
 
   afterAll(async () => {
-    const superuser = await connect();
+    const superuser = await connect(database.url);
     await superuser.query('drop owned by fencepost_test_maker cascade; drop role fencepost_test_maker');
     await superuser.end();
   });
@@ -237,9 +221,9 @@ test('DETACH CONCURRENTLY that hangs is a notice, and is seen when it ends', asy
     create table public.whole_2 partition of public.whole for values in (2);
     insert into public.whole values (1, 'a'), (2, 'b');
     select cache_invalidation.watch('public.whole', 'whole:{org_id}')`);
-  const reader = await connect();
+  const reader = await connect(database.url);
   await reader.query('begin; select from public.whole');
-  const detaching = connect().then(async (session) => {
+  const detaching = connect(database.url).then(async (session) => {
     const ended = expect(
       session.query('alter table public.whole detach partition public.whole_1 concurrently'),
     ).rejects.toMatchObject({ code: '57014' });
