@@ -11,7 +11,7 @@ import {
   startWorkerProcess,
   type WorkerProcess,
 } from './support/worker-process.ts';
-import { startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
+import { fenceOf, startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
 
 let stack: WorkerStack;
 beforeAll(async () => {
@@ -153,6 +153,29 @@ describe('capture that has ended', () => {
     expect(await readiness(worker)).toMatchObject({ status: 200, body: { reasons: [], warnings: [] } });
     expect(await problems('error')).toBe('0');
     expect(worker.lines.filter(({ msg }) => msg.includes('Writes may be missed'))).toHaveLength(1);
+  });
+
+  it('by pause() is a reason too; resume_capture() ends it and invalidates everything', async () => {
+    const [organisation = ''] = await stack.organisations(1);
+    await stack.sql.query('select cache_invalidation.pause()');
+    const worker = startWorkerProcess(stack.environment());
+    await line(worker, 'Writes may be missed: capture has been paused since');
+    const { status: code, body } = await readiness(worker);
+    expect(code).toBe(503);
+    expect(body.reasons).toEqual([expect.stringMatching(/has been paused since .*resume_capture\(\);/)]);
+    const doctor = await runCommand(stack.environment(), ['doctor']);
+    expect(doctor.code).toBe(1);
+    expect(doctor.text).toContain('capture has been paused since');
+    await stack.write([organisation]);
+    await asleep(worker);
+    expect(stack.fences.missing()).toEqual([fenceOf(organisation)]);
+
+    const before = worker.lines.length;
+    await stack.sql.query('select cache_invalidation.resume_capture()');
+    await worker.line(({ msg }) => msg.startsWith('New epoch'), before);
+    expect((await runCommand(stack.environment(), ['doctor'])).text).not.toContain('paused');
+    await stack.write([organisation]);
+    await stack.fences.deleted([fenceOf(organisation)]);
   });
 
   it('is noticed while a migration holds a watched table, for which the check does not wait', async () => {
