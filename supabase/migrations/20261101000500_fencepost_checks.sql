@@ -63,7 +63,7 @@ begin
     (not has_schema_privilege('cache_invalidation', 'create'), 'insufficient_privilege', format('the role %s may not create functions in the schema cache_invalidation', current_user),
       format('Run watch() as %s.', (select n.nspowner::regrole from pg_namespace as n where n.nspname = 'cache_invalidation'))),
     (not c.may_create_triggers, 'insufficient_privilege', format('the role %s may not create triggers on %s: it belongs to %s', current_user, rel, c.relowner::regrole),
-      format('Run watch() as a role that owns both, or: grant %s to %s;', c.relowner::regrole, current_user)),
+      format('Run watch() as a role that owns both, or: grant %s to %s; or keep what a key needs of it in a table of your own.', c.relowner::regrole, current_user)),
     (c.relkind = 'm' and not cache_invalidation.sees_ddl(), 'feature_not_supported',
       format('%s is a materialized view, and nothing would see when it is refreshed', rel),
       'select cache_invalidation.create_event_triggers(); as a role that may. Or watch the tables that it reads.')

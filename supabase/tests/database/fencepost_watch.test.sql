@@ -230,6 +230,12 @@ grant create on schema cache_invalidation to fencepost_test_admin;
 set local role fencepost_test_admin;
 select matches(pg_temp.answer($$select cache_invalidation.watch('public.things', 'x:{t}')$$), '^42501 the role fencepost_test_admin may not create triggers on .* \| Run watch\(\) as', 'a role that does not own the table');
 reset role;
+create table public.own (id integer primary key, t text);
+alter table public.own owner to fencepost_test_admin;
+grant all on all tables in schema cache_invalidation to fencepost_test_admin;
+set local role fencepost_test_admin;
+select matches(pg_temp.answer($$select cache_invalidation.watch('public.own', 'x:{o.t}', join => 'public.things o on o.id = row.id')$$), '^42501 .* may not create triggers on public.things: .* or keep what a key needs of it in a table of your own', 'nor the joined one, as auth.users on Supabase');
+reset role;
 
 select * from finish();
 rollback;
