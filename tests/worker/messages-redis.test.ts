@@ -116,6 +116,9 @@ describe('a worker that starts while Redis', () => {
       const failed = findings.filter(({ name, verdict }) => name.startsWith('redis') && verdict === 'fail');
       expect(failed).toContainEqual(expect.objectContaining({ detail: expect.stringContaining(words) }));
       expect(JSON.stringify(failed)).not.toMatch(UNTRUE);
+      expect(findings.find(({ name }) => name === 'worker')).toMatchObject({
+        detail: expect.stringMatching(/^leads/),
+      });
       expect(await output('status')).not.toMatch(UNTRUE);
 
       await fault.mend();

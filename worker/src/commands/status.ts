@@ -112,7 +112,7 @@ function show(state: Status): void {
 
 function leadership({ leader }: Status): string {
   if (leader === null) return paint('warn', 'delivering without the leader lock');
-  return leader.silentMs > ALIVE_MS ? paint('warn', 'silent') : paint('ok', 'delivering');
+  return leader.silentMs > ALIVE_MS ? paint('warn', 'silent') : paint('ok', 'leading');
 }
 
 function hitRateRow({ type, reads, hitRate, target }: HitRate): string[] {

@@ -39,7 +39,7 @@ export async function checkWorker(pool: pg.Pool): Promise<Finding[]> {
             'worker',
             leader.silenceHidden
               ? `leads (database process ${leader.pid}); whether it is alive, this role cannot see: ${takeOverRights(leader.role)}`
-              : `delivers (database process ${leader.pid})`,
+              : `leads (database process ${leader.pid})`,
           ),
     );
   } else if (alive > 0 && foreign.some(({ lock }) => lock === 'leader')) {
