@@ -119,7 +119,7 @@ describe.runIf(only === undefined)('the invariant finds', () => {
       'an older version that gives no wildcard of a later declaration',
       'declarations',
       'render',
-      'later.made > declared.made',
+      'later.made > part.made',
       'false',
     ],
     [
