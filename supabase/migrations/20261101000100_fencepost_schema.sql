@@ -1,7 +1,7 @@
 -- Fencepost: the tables. Everything Fencepost keeps in your database lives in this schema. docs/architecture.md has the picture.
 --
 -- Read on in this order: _encoding (values to key segments), _wakeup (waking the worker), _declarations (what watch() accepts),
--- _checks, _capture (the trigger function of a table), _versions (functions and triggers follow the declarations), _watch,
+-- _checks, _capture (the trigger function of a table), _versions (what changes mean), _in_line (all follow the declarations), _watch,
 -- _claim (the worker's side), _epoch, _problems, _ddl, _privileges. The proofs are in docs/protocol.md.
 
 create schema cache_invalidation;
@@ -81,6 +81,8 @@ create table cache_invalidation.versions (
   -- of a version are in a function, target_function(), because that keeps their plans; EXECUTE would make them at every claim.
   query text,
   problem text,
+  -- what made it: see engine()
+  engine text not null,
   -- with the first declaration: the text of the capture function, without its version
   body text,
   -- the order in which they were made, and the transaction that made the next one of this table
@@ -89,6 +91,8 @@ create table cache_invalidation.versions (
   primary key (id, place)
 );
 create index versions_rel on cache_invalidation.versions (rel, made);
+create index versions_present on cache_invalidation.versions (rel) where retired is null;
+create index versions_watch on cache_invalidation.versions (id, watch_id);
 
 create type cache_invalidation.outbox_target as (written_at timestamptz, op "char", target text);
 

@@ -143,11 +143,13 @@ begin
 end
 $$;
 
--- The columns that a declaration names: of which table, and whether keys are made of them (or they are only compared).
+-- The columns that a declaration names: of which table, and whether keys are made of them (or they are only compared). (PL/pgSQL keeps
+-- its plans, and this is called often; so with base_type().)
 create function cache_invalidation.used_columns(w cache_invalidation.watches)
-returns table (alias text, rel oid, name text, is_key boolean) language sql stable rows 5 set search_path = pg_catalog, pg_temp
+returns table (alias text, rel oid, name text, is_key boolean) language plpgsql stable rows 5 set search_path = pg_catalog, pg_temp
 as $$
-  with hops as (
+begin
+  return query with hops as (
     select h.* from unnest(w.hops) as h
   ), named as (
     select s.alias, s.col, true as is_key from cache_invalidation.template_segments(w.target) as s where s.col is not null
@@ -159,10 +161,11 @@ as $$
     select '', c.col, false from unnest(w.columns) as c(col)
   )
   select n.alias, case when n.alias = '' then w.rel::oid else (select h.parent::oid from hops as h where h.alias = n.alias) end, n.col, n.is_key
-  from named as n
+  from named as n;
+end
 $$;
 
--- A type's own type where it is a domain. (PL/pgSQL keeps its plans, and this is called often.)
+-- A type's own type where it is a domain.
 create function cache_invalidation.base_type(type oid) returns oid language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin

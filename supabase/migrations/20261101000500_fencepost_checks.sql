@@ -120,6 +120,9 @@ begin
     end loop;
     perform cache_invalidation.check_column(used.rel, used.name, used.is_key);
   end loop;
+  if w.hops = '{}' then
+    return;
+  end if;
   select r.* into reader from pg_namespace as n join pg_roles as r on r.oid = n.nspowner where n.nspname = 'cache_invalidation';
   for hop in select h.parent, c.* from unnest(w.hops) as h join pg_class as c on c.oid = h.parent loop
     perform cache_invalidation.check_relation(hop.parent);

@@ -137,6 +137,7 @@ $$;
 
 -- Writes the capture function of a version, and that of its targets. Takes no lock on any table.
 create function cache_invalidation.write_functions(name name, version bigint) returns void language plpgsql set search_path = pg_catalog, pg_temp
+set check_function_bodies = off
 as $$
 -- the text and the settings are generated: @plpgsql_check_options: security_warnings = false
 declare

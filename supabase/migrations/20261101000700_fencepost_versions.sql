@@ -1,79 +1,4 @@
--- Fencepost: making functions, triggers and versions follow the declarations of a table, and those follow the table.
---
--- A watch follows what it was declared for: the table by its oid, each column by its number, whatever they are called later. (Numbers
--- count only for the table they were read from: after a dump and restore they may differ, but the names are right.)
-
--- Waits for tables no longer than lock_timeout, which is 3 s where it was unset; gives the setting as it was, for the caller to put
--- back (an error does so by itself). A table that one session waits for keeps its readers and writers waiting. Declarations
--- change one session at a time.
-create function cache_invalidation.begin_declaring() returns text language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-declare
-  previous constant text := current_setting('lock_timeout');
-begin
-  if previous = '0' then
-    perform set_config('lock_timeout', '3s', true);
-  end if;
-  lock table cache_invalidation.watches in share row exclusive mode;
-  return previous;
-exception
-  when lock_not_available then
-    raise exception 'another session is changing declarations: no lock within %', current_setting('lock_timeout')
-      using errcode = 'lock_not_available', hint = 'Nothing was changed. Try again when its transaction has ended.';
-end
-$$;
-
--- The statement that makes a declaration, for the relation of that name.
-create function cache_invalidation.declaration(w cache_invalidation.watches, rel_name text) returns text language sql stable set search_path = pg_catalog, pg_temp
-as $$
-  select format('select cache_invalidation.watch(%L, %L%s%s%s);', rel_name, w.target,
-    ', columns => ' || quote_literal(w.columns::text), ', min_interval => ' || quote_literal(w.min_interval::text),
-    ', "join" => ' || quote_literal(w.join_clause))
-$$;
-
--- The declaration with the present names of its tables and columns, found by their numbers. What was dropped keeps its name.
-create function cache_invalidation.follow_renames(w cache_invalidation.watches) returns cache_invalidation.watches language plpgsql stable
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  renames constant jsonb := (
-    select jsonb_object_agg(c.alias || '.' || c.name, a.attname)
-    from cache_invalidation.versions as v
-    join cache_invalidation.version_columns as c on c.version = v.id and c.place = v.place
-    join pg_attribute as a on a.attrelid = c.rel and a.attnum = c.number and not a.attisdropped
-    where v.rel = w.rel and v.retired is null and v.watch_id = w.id and a.attname <> c.name
-      -- not after a restore
-      and c.rel = case when c.alias = '' then w.rel::oid else (select h.parent::oid from unnest(w.hops) as h where h.alias = c.alias) end);
-begin
-  if renames is not null then
-    w := cache_invalidation.rename_columns(w, renames);
-  end if;
-  w.known_as := w.rel::text;
-  -- the name of a table that is gone stays
-  if not exists (select from unnest(w.hops) as h where not exists (select from pg_class as c where c.oid = h.parent)) then
-    w.join_clause := cache_invalidation.join_text(w.hops);
-  end if;
-  return w;
-end
-$$;
-
--- The numbers of the declaration's columns in its own table, by name.
-create function cache_invalidation.number_columns(w cache_invalidation.watches) returns jsonb language sql stable set search_path = pg_catalog, pg_temp
-as $$
-  select coalesce(jsonb_object_agg(a.attname, a.attnum), '{}')
-  from cache_invalidation.used_columns(w) as u
-  join pg_attribute as a on a.attrelid = u.rel and a.attname = u.name and a.attnum > 0 and not a.attisdropped
-  where u.alias = ''
-$$;
-
--- Keeps a declaration whose table is gone, under this name.
-create function cache_invalidation.remember(w cache_invalidation.watches, rel_name text) returns void language sql set search_path = pg_catalog, pg_temp
-as $$
-  insert into cache_invalidation.dropped_watches
-    select rel_name, w.target, w.columns, w.min_interval, w.join_clause where w.implied_by is null
-  on conflict (rel_name, target) do update
-    set columns = excluded.columns, min_interval = excluded.min_interval, join_clause = excluded.join_clause
-$$;
+-- Fencepost: versions, which say what the changes of a table mean: what each of its declarations reads, and the query that makes targets of it.
 
 -- The value of an element of a change, as an expression: what quote_literal() makes, undone.
 create function cache_invalidation.value_expression(element text) returns text language sql immutable set search_path = pg_catalog, pg_temp
@@ -83,19 +8,19 @@ return format($$case left(%1$s, 1)
 
 -- The elements of a change, as an expression. Where a value holds \x01 too, there are more of them than there should be, and they are
 -- told apart by their quotes.
-create function cache_invalidation.elements_expression(version bigint) returns text language sql stable set search_path = pg_catalog, pg_temp
+create function cache_invalidation.elements_expression(keys integer, has_bits boolean) returns text language sql immutable set search_path = pg_catalog, pg_temp
 return format($$(select case
     when cardinality(s.elements) = case left(o.change, 1) when 'u' then %s else %s end then s.elements
     else array(select nullif(m.found[1], 'NULL') from regexp_matches(o.change, E'(?:^|\x01)([a-z]|NULL|[0-9]+|E?''(?:[^'']|'''')*'')', 'g') as m(found))
   end from (select string_to_array(o.change, E'\x01', 'NULL') offset 0) as s(elements))$$,
-  1 + 2 * cardinality(cache_invalidation.key_columns(version)) + case when cache_invalidation.concerned_bits(version) is null then 0 else 1 end,
-  1 + cardinality(cache_invalidation.key_columns(version)));
+  1 + 2 * keys + has_bits::integer, 1 + keys);
 
--- The query that gives the targets of a declaration's changes, as run_target_query() runs it. It reads each distinct key once.
-create function cache_invalidation.target_query(v cache_invalidation.versions) returns text language plpgsql stable set search_path = pg_catalog, pg_temp
+-- The query that gives the targets of a declaration's changes, as run_target_query() runs it. It reads each distinct key once. names are
+-- the key_columns() of the version, has_bits whether it has concerned_bits().
+create function cache_invalidation.target_query(v cache_invalidation.versions, names text[], has_bits boolean) returns text language plpgsql stable
+set search_path = pg_catalog, pg_temp
 as $$
 declare
-  names constant text[] := cache_invalidation.key_columns(v.id);
   own record;
   segments text[];
   joins text;
@@ -138,9 +63,9 @@ begin
     ' from unnest($1) as x(xid) cross join lateral (select o.at, o.version, %s as change from cache_invalidation.changes as o where o.xid = x.xid and o.version = $2 limit $3) as c'
     ' cross join lateral (values (1%s), (2%s)) as k(part%s)'
     ' where (k.part = 1 or c.change[1] = ''u'')%s group by c.version%s) as "row"%s group by 3 limit $4',
-    cache_invalidation.target_expression(v.target, segments), own.values, cache_invalidation.elements_expression(v.id), own.first_row, own.second_row, own.variables,
-    ' and (c.change[1] <> ''u'' or c.change[' || 2 + 2 * cardinality(names) || ']::bigint & ' || (1::bigint << least(v.place, 62))
-      || left(cache_invalidation.concerned_bits(v.id), 0) || ' <> 0)', own.variables, joins);
+    cache_invalidation.target_expression(v.target, segments), own.values, cache_invalidation.elements_expression(cardinality(names), has_bits), own.first_row, own.second_row, own.variables,
+    case when has_bits then format(' and (c.change[1] <> ''u'' or c.change[%s]::bigint & %s <> 0)', 2 + 2 * cardinality(names), 1::bigint << least(v.place, 62)) end,
+    own.variables, joins);
 end
 $$;
 
@@ -152,33 +77,63 @@ return (
     from cache_invalidation.version_columns as c where c.version = v.id and c.place = v.place)))::text, ', ' order by v.place)
   from cache_invalidation.versions as v where v.id = version);
 
--- Makes a new version of what a table's declarations and catalog say now, unless it would say what the present one does. Returns its id.
-create function cache_invalidation.make_version(rel regclass, present bigint, function_name name) returns bigint language plpgsql set search_path = pg_catalog, pg_temp
+-- Stands for the text of the engine's own functions: after a migration that changes them, refresh() makes all versions again.
+create function cache_invalidation.engine() returns text language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select md5(string_agg(concat(p.proname, p.prosrc, p.prosqlbody), ' ' order by p.proname, p.oid)) from pg_proc as p
+    where p.pronamespace = 'cache_invalidation'::regnamespace and p.prorettype not in ('trigger'::regtype, 'cache_invalidation.outbox_target'::regtype));
+end
+$$;
+
+-- Why a declaration cannot be served; null: it can. Not for want of a right, which says nothing of the declaration.
+create function cache_invalidation.refused_because(w cache_invalidation.watches) returns text language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform cache_invalidation.check_watch(w);
+  return null;
+exception
+  when others then
+    if sqlstate !~ '^(42|22|0A|55000)' or sqlstate = '42501' then
+      raise;
+    end if;
+    return sqlerrm;
+end
+$$;
+
+-- Makes a new version of what a table's declarations and catalog say now, unless it would say what the present one does. Returns its id. Of
+-- a declaration that is as it was, nothing is checked or made again where others were declared (only_declared).
+create function cache_invalidation.make_version(rel regclass, present bigint, function_name name, only_declared boolean) returns bigint language plpgsql
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   w cache_invalidation.watches;
+  kept cache_invalidation.versions;
   new_id constant bigint := ('x' || substr(replace(gen_random_uuid()::text, '-', ''), 17))::bit(64)::bigint;
+  made_by constant text := cache_invalidation.engine();
   next_place smallint := 0;
   reason text;
+  names text[];
+  has_bits boolean;
+  is_alike boolean;
 begin
   for w in select found.* from cache_invalidation.watches as found where found.rel = make_version.rel order by found.id loop
-    reason := null;
-    begin
-      perform cache_invalidation.check_watch(w);
-    exception
-      when others then
-        -- not for want of a right, which says nothing of the declaration
-        if sqlstate !~ '^(42|22|0A|55000)' or sqlstate = '42501' then
-          raise;
-        end if;
-        reason := sqlerrm;
-    end;
-    insert into cache_invalidation.versions (id, place, rel, function, watch_id, target, columns, hops, problem)
-    values (new_id, next_place, make_version.rel, function_name, w.id, w.target, w.columns, w.hops, reason);
+    select v.* into kept from cache_invalidation.versions as v
+      where only_declared and v.id = present and v.watch_id = w.id and v.target = w.target and v.columns is not distinct from w.columns and v.hops = w.hops
+        and v.problem is null and v.engine = made_by
+        and not exists (select from cache_invalidation.stale_columns as c where c.version = v.id and c.place = v.place);
+    reason := case when kept.id is null then cache_invalidation.refused_because(w) end;
+    insert into cache_invalidation.versions (id, place, rel, function, watch_id, target, columns, hops, query, problem, engine)
+    values (new_id, next_place, make_version.rel, function_name, w.id, w.target, w.columns, w.hops, case when kept.place = next_place then kept.query end, reason, made_by);
     insert into cache_invalidation.version_columns
+      select new_id, next_place, c.rel, c.alias, c.rel_name, c.number, c.name, c.type, c.row_version, c.is_key
+      from cache_invalidation.version_columns as c where c.version = kept.id and c.place = kept.place
+      union all
       select new_id, next_place, u.rel, u.alias, case when u.alias <> '' then u.rel::regclass::text end, a.attnum, u.name, a.atttypid, a.xmin, u.is_key
       from cache_invalidation.used_columns(w) as u
-      join pg_attribute as a on a.attrelid = u.rel and a.attname = u.name and a.attnum > 0 and not a.attisdropped;
+      join pg_attribute as a on a.attrelid = u.rel and a.attname = u.name and a.attnum > 0 and not a.attisdropped
+      where kept.id is null;
     if reason is not null and not exists (
       select from cache_invalidation.versions as v where v.id = present and v.watch_id = w.id and v.problem is not null)
     then
@@ -187,7 +142,11 @@ begin
     end if;
     next_place := next_place + 1;
   end loop;
-  update cache_invalidation.versions as v set query = cache_invalidation.target_query(v) where v.id = new_id and v.problem is null;
+  names := cache_invalidation.key_columns(new_id);
+  has_bits := cache_invalidation.concerned_bits(new_id) is not null;
+  is_alike := names = cache_invalidation.key_columns(present) and has_bits = (cache_invalidation.concerned_bits(present) is not null);
+  update cache_invalidation.versions as v set query = cache_invalidation.target_query(v, names, has_bits)
+    where v.id = new_id and v.problem is null and (v.query is null or not is_alike);
   update cache_invalidation.versions as v set body = cache_invalidation.capture_body(new_id) where v.id = new_id and v.place = 0;
   if cache_invalidation.version_text(new_id) = cache_invalidation.version_text(present) then
     delete from cache_invalidation.versions as v where v.id = new_id;
@@ -195,147 +154,5 @@ begin
   end if;
   update cache_invalidation.versions as v set retired = pg_current_xact_id() where v.id = present;
   return new_id;
-end
-$$;
-
--- Makes the version, the function and the triggers of a table match its declarations, after these have followed its renames. What
--- matches already takes no lock on the table. A disabled trigger is enabled again, except within_ddl: ALTER TABLE … DISABLE
--- TRIGGER must not undo itself. The caller has called begin_declaring().
---
--- What ends a gap, in which writes left nothing, invalidates the types: a function or a trigger that is made again, a declaration that
--- is new or was changed, a partition that comes or goes with rows. Before a function captures again, writers that are still open
--- are waited for. (Those that are open while a declaration is added need not be: see render().)
-create function cache_invalidation.bring_in_line(rel regclass, within_ddl boolean default false) returns void language plpgsql set search_path = pg_catalog, pg_temp
-as $$
--- definitions come from wrong_triggers(): @plpgsql_check_options: security_warnings = false
-declare
-  w cache_invalidation.watches;
-  renamed integer[] := array[]::integer[];
-  present bigint;
-  wanted bigint;
-  function_name name;
-  t record;
-  captures boolean;
-  paused constant boolean := (select e.paused_at is not null from cache_invalidation.epoch as e);
-  added integer[];
-  every_type boolean := false;
-  parent oid;
-  parents oid[] := array[]::oid[];
-  previous_mark constant text := coalesce(current_setting('cache_invalidation.refreshing', true), '');
-begin
-  -- our own DDL needs no event trigger
-  perform set_config('cache_invalidation.refreshing', 'on', true);
-  -- A restore of the data alone may have added another: the present one is what the function was made for.
-  select v.id, v.function into present, function_name from cache_invalidation.versions as v
-    where v.rel = bring_in_line.rel and v.retired is null
-    order by cache_invalidation.is_written(v.function, v.id) desc
-    limit 1;
-  update cache_invalidation.versions as v set retired = pg_current_xact_id() where v.rel = bring_in_line.rel and v.retired is null and v.id <> present;
-  if not exists (select from pg_class as c where c.oid = rel) then
-    perform cache_invalidation.remember(gone, names.name)
-      from cache_invalidation.watches as gone cross join lateral (values (gone.declared_as), (gone.known_as)) as names(name) where gone.rel = bring_in_line.rel;
-    -- what it implied goes with it
-    parents := array(
-      select c.oid from cache_invalidation.watches as gone cross join unnest(gone.hops) as h join pg_class as c on c.oid = h.parent
-      where gone.rel = bring_in_line.rel and gone.implied_by is null);
-    delete from cache_invalidation.watches as gone where gone.rel = bring_in_line.rel;
-  end if;
-  if not exists (select from cache_invalidation.watches as known where known.rel = bring_in_line.rel) then
-    if present is not null then
-      update cache_invalidation.versions as v set retired = pg_current_xact_id() where v.id = present;
-      for t in
-        select own.tgname, own.tgrelid::regclass as rel from pg_trigger as own join pg_proc as p on p.oid = own.tgfoid
-        where p.pronamespace = 'cache_invalidation'::regnamespace and p.proname = function_name and own.tgparentid = 0
-      loop
-        execute format('drop trigger %I on %s', t.tgname, t.rel);
-      end loop;
-      execute format('drop function if exists cache_invalidation.%I()', function_name);
-    end if;
-    foreach parent in array parents loop
-      perform cache_invalidation.bring_in_line(parent, within_ddl);
-    end loop;
-    perform set_config('cache_invalidation.refreshing', previous_mark, true);
-    return;
-  end if;
-
-  -- One statement, because two watches may exchange their targets. A child's declaration may take its parent's along.
-  with moved as (
-    update cache_invalidation.watches as known
-      set target = f.target, columns = f.columns, hops = f.hops, join_clause = f.join_clause, known_as = f.known_as
-      from cache_invalidation.watches as before cross join lateral cache_invalidation.follow_renames(before) as f
-      where before.id = known.id and known.rel = bring_in_line.rel and f is distinct from before
-      returning known.id
-  )
-  select coalesce(array_agg(moved.id), '{}') into renamed from moved;
-  for w in select found.* from cache_invalidation.watches as found where found.id = any (renamed) and found.implied_by is null loop
-    raise notice 'the watch of % follows a rename, it is now: %', w.rel, cache_invalidation.declaration(w, w.rel::text);
-  end loop;
-  -- after a restore
-  update cache_invalidation.watches as known set declared_oid = known.rel, declared_columns = cache_invalidation.number_columns(known)
-    where known.rel = bring_in_line.rel and known.declared_oid <> known.rel::oid;
-
-  captures := function_name is not null and cache_invalidation.is_written(function_name, present);
-  function_name := coalesce(function_name, cache_invalidation.free_function_name(rel));
-  wanted := cache_invalidation.make_version(rel, present, function_name);
-  added := array(
-    select v.watch_id from cache_invalidation.versions as v
-    where v.id = wanted and v.watch_id <> all (renamed) and not exists (
-      select from cache_invalidation.versions as former
-      where former.id = present and former.watch_id = v.watch_id and former.target = v.target
-        and former.columns is not distinct from v.columns and former.hops = v.hops));
-  if not exists (select from pg_class as c where c.oid = rel and c.relkind = 'm') then
-    every_type := not captures and not paused;
-    -- Writers that are still open have left nothing, or may have left nothing that shows an update to a declaration that comes now.
-    if every_type or (wanted <> present and cache_invalidation.concerned_bits(present) is not null and added <> '{}'
-      and not exists (select from cache_invalidation.versions as v where v.id = present and (v.columns is null or v.problem is not null)))
-    then
-      execute format('lock table %s in share row exclusive mode', rel);
-    end if;
-    if not captures or wanted <> present then
-      perform cache_invalidation.write_functions(function_name, wanted);
-    end if;
-    for t in
-      select wrong.*, c.relkind = 'f' or pg_relation_size(c.oid) > 0 as has_rows
-      from cache_invalidation.wrong_triggers(array[bring_in_line.rel]::oid[]) as wrong join pg_class as c on c.oid = wrong.rel
-      where wrong.definition is null or wrong.is_missing or not within_ddl
-    loop
-      every_type := every_type or t.has_rows or (t.rel = bring_in_line.rel and t.definition is not null);
-      if t.definition is null then
-        execute format('drop trigger %I on %s', t.name, t.rel);
-        continue;
-      end if;
-      -- It may be disabled, of another kind, or a trigger of somebody else.
-      execute format('create or replace trigger %I %s execute function cache_invalidation.%I()', t.name, format(t.definition, t.rel), function_name);
-      -- also when session_replication_role is replica
-      execute format('alter table %s enable always trigger %I', t.rel, t.name);
-    end loop;
-  end if;
-  -- DDL that no event trigger saw: whether it gave the rows other values is not known
-  every_type := every_type or not within_ddl and exists (select from cache_invalidation.stale_columns as c where c.version = present and c.alias = '');
-  perform cache_invalidation.invalidate_types(array(
-    select v.target from cache_invalidation.versions as v where v.id = wanted and (every_type or v.watch_id = any (added))));
-  -- Whoever may still write or have written under these versions has ended, and nothing that we see names any.
-  for t in
-    with ended as (
-      delete from cache_invalidation.versions as v
-      where v.retired < pg_snapshot_xmin(pg_current_snapshot()) and not exists (select from cache_invalidation.changes)
-      returning v.id
-    )
-    select distinct cache_invalidation.target_function(e.id) as name from ended as e
-  loop
-    execute format('drop function if exists cache_invalidation.%I(xid8[], bigint, integer, integer, smallint)', t.name);
-  end loop;
-  perform set_config('cache_invalidation.refreshing', previous_mark, true);
-exception
-  when lock_not_available then
-    raise exception 'the table % is busy: no lock within %', rel, current_setting('lock_timeout')
-      using errcode = 'lock_not_available',
-        hint = 'Nothing was changed. Try again at a quieter moment, or set lock_timeout higher; until then readers and writers may wait.';
-  when object_in_use then
-    raise exception 'the table % has pending trigger events: this transaction has written to it', rel
-      using errcode = 'object_in_use', hint = 'Do this before such writes or in another transaction, or first: set constraints all immediate;';
-  when unique_violation then
-    raise exception 'two watches of % have the same target now that a column is renamed', rel
-      using errcode = 'unique_violation', hint = format('First unwatch() one of them: select * from cache_invalidation.watches where rel = %L::regclass;', rel);
 end
 $$;

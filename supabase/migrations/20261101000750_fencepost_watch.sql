@@ -101,7 +101,7 @@ begin
   end if;
   delete from cache_invalidation.dropped_watches as d where d.rel_name = w.rel::text and d.target = w.target;
   foreach parent in array cache_invalidation.imply(w) || w.rel::oid loop
-    perform cache_invalidation.bring_in_line(parent);
+    perform cache_invalidation.bring_in_line(parent, only_declared => true);
   end loop;
   -- this is what is meant now, of the joined tables too
   update cache_invalidation.watches as known
@@ -139,7 +139,7 @@ begin
   loop
     removed := removed + 1;
     foreach parent in array array(select h.parent::oid from unnest(w.hops) as h) || w.rel::oid loop
-      perform cache_invalidation.bring_in_line(parent);
+      perform cache_invalidation.bring_in_line(parent, only_declared => true);
     end loop;
   end loop;
   perform set_config('lock_timeout', previous_timeout, true);
@@ -195,17 +195,19 @@ as $$
 declare
   previous_timeout constant text := cache_invalidation.begin_declaring();
   declared constant integer := (select count(*) from cache_invalidation.watches as w where w.implied_by is null);
+  concerned constant oid[] := array(select o.rel from cache_invalidation.out_of_line() as o(rel));
   changed oid;
   w cache_invalidation.watches;
   lost cache_invalidation.dropped_watches;
 begin
-  for changed in
-    select found.rel::oid from cache_invalidation.watches as found union select v.rel from cache_invalidation.versions as v where v.retired is null
-  loop
+  foreach changed in array concerned loop
     perform cache_invalidation.bring_in_line(changed);
   end loop;
   -- after renames, which a child's declaration follows as well
-  for w in select found.* from cache_invalidation.watches as found where found.hops <> '{}' and found.implied_by is null loop
+  for w in
+    select found.* from cache_invalidation.watches as found
+    where found.implied_by is null and exists (select from unnest(found.hops) as h where found.rel = any (concerned) or h.parent = any (concerned))
+  loop
     foreach changed in array cache_invalidation.imply(w) loop
       perform cache_invalidation.bring_in_line(changed);
     end loop;

@@ -81,6 +81,17 @@ as $$
   group by c.rel
 $$;
 
+-- The tables that bring_in_line() has to look at: where something does not match, and where a declaration can be served no longer, or again.
+create function cache_invalidation.out_of_line() returns setof oid language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select m.rel::oid from cache_invalidation.mismatches() as m
+  union
+  select w.rel::oid from cache_invalidation.watches as w where w.declared_oid <> w.rel or not exists (select from pg_class as c where c.oid = w.rel)
+  union
+  select v.rel::oid from cache_invalidation.versions as v left join cache_invalidation.watches as w on w.id = v.watch_id
+  where v.retired is null and (w.id is null or v.engine <> (select cache_invalidation.engine()) or v.problem is distinct from cache_invalidation.refused_because(w))
+$$;
+
 -- What keeps a watch from being exact or complete, each with its remedy; no row when all is well. Changes nothing and waits for nothing.
 -- SECURITY DEFINER, so that the worker may call it: it takes no argument and shows no application data.
 --

@@ -275,30 +275,23 @@ test('dead rows under a pinned snapshot and an open transaction id are not read 
 });
 
 test('a version that no change can name any more is deleted, with the function of its queries', async () => {
-  const functions = async () => {
-    const { rows } = await worker.query<{ functions: number; versions: number }>(`
-      select (select count(*)::int from pg_proc where proname like 'targets\\_%' and pronamespace = 'cache_invalidation'::regnamespace) as functions,
-        (select count(distinct id)::int from cache_invalidation.versions) as versions`);
-    return rows[0];
-  };
   // what has ended goes with the next declaration of any table
-  const declare = async (call: string) => {
+  const declare = async (call: string): Promise<string[]> => {
     await worker.query('delete from cache_invalidation.changes');
-    // and when whoever wrote meanwhile has, in any database of the server: other test files have theirs there
-    const { rows } = await worker.query<{ id: string }>('select pg_current_xact_id()::text as id');
-    const open =
-      'select from (select pg_current_snapshot() as s) as now where pg_snapshot_xmin(s) <= $1::xid8';
-    while ((await worker.query(open, [rows[0]?.id])).rowCount === 1);
     await worker.query(`select cache_invalidation.${call}`);
-    return functions();
+    const { rows } = await worker.query<{ functions: string[]; versions: string[] }>(`
+      select array(select p.proname::text from pg_proc as p
+          where p.prorettype = 'cache_invalidation.outbox_target'::regtype and p.proname like 'targets\\_%' order by 1) as functions,
+        array(select distinct cache_invalidation.target_function(v.id)::text from cache_invalidation.versions as v order by 1) as versions`);
+    expect(rows[0]?.functions).toEqual(rows[0]?.versions);
+    return rows[0]?.versions ?? [];
   };
   const before = await declare(`watch('public.jobs', 'job:{name}')`);
-  expect(before?.functions).toBe(before?.versions);
-  const more = (count: number) => ({
-    functions: (before?.functions ?? 0) + count,
-    versions: (before?.versions ?? 0) + count,
-  });
-  expect(await declare(`watch('public.jobs', 'other:{name}')`)).toEqual(more(1));
-  expect(await declare(`unwatch('public.jobs', 'other:{name}')`)).toEqual(more(1));
-  expect(await declare(`watch('public.jobs', 'job:{name}')`)).toEqual(before);
+  const [added] = (await declare(`watch('public.jobs', 'other:{name}')`)).filter(
+    (name) => !before.includes(name),
+  );
+  expect(added).toBeDefined();
+  await declare(`unwatch('public.jobs', 'other:{name}')`);
+  // other tests' transactions, of the same server, may be open for a while
+  while ((await declare(`watch('public.jobs', 'job:{name}')`)).includes(added ?? ''));
 });

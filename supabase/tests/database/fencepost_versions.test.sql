@@ -89,5 +89,33 @@ select is((select array_agg(problem) from cache_invalidation.problems() where wa
 select cache_invalidation.refresh();
 select is(pg_temp.captured($$update lines set note = 'q' where id = 1$$), array['u kind:k', 'u line:a'], 'refresh() makes it again');
 
+-- refresh() looks only at tables where something does not match, which is not in the catalog alone
+create function pg_temp.present() returns bigint language sql as $$
+  select v.id from cache_invalidation.versions as v where v.rel = 'public.lines'::regclass and v.retired is null limit 1
+$$;
+create temporary table present as select pg_temp.present() as id;
+select cache_invalidation.refresh();
+select is(pg_temp.present(), (select p.id from present as p), 'refresh() with nothing to do');
+create function cache_invalidation.of_a_later_migration() returns integer language sql return 1;
+select is(pg_temp.captured('select cache_invalidation.refresh()'), '{}', 'refresh() after a change of the engine invalidates nothing');
+select isnt(pg_temp.present(), (select p.id from present as p), 'and makes all versions again');
+create table public.owners (id integer primary key, user_id text);
+create table public.owned (id integer primary key, owner_id integer);
+select cache_invalidation.watch('public.owned', 'own:{o.user_id}', "join" => 'public.owners o on o.id = row.owner_id');
+delete from cache_invalidation.watches where implied_by is not null and rel = 'public.owners'::regclass;
+select cache_invalidation.refresh();
+select is((select array_agg(target) from cache_invalidation.watches where rel = 'public.owners'::regclass), array['own:{user_id}'], 'refresh() implies again what is missing');
+update cache_invalidation.watches set declared_oid = 1 where rel = 'public.lines'::regclass;
+select cache_invalidation.refresh();
+select is((select count(*) from cache_invalidation.watches where declared_oid <> rel), 0::bigint, 'refresh() after a restore');
+create foreign data wrapper nothing;
+create server nowhere foreign data wrapper nothing;
+create foreign table public.far_owners () inherits (public.owners) server nowhere;
+select cache_invalidation.refresh();
+select is((select array_agg(split_part(problem, ': ', 2)) from cache_invalidation.problems() where watch_id is not null), array['public.owners is joined, and has foreign tables below it'], 'refresh() sees what a declaration no longer can');
+drop foreign table public.far_owners;
+select cache_invalidation.refresh();
+select is((select count(*) from cache_invalidation.problems() where watch_id is not null), 0::bigint, 'and what it can again');
+
 select * from finish();
 rollback;
