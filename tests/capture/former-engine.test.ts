@@ -1,5 +1,5 @@
 /**
- * The upgrade of docs/deploy.md#from-the-engine-with-statement-triggers under load: no write fails, and no read that follows a write's
+ * An upgrade from the engine with statement triggers (former-engine.sql) under load: no write fails, and no read that follows a write's
  * confirmation is older than the write. tests/fixtures/former-engine.gz holds that engine's migrations, as of commit 482564b.
  */
 import { readdir, readFile } from 'node:fs/promises';
@@ -77,9 +77,7 @@ class ModelCache {
 }
 
 async function upgradeScript(): Promise<string> {
-  const docs = await readFile(`${repository}/docs/deploy.md`, 'utf8');
-  const script =
-    /### From the engine with statement triggers[\s\S]*?```sql\n([\s\S]*?)```/.exec(docs)?.[1] ?? '';
+  const script = await readFile(`${repository}/tests/capture/former-engine.sql`, 'utf8');
   const folder = `${repository}/supabase/migrations`;
   const files = (await readdir(folder)).filter((file) => /_fencepost_(?!queue)/.test(file)).sort();
   const engine = await Promise.all(files.map((file) => readFile(`${folder}/${file}`, 'utf8')));
