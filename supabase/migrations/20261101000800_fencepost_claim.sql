@@ -2,8 +2,9 @@
 --
 -- Promise: claim() hands out whole transactions, each committed change at least once. Why, and why not by a cursor: docs/protocol.md#outbox-and-claims
 
--- What a worker keeps between two claims: A, B and x above. It treats the value as opaque text.
+-- What a worker keeps between two claims: A, B and x of docs/protocol.md. It treats the value as opaque text.
 create type cache_invalidation.claim_position as (seen pg_snapshot, run pg_snapshot, xid xid8);
+
 -- Runs a declaration's query over the changes of these transactions: at most sample of them (null: all), for at most most targets. It
 -- reads joined tables as the schema's owner, and waits for none of them. For render() alone.
 create function cache_invalidation.run_target_query(xids xid8[], version bigint, sample integer, most integer, place smallint)

@@ -1,7 +1,7 @@
 -- Fencepost: event triggers, which make the watches follow each DDL statement. docs/capture.md has what follows from which one.
 --
--- Promise: no DDL fails or waits because of Fencepost. What cannot be done at once is a warning, and problems() says it until refresh(). Only
--- a superuser, or Supabase's role postgres, may create event triggers. Everything else works without them.
+-- Promise: no DDL fails because of Fencepost, and none waits for it longer than half a second. What could not be done is a warning, and
+-- stands in problems() until refresh(). Only a superuser, or Supabase's role postgres, may create event triggers; all else works without.
 
 -- The present versions that read one of these tables, one above or below it (partitions and children follow its columns, or have just been
 -- attached), or join one.
@@ -18,10 +18,10 @@ begin atomic
   where v.retired is null and (v.rel = any (r.rels) or cardinality(v.hops) > 0 and exists (select from unnest(v.hops) as h where h.parent = any (r.rels)));
 end;
 
--- Brings watched tables in line within a DDL statement. The statement holds its own locks while this waits for others, and the readers of
--- its table wait behind it. So all tables share half a second, or the lock_timeout of the session where that is shorter. A wait ends
--- before statement_timeout fails the statement and before another session looks for a deadlock, and there is none
--- while another session waits for this one: that may have our lock, and would be the one to fail.
+-- Brings watched tables in line within a DDL statement. While this waits for a lock, readers of the statement's own table wait behind the
+-- statement. So all tables share half a second, or the session's lock_timeout where that is shorter. A wait ends before
+-- statement_timeout fails the statement, and before Postgres looks for a deadlock. It ends at once while another session waits for this
+-- one: that session may hold the lock that we want, and would be the one to fail.
 create function cache_invalidation.bring_in_line_within_ddl(tables oid[]) returns void language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
