@@ -64,7 +64,7 @@ return split_part(target, ':', 1) || ':*';
 -- Invalidates the types of targets or templates, each once.
 create function cache_invalidation.invalidate_types(targets text[]) returns void language sql set search_path = pg_catalog, pg_temp
 as $$
-  select cache_invalidation.invalidate(types.target) from (select distinct cache_invalidation.type_wildcard(t.target) as target from unnest(targets) as t(target)) as types
+  select cache_invalidation.invalidate(w.target) from (select distinct cache_invalidation.type_wildcard(t.target) from unnest(targets) as t(target)) as w(target)
 $$;
 
 -- A join as text, as watch() reads it.
@@ -88,13 +88,15 @@ declare
   hop cache_invalidation.hop;
   word constant text := '(?:"(?:[^"]|"")+"|[[:alpha:]_][\w$]*)';
   pair constant text := format('%1$s\s*\.\s*%1$s\s*=\s*%1$s\s*\.\s*%1$s', word);
-  step constant text := format('^\s*(%1$s\s*\.\s*%1$s)\s+(?:as\s+)?(%1$s)\s+on\s+(%2$s(?:\s+and\s+%2$s)*)\s*(?:(?:(?:left\s+(?:outer\s+)?|inner\s+)?join\s)(.*))?$', word, pair);
+  next_step constant text := '(?:(?:left\s+(?:outer\s+)?|inner\s+)?join\s)(.*)';
+  step constant text := format('^\s*(%1$s\s*\.\s*%1$s)\s+(?:as\s+)?(%1$s)\s+on\s+(%2$s(?:\s+and\s+%2$s)*)\s*(?:%3$s)?$', word, pair, next_step);
   remainder text := nullif(btrim(join_clause), '');
   parts text[];
   names text[];
   aliases text[] := array['row'];
   foreign_key record;
-  remedy constant text := 'Write the name of a foreign key, or its text: public.orders o on o.id = row.order_id. What a join cannot say belongs into a column of the watched table, or into a table of its own.';
+  remedy constant text := 'Write the name of a foreign key, or its text: public.orders o on o.id = row.order_id. '
+    'What a join cannot say belongs into a column of the watched table, or into a table of its own.';
 begin
   if remainder is null then
     return hops;
@@ -129,7 +131,8 @@ begin
       end if;
       if names[1] <> hop.alias or not names[3] = any (aliases) then
         raise exception 'the join % compares %.% with %.%', quote_literal(parts[3]), names[1], names[2], names[3], names[4]
-          using errcode = 'invalid_parameter_value', detail = 'Each comparison has a column of the joined table on one side, and one of row or of a table before it on the other.', hint = remedy;
+          using errcode = 'invalid_parameter_value', hint = remedy,
+            detail = 'Each comparison has a column of the joined table on one side, and one of row or of a table before it on the other.';
       end if;
       hop.parent_columns := hop.parent_columns || names[2];
       hop.child_aliases := hop.child_aliases || case when names[3] = 'row' then '' else names[3] end;

@@ -10,7 +10,8 @@ as $$
 declare
   refused cache_invalidation.refusal;
   a record;
-  remedy constant text := 'Use a column of type text, uuid, an integer type, numeric, boolean, date, timestamp(tz), bytea or an enum, or add a stored generated column of such a type.';
+  remedy constant text := 'Use a column of type text, uuid, an integer type, numeric, boolean, date, timestamp(tz), bytea or an enum, '
+    'or add a stored generated column of such a type.';
 begin
   select found.atttypid, found.attgenerated = 'v' as is_virtual, not coalesce(c.collisdeterministic, true) as is_coarse,
       t.typtype = 'e' or t.typnamespace = 'pg_catalog'::regnamespace and t.typname in (
@@ -53,14 +54,16 @@ begin
   foreach refused in array array[
     (rel is null, 'null_value_not_allowed', 'watch() needs a table', 'For example ''public.quotas''.'),
     (not found, 'undefined_table', format('the table with oid %s does not exist', rel::oid), 'It was dropped.'),
-    (c.relkind = 'v', 'wrong_object_type', format('%s is a view', rel), 'A write through a view changes its tables, and triggers fire there. Watch the tables that the view reads.'),
+    (c.relkind = 'v', 'wrong_object_type', format('%s is a view', rel),
+      'A write through a view changes its tables, and triggers fire there. Watch the tables that the view reads.'),
     (c.relkind = 'f', 'wrong_object_type', format('%s is a foreign table', rel),
       'Writes made on the other server fire no trigger here. Install Fencepost in the database that holds the table.'),
     (c.relkind not in ('r', 'p', 'm'), 'wrong_object_type', format('%s is not a table', rel), 'Only tables can be watched.'),
     (c.relpersistence = 't', 'wrong_object_type', format('%s is a temporary table', rel),
       'Only permanent tables can be watched: what one session alone sees cannot be cached for others.'),
     (c.nspname in ('pg_catalog', 'information_schema', 'cache_invalidation'), 'wrong_object_type', format('%s belongs to the system', rel), 'Watch a table of your own.'),
-    (not has_schema_privilege('cache_invalidation', 'create'), 'insufficient_privilege', format('the role %s may not create functions in the schema cache_invalidation', current_user),
+    (not has_schema_privilege('cache_invalidation', 'create'), 'insufficient_privilege',
+      format('the role %s may not create functions in the schema cache_invalidation', current_user),
       format('Run watch() as %s.', (select n.nspowner::regrole from pg_namespace as n where n.nspname = 'cache_invalidation'))),
     (not c.may_create_triggers, 'insufficient_privilege', format('the role %s may not create triggers on %s: it belongs to %s', current_user, rel, c.relowner::regrole),
       format('Run watch() as a role that owns both, or: grant %s to %s; or keep what a key needs of it in a table of your own.', c.relowner::regrole, current_user)),
@@ -79,6 +82,18 @@ begin
 end
 $$;
 
+-- The joined tables of which row level security hides rows from the schema's owner, as which claim() reads. (The watched table's own rows
+-- come from the trigger, past all policies.)
+create function cache_invalidation.hidden_joins(hops cache_invalidation.hop[]) returns table (parent regclass, message text, remedy text)
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select h.parent, format('row level security hides rows of %s from %I, which owns the capture functions', h.parent, reader.rolname),
+    format('As a superuser: alter role %1$I bypassrls; or let %1$I own %2$s, without FORCE ROW LEVEL SECURITY.', reader.rolname, h.parent)
+  from unnest(hops) as h join pg_class as c on c.oid = h.parent, pg_namespace as n join pg_roles as reader on reader.oid = n.nspowner
+  where n.nspname = 'cache_invalidation' and c.relrowsecurity and not reader.rolsuper and not reader.rolbypassrls
+    and (c.relforcerowsecurity or not pg_has_role(reader.oid, c.relowner, 'usage'))
+$$;
+
 -- Raises for a declaration that cannot be served as its tables are now.
 create function cache_invalidation.check_watch(w cache_invalidation.watches) returns void language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -86,8 +101,6 @@ declare
   refused cache_invalidation.refusal;
   used record;
   hop record;
-  -- as which claim() reads
-  reader record;
 begin
   perform cache_invalidation.check_relation(w.rel);
   foreach refused in array array[
@@ -96,7 +109,8 @@ begin
     (split_part(w.target, ':', 1) in ('fence', 'fencepost'), 'invalid_parameter_value',
       format('the type %s of the target %L is reserved: the cache keeps its fences and its heartbeat there', split_part(w.target, ':', 1), w.target),
       'Give the type another name, for example fences:{id}.'),
-    (w.min_interval <= interval '0', 'invalid_parameter_value', format('min_interval must be positive, not %s', w.min_interval), 'Leave it out (null) to invalidate at once, always.'),
+    (w.min_interval <= interval '0', 'invalid_parameter_value', format('min_interval must be positive, not %s', w.min_interval),
+      'Leave it out (null) to invalidate at once, always.'),
     (w.min_interval > interval '1 year', 'invalid_parameter_value', format('min_interval is at most a year, not %s', w.min_interval),
       'How long may users see what is out of date? Usually seconds or minutes.'),
     (cardinality(w.columns) = 0, 'invalid_parameter_value', 'columns is empty', 'Leave it out (null) when every update counts.')
@@ -111,8 +125,8 @@ begin
       (used.rel is null, 'invalid_parameter_value', format('the target %L names the table alias %s, which no join defines', w.target, used.alias),
         format('Add join => ''public.parent %1$s on %1$s.id = row.parent_id''. A column with a point in its name is written {"%1$s.%2$s"}.', used.alias, used.name)),
       (not exists (select from pg_class as c where c.oid = used.rel), 'undefined_table', format('the joined table %s was dropped', used.alias), 'Join another.'),
-      (exists (select from pg_class as c where c.oid = w.rel and c.relkind = 'm'), 'feature_not_supported', format('%s is a materialized view, which is refreshed as a whole', w.rel),
-        'Name a group without a {column}, for example report:*.')
+      (exists (select from pg_class as c where c.oid = w.rel and c.relkind = 'm'), 'feature_not_supported',
+        format('%s is a materialized view, which is refreshed as a whole', w.rel), 'Name a group without a {column}, for example report:*.')
     ]::cache_invalidation.refusal[] loop
       if refused.applies then
         raise exception '%', refused.message using errcode = refused.state, hint = refused.hint;
@@ -123,17 +137,17 @@ begin
   if w.hops = '{}' then
     return;
   end if;
-  select r.* into reader from pg_namespace as n join pg_roles as r on r.oid = n.nspowner where n.nspname = 'cache_invalidation';
-  for hop in select h.parent, c.* from unnest(w.hops) as h join pg_class as c on c.oid = h.parent loop
+  for hop in
+    select h.parent, c.relkind, hidden.message as hidden_message, hidden.remedy as hidden_remedy
+    from unnest(w.hops) as h join pg_class as c on c.oid = h.parent left join cache_invalidation.hidden_joins(w.hops) as hidden on hidden.parent = h.parent
+  loop
     perform cache_invalidation.check_relation(hop.parent);
     foreach refused in array array[
       (hop.relkind = 'm', 'wrong_object_type', format('%s is joined, and is no table', hop.parent), 'Join a table: each of its changes has to be seen, too.'),
       (exists (select from cache_invalidation.table_trees(array[hop.parent]::oid[]) as t join pg_class as f on f.oid = t.rel and f.relkind = 'f'),
-        'wrong_object_type', format('%s is joined, and has foreign tables below it', hop.parent), 'A claim would wait for their server, and their changes are not seen here.'),
-      -- (The watched table's own rows come from the trigger, past all policies.)
-      (hop.relrowsecurity and not reader.rolsuper and not reader.rolbypassrls and (hop.relforcerowsecurity or not pg_has_role(reader.oid, hop.relowner, 'usage')),
-        'object_not_in_prerequisite_state', format('row level security hides rows of %s from %I, which owns the capture functions', hop.parent, reader.rolname),
-        format('As a superuser: alter role %1$I bypassrls; or let %1$I own %2$s, without FORCE ROW LEVEL SECURITY.', reader.rolname, hop.parent))
+        'wrong_object_type', format('%s is joined, and has foreign tables below it', hop.parent),
+        'A claim would wait for their server, and their changes are not seen here.'),
+      (hop.hidden_message is not null, 'object_not_in_prerequisite_state', hop.hidden_message, hop.hidden_remedy)
     ]::cache_invalidation.refusal[] loop
       if refused.applies then
         raise exception '%', refused.message using errcode = refused.state, hint = refused.hint;

@@ -99,7 +99,8 @@ $$;
 -- The text that the capture function of a version must have. While capture is paused it does nothing.
 create function cache_invalidation.function_text(version bigint) returns text language sql stable set search_path = pg_catalog, pg_temp
 return case
-  when exists (select from cache_invalidation.epoch as e where e.paused_at is not null) then E'\nbegin\n  -- paused: see cache_invalidation.resume_capture()\n  return null;\nend\n'
+  when exists (select from cache_invalidation.epoch as e where e.paused_at is not null)
+    then E'\nbegin\n  -- paused: see cache_invalidation.resume_capture()\n  return null;\nend\n'
   else (select replace(v.body, 'values (<version>,', format('values (%s,', v.id)) from cache_invalidation.versions as v where v.id = version and v.place = 0)
 end;
 
@@ -191,6 +192,15 @@ begin
 end
 $$;
 
+-- The present versions of these tables (null: of all).
+create function cache_invalidation.present_versions(tables oid[]) returns table (id bigint, rel regclass, function name) language sql stable rows 10
+set search_path = pg_catalog, pg_temp
+as $$
+  select v.id, v.rel, v.function from cache_invalidation.versions as v
+  where v.retired is null and v.place = 0
+    and v.rel = any (coalesce(tables, array(select known.rel::oid from cache_invalidation.versions as known where known.retired is null)))
+$$;
+
 -- The triggers of watched tables (null: all) that are not as they must be: missing, left over, not firing always or not for every row.
 -- Row triggers are cloned to partitions, inheritance children need their own, and TRUNCATE triggers are needed everywhere. definition is
 -- the rest of CREATE TRIGGER; null: left over.
@@ -198,10 +208,7 @@ create function cache_invalidation.wrong_triggers(tables oid[] default null)
 returns table (root regclass, rel regclass, name name, definition text, is_missing boolean) language sql stable set search_path = pg_catalog, pg_temp
 as $$
   with watched as materialized (
-    select v.rel::oid as rel, v.function
-    from cache_invalidation.versions as v
-    where v.retired is null and v.rel = any (coalesce(tables, array(select known.rel::oid from cache_invalidation.versions as known where known.retired is null)))
-    group by v.rel, v.function
+    select p.rel::oid as rel, p.function from cache_invalidation.present_versions(tables) as p
   ), wanted as materialized (
     select t.root, t.rel, ('fencepost_' || substr(w.function, 9) || kind.suffix)::name as name, kind.type, kind.definition
     from cache_invalidation.table_trees(array(select w.rel from watched as w)) as t

@@ -1,4 +1,5 @@
--- Fencepost: versions, which say what the changes of a table mean: what each of its declarations reads, and the query that makes targets of it.
+-- Fencepost: versions. A version says what the changes of a table mean: which columns each declaration of the table reads, and which query
+-- makes targets of them.
 
 -- The value of an element of a change, as an expression: what quote_literal() makes, undone.
 create function cache_invalidation.value_expression(element text) returns text language sql immutable set search_path = pg_catalog, pg_temp
@@ -48,7 +49,8 @@ begin
         select string_agg(format('%I.%I = %s%s', h.alias, p.parent_column,
           case
             when p.alias <> '' then format('%I.%I', p.alias, p.child_column)
-            when t.typtype = 'e' then format('(select label from unnest(enum_range(null::%s)) as label where format(''%%s'', label) = %s)', t.oid::regtype, own.variable ->> p.child_column)
+            when t.typtype = 'e' then format('(select label from unnest(enum_range(null::%s)) as label where format(''%%s'', label) = %s)',
+              t.oid::regtype, own.variable ->> p.child_column)
             else format(case when cache_invalidation.base_type(c.type) = 'bpchar'::regtype then 'rtrim(%s, '' '')::%I.%I' else '(%s)::%I.%I' end,
               own.variable ->> p.child_column, 'pg_catalog', t.typname)
           end, ' collate ' || nullif(a.attcollation, 0)::regcollation), ' and ')
@@ -60,10 +62,12 @@ begin
     from unnest(v.hops) with ordinality as h(parent, alias, parent_columns, child_aliases, child_columns, place));
   -- no joined table has the alias row
   return format('select min("row".at), min("row".op)::"char", %s from (select min(c.at) as at, min(c.change[1]) as op%s'
-    ' from unnest($1) as x(xid) cross join lateral (select o.at, o.version, %s as change from cache_invalidation.changes as o where o.xid = x.xid and o.version = $2 limit $3) as c'
+    ' from unnest($1) as x(xid) cross join lateral ('
+    'select o.at, o.version, %s as change from cache_invalidation.changes as o where o.xid = x.xid and o.version = $2 limit $3) as c'
     ' cross join lateral (values (1%s), (2%s)) as k(part%s)'
     ' where (k.part = 1 or c.change[1] = ''u'')%s group by c.version%s) as "row"%s group by 3 limit $4',
-    cache_invalidation.target_expression(v.target, segments), own.values, cache_invalidation.elements_expression(cardinality(names), has_bits), own.first_row, own.second_row, own.variables,
+    cache_invalidation.target_expression(v.target, segments), own.values, cache_invalidation.elements_expression(cardinality(names), has_bits),
+    own.first_row, own.second_row, own.variables,
     case when has_bits then format(' and (c.change[1] <> ''u'' or c.change[%s]::bigint & %s <> 0)', 2 + 2 * cardinality(names), 1::bigint << least(v.place, 62)) end,
     own.variables, joins);
 end
@@ -125,7 +129,8 @@ begin
         and not exists (select from cache_invalidation.stale_columns as c where c.version = v.id and c.place = v.place);
     reason := case when kept.id is null then cache_invalidation.refused_because(w) end;
     insert into cache_invalidation.versions (id, place, rel, function, watch_id, target, columns, hops, query, problem, engine)
-    values (new_id, next_place, make_version.rel, function_name, w.id, w.target, w.columns, w.hops, case when kept.place = next_place then kept.query end, reason, made_by);
+    values (new_id, next_place, make_version.rel, function_name, w.id, w.target, w.columns, w.hops,
+      case when kept.place = next_place then kept.query end, reason, made_by);
     insert into cache_invalidation.version_columns
       select new_id, next_place, c.rel, c.alias, c.rel_name, c.number, c.name, c.type, c.row_version, c.is_key
       from cache_invalidation.version_columns as c where c.version = kept.id and c.place = kept.place
@@ -138,7 +143,8 @@ begin
       select from cache_invalidation.versions as v where v.id = present and v.watch_id = w.id and v.problem is not null)
     then
       raise warning 'the watch of % for % invalidates the whole type now: %', w.rel, quote_literal(w.target), reason
-        using hint = format('Restore what is missing and call refresh(), or: select cache_invalidation.unwatch(%L, %L); then watch() what the table has become.', w.rel, w.target);
+        using hint = format('Restore what is missing and call refresh(), or: select cache_invalidation.unwatch(%L, %L); '
+          'then watch() what the table has become.', w.rel, w.target);
     end if;
     next_place := next_place + 1;
   end loop;

@@ -75,6 +75,26 @@ as $$
     set columns = excluded.columns, min_interval = excluded.min_interval, join_clause = excluded.join_clause
 $$;
 
+-- Drops the retired versions of all tables that no change can name any more: every transaction that may have written under one has ended,
+-- and there is no change.
+create function cache_invalidation.drop_ended_versions() returns void language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  name name;
+begin
+  for name in
+    with ended as (
+      delete from cache_invalidation.versions as v
+      where v.retired < pg_snapshot_xmin(pg_current_snapshot()) and not exists (select from cache_invalidation.changes)
+      returning v.id
+    )
+    select distinct cache_invalidation.target_function(e.id) from ended as e
+  loop
+    execute format('drop function if exists cache_invalidation.%I(xid8[], bigint, integer, integer, smallint)', name);
+  end loop;
+end
+$$;
+
 -- Makes the version, the function and the triggers of a table match its declarations, after these have followed its renames. What
 -- matches already takes no lock on the table. A disabled trigger is enabled again, except within_ddl: ALTER TABLE … DISABLE
 -- TRIGGER must not undo itself. The caller has called begin_declaring().
@@ -136,13 +156,16 @@ begin
     return;
   end if;
 
-  -- One statement, because two watches may exchange their targets. A child's declaration may take its parent's along.
+  -- One statement, because two watches may exchange their targets. Only those are looked at whose table or columns are called otherwise by
+  -- now. (A child's declaration may take its parent's along.)
   with moved as (
     update cache_invalidation.watches as known
       set target = f.target, columns = f.columns, hops = f.hops, join_clause = f.join_clause, known_as = f.known_as
       from cache_invalidation.watches as before cross join lateral cache_invalidation.follow_renames(before) as f
-      where before.id = known.id and known.rel = bring_in_line.rel and f is distinct from before and (known.known_as <> known.rel::text or known.id in (
-        select v.watch_id from cache_invalidation.versions as v join cache_invalidation.stale_columns as c on c.version = v.id and c.place = v.place where v.id = present))
+      where before.id = known.id and known.rel = bring_in_line.rel and f is distinct from before
+        and (known.known_as <> known.rel::text or known.id in (
+          select v.watch_id from cache_invalidation.versions as v
+          join cache_invalidation.stale_columns as c on c.version = v.id and c.place = v.place where v.id = present))
       returning known.id
   )
   select coalesce(array_agg(moved.id), '{}') into renamed from moved;
@@ -193,17 +216,7 @@ begin
   every_type := every_type or not within_ddl and exists (select from cache_invalidation.stale_columns as c where c.version = present and c.alias = '');
   perform cache_invalidation.invalidate_types(array(
     select v.target from cache_invalidation.versions as v where v.id = wanted and (every_type or v.watch_id = any (added))));
-  -- Whoever may still write or have written under these versions has ended, and nothing that we see names any.
-  for t in
-    with ended as (
-      delete from cache_invalidation.versions as v
-      where v.retired < pg_snapshot_xmin(pg_current_snapshot()) and not exists (select from cache_invalidation.changes)
-      returning v.id
-    )
-    select distinct cache_invalidation.target_function(e.id) as name from ended as e
-  loop
-    execute format('drop function if exists cache_invalidation.%I(xid8[], bigint, integer, integer, smallint)', t.name);
-  end loop;
+  perform cache_invalidation.drop_ended_versions();
   perform set_config('cache_invalidation.refreshing', previous_mark, true);
 exception
   when lock_not_available then

@@ -25,7 +25,8 @@ as $$
     group by d.w
   ), found as (
     select d.w, format(case when d.rel = (d.w).rel then 'the watch of %1$s for %2$L was declared when that was called %3$s, which is another table now'
-        else 'the watch of %1$s for %2$L joins %4$s, which was called %3$s; another table is called that now' end, (d.w).rel, (d.w).target, d.declared_as, d.rel) as problem,
+        else 'the watch of %1$s for %2$L joins %4$s, which was called %3$s; another table is called that now' end,
+      (d.w).rel, (d.w).target, d.declared_as, d.rel) as problem,
       cache_invalidation.declaration(moved, case when d.rel = (d.w).rel then d.declared_as else (d.w).known_as end) as instead
     from declared as d
     cross join lateral jsonb_populate_record(d.w, jsonb_build_object('join_clause', cache_invalidation.join_text(array(
@@ -48,11 +49,10 @@ create function cache_invalidation.mismatches(tables oid[] default null) returns
 set search_path = pg_catalog, pg_temp
 as $$
   with current as materialized (
-    select v.id, v.rel, v.function from cache_invalidation.versions as v
-    where v.retired is null and v.rel = any (coalesce(tables, array(select known.rel::oid from cache_invalidation.versions as known where known.retired is null))) group by v.id, v.rel, v.function
+    select p.* from cache_invalidation.present_versions(tables) as p
   )
-  select w.root, case when min(w.definition) is null then 'triggers are left over: ' else 'triggers are missing or disabled: ' end || string_agg(w.rel || ' ' || w.name, ', ' order by w.rel::text, w.name),
-    case when min(w.definition) is null then 'warning' else 'error' end
+  select w.root, case when min(w.definition) is null then 'triggers are left over: ' else 'triggers are missing or disabled: ' end
+    || string_agg(w.rel || ' ' || w.name, ', ' order by w.rel::text, w.name), case when min(w.definition) is null then 'warning' else 'error' end
   from cache_invalidation.wrong_triggers(tables) as w
   group by w.root, w.definition is null
   union all
@@ -71,7 +71,8 @@ as $$
   where v.retired is null and (tables is null or v.rel = any (tables)) and v.watch_id not in (select w.id from cache_invalidation.watches as w)
   group by v.rel
   union all
-  select c.rel, format('%s or its columns were renamed, changed, dropped or restored from a dump since its watches were last brought in line', string_agg(distinct c.of, ', ')), 'warning'
+  select c.rel, format('%s or its columns were renamed, changed, dropped or restored from a dump since its watches were last brought in line',
+    string_agg(distinct c.of, ', ')), 'warning'
   from (
     select c.rel, coalesce(o.oid::regclass, c.rel)::text as of
     from current as c join cache_invalidation.stale_columns as u on u.version = c.id left join pg_class as o on o.oid = u.rel
@@ -117,24 +118,22 @@ as $$
       'Restore what is missing and call refresh(), or unwatch() and watch() again: ' || r.remedy, 'warning'
     from cache_invalidation.versions as v join pg_class as c on c.oid = v.rel and c.relkind <> 'm', refresh as r where v.retired is null and v.problem is not null
     union all
-    select 4, v.watch_id, format('writes to %s invalidate the whole type of %s: row level security hides rows of %s from %I', v.rel, v.target, h.parent, reader.rolname),
-      format('As a superuser: alter role %1$I bypassrls; or let %1$I own %2$s, without FORCE ROW LEVEL SECURITY.', reader.rolname, h.parent), 'warning'
-    from cache_invalidation.versions as v cross join lateral unnest(v.hops) as h join pg_class as c on c.oid = h.parent,
-      pg_namespace as n join pg_roles as reader on reader.oid = n.nspowner
-    where v.retired is null and v.problem is null and n.nspname = 'cache_invalidation' and c.relrowsecurity
-      and not reader.rolsuper and not reader.rolbypassrls and (c.relforcerowsecurity or not pg_has_role(reader.oid, c.relowner, 'usage'))
+    select 4, v.watch_id, format('writes to %s invalidate the whole type of %s: %s', v.rel, v.target, hidden.message), hidden.remedy, 'warning'
+    from cache_invalidation.versions as v cross join lateral cache_invalidation.hidden_joins(v.hops) as hidden
+    where v.retired is null and v.problem is null and v.hops <> '{}'
     union all
     select 5, s.watch_id, s.problem, s.remedy, 'error' from cache_invalidation.swapped() as s join pg_class as c on c.oid = s.rel
     union all
     select 6, null, format('%s is not watched for %L, as the table was that had its name and was dropped', u.rel_name, u.target),
-      format('select cache_invalidation.refresh(); or, if it is not to be watched: select cache_invalidation.unwatch(name => %L, target => %L);', u.rel_name, u.target), 'error'
-    from cache_invalidation.unwatched() as u
+      format('%s or, if it is not to be watched: select cache_invalidation.unwatch(name => %L, target => %L);', r.remedy, u.rel_name, u.target), 'error'
+    from cache_invalidation.unwatched() as u, refresh as r
     where (u.rel_name, u.target) in (select d.rel_name, d.target from cache_invalidation.dropped_watches as d)
     union all
     select 6, j.id, format('the watch of %s for %L joins a table that was dropped, and writes to the one of that name are not seen', j.rel, j.target), r.remedy, 'error'
     from cache_invalidation.joinable_again() as j, refresh as r
     union all
-    select 6, w.id, format('nothing sees when %s is refreshed: the event trigger fencepost_ddl is missing or disabled', w.rel), 'select cache_invalidation.create_event_triggers();', 'error'
+    select 6, w.id, format('nothing sees when %s is refreshed: the event trigger fencepost_ddl is missing or disabled', w.rel),
+      'select cache_invalidation.create_event_triggers();', 'error'
     from cache_invalidation.watches as w join pg_class as c on c.oid = w.rel and c.relkind = 'm'
     where not cache_invalidation.sees_ddl()
     union all
@@ -152,7 +151,8 @@ as $$
       select from cache_invalidation.changes as c
       where c.xid >= pg_snapshot_xmax(pg_current_snapshot()) and c.xid is distinct from pg_current_xact_id_if_assigned())
     union all
-    select 10, null, 'there are capture functions without a declaration, as in a copy of the schema alone' || coalesce(', on the tables ' || string_agg(distinct t.tgrelid::regclass::text, ', '), ''),
+    select 10, null, 'there are capture functions without a declaration, as in a copy of the schema alone'
+        || coalesce(', on the tables ' || string_agg(distinct t.tgrelid::regclass::text, ', '), ''),
       format('watch() these tables again, then: drop function %s cascade;', string_agg(distinct p.oid::regprocedure::text, ', ')), 'warning'
     from pg_proc as p left join pg_trigger as t on t.tgfoid = p.oid
     where p.pronamespace = 'cache_invalidation'::regnamespace and p.prorettype = 'trigger'::regtype
@@ -162,7 +162,8 @@ as $$
     select 11, null, 'the epoch is missing, as in a copy of the schema alone', 'select cache_invalidation.new_epoch(); a worker does it when it starts.', 'warning'
     where not exists (select from cache_invalidation.epoch)
     union all
-    select 12, null, 'DDL is not seen always, because these event triggers are disabled, or are so under session_replication_role = replica: ' || string_agg(e.evtname, ', ' order by e.evtname),
+    select 12, null, 'DDL is not seen always, because these event triggers are disabled, or are so under session_replication_role = replica: '
+        || string_agg(e.evtname, ', ' order by e.evtname),
       string_agg(format('alter event trigger %I enable always;', e.evtname), ' ' order by e.evtname), 'warning'
     from pg_event_trigger as e where e.evtname in ('fencepost_ddl', 'fencepost_drop', 'fencepost_rewrite') and e.evtenabled <> 'A'
     having count(*) > 0

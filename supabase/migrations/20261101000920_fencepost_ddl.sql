@@ -94,7 +94,8 @@ begin
       -- what types, schemas, extensions and rights on columns have changed, or was detached; only for these are all columns compared
       select v.rel from cache_invalidation.versions as v
       where v.retired is null
-        and (tg_tag !~ '(TABLE|VIEW|INDEX)' or exists (select from commands as c join pg_class as p on p.oid = c.objid and p.relkind = 'p' and c.classid = 'pg_class'::regclass))
+        and (tg_tag !~ '(TABLE|VIEW|INDEX)'
+          or exists (select from commands as c join pg_class as p on p.oid = c.objid and p.relkind = 'p' and c.classid = 'pg_class'::regclass))
         and (v.problem is not null or v.id in (select c.version from cache_invalidation.stale_columns as c))
       union
       select w.rel from cache_invalidation.watches as w where tg_tag !~ '(TABLE|VIEW|INDEX)' and w.known_as <> w.rel::text
@@ -126,7 +127,8 @@ begin
   for told in
     select s.problem, s.remedy from cache_invalidation.swapped(case when tg_tag !~ '^ALTER (SCHEMA|EXTENSION)' then touched end) as s
     union all
-    select format('%s is not watched for %L, as the table was that had its name and was dropped', u.rel_name, u.target), 'To watch it: select cache_invalidation.refresh();'
+    select format('%s is not watched for %L, as the table was that had its name and was dropped', u.rel_name, u.target),
+      'To watch it: select cache_invalidation.refresh();'
     from cache_invalidation.unwatched() as u join cache_invalidation.dropped_watches as d using (rel_name, target)
     where to_regclass(u.rel_name) = any (touched) or tg_event = 'sql_drop' and touched <> '{}' or tg_tag ~ '^ALTER (SCHEMA|EXTENSION)'
     union all
