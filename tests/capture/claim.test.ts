@@ -6,6 +6,7 @@ import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { Outbox } from '../../worker/src/db/outbox.ts';
 import { type ClonedDatabase, cloneDatabase } from '../support/database.ts';
+import { randomBelow } from '../support/random.ts';
 import { acknowledge, type Batch, claim } from './sql-worker.ts';
 
 let database: ClonedDatabase;
@@ -40,19 +41,10 @@ async function insertEach(client: pg.Client, name: string, count: number): Promi
   );
 }
 
-/** Small, fast and repeatable. */
-function randomNumbers(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
-}
-
 test.each([1, 2, 3])(
   'random transactions, small batches: none lost, none invented (seed %i)',
   async (seed) => {
-    const random = randomNumbers(seed * 7919);
+    const random = randomBelow(seed * 7919);
     const committed = new Set<string>();
     const rolledBack = new Set<string>();
     const handedOut = new Set<string>();

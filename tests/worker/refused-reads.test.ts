@@ -5,6 +5,7 @@
  */
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { createCache } from '../../supabase/functions/_shared/cache.ts';
+import { random } from '../support/random.ts';
 import { startUpstashFaults, type UpstashFaults } from './support/upstash-faults.ts';
 import { asleep, killAllWorkers, startWorkerProcess, type WorkerProcess } from './support/worker-process.ts';
 import { startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
@@ -48,14 +49,6 @@ afterAll(async () => {
   await faults.close();
   await stack.close();
 });
-
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return state / 2 ** 32;
-  };
-}
 
 /** The same answer for one key in one slot. */
 function isRefused(key: string, slot: number): boolean {

@@ -4,6 +4,7 @@
  */
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { random } from '../support/random.ts';
 import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
 import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
@@ -18,15 +19,6 @@ afterEach((test) => killAllWorkers(test));
 afterAll(async () => {
   await stack.close();
 });
-
-/** Seeded, so that a failure can be reproduced. */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state * 1_664_525 + 1_013_904_223) % 4_294_967_296;
-    return state / 4_294_967_296;
-  };
-}
 
 type Write = (client: pg.PoolClient, organisation: string) => Promise<void>;
 const update = 'update public.quotas set used = used + 1 where org_id = $1';
