@@ -104,7 +104,7 @@ return case
   else (select replace(v.body, 'values (<version>,', format('values (%s,', v.id)) from cache_invalidation.versions as v where v.id = version and v.place = 0)
 end;
 
--- The settings of a capture function: the text of its columns must not depend on the writer's session. Only few types' does.
+-- The settings of a capture function. The text of these types depends on the session, and must not depend on the writer's.
 create function cache_invalidation.capture_settings(version bigint) returns text language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select 'set search_path = pg_catalog, pg_temp' || case when exists (

@@ -114,7 +114,7 @@ as $$
 declare
   run constant pg_snapshot := coalesce(("position").run, pg_current_snapshot());
   after_xid constant xid8 := coalesce(("position").xid, '0');
-  -- a number for each change: of the transactions that were running at A, and of those that began after it
+  -- the transaction of each change: those that were running at A, and those that began after it
   page constant xid8[] := array(
     (
       select late.xid from pg_snapshot_xip(("position").seen) as started(xid)

@@ -49,6 +49,7 @@ begin
 end
 $$;
 
+-- What all three event triggers run. Few statements concern a watch; all others end it early.
 create function cache_invalidation.follow_ddl() returns event_trigger language plpgsql security definer
 set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
 as $$
