@@ -12,7 +12,11 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 it.each([
   [{ url: '', token: 'SECRET' }, /set UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN/],
   [{ url: 'http://127.0.0.1:9', token: ' ' }, /set UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN/],
-  [{ url: 'SECRET', token: 'SECRET' }, /UPSTASH_REDIS_REST_URL is no http\(s\) URL/],
+  [{ url: 'SECRET', token: 'SECRET' }, /UPSTASH_REDIS_REST_URL is not an address: expected https:/],
+  [{ url: '"http://SECRET.example"', token: 'SECRET' }, /UPSTASH_REDIS_REST_URL stands in quotes/],
+  [{ url: 'http://SECRET.example', token: "'SECRET'" }, /UPSTASH_REDIS_REST_TOKEN stands in quotes/],
+  [{ url: 'http://SECRET.example', token: 'SEC RET' }, /UPSTASH_REDIS_REST_TOKEN holds characters/],
+  [{ url: 'http://SECRET.example', token: 'SECRET', prefix: '"SECRET:"' }, /CACHE_PREFIX stands in quotes/],
 ])('is disabled with %j', async (options, reason) => {
   const lines: string[] = [];
   const cache = createCache({ ...options, log: (line) => lines.push(line) });

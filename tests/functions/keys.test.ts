@@ -23,7 +23,7 @@ beforeAll(async () => {
       UPSTASH_REDIS_REST_URL: stack.gateway.url,
       UPSTASH_REDIS_REST_TOKEN: stack.gateway.token,
       FENCEPOST_CACHE_TIMEOUT_MS: '10000',
-      FENCEPOST_ALLOWED_ORIGINS: 'https://app.example, https://admin.example/',
+      FENCEPOST_ALLOWED_ORIGINS: 'https://app.example, https://admin.example/, https://*.preview.example',
     },
     onLine: (name, line) => console.error(name, line),
   });
@@ -91,10 +91,19 @@ it('allows browsers of the configured origins only', async () => {
   expect(Object.fromEntries(allowed.headers)).toMatchObject({
     'access-control-allow-origin': 'https://admin.example',
     'access-control-allow-methods': 'GET, HEAD, POST, OPTIONS',
-    'access-control-allow-headers': expect.stringMatching(/^authorization, .*x-region$/),
+    // Each header that supabase-js 2.119 sends, with traces on and in a repeated request.
+    'access-control-allow-headers':
+      'authorization, apikey, content-type, x-client-info, x-region, traceparent, tracestate, baggage, x-retry-count',
     vary: 'origin',
   });
-  for (const origin of ['https://evil.example', 'https://app.example.evil.example', 'null']) {
+  const preview = await preflight('https://branch-1.preview.example');
+  expect(preview.headers.get('access-control-allow-origin')).toBe('https://branch-1.preview.example');
+  for (const origin of [
+    'https://evil.example',
+    'https://app.example.evil.example',
+    'https://preview.example',
+    'null',
+  ]) {
     expect((await preflight(origin)).headers.has('access-control-allow-origin')).toBe(false);
   }
   // Errors have the header too, or the browser would hide them from the page.
@@ -106,15 +115,19 @@ it('allows browsers of the configured origins only', async () => {
   expect(refused.headers.get('access-control-expose-headers')).toContain('x-cache');
 });
 
-it('answers with the name of a setting that is missing', async () => {
-  const incomplete = await startFunctions({ environment: { SUPABASE_URL: platform.url } });
+it.each([
+  ['missing', {}, 'Set SUPABASE_PUBLISHABLE_KEYS or SUPABASE_ANON_KEY.'],
+  [
+    'in quotes',
+    { SUPABASE_ANON_KEY: '"anon"' },
+    'SUPABASE_ANON_KEY stands in quotes, which are part of the value here: leave them out.',
+  ],
+])('answers with the name of a setting that is %s', async (_what, environment, detail) => {
+  const incomplete = await startFunctions({ environment: { SUPABASE_URL: platform.url, ...environment } });
   try {
     const answer = await fetch(`${incomplete.url}/quota-check?${quota}`);
     expect(answer.status).toBe(503);
-    expect(await answer.json()).toMatchObject({
-      code: 'MISCONFIGURED',
-      detail: 'Set SUPABASE_PUBLISHABLE_KEYS or SUPABASE_ANON_KEY.',
-    });
+    expect(await answer.json()).toMatchObject({ code: 'MISCONFIGURED', detail });
   } finally {
     await incomplete.stop();
   }

@@ -58,7 +58,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'cache/redis/': ['cache/protocol/'],
   'cache/protocol/': [],
   'auth/': ['http/', 'cache/client/', 'cache/redis/', 'cache/protocol/', 'cache.ts', 'key-types.ts'],
-  'http/': [],
+  'http/': ['cache/protocol/'],
 };
 for (const [room, allowed] of Object.entries(ALLOWED)) {
   for (const other of [...Object.keys(ALLOWED), 'cache.ts', 'key-types.ts', 'function.ts']) {

@@ -2,8 +2,8 @@
  * Composition: builds a function's dependencies from the environment, once per isolate, at the first request. A missing setting
  * is then an answer that names the setting, and not an isolate that fails to start.
  *
- * Imports run downwards only: functions > this file > auth > http, and auth > cache.ts. Code that takes only the cache module
- * needs neither http nor auth.
+ * Imports run downwards only: functions > this file > auth > http > cache/protocol, and auth > cache.ts. Code that takes only the
+ * cache module needs neither http nor auth.
  */
 import { type Authenticate, createAuthenticate } from './auth/authenticate.ts';
 import { createDatabase, type Database } from './auth/database.ts';

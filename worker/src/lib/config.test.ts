@@ -39,6 +39,15 @@ describe('readConfiguration', () => {
     expect(refusal({ DATABASE_URL: '' })).toContain('DATABASE_URL is missing');
   });
 
+  it.each(['https://name.upstash.io', 'https://name.upstash.io//', ' name.upstash.io/\n'])(
+    'reads the address %j',
+    (url) => {
+      expect(readConfiguration({ ...good, UPSTASH_REDIS_REST_URL: url }).upstashUrl).toBe(
+        'https://name.upstash.io',
+      );
+    },
+  );
+
   it('reports every problem at once', () => {
     const text = refusal({ DATABASE_URL: undefined, PORT: '-1', LOG_LEVEL: 'loud', FENCEPOST_LOG: 'xml' });
     expect(text).toContain('4 problems');
@@ -55,10 +64,16 @@ describe('readConfiguration', () => {
       'port 6543, the transaction pooler',
     ],
     ['UPSTASH_REDIS_REST_URL', 'rediss://default:hunter2@x.upstash.io:6379', 'use the REST address'],
-    ['UPSTASH_REDIS_REST_URL', 'x.upstash.io', 'is not an address'],
-    ['UPSTASH_REDIS_REST_URL', 'https://default:hunter2@x.upstash.io', 'holds a user or a password'],
+    ['UPSTASH_REDIS_REST_URL', 'localhost:8079', 'is not an address'],
+    ['UPSTASH_REDIS_REST_URL', 'https://default:hunter2@x.upstash.io', 'holds more than an address'],
     ['UPSTASH_REDIS_REST_TOKEN', 'hunter2 hunter2', 'holds characters that no token has'],
     ['QUEUE_REDIS_URL', 'http://redis', 'is not a Redis address'],
+    ['DATABASE_URL', `"${good.DATABASE_URL}"`, 'stands in quotes'],
+    ['UPSTASH_REDIS_REST_URL', '"https://x.upstash.io"', 'stands in quotes'],
+    ['UPSTASH_REDIS_REST_TOKEN', "'hunter2'", 'stands in quotes'],
+    ['CACHE_PREFIX', '"app:"', 'stands in quotes'],
+    ['PORT', '"8787"', 'stands in quotes'],
+    ['HOST', '`::`', 'stands in quotes'],
     ['PORT', '65536', 'must be a whole number from 0 to 65535'],
     ['PORT', '80.5', 'must be a whole number'],
     ['FENCEPOST_HEARTBEAT_SECONDS', '500', 'must be a number from 1 to 45'],

@@ -4,6 +4,13 @@
  */
 import { accessSync, constants } from 'node:fs';
 import { z } from 'zod';
+import {
+  httpAddress,
+  prefixProblem,
+  quotesProblem,
+  tokenProblem,
+  trimmed,
+} from '../../../supabase/functions/_shared/cache/protocol/environment.ts';
 import { ExitCode, WorkerError } from './errors.ts';
 
 export interface Configuration {
@@ -72,29 +79,17 @@ const databaseUrl = z
 
 const upstashUrl = z
   .string({ error: 'is missing: copy it from the REST section of the Upstash console' })
-  .check((context) => {
-    const url = parseUrl(context.value);
-    if (url !== null && ['redis:', 'rediss:'].includes(url.protocol)) {
-      problem(context, 'is a redis:// address: use the REST address, which begins with https://');
-    } else if (url === null || !['https:', 'http:'].includes(url.protocol)) {
-      problem(context, 'is not an address: expected https://<name>.upstash.io');
-    } else if (url.username !== '' || url.password !== '') {
-      problem(
-        context,
-        'holds a user or a password, which no request can carry: leave them out; the token goes into UPSTASH_REDIS_REST_TOKEN',
-      );
-    }
+  .transform((text, context) => {
+    const address = httpAddress(text, 'https://<name>.upstash.io');
+    if (address.problem === null) return address.url;
+    problem(context, address.problem);
+    return z.NEVER;
   });
 
-/** What a header can hold. */
-const TOKEN = [
-  /^[\x21-\x7e]+$/,
-  { error: 'holds characters that no token has: copy it again, without quotes or spaces' },
-] as const;
-
+const checkToken = checkWith(tokenProblem);
 const upstashToken = z
   .string({ error: 'is missing: copy it from the REST section of the Upstash console' })
-  .regex(...TOKEN);
+  .check(checkToken);
 
 const queueRedisUrl = z
   .string()
@@ -115,7 +110,7 @@ const environment = z.object({
   DATABASE_URL: databaseUrl,
   UPSTASH_REDIS_REST_URL: upstashUrl,
   UPSTASH_REDIS_REST_TOKEN: upstashToken,
-  CACHE_PREFIX: z.string().max(100, { error: 'is longer than 100 characters' }).default(''),
+  CACHE_PREFIX: z.string().check(checkWith(prefixProblem)).default(''),
   QUEUE_REDIS_URL: queueRedisUrl,
   PORT: integer(8787, 0, 65_535),
   HOST: z.string().default('0.0.0.0'),
@@ -143,7 +138,7 @@ export function readConfiguration(variables: Readonly<Record<string, string | un
   const value = validated(environment, variables);
   return {
     databaseUrl: value.DATABASE_URL,
-    upstashUrl: value.UPSTASH_REDIS_REST_URL.replace(/\/+$/, ''),
+    upstashUrl: value.UPSTASH_REDIS_REST_URL,
     upstashToken: value.UPSTASH_REDIS_REST_TOKEN,
     cachePrefix: value.CACHE_PREFIX,
     queueRedisUrl: value.QUEUE_REDIS_URL,
@@ -162,10 +157,7 @@ export function readConfiguration(variables: Readonly<Record<string, string | un
 }
 
 const warmToken = z.object({
-  FENCEPOST_WARM_TOKEN: z
-    .string()
-    .regex(...TOKEN)
-    .optional(),
+  FENCEPOST_WARM_TOKEN: z.string().check(checkToken).optional(),
 });
 const warming = warmToken.extend({ DATABASE_URL: databaseUrl });
 
@@ -189,25 +181,30 @@ export function readWarmingConfiguration(
 }
 
 /** @throws WorkerError CONFIGURATION */
-function validated<T extends z.ZodType>(
+function validated<T extends z.ZodObject>(
   schema: T,
   variables: Readonly<Record<string, string | undefined>>,
 ): z.output<T> {
-  const present = Object.fromEntries(
-    Object.entries(variables)
-      .map(([name, value]) => [name, value?.trim()] as const)
-      .filter(([, value]) => value !== undefined && value !== ''),
-  );
-  const result = schema.safeParse(present);
-  if (!result.success) {
-    const problems = result.error.issues.map((issue) => `  ${issue.path.join('.')} ${issue.message}.`);
-    throw new WorkerError(
-      'CONFIGURATION',
-      `The configuration has ${problems.length === 1 ? 'a problem' : `${problems.length} problems`}:\n${problems.join('\n')}\nSet the variables in the environment or in a file called .env; the README lists them all.`,
-      { exitCode: ExitCode.configuration },
-    );
+  const present: Record<string, string> = {};
+  const quoted = new Map<string, string>();
+  for (const name of Object.keys(schema.shape)) {
+    const value = trimmed(variables[name]);
+    if (value === undefined) continue;
+    present[name] = value;
+    const quotes = quotesProblem(value);
+    if (quotes !== null) quoted.set(name, quotes);
   }
-  return result.data;
+  const result = schema.safeParse(present);
+  const others = (result.error?.issues ?? []).map(({ path, message }) => [path.join('.'), message] as const);
+  // Whatever else is wrong with a value in quotes, the quotes are why.
+  const problems = [...quoted, ...others.filter(([name]) => !quoted.has(name))].map((one) => one.join(' '));
+  if (result.success && problems.length === 0) return result.data;
+  const said = problems.length === 1 ? 'a problem' : `${problems.length} problems`;
+  throw new WorkerError(
+    'CONFIGURATION',
+    `The configuration has ${said}:\n  ${problems.join('.\n  ')}.\nSet the variables in the environment or in a file called .env; the README lists them all.`,
+    { exitCode: ExitCode.configuration },
+  );
 }
 
 /** The format of the log, even if other variables have errors. An unknown value counts as not set. */
@@ -241,9 +238,16 @@ function isReadable(file: string): boolean {
   }
 }
 
-function problem(context: z.core.ParsePayload<unknown>, message: string): void {
+function problem(context: Pick<z.core.ParsePayload<unknown>, 'issues'>, message: string): void {
   // Without the input: a connection string may hold a password.
   context.issues.push({ code: 'custom', message, input: undefined });
+}
+
+function checkWith(find: (text: string) => string | null): z.core.CheckFn<string> {
+  return (context) => {
+    const found = find(context.value);
+    if (found !== null) problem(context, found);
+  };
 }
 
 function number(fallback: number, least: number, most: number, kind = 'number') {

@@ -2,6 +2,8 @@
  * Reads the functions' settings from the environment, in Deno and in Node, once per isolate. All settings are checked at once, so a
  * malformed one fails the first request of an isolate and not a later one.
  */
+import { httpAddress, quotesProblem, trimmed } from '../cache/protocol/environment.ts';
+import { canMatch } from './origins.ts';
 import { Problem } from './problem.ts';
 
 export interface FunctionSettings {
@@ -29,6 +31,12 @@ export interface FunctionSettings {
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
+/** One variable: trimmed, and undefined when it is empty or not set. @throws Problem MISCONFIGURED for a value in quotes */
+type Read = (name: string) => string | undefined;
+
+/** The longest time that a timer takes. */
+const LONGEST_MS = 2_147_483_647;
+
 /** The environment variables of the process, in Deno or in Node. */
 function processEnvironment(): Environment {
   const runtime = globalThis as {
@@ -43,10 +51,16 @@ function processEnvironment(): Environment {
  * @throws Problem MISCONFIGURED, which names the variable that is missing or malformed
  */
 export function readSettings(environment: Environment = processEnvironment()): FunctionSettings {
-  const supabaseUrl = baseUrl(required(environment, 'SUPABASE_URL'));
-  const publishable = namedKeys(environment, 'SUPABASE_PUBLISHABLE_KEYS');
-  const secret = namedKeys(environment, 'SUPABASE_SECRET_KEYS');
-  const publicKeys = [...publishable, ...nonEmpty(environment.SUPABASE_ANON_KEY)];
+  const read: Read = (name) => {
+    const value = trimmed(environment[name]);
+    const problem = value === undefined ? null : quotesProblem(value);
+    if (problem !== null) throw misconfigured(name, problem);
+    return value;
+  };
+  const supabaseUrl = baseUrl(read);
+  const publishable = namedKeys(read, 'SUPABASE_PUBLISHABLE_KEYS');
+  const secret = namedKeys(read, 'SUPABASE_SECRET_KEYS');
+  const publicKeys = [...publishable, ...present(read('SUPABASE_ANON_KEY'))];
   const [publicKey] = publicKeys;
   if (publicKey === undefined) {
     throw new Problem('MISCONFIGURED', 'Set SUPABASE_PUBLISHABLE_KEYS or SUPABASE_ANON_KEY.');
@@ -55,25 +69,23 @@ export function readSettings(environment: Environment = processEnvironment()): F
     supabaseUrl,
     publicKey,
     publicKeys,
-    secretKeys: [...secret, ...nonEmpty(environment.SUPABASE_SERVICE_ROLE_KEY)],
-    jwtSecret: nonEmpty(environment.FENCEPOST_JWT_SECRET)[0],
-    inlineKeySet: nonEmpty(environment.SUPABASE_JWKS)[0],
-    issuers: list(environment.FENCEPOST_JWT_ISSUER) ?? [`${supabaseUrl}/auth/v1`],
-    audience: environment.FENCEPOST_JWT_AUDIENCE?.trim() || 'authenticated',
-    allowedOrigins: origins(environment) ?? ['*'],
-    databaseTimeoutMs: milliseconds(environment, 'FENCEPOST_DATABASE_TIMEOUT_MS', 10_000),
-    cacheTimeoutMs: milliseconds(environment, 'FENCEPOST_CACHE_TIMEOUT_MS', 250),
+    secretKeys: [...secret, ...present(read('SUPABASE_SERVICE_ROLE_KEY'))],
+    jwtSecret: sharedSecret(read, environment),
+    inlineKeySet: read('SUPABASE_JWKS'),
+    issuers: list(read('FENCEPOST_JWT_ISSUER')) ?? [`${supabaseUrl}/auth/v1`],
+    audience: read('FENCEPOST_JWT_AUDIENCE') ?? 'authenticated',
+    allowedOrigins: origins(read),
+    databaseTimeoutMs: milliseconds(read, 'FENCEPOST_DATABASE_TIMEOUT_MS', 10_000),
+    cacheTimeoutMs: milliseconds(read, 'FENCEPOST_CACHE_TIMEOUT_MS', 250),
   };
 }
 
-function required(environment: Environment, name: string): string {
-  const value = environment[name];
-  if (value === undefined || value === '') throw new Problem('MISCONFIGURED', `Set ${name}.`);
-  return value;
+function misconfigured(name: string, problem: string): Problem {
+  return new Problem('MISCONFIGURED', `${name} ${problem}.`);
 }
 
-function nonEmpty(value: string | undefined): string[] {
-  return value === undefined || value === '' ? [] : [value];
+function present(value: string | undefined): string[] {
+  return value === undefined ? [] : [value];
 }
 
 function list(value: string | undefined): string[] | undefined {
@@ -84,46 +96,62 @@ function list(value: string | undefined): string[] | undefined {
   return entries.length === 0 ? undefined : entries;
 }
 
-/** Removes a trailing slash: people write it, but browsers send an origin without it. */
-function origins(environment: Environment): string[] | undefined {
-  return list(environment.FENCEPOST_ALLOWED_ORIGINS)?.map((origin) => origin.replace(/\/$/, ''));
+function baseUrl(read: Read): string {
+  const value = read('SUPABASE_URL');
+  if (value === undefined) throw new Problem('MISCONFIGURED', 'Set SUPABASE_URL.');
+  const address = httpAddress(value, 'https://<ref>.supabase.co');
+  if (address.problem !== null) throw misconfigured('SUPABASE_URL', address.problem);
+  return address.url;
 }
 
-function baseUrl(value: string): string {
-  if (!URL.canParse(value)) {
-    throw new Problem(
-      'MISCONFIGURED',
-      'SUPABASE_URL is no address; it looks like https://<ref>.supabase.co.',
+/** White space around a secret may be part of it, so it is not taken away: whether it belongs there, only people know. */
+function sharedSecret(read: Read, environment: Environment): string | undefined {
+  const value = read('FENCEPOST_JWT_SECRET');
+  if (value !== undefined && environment.FENCEPOST_JWT_SECRET !== value) {
+    const problem =
+      'begins or ends with a line break or a space, so that no token would fit it: set it again without';
+    throw misconfigured('FENCEPOST_JWT_SECRET', problem);
+  }
+  return value;
+}
+
+/** @throws Problem MISCONFIGURED for an origin that no browser would ever send */
+function origins(read: Read): string[] {
+  const entries = list(read('FENCEPOST_ALLOWED_ORIGINS')) ?? ['*'];
+  return entries.map((entry, index) => {
+    // People write a slash at the end, but browsers send an origin without it.
+    const origin = entry.replace(/\/+$/, '');
+    if (canMatch(origin)) return origin;
+    throw misconfigured(
+      'FENCEPOST_ALLOWED_ORIGINS',
+      `can never match in entry ${index + 1}: write what browsers send, scheme and host in lower case, a port that is not the ` +
+        'default, and no path, as in https://app.example.com, or https://*.example.com for all hosts below one',
     );
-  }
-  return value.replace(/\/+$/, '');
+  });
 }
 
-function milliseconds(environment: Environment, name: string, fallback: number): number {
-  const value = environment[name];
-  if (value === undefined || value === '') return fallback;
+function milliseconds(read: Read, name: string, fallback: number): number {
+  const value = read(name);
+  if (value === undefined) return fallback;
   const parsed = Number(value);
-  if (!Number.isInteger(parsed) || parsed <= 0) {
-    throw new Problem('MISCONFIGURED', `${name} must be a whole number of milliseconds above 0.`);
-  }
+  if (!Number.isInteger(parsed) || parsed <= 0 || parsed > LONGEST_MS)
+    throw misconfigured(name, `must be a whole number of milliseconds from 1 to ${LONGEST_MS}`);
   return parsed;
 }
 
 /** The keys in a JSON object of names and keys, which is how the platform passes them. The one named `default` comes first. */
-function namedKeys(environment: Environment, name: string): string[] {
-  const value = environment[name];
-  if (value === undefined || value === '') return [];
+function namedKeys(read: Read, name: string): string[] {
+  const value = read(name);
+  if (value === undefined) return [];
   try {
     const parsed: unknown = JSON.parse(value);
     if (typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed)) {
       const entries = Object.entries(parsed as Record<string, unknown>);
       entries.sort(([a], [b]) => Number(b === 'default') - Number(a === 'default'));
-      return entries
-        .map(([, key]) => key)
-        .filter((key): key is string => typeof key === 'string' && key !== '');
+      return entries.flatMap(([, key]) => (typeof key === 'string' ? present(trimmed(key)) : []));
     }
   } catch {
     // Reported below, without the value: it is a secret.
   }
-  throw new Problem('MISCONFIGURED', `${name} must be a JSON object of names and keys.`);
+  throw misconfigured(name, 'must be a JSON object of names and keys');
 }

@@ -1,4 +1,5 @@
 /** Puts one cache together: connection, key types, statistics, log. No other module does. */
+import { httpAddress, prefixProblem, tokenProblem, trimmed } from '../protocol/environment.ts';
 import { CacheError } from '../protocol/errors.ts';
 import { checkPattern, type Plan } from '../protocol/fences.ts';
 import { KeyCatalogue } from '../protocol/key-types.ts';
@@ -145,28 +146,28 @@ function connectionFor(
 ): Connection | null {
   if (options.connection !== undefined) return options.connection;
   // A missing variable often arrives as an empty option.
-  const url = filled(options.url) ?? environmentVariable('UPSTASH_REDIS_REST_URL');
-  const token = filled(options.token) ?? environmentVariable('UPSTASH_REDIS_REST_TOKEN');
-  if (url === undefined || token === undefined) {
-    log(
-      'cache: disabled; set UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN to enable it. Reads go to their loaders.',
-    );
-    return null;
-  }
-  const prefix = options.prefix ?? environmentVariable('CACHE_PREFIX') ?? '';
-  try {
-    return new Upstash({ url, token, prefix, timeout: timeoutMs });
-  } catch (error) {
-    // Thrown by Upstash's constructor alone, whose messages are safe to show.
-    const reason = error instanceof CacheError ? error.message : 'it could not be set up.';
+  const text = trimmed(options.url) ?? environmentVariable('UPSTASH_REDIS_REST_URL');
+  const token = trimmed(options.token) ?? environmentVariable('UPSTASH_REDIS_REST_TOKEN');
+  const disabled = (reason: string): null => {
     log(`cache: disabled; ${reason} Reads go to their loaders.`);
     return null;
+  };
+  if (text === undefined || token === undefined)
+    return disabled('set UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN to enable it.');
+  const prefix = options.prefix?.trim() ?? environmentVariable('CACHE_PREFIX') ?? '';
+  const address = httpAddress(text, 'https://<name>.upstash.io');
+  if (address.problem !== null) return disabled(`UPSTASH_REDIS_REST_URL ${address.problem}.`);
+  const wrongToken = tokenProblem(token);
+  if (wrongToken !== null) return disabled(`UPSTASH_REDIS_REST_TOKEN ${wrongToken}.`);
+  // With another prefix than the worker's, nothing would ever be invalidated.
+  const wrongPrefix = prefixProblem(prefix);
+  if (wrongPrefix !== null) return disabled(`CACHE_PREFIX ${wrongPrefix}.`);
+  try {
+    return new Upstash({ url: address.url, token, prefix, timeout: timeoutMs });
+  } catch (error) {
+    // Thrown by Upstash's constructor alone, whose messages are safe to show.
+    return disabled(error instanceof CacheError ? error.message : 'it could not be set up.');
   }
-}
-
-function filled(option: string | undefined): string | undefined {
-  const trimmed = option?.trim();
-  return trimmed === '' ? undefined : trimmed;
 }
 
 function namesOf(plans: readonly Plan[]): string {

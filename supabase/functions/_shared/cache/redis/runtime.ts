@@ -2,6 +2,7 @@
  * What the cache takes from the platform: clocks, random values, background work and the environment. Tests pass a runtime of
  * their own and so decide when time passes. Supported are Deno, Supabase's edge runtime and Node.
  */
+import { trimmed } from '../protocol/environment.ts';
 
 export interface Runtime {
   /** Milliseconds since 1970. */
@@ -66,8 +67,7 @@ function unref(timer: unknown): void {
 /** One variable of the environment, or undefined when it is missing, empty or may not be read. */
 export function environmentVariable(name: string): string | undefined {
   try {
-    const value = platform.Deno?.env.get(name) ?? platform.process?.env?.[name];
-    return value === undefined || value.trim() === '' ? undefined : value.trim();
+    return trimmed(platform.Deno?.env.get(name) ?? platform.process?.env?.[name]);
   } catch {
     // Deno without --allow-env for this name: it counts as not set.
     return undefined;
