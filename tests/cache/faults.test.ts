@@ -149,8 +149,25 @@ describe('a Redis that', () => {
     expect(door.requestCount()).toBeGreaterThanOrEqual(6);
     expect(lines).toHaveLength(1);
     expect(lines[0]).toMatch(/memory is full/);
+    expect(await cache.ping()).toMatchObject({ connected: true, problem: 'its memory is full' });
     await door.stop();
     await full.stop();
+  });
+
+  it.each([
+    ["OOM command not allowed when used memory > 'maxmemory'.", /Redis refuses \(its memory is full\)/],
+    ['ERR DB capacity quota exceeded', /Redis refuses \(its memory is full\)/],
+    ['LOADING Redis is loading the dataset in memory', /Redis refuses \(it is loading its data\)/],
+    [
+      "READONLY You can't write against a read only replica.",
+      /Redis refuses \(a replica, which takes no writes\)/,
+    ],
+  ])('says %s is named as what it is', async (error, named) => {
+    faults.set(json(400, { error }));
+    const { cache, lines } = isolate();
+    expect(await cache.getOrSet(KEY, () => VALUE)).toBe(VALUE);
+    expect(lines).toEqual([expect.stringMatching(named)]);
+    expect((await cache.ping()).problem).toBe(/\((.*)\)/.exec(lines[0] ?? '')?.[1]);
   });
 
   it('is emptied is only a miss', async () => {

@@ -73,7 +73,7 @@ const FAULTS: readonly (readonly [what: string, fault: () => Promise<Fault>, cod
       'is loading',
       () => answering(400, { error: 'LOADING Redis is loading the dataset in memory' }),
       'UPSTASH_SERVER_ERROR',
-      'cannot serve right now',
+      'is loading its data',
     ],
     [
       'cannot save',
@@ -132,6 +132,28 @@ describe('a worker that starts while Redis', () => {
     } finally {
       await fault.mend();
       await fault.end?.();
+    }
+  });
+
+  it('is full: invalidations flow, and /readyz says that no answer can be stored', async () => {
+    const readyz = async (worker: ReturnType<typeof startWorkerProcess>) =>
+      (await (await fetch(`${await worker.url()}/readyz`)).json()) as { ready: boolean; warnings: string[] };
+    // With a heartbeat that stands, a worker has nothing to write that a full Redis refuses.
+    const first = startWorkerProcess(stack.environment());
+    await expect.poll(() => readyz(first), { timeout: 20_000 }).toMatchObject({ ready: true });
+    first.signal('SIGTERM');
+    await first.exited;
+    const [organisation = ''] = await stack.organisations(1);
+    await tell(['CONFIG', 'SET', 'maxmemory', '1']);
+    try {
+      const worker = startWorkerProcess(stack.environment());
+      await expect
+        .poll(() => readyz(worker), { timeout: 20_000 })
+        .toMatchObject({ ready: true, warnings: [expect.stringContaining("Redis's memory is full")] });
+      await stack.write([organisation]);
+      await stack.fences.deleted([fenceOf(organisation)]);
+    } finally {
+      await tell(['CONFIG', 'SET', 'maxmemory', '0']);
     }
   });
 

@@ -4,7 +4,14 @@ import { checkHealth } from './index.ts';
 
 /** Everything is healthy but the age of the oldest invalidation. A stand-in, because a real worker cannot be made late on demand. */
 function dependencies(secondsBehind: number): FunctionDependencies {
-  const cache = { enabled: true, connected: true, workerAlive: true, keyCount: 1, latencyMs: 1 };
+  const cache = {
+    enabled: true,
+    connected: true,
+    workerAlive: true,
+    keyCount: 1,
+    latencyMs: 1,
+    problem: null,
+  };
   return {
     cache: { ping: async () => cache },
     database: { queryPublic: async () => ({ seconds_behind: secondsBehind }) },

@@ -7,11 +7,12 @@
 
 import { type FunctionDependencies, startFunction } from '../_shared/function.ts';
 import { createEndpoint, type Handler } from '../_shared/http/endpoint.ts';
+import { Problem } from '../_shared/http/problem.ts';
 
 export interface HealthAnswer {
   /**
-   * `degraded`: the cache or the worker is away, and answers are right but slower; or invalidations wait for more than 5 s, and
-   * answers may be that old. `unhealthy`: the database is away or took longer than 2 s.
+   * `degraded`: the cache or the worker is away, or the cache takes no writes, and answers are right but slower; or invalidations
+   * wait for more than 5 s, and answers may be that old. `unhealthy`: the database is away or took longer than 2 s.
    */
   readonly status: 'healthy' | 'degraded' | 'unhealthy';
   readonly cache: {
@@ -21,6 +22,8 @@ export interface HealthAnswer {
     /** Redis's DBSIZE. It counts all keys of the database, also those of other applications; 0 while Redis is away. */
     readonly keyCount: number;
     readonly latencyMs: number | null;
+    /** Why Redis is away or takes no writes, such as `its memory is full`; null when all is well, or no cache is configured. */
+    readonly problem: string | null;
   };
   readonly database: { readonly connected: boolean; readonly latencyMs: number | null };
   readonly worker: {
@@ -65,13 +68,15 @@ export async function checkHealth(dependencies: FunctionDependencies): Promise<H
   const [cache, database] = await Promise.all([dependencies.cache.ping(), checkDatabase(dependencies)]);
   const isWorkerAlive = cache.connected ? cache.workerAlive : null;
   const isOnTime = isWorkerAlive === true && (database.secondsBehind ?? 0) <= LATE_SECONDS;
+  const isWell = cache.connected && cache.problem === null && isOnTime;
   return {
-    status: !database.connected ? 'unhealthy' : cache.connected && isOnTime ? 'healthy' : 'degraded',
+    status: !database.connected ? 'unhealthy' : isWell ? 'healthy' : 'degraded',
     cache: {
       enabled: cache.enabled,
       connected: cache.connected,
       keyCount: cache.keyCount,
       latencyMs: cache.latencyMs,
+      problem: cache.problem,
     },
     database: { connected: database.connected, latencyMs: database.latencyMs },
     worker: { alive: isWorkerAlive, secondsBehind: database.secondsBehind },
@@ -91,7 +96,9 @@ async function checkDatabase({ database }: FunctionDependencies): Promise<Databa
       latencyMs: Math.round((performance.now() - startedAt) * 10) / 10,
       secondsBehind: reply?.seconds_behind ?? null,
     };
-  } catch {
+  } catch (error) {
+    // The database answers, so it is not away.
+    if (error instanceof Problem && error.code === 'MISCONFIGURED') throw error;
     return { connected: false, latencyMs: null, secondsBehind: null };
   }
 }

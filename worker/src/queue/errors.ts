@@ -66,6 +66,7 @@ const REFUSALS: Partial<Record<FailureKind, string>> = {
   'forbidden-key': 'gives the user of QUEUE_REDIS_URL no right to BullMQ’s keys: widen its ACL',
   replica: 'is a replica, which takes no writes: point QUEUE_REDIS_URL at the primary',
   'memory-full': 'has no memory left: raise its limit',
+  loading: 'is loading its data, as after a restart: wait until it has',
   'cannot-save': 'cannot save what is written: look at its log',
   'unknown-command': 'does not know a command that BullMQ needs: it must be Redis 6.2 or newer',
   unavailable: 'cannot serve now, as while it starts',

@@ -52,8 +52,17 @@ describe('classify', () => {
       'UPSTASH_SERVER_ERROR',
       'wait',
       unavailable,
-      'cannot serve',
+      'is loading its data',
     ],
+    ['ERR DB capacity quota exceeded', 'UPSTASH_SERVER_ERROR', 'wait', unavailable, 'memory is full'],
+    [
+      'ERR max key size exceeded. Limit: 32768 bytes, Actual: 40000 bytes',
+      'UPSTASH_TOO_LARGE',
+      'bisect',
+      unavailable,
+      'splitting',
+    ],
+    ['ERR max single record size exceeded', 'UPSTASH_TOO_LARGE', 'bisect', unavailable, 'splitting'],
     ['ERR max number of clients reached', 'UPSTASH_SERVER_ERROR', 'wait', unavailable, 'cannot serve'],
     [
       "READONLY You can't write against a read only replica.",

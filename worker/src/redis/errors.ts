@@ -97,6 +97,10 @@ const MEANINGS: Readonly<Record<FailureKind, Meaning>> = {
     'UPSTASH_SERVER_ERROR',
     "Redis's memory is full, and it refuses to write: raise its limit, or let it evict keys.",
   ],
+  loading: [
+    'UPSTASH_SERVER_ERROR',
+    'Redis is loading its data, as after a restart, and serves nobody until it has: waiting.',
+  ],
   'cannot-save': [
     'UPSTASH_SERVER_ERROR',
     'Redis refuses to write because it cannot save what is written, as with a full disk or without its replicas: look at its log.',

@@ -1,12 +1,13 @@
 /**
- * What a running worker checks by itself because nothing else would show it: whether a standby could take over, whether a
- * foreign session holds WAKE_LOCK, and whether every write is captured. A finding is logged once; /readyz and the metrics show it
+ * What a running worker checks by itself because nothing else would show it: whether a standby could take over, whether Redis takes
+ * writes, whether a foreign session holds WAKE_LOCK, and whether every write is captured. A finding is logged once; /readyz and the metrics show it
  * while it lasts.
  */
 import type pg from 'pg';
 import { describeForeignSession, leaderIsAlive, lockHolders } from '../db/lock-holders.ts';
 import type { Outbox } from '../db/outbox.ts';
 import { CaptureCheck, captureProblemsWithin, describeProblem } from '../diagnostics/self-checks/capture.ts';
+import { RedisWrites } from '../diagnostics/self-checks/redis-writes.ts';
 import { StandbyRedis } from '../diagnostics/self-checks/standby-redis.ts';
 import { WakeLockCheck } from '../diagnostics/self-checks/wake-lock.ts';
 import type { Log } from '../lib/log.ts';
@@ -47,6 +48,13 @@ export function createSelfChecks(parts: SelfCheckParts): SelfChecks {
       else if (wakeup.role === 'following') log.info('This standby could take over now.');
     },
   });
+  const writes = new RedisWrites({
+    cache,
+    onChange: (failure) => {
+      if (failure !== null) log.error({ code: failure.code }, `No answer can be stored: ${failure.message}`);
+      else if (wakeup.role === 'leading') log.info('Redis takes writes again.');
+    },
+  });
   const wakeLock = new WakeLockCheck({
     holders: () => lockHolders(pool),
     onChange: (holder) => {
@@ -84,6 +92,7 @@ export function createSelfChecks(parts: SelfCheckParts): SelfChecks {
     checking = true;
     void Promise.all([
       standby.check(wakeup.role).then(() => wakeup.showFitness(standby.failure === null)),
+      writes.check(wakeup.role),
       wakeLock.check(wakeup.role, wakeup.state),
     ]).finally(() => {
       metrics.wakeLockHeld.set(wakeLock.foreign === null && wakeup.leaderless === null ? 0 : 1);
@@ -99,6 +108,7 @@ export function createSelfChecks(parts: SelfCheckParts): SelfChecks {
     },
     get warnings() {
       const warnings = describeCapture(false);
+      if (writes.failure !== null) warnings.push(`No answer can be stored: ${writes.failure.message}`);
       if (wakeup.leaderless !== null) warnings.push(wakeup.leaderless);
       else if (wakeLock.foreign !== null) warnings.push(describeForeignSession(wakeLock.foreign));
       return warnings;

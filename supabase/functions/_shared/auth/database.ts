@@ -29,7 +29,7 @@ export interface Database {
    * Queries as the caller.
    * @param build builds the query, for example `(client) => client.rpc('quota_answer', { … })`
    * @returns the rows or the function's result; null for a single row that row-level security does not show
-   * @throws Problem TOKEN_INVALID, FORBIDDEN, RATE_LIMITED or DATABASE_UNAVAILABLE
+   * @throws Problem TOKEN_INVALID, FORBIDDEN, RATE_LIMITED, MISCONFIGURED or DATABASE_UNAVAILABLE
    */
   query(caller: Caller, build: BuildQuery): Promise<unknown>;
   /** Queries as an anonymous caller, with the public key. @throws as query() */
@@ -64,6 +64,12 @@ async function send(query: Query): Promise<unknown> {
   throw asDatabaseProblem(reply);
 }
 
+/**
+ * What no second try mends: a function, column, table or schema that PostgREST (PGRST106, PGRST2xx) or Postgres does not know, or
+ * knows with other parameters or types (class 42 but for 42501, a right that lacks).
+ */
+const LACKS = /^(?:PGRST106|PGRST2\d\d|3F000|42(?!501)\w{3})$/;
+
 /** Makes a problem of PostgREST's error. Message and hint are dropped, because they may hold values and names of tables. */
 function asDatabaseProblem(reply: Reply): Problem {
   const cause = Object.assign(new Error('PostgREST refused'), {
@@ -81,6 +87,13 @@ function asDatabaseProblem(reply: Reply): Problem {
       headers: { 'retry-after': reply.error?.details ?? '1' },
       cause,
     });
+  }
+  if (LACKS.test(reply.error?.code ?? '')) {
+    return new Problem(
+      'MISCONFIGURED',
+      'The database lacks something that this function asks for: apply the migrations, then reload the API with "notify pgrst, \'reload schema\'".',
+      { cause },
+    );
   }
   return new Problem('DATABASE_UNAVAILABLE', 'The database did not answer. Try again.', {
     headers: { 'retry-after': '1' },

@@ -25,6 +25,8 @@ const KINDS = {
   'quota-used-up': 'throttled: the quota of requests is used up',
   throttled: 'throttled',
   'memory-full': 'its memory is full',
+  /** After a start, until its data is in memory. */
+  loading: 'it is loading its data',
   /** Redis takes no writes because it cannot keep them: a full disk, too few replicas. */
   'cannot-save': 'it cannot save its writes',
   /** A replica, as during a failover. */
@@ -54,11 +56,13 @@ const REPLIES: readonly (readonly [RegExp, FailureKind])[] = [
   [/unknown (sub)?command/i, 'unknown-command'],
   [/max number of clients/i, 'unavailable'],
   [/WRONGPASS|unauthorized|invalid (auth )?token/i, 'unauthorized'],
-  [/too large|request size|payload/i, 'too-large'],
+  [/too large|max [a-z ]*size|payload/i, 'too-large'],
+  // Upstash's word for a full database; its other quotas are of requests.
+  [/^OOM|maxmemory|capacity quota/i, 'memory-full'],
+  [/^LOADING|loading the dataset/i, 'loading'],
   [/max (daily )?requests? limit|quota|max requests|monthly/i, 'quota-used-up'],
   [/too many requests|max concurrent|rate limit|throttl|LIMIT/i, 'throttled'],
-  [/OOM|maxmemory/i, 'memory-full'],
-  [/LOADING|MASTERDOWN|CLUSTERDOWN|BUSY|TRYAGAIN|internal|unavailable|bad gateway/i, 'unavailable'],
+  [/MASTERDOWN|CLUSTERDOWN|BUSY|TRYAGAIN|internal|unavailable|bad gateway/i, 'unavailable'],
   [/timeout|EAGAIN|UNKNOWN/i, 'unavailable'],
   [/^ERR|^MOVED|syntax/i, 'rejected'],
 ];

@@ -12,6 +12,10 @@ import type { Runtime } from './runtime.ts';
 import type { Connection, Exchange, Page } from './upstash.ts';
 import type { Reply, Write } from './writes.ts';
 
+/** What a health check writes. */
+const PROBE_KEY = 'fencepost:health';
+const PROBE_TTL_MS = 1_000;
+
 /** Between two warnings of one kind. */
 const WARNING_INTERVAL_MS = 60_000;
 
@@ -24,6 +28,8 @@ export interface Health {
   readonly latencyMs: number | null;
   /** Whether the heartbeat names the current epoch. If not, readers accept only young entries. */
   readonly workerAlive: boolean;
+  /** Why it is not connected or takes no writes, such as `its memory is full`; null when it does both, or is not enabled. */
+  readonly problem: string | null;
 }
 
 export interface Reporter {
@@ -83,21 +89,33 @@ export class RedisAccess {
     return this.#attempt('read', 1, (connection) => connection.scan(cursor, glob, count));
   }
 
-  /** DBSIZE, the heartbeat and the epoch. Asks even while the circuit is open: a health check wants the truth. */
+  /**
+   * DBSIZE, the heartbeat and the epoch, and a write, which a full Redis or a replica refuses. Asks even while the circuit is open: a
+   * health check wants the truth.
+   */
   async ping(): Promise<Health> {
+    let health: Health = {
+      enabled: this.enabled,
+      connected: false,
+      keyCount: 0,
+      latencyMs: null,
+      workerAlive: false,
+      problem: null,
+    };
+    if (this.#connection === null) return health;
     const startedAt = performance.now();
     try {
-      const health = (await this.#connection?.health()) ?? null;
-      if (health !== null) {
-        const latencyMs = Math.round((performance.now() - startedAt) * 10) / 10;
-        const { keyCount, heartbeat, epoch } = health;
-        const workerAlive = heartbeat !== null && heartbeat === epoch;
-        return { enabled: true, connected: true, keyCount, latencyMs, workerAlive };
-      }
+      const { keyCount, heartbeat, epoch } = await this.#connection.health();
+      const latencyMs = Math.round((performance.now() - startedAt) * 10) / 10;
+      const workerAlive = heartbeat !== null && heartbeat === epoch;
+      health = { ...health, connected: true, keyCount, latencyMs, workerAlive };
+      await this.#connection.write([{ op: 'put', key: PROBE_KEY, value: '', milliseconds: PROBE_TTL_MS }]);
     } catch (error) {
-      this.#reporter.failed(asCacheError(failureOf(error)));
+      const failure = failureOf(error);
+      this.#reporter.failed(asCacheError(failure));
+      return { ...health, problem: failure.message };
     }
-    return { enabled: this.enabled, connected: false, keyCount: 0, latencyMs: null, workerAlive: false };
+    return health;
   }
 
   /** Logs a line unless one of the same kind was logged within the last minute. */
@@ -139,7 +157,7 @@ export class RedisAccess {
       const consequence = concernsAll
         ? 'reads go to their loaders until it answers'
         : 'the answer is served uncached';
-      this.warn(purpose, `Redis is away (${failure.message}); ${consequence}.`);
+      this.warn(purpose, `${nameOf(failure)}; ${consequence}.`);
       return null;
     }
   }
@@ -150,5 +168,10 @@ function asCacheError(failure: RedisFailure): CacheError {
     ? new CacheError('REDIS_REPLY', `Redis gave no usable reply to ${failure.detail || 'a command'}.`, {
         cause: failure,
       })
-    : new CacheError('REDIS_UNREACHABLE', `Redis is away (${failure.message}).`, { cause: failure });
+    : new CacheError('REDIS_UNREACHABLE', `${nameOf(failure)}.`, { cause: failure });
+}
+
+/** A Redis that refuses is not away. */
+function nameOf({ isReply, message }: RedisFailure): string {
+  return isReply ? `Redis refuses (${message})` : `Redis is away (${message})`;
 }
