@@ -43,6 +43,27 @@ export const limits: Check[] = [
     },
   },
   {
+    name: 'an answer of supabase-js that holds an error is returned but not cached, and a warning shows throwOnError()',
+    run: async (support) => {
+      const cache = await support.withWorker();
+      const failed = { data: null, error: { code: 'PGRST116', message: 'secret' }, count: null, status: 406 };
+      assert.equal(await cache.getOrSet(QUOTA, () => failed), failed);
+      const batch = await cache.getOrSetMany([QUOTA, OTHER], () => ({ [QUOTA]: failed, [OTHER]: 4 }));
+      assert.equal(batch.get(QUOTA), failed);
+      assert.deepEqual(await cache.getMany([QUOTA, OTHER]), new Map<string, unknown>([[OTHER, 4]]));
+      await assert.rejects(cache.set(QUOTA, failed), {
+        code: 'UNSUPPORTED_VALUE',
+        message: /throwOnError\(\)/,
+      });
+      assert.equal(support.logged.length, 1);
+      assert.match(support.logged[0] ?? '', /type quota is not cached: .*supabase-js.*\.throwOnError\(\)/);
+      assert.doesNotMatch(support.logged[0] ?? '', /secret|PGRST116/);
+      const found = { data: [1], error: null };
+      await cache.getOrSet(QUOTA, () => found);
+      assert.deepEqual(await cache.get(QUOTA), found);
+    },
+  },
+  {
     name: 'what cannot be cached cannot be shared either: every caller loads for itself',
     run: async (support) => {
       const cache = await support.withWorker();

@@ -121,12 +121,7 @@ export function createCore(options: CacheOptions): Core {
     reportUnsupported: (plan, error) => {
       const type = typeName(plan);
       callHook(options.onError, error);
-      // The error's own message names a property, which may be data.
-      access.warn(
-        `value of ${type}`,
-        `a value of type ${type} is not cached: JSON would change it (a Date, a bigint, a Map, a Response, an instance of ` +
-          'a class, NaN). Convert it in the loader; the error that onError gets says where it is.',
-      );
+      access.warn(`value of ${type}`, `a value of type ${type} is not cached: ${error.inWords}`);
     },
     observe: (plan, outcome, milliseconds) => {
       if (outcome === 'bypass' || outcome === 'disabled') return;

@@ -25,7 +25,7 @@ import { type Outcome, type Settings, typeName } from './options.ts';
 import type { KeyLoad, SingleFlight } from './single-flight.ts';
 import type { Statistics } from './statistics.ts';
 import { longestMs, store } from './store.ts';
-import { unsupportedIn, valuesOf } from './values.ts';
+import { type UnsupportedValue, unsupportedIn, valuesOf } from './values.ts';
 
 /** First and longest pause between two reads while another isolate loads. */
 const FIRST_PAUSE_MS = 15;
@@ -43,8 +43,8 @@ export interface Core {
   readonly refreshing: Set<string>;
   /** Warns that loads hang, and gives the error that ends this caller's part in them. */
   readonly reportHung: (plans: readonly Plan[]) => CacheError;
-  /** Warns that a value is not cached, because JSON would change it. */
-  readonly reportUnsupported: (plan: Plan, error: CacheError) => void;
+  /** Warns that a value is not cached. */
+  readonly reportUnsupported: (plan: Plan, error: UnsupportedValue) => void;
   /** Counts a read and calls the hooks. */
   readonly observe: (plan: Plan, outcome: Outcome, milliseconds: number) => void;
 }

@@ -1,13 +1,15 @@
+import { isDeepStrictEqual } from 'node:util';
 import { runInNewContext } from 'node:vm';
+import { createClient } from '@supabase/supabase-js';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { unsupportedIn } from './values.ts';
 
-function withoutNegativeZero(value: unknown): unknown {
-  if (Object.is(value, -0)) return 0;
-  if (Array.isArray(value)) return value.map(withoutNegativeZero);
+function withoutUndefined(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutUndefined);
   if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, withoutNegativeZero(part)]));
+  const present = Object.entries(value).filter(([, part]) => part !== undefined);
+  return Object.fromEntries(present.map(([name, part]) => [name, withoutUndefined(part)]));
 }
 
 describe('what the cache keeps', () => {
@@ -33,8 +35,8 @@ describe('what the cache keeps', () => {
     fc.assert(
       fc.property(anything, (value) => {
         if (value === undefined || unsupportedIn(value) !== null) return;
-        // toEqual takes an undefined property for none, as readers do; JSON itself turns -0 into 0.
-        expect(JSON.parse(JSON.stringify(value))).toEqual(withoutNegativeZero(value));
+        const back: unknown = JSON.parse(JSON.stringify(value));
+        expect(isDeepStrictEqual(back, withoutUndefined(value))).toBe(true);
       }),
       { numRuns: 2_000 },
     );
@@ -42,7 +44,6 @@ describe('what the cache keeps', () => {
 
   it.each([
     ['of another realm', runInNewContext('({ a: [1, { b: 2 }] })')],
-    ['without a prototype', Object.assign(Object.create(null), { a: 1 })],
     ['whose properties are called like machinery', JSON.parse('{"__proto__":{"x":1},"constructor":1}')],
   ])('is an object %s', (_, value) => {
     expect(unsupportedIn(value)).toBeNull();
@@ -73,6 +74,39 @@ describe('refused values', () => {
     ['infinity', { n: Number.POSITIVE_INFINITY }, /NaN or infinite/],
     ['its own toJSON', { toJSON: () => 1 }, /\$\.toJSON is a function/],
     ['NaN', [Number.NaN], /\$\[0\] is NaN/],
+    ['-0', { balance: -0 }, /\$\.balance is -0/],
+    ['an object without a prototype', { a: Object.create(null) }, /\$\.a is an object without a prototype/],
+    ['groups of a match', /(?<year>.)/.exec('1')?.groups, /\$ is an object without a prototype/],
+    [
+      'a property named by a symbol',
+      { a: { [Symbol('x')]: 1 } },
+      /\$\.a is an object with properties named by symbols/,
+    ],
+    [
+      'an element named by a symbol',
+      Object.assign([1], { [Symbol('x')]: 1 }),
+      /\$ is an array with properties of its own/,
+    ],
+    [
+      'a hidden property',
+      Object.defineProperty({ a: 1 }, 'b', { value: 2 }),
+      /\$ is an object with properties that are not enum/,
+    ],
+    [
+      'arguments',
+      (function own(..._: unknown[]) {
+        // biome-ignore lint/complexity/noArguments: what a caller passes on.
+        return { passed: arguments };
+      })(1, 2),
+      /\$\.passed is `arguments`, an object with/,
+    ],
+    ['a namespace', Math, /\$ is an object with properties named by symbols/],
+    [
+      'what supabase-js gives for a query that failed',
+      { data: null, error: { code: '42P01' }, count: null },
+      /throwOnError\(\)/,
+    ],
+    ['the same with an error of a class', { data: null, error: new Error('x') }, /throwOnError\(\)/],
     ['undefined in an array', [undefined], /\$\[0\] is undefined/],
     ['a function', { f() {} }, /a function/],
     ['a symbol', Symbol('x'), /a symbol/],
@@ -108,6 +142,36 @@ describe('refused values', () => {
     const error = unsupportedIn(value);
     expect(error?.code).toBe('UNSUPPORTED_VALUE');
     expect(error?.message).toMatch(message);
+  });
+
+  it('knows what the real supabase-js gives for a query that failed', async () => {
+    const answer = (status: number, body: string) => async () =>
+      new Response(body, { status, headers: { 'content-type': 'application/json' } });
+    const query = (fetch: typeof globalThis.fetch) =>
+      createClient('https://ref.supabase.co', 'anon', {
+        global: { fetch },
+        realtime: { transport: class {} as never },
+      })
+        .from('quotas')
+        .select()
+        .single()
+        .retry(false);
+    const away = async () => {
+      throw new TypeError('fetch failed');
+    };
+    for (const fetch of [answer(400, '{"code":"42703"}'), answer(406, '{"code":"PGRST116"}'), away])
+      expect(unsupportedIn(await query(fetch))?.message).toMatch(/throwOnError/);
+    expect(unsupportedIn(await query(answer(200, '{"used":1}')))).toBeNull();
+  });
+
+  it('keeps what supabase-js gives for a query that succeeded, and what only looks like a failed one', () => {
+    for (const value of [
+      { data: [], error: null, count: 0 },
+      { error: 'x' },
+      { data: 1 },
+      [{ data: null, error: 'x' }],
+    ])
+      expect(unsupportedIn(value)).toBeNull();
   });
 
   it('lets shared, non-cyclic parts and undefined properties pass', () => {
