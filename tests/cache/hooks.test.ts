@@ -32,6 +32,26 @@ it('answers though the log throws', async () => {
   );
 });
 
+it.each([
+  ['throws', fail],
+  ['rejects', async () => fail()],
+])('a waitUntil that %s reaches nobody', async (_what, waitUntil) => {
+  const unhandled: unknown[] = [];
+  const hear = (reason: unknown) => unhandled.push(reason);
+  process.on('unhandledRejection', hear);
+  const platform = globalThis as { EdgeRuntime?: unknown };
+  platform.EdgeRuntime = { waitUntil };
+  onTestFinished(() => {
+    process.off('unhandledRejection', hear);
+    delete platform.EdgeRuntime;
+  });
+  const cache = createCache({ url: 'http://127.0.0.1:9', token: 'hooks', log: () => {} });
+  expect(await cache.getOrSet('a:1', () => 'loaded')).toBe('loaded');
+  expect(await cache.getOrSetMany(['a:1'], () => ({ 'a:1': 2 }))).toEqual(new Map([['a:1', 2]]));
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(unhandled).toEqual([]);
+});
+
 it('survives hooks and a log that reject', async () => {
   const unhandled: unknown[] = [];
   const hear = (reason: unknown) => unhandled.push(reason);

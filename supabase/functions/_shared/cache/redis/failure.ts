@@ -95,8 +95,12 @@ export function failureOf(error: unknown): RedisFailure {
   if (name === 'UpstashJSONParseError' || name === 'SyntaxError') return new RedisFailure('not-json');
   // The client appends the command to what the server said.
   if (name === 'UpstashError') return refusalOf(message.split(', command was:', 1)[0] ?? '');
-  // The client's words for a reply without a result.
-  if (message === 'Request did not return a result') return new RedisFailure('unusable');
+  // The client's words for a reply without a result; and over a reply that is null it stumbles.
+  if (
+    message === 'Request did not return a result' ||
+    (error instanceof TypeError && /\bnull\b/.test(message))
+  )
+    return new RedisFailure('unusable');
   return new RedisFailure('unreachable', { detail: systemCode(error) });
 }
 

@@ -1,10 +1,17 @@
 import { describe, expect, it, vi } from 'vitest';
 import { startLagTolerantTimeout } from './lag-tolerant-timeout.ts';
+import type { Timers } from './runtime.ts';
+
+/** Whatever timers there are when they are asked for: here, stopped ones. */
+const stopped: Timers = {
+  start: (run, milliseconds) => setTimeout(run, milliseconds),
+  stop: (timer) => clearTimeout(timer as NodeJS.Timeout),
+};
 
 describe('the lag-tolerant timeout', () => {
   it('aborts with a TimeoutError when its time is over', async () => {
     vi.useFakeTimers();
-    const { signal } = startLagTolerantTimeout(250);
+    const { signal } = startLagTolerantTimeout(250, stopped);
     await vi.advanceTimersByTimeAsync(249);
     expect(signal.aborted).toBe(false);
     await vi.advanceTimersByTimeAsync(1);
@@ -14,7 +21,7 @@ describe('the lag-tolerant timeout', () => {
 
   it('does not abort once it was stopped', async () => {
     vi.useFakeTimers();
-    const { signal, stop } = startLagTolerantTimeout(250);
+    const { signal, stop } = startLagTolerantTimeout(250, stopped);
     await vi.advanceTimersByTimeAsync(100);
     stop();
     await vi.advanceTimersByTimeAsync(10_000);

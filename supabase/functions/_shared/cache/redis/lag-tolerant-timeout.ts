@@ -6,6 +6,8 @@
  * before has fired: a standstill, however long, counts as one slice, and the event loop turns between any two.
  */
 
+import { timers } from './runtime.ts';
+
 const SLICES = 5;
 
 export interface LagTolerantTimeout {
@@ -15,14 +17,14 @@ export interface LagTolerantTimeout {
 }
 
 /** @param milliseconds until the signal aborts with a TimeoutError */
-export function startLagTolerantTimeout(milliseconds: number): LagTolerantTimeout {
+export function startLagTolerantTimeout(milliseconds: number, { start, stop } = timers): LagTolerantTimeout {
   const controller = new AbortController();
   let left = SLICES;
-  let timer = setTimeout(tick, milliseconds / SLICES);
+  let timer = start(tick, milliseconds / SLICES);
   function tick(): void {
     left--;
-    if (left > 0) timer = setTimeout(tick, milliseconds / SLICES);
+    if (left > 0) timer = start(tick, milliseconds / SLICES);
     else controller.abort(new DOMException('Redis did not answer in time.', 'TimeoutError'));
   }
-  return { signal: controller.signal, stop: () => clearTimeout(timer) };
+  return { signal: controller.signal, stop: () => stop(timer) };
 }

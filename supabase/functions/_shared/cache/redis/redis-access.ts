@@ -103,17 +103,20 @@ export class RedisAccess {
       problem: null,
     };
     if (this.#connection === null) return health;
-    const startedAt = performance.now();
+    const startedAt = this.#runtime.monotonic();
     try {
       const { keyCount, heartbeat, epoch } = await this.#connection.health();
-      const latencyMs = Math.round((performance.now() - startedAt) * 10) / 10;
+      const latencyMs = Math.round((this.#runtime.monotonic() - startedAt) * 10) / 10;
       const workerAlive = heartbeat !== null && heartbeat === epoch;
       health = { ...health, connected: true, keyCount, latencyMs, workerAlive };
       await this.#connection.write([{ op: 'put', key: PROBE_KEY, value: '', milliseconds: PROBE_TTL_MS }]);
     } catch (error) {
       const failure = failureOf(error);
       this.#reporter.failed(asCacheError(failure));
-      return { ...health, problem: failure.message };
+      // A connection that breaks says nothing of a Redis that has just answered.
+      return health.connected && failure.kind === 'unreachable'
+        ? health
+        : { ...health, problem: failure.message };
     }
     return health;
   }
@@ -151,8 +154,9 @@ export class RedisAccess {
     } catch (error) {
       const failure = failureOf(error);
       this.#reporter.failed(asCacheError(failure));
-      // A refused write may concern that write alone (too large, read-only token, full memory); reads go on then.
-      const concernsAll = purpose === 'read' || !failure.isReply;
+      // A refused write may concern that write alone (too large, read-only token, full memory), and one whose connection broke says
+      // nothing of the next, as after a process was frozen. Neither cost anybody time. Reads go on then, and find out.
+      const concernsAll = purpose === 'read' || !(failure.isReply || failure.kind === 'unreachable');
       if (concernsAll) this.#circuit.failed(purpose);
       const consequence = concernsAll
         ? 'reads go to their loaders until it answers'

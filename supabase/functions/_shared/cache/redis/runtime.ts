@@ -1,6 +1,6 @@
 /**
  * What the cache takes from the platform: clocks, random values, background work and the environment. Tests pass a runtime of
- * their own and so decide when time passes. Supported are Deno, Supabase's edge runtime and Node.
+ * their own and so decide when time passes. Supported are Deno, Node, Bun, browsers and edge runtimes.
  */
 import { trimmed } from '../protocol/environment.ts';
 
@@ -28,32 +28,51 @@ interface PlatformGlobals {
     unrefTimer?(timer: number): void;
   };
   readonly process?: { readonly env?: Readonly<Record<string, string | undefined>> };
-  readonly EdgeRuntime?: { waitUntil?(work: Promise<unknown>): void };
+  readonly EdgeRuntime?: { waitUntil?(work: Promise<unknown>): unknown };
 }
 
 const platform = globalThis as unknown as PlatformGlobals;
 
+/** Timers of the platform. */
+export interface Timers {
+  start(run: () => void, milliseconds: number): unknown;
+  stop(timer: unknown): void;
+}
+
+// As they are when this module is loaded. An application's tests may stop the clock later; Redis and other isolates go on.
+const { setTimeout: startTimer, clearTimeout: stopTimer } = globalThis;
+const monotonic = performance.now.bind(performance);
+export const timers: Timers = {
+  start: (run, milliseconds) => startTimer(run, milliseconds),
+  stop: (timer) => stopTimer(timer as number),
+};
+
 /** The platform that this process runs on. */
 export const systemRuntime: Runtime = {
   now: () => Date.now(),
-  monotonic: () => performance.now(),
+  monotonic,
   randomToken: () => base64url(crypto.getRandomValues(new Uint8Array(16))),
   random: () => Math.random(),
   sleep: (milliseconds, signal, idle = false) =>
     new Promise((resolve) => {
       if (signal?.aborted === true) return resolve();
-      const timer = setTimeout(done, milliseconds);
+      const timer = timers.start(done, milliseconds);
       if (idle) unref(timer);
       function done() {
-        clearTimeout(timer);
+        timers.stop(timer);
         signal?.removeEventListener('abort', done);
         resolve();
       }
       signal?.addEventListener('abort', done);
     }),
   background: (work) => {
-    // Outside the edge runtime the process outlives the request.
-    platform.EdgeRuntime?.waitUntil?.(work);
+    // Outside the edge runtime the process outlives the request. A runtime that refuses is no failure of the read: the work has begun.
+    try {
+      const kept: unknown = platform.EdgeRuntime?.waitUntil?.(work);
+      void Promise.resolve(kept).catch(() => {});
+    } catch {
+      // As one does whose request has been answered.
+    }
   },
 };
 

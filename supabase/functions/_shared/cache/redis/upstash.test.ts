@@ -135,7 +135,7 @@ describe('a call that fails', () => {
     ['has no result', { status: 200, body: '{}' }, { kind: 'unusable' }],
     ['has too few values', { status: 200, body: '{"result":[null]}' }, { kind: 'unusable', detail: 'MGET' }],
     ['has numbers for values', { status: 200, body: '{"result":[1,2]}' }, { kind: 'unusable' }],
-    ['is answered with null', { status: 200, body: 'null' }, { kind: 'unreachable' }],
+    ['is answered with null', { status: 200, body: 'null' }, { kind: 'unusable' }],
   ] as const;
 
   it.each(failures)('%s: it was sent once, and its failure repeats nothing', async (_, reply, expected) => {

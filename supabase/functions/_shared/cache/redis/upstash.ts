@@ -1,8 +1,8 @@
 /**
  * The adapter to @upstash/redis, for the cache and the worker alike: what they ask of Redis, and nothing else of the client.
  *
- * Promises: a call is sent at most once; it ends within the timeout; a reply that Redis would not give is a failure, never a
- * value; no message of the client leaves this folder (failure.ts). The key prefix exists only here: keys, globs and scanned
+ * Promises: a write is sent at most once, and a read once more when its connection breaks, as an idle one does that the other side
+ * has closed; a call ends within the timeout; a reply that Redis would not give is a failure, never a value; no message of the client leaves this folder (failure.ts). The key prefix exists only here: keys, globs and scanned
  * keys are without it everywhere else.
  *
  * Settings of the client (1.39), each for a reason:
@@ -23,6 +23,7 @@ import { failureOf, RedisFailure, refusalOf } from './failure.ts';
 import { startLagTolerantTimeout } from './lag-tolerant-timeout.ts';
 import { count, exactly, listOf, type PipelineReply, replyTo, textOrNull, valuesOf } from './replies.ts';
 import { splitKeys } from './requests.ts';
+import { timers } from './runtime.ts';
 import { append, COMMANDS, type Reply, type Write } from './writes.ts';
 
 export interface Exchange {
@@ -57,6 +58,10 @@ export interface UpstashSettings {
   readonly explain?: (failure: RedisFailure) => Error;
 }
 
+type Call = () => Promise<unknown>;
+/** The value of a reply; undefined for one that Redis would not give. */
+type ReadReply<T> = (reply: unknown) => T | undefined;
+
 export class Upstash {
   readonly #settings: UpstashSettings;
   readonly #redis: Redis;
@@ -89,11 +94,11 @@ export class Upstash {
   /** One MGET. */
   async getMany(keys: readonly string[]): Promise<(string | null)[]> {
     if (keys.length === 0) return [];
-    return await this.#send(['MGET'], () => this.#redis.mget(keys.map(this.#name)), valuesOf(keys.length));
+    return await this.#read(['MGET'], () => this.#redis.mget(keys.map(this.#name)), valuesOf(keys.length));
   }
 
   async get(key: string): Promise<string | null> {
-    return await this.#send(['GET'], () => this.#redis.get(this.#name(key)), textOrNull);
+    return await this.#read(['GET'], () => this.#redis.get(this.#name(key)), textOrNull);
   }
 
   /** Reads a key and renews its time to live, in one command. */
@@ -161,7 +166,7 @@ export class Upstash {
   async scan(cursor: string, glob: string, count: number): Promise<Page> {
     const { prefix } = this.#settings;
     const options = { match: escapeGlob(prefix) + glob, count, type: 'string' } as const;
-    return await this.#send(
+    return await this.#read(
       ['SCAN'],
       () => this.#redis.scan(cursor, options),
       (reply) => {
@@ -174,7 +179,7 @@ export class Upstash {
 
   /** The values of a hash; none when there is no such hash. */
   async hashValues(key: string): Promise<string[]> {
-    return await this.#send(
+    return await this.#read(
       ['HVALS'],
       () => this.#redis.hvals(this.#name(key)),
       (reply) => (Array.isArray(reply) ? reply.map(String) : undefined),
@@ -199,7 +204,7 @@ export class Upstash {
   async health(): Promise<Vitals> {
     const names = [HEARTBEAT_KEY, EPOCH_KEY];
     const pipeline = this.#redis.pipeline().dbsize().mget(names.map(this.#name));
-    return await this.#send(
+    return await this.#read(
       ['DBSIZE', 'MGET'],
       () => pipeline.exec(),
       (reply) => {
@@ -212,7 +217,7 @@ export class Upstash {
   }
 
   async info(): Promise<string> {
-    return await this.#send(
+    return await this.#read(
       ['INFO'],
       () => this.#redis.exec(['INFO']),
       (reply) => (typeof reply === 'string' ? reply : undefined),
@@ -220,30 +225,38 @@ export class Upstash {
   }
 
   async ping(): Promise<void> {
-    await this.#send(['PING'], () => this.#redis.ping(), exactly('PONG'));
+    await this.#read(['PING'], () => this.#redis.ping(), exactly('PONG'));
+  }
+
+  /** Sends a read, and once more if its connection breaks; never after a timeout. */
+  #read<T>(commands: readonly string[], call: Call, read: ReadReply<T>): Promise<T> {
+    return this.#send(commands, call, read, 2);
   }
 
   /** Sends one request, and checks its reply: a success alone proves nothing. */
-  async #send<T>(
-    commands: readonly string[],
-    call: () => Promise<unknown>,
-    read: (reply: unknown) => T | undefined,
-  ): Promise<T> {
-    for (const command of commands) this.#settings.observe?.(command);
+  async #send<T>(commands: readonly string[], call: Call, read: ReadReply<T>, attempts = 1): Promise<T> {
     const limit = startLagTolerantTimeout(this.#settings.timeout);
-    this.#signal = limit.signal;
-    let reply: unknown;
+    const attempt = async (left: number): Promise<unknown> => {
+      for (const command of commands) this.#settings.observe?.(command);
+      this.#signal = limit.signal;
+      try {
+        return await call();
+      } catch (error) {
+        const failure = failureOf(error);
+        if (left <= 1 || failure.kind !== 'unreachable') throw this.#explained(failure);
+        // One turn of the event loop, in which the client learns which of its other connections have ended.
+        await new Promise<void>((resolve) => timers.start(resolve, 0));
+        return await attempt(left - 1);
+      }
+    };
     try {
-      reply = await call();
-    } catch (error) {
-      throw this.#explained(failureOf(error));
+      return this.#checked(commands.join(' '), await attempt(attempts), read);
     } finally {
       limit.stop();
     }
-    return this.#checked(commands.join(' '), reply, read);
   }
 
-  #checked<T>(command: string, reply: unknown, read: (reply: unknown) => T | undefined): T {
+  #checked<T>(command: string, reply: unknown, read: ReadReply<T>): T {
     const value = read(reply);
     if (value === undefined) throw this.#explained(new RedisFailure('unusable', { detail: command }));
     return value;
