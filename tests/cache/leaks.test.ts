@@ -2,7 +2,7 @@
  * However a call ends, nothing of it is left: no load that later callers would wait for, no key that is "being refreshed" for ever,
  * no waiter that is still counted, no unhandled rejection.
  */
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { type GatewayPart, startGateway } from '../../local/gateway/gateway.ts';
 import { type RedisPart, startRedis } from '../../local/parts/redis.ts';
 import { createCore } from '../../supabase/functions/_shared/cache/client/create-cache.ts';
@@ -36,6 +36,42 @@ let prefixes = 0;
 
 afterEach(() => {
   expect(unheard).toEqual([]);
+});
+
+it('lets one signal serve hundreds of calls at once: Node warns of no leak, and its abort ends them all', async () => {
+  const warnings: Error[] = [];
+  const note = (warning: Error) => warnings.push(warning);
+  process.on('warning', note);
+  onTestFinished(() => {
+    process.off('warning', note);
+  });
+  // Without Redis, which has no part in it.
+  const on = createCore({ connection: null });
+  const controller = new AbortController();
+  const { signal } = controller;
+  const finish = gate();
+  let loading = 0;
+  const askAll = (load: LoadMany) =>
+    Array.from({ length: 300 }, (_, index) => ask(on, [`signal:${index}`], load, { signal }));
+  const finishing = askAll(async (keys) => {
+    loading++;
+    await finish.opened;
+    return new Map(keys.map((key) => [key, 1]));
+  });
+  await eventually(async () => loading === 300, 'all loads are under way');
+  finish.open();
+  await Promise.all(finishing);
+  const ended = Promise.allSettled(
+    askAll(() => {
+      loading++;
+      return new Promise(() => {});
+    }),
+  );
+  await eventually(async () => loading === 600, 'all loads are under way again');
+  controller.abort(new Error('the request is over'));
+  expect(new Set((await ended).map(({ status }) => status))).toEqual(new Set(['rejected']));
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(warnings).toEqual([]);
 });
 
 function core(): Core {

@@ -26,6 +26,22 @@ export interface WaitLimits {
   readonly joined?: { readonly loads: readonly KeyLoad[]; readonly hungIn: number } | undefined;
 }
 
+/** What to run when a caller's signal aborts. One listener serves all calls with it: Node takes more than ten for a leak. */
+const listening = new WeakMap<AbortSignal, Set<() => void>>();
+
+function whenAborted(signal: AbortSignal, run: () => void, until: AbortSignal): void {
+  const runs = listening.get(signal) ?? new Set();
+  const runAll = (): void => {
+    for (const one of runs) one();
+  };
+  if (!listening.has(signal)) {
+    listening.set(signal, runs);
+    signal.addEventListener('abort', runAll, { once: true });
+  }
+  runs.add(run);
+  until.addEventListener('abort', () => runs.delete(run), { once: true });
+}
+
 /** @param giveUp leaves all loads of this caller; called when its time is over, with the reason */
 export function startWait(
   runtime: Runtime,
@@ -50,7 +66,7 @@ export function startWait(
       reject(signal?.reason);
     };
     if (signal?.aborted === true) abort();
-    else signal?.addEventListener('abort', abort, { once: true, signal: ended.signal });
+    else if (signal !== undefined) whenAborted(signal, abort, ended.signal);
     if (timeout === undefined) return;
     after(timeout, () => {
       const error = new CacheError('LOAD_TIMEOUT', 'The loader took longer than the timeout of this call.');

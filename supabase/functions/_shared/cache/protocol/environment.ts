@@ -15,7 +15,8 @@ export function trimmed(value: string | undefined): string | undefined {
 
 /** Quotes that a shell takes away, but `docker --env-file`, a dashboard's field and many other places do not. */
 export function quotesProblem(text: string): string | null {
-  return /^(?:".*"|'.*'|`.*`|[“”„«].*[“”»]|‘.*’)$/s.test(text)
+  const any = '[^]*';
+  return new RegExp(`^(?:"${any}"|'${any}'|\`${any}\`|[“”„«]${any}[“”»]|‘${any}’)$`).test(text)
     ? 'stands in quotes, which are part of the value here: leave them out'
     : null;
 }

@@ -24,7 +24,6 @@
  *      hexadecimal digits. That is encodeURIComponent plus `*` (%2A) and `~` (%7E).
  * So `:` only separates, `*` is only ever a pattern's own, and a hash cannot be imitated by a value that starts with `~`.
  */
-import { createHash } from 'node:crypto';
 import { CacheError } from './errors.ts';
 import {
   type CompiledType,
@@ -33,6 +32,7 @@ import {
   type SegmentType,
   type SegmentValues,
 } from './key-types.ts';
+import { sha256 } from './sha256.ts';
 
 const HASHED_ABOVE_BYTES = 200;
 const utf8 = new TextEncoder();
@@ -54,7 +54,7 @@ export function encodeSegment(value: string): string {
   // Encoding never shortens, so only a long result needs the raw bytes counted.
   if (encoded.length <= HASHED_ABOVE_BYTES) return encoded;
   const bytes = utf8.encode(value);
-  return bytes.length > HASHED_ABOVE_BYTES ? `~${createHash('sha256').update(bytes).digest('hex')}` : encoded;
+  return bytes.length > HASHED_ABOVE_BYTES ? `~${sha256(bytes)}` : encoded;
 }
 
 type Arguments<Template extends string> = string extends Template
