@@ -14,6 +14,7 @@ import type { Core, LoadContext, LoadMany } from './loader.ts';
 import {
   type CacheOptions,
   callHook,
+  checkCallOptions,
   type GetOrSetOptions,
   type Settings,
   settingsOf,
@@ -31,8 +32,10 @@ export function createCache(options: CacheOptions = {}): Cache {
   const planFor = (key: string): Plan => core.catalogue.planFor(key);
   const { access, statistics } = core;
   const getAndSet = new GetAndSet(core);
-  const readThrough = (plans: readonly Plan[], load: LoadMany, ttl?: number, call: GetOrSetOptions = {}) =>
-    resolve(core, plans, { load, ttl, options: call });
+  const readThrough = (plans: readonly Plan[], load: LoadMany, ttl?: number, call: GetOrSetOptions = {}) => {
+    checkCallOptions(call);
+    return resolve(core, plans, { load, ttl, options: call });
+  };
   const distinctPlans = (wanted: readonly string[]): Plan[] => [...new Set(wanted)].map(planFor);
 
   return {
@@ -90,8 +93,8 @@ function checkLoader(load: unknown): void {
 
 /** What all calls of one cache share; exported for tests/cache/leaks.test.ts. */
 export function createCore(options: CacheOptions): Core {
-  const catalogue = new KeyCatalogue(options.types ?? {});
   const settings = settingsOf(options);
+  const catalogue = new KeyCatalogue(options.types ?? {});
   const runtime = options.runtime ?? systemRuntime;
   const statistics = new Statistics(runtime, catalogue.types);
   const write = options.log ?? ((message: string) => console.warn(message));

@@ -85,15 +85,39 @@ export interface Settings {
   readonly maxValueBytes: number;
 }
 
-/** @throws CacheError INVALID_CONFIGURATION for options that are no sensible numbers */
+/** @throws CacheError INVALID_CONFIGURATION for options of another type, and for numbers that make no sense */
 export function settingsOf(options: CacheOptions): Settings {
-  const { degradedMaxAge = DEGRADED_MAX_AGE_SECONDS, maxValueBytes = 1_048_576 } = options;
+  for (const name of ['url', 'token', 'prefix'] as const) checkType(name, options[name], 'string');
+  for (const name of ['log', 'onHit', 'onMiss', 'onError'] as const)
+    checkType(name, options[name], 'function');
+  const { timeout = 250, lease = 1_000, degradedMaxAge = DEGRADED_MAX_AGE_SECONDS } = options;
+  const { maxValueBytes = 1_048_576 } = options;
   return {
-    timeoutMs: milliseconds('timeout', options.timeout ?? 250, LONGEST_TIMER_MS, 1),
-    leaseMs: milliseconds('lease', options.lease ?? 1_000, LONGEST_LEASE_MS),
+    timeoutMs: milliseconds('timeout', timeout, LONGEST_TIMER_MS, 1),
+    leaseMs: milliseconds('lease', lease, LONGEST_LEASE_MS),
     degradedMs: secondsAsMs('degradedMaxAge', degradedMaxAge),
     maxValueBytes: checked('maxValueBytes', maxValueBytes, 0, Number.MAX_SAFE_INTEGER, 'bytes'),
   };
+}
+
+/** @throws CacheError INVALID_CONFIGURATION for options of another type; lifetimesOf() checks the numbers */
+export function checkCallOptions(options: GetOrSetOptions): void {
+  if (typeof options !== 'object' || options === null) refuse('options must be an object');
+  const { signal } = options;
+  if (signal !== undefined && !(typeof signal?.aborted === 'boolean' && 'addEventListener' in signal))
+    refuse('signal must be an AbortSignal');
+  checkType('bypass', options.bypass, 'boolean');
+  checkType('identity', options.identity, 'string');
+  checkType('onOutcome', options.onOutcome, 'function');
+}
+
+function checkType(name: string, value: unknown, type: 'string' | 'function' | 'boolean'): void {
+  const found: string = typeof value;
+  if (value !== undefined && found !== type) refuse(`${name} must be a ${type}`);
+}
+
+function refuse(problem: string): never {
+  throw new CacheError('INVALID_CONFIGURATION', `${problem}; leave it out for the default.`);
 }
 
 /** The name under which a plan's reads are counted. */
@@ -125,7 +149,7 @@ export function lifetimesOf(
   options: GetOrSetOptions = NO_OPTIONS,
 ): Lifetimes {
   const { negativeTtl, degradedMaxAge, staleWhileRevalidate, staleIfError, lease, timeout } = options;
-  const ttlMs = secondsAsMs('ttl', ttl ?? plan.type?.ttl ?? DEFAULT_TTL_SECONDS);
+  const ttlMs = secondsAsMs('ttl', ttl === undefined ? (plan.type?.ttl ?? DEFAULT_TTL_SECONDS) : ttl);
   const degradedMs =
     degradedMaxAge === undefined ? settings.degradedMs : secondsAsMs('degradedMaxAge', degradedMaxAge);
   const revalidateMs =
@@ -162,10 +186,7 @@ function milliseconds(name: string, value: number, most: number, least = 0): num
 
 function checked(name: string, value: number, least: number, most: number, unit: string): number {
   if (typeof value === 'number' && value >= least && value <= most) return value;
-  throw new CacheError(
-    'INVALID_CONFIGURATION',
-    `${name} must be a number of ${unit} from ${least} to ${most}; leave it out for the default.`,
-  );
+  refuse(`${name} must be a number of ${unit} from ${least} to ${most}`);
 }
 
 /**
