@@ -6,13 +6,11 @@ import { readFileSync } from 'node:fs';
 import { runMigrations } from 'bullmq';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { applyMigrations } from '../../local/parts/migrations.ts';
-import type { Part } from '../../local/parts/part.ts';
-import { startPostgres, withDatabase } from '../../local/parts/postgres.ts';
 import { QUEUE_SCHEMA } from '../../worker/src/db/names.ts';
 import { checkQueueTables } from '../../worker/src/diagnostics/doctor/queue-checks.ts';
 import { readConfiguration } from '../../worker/src/lib/config.ts';
 import { installQueue, queueSql } from '../../worker/src/queue/install.ts';
+import { type HostedProject, startHostedProject, using } from './support/hosted-project.ts';
 import {
   asleep,
   killAllWorkers,
@@ -27,25 +25,11 @@ const MIGRATION = readFileSync(
   'utf8',
 );
 
-let server: Part & { url: string };
+let project: HostedProject;
+const as = (role: string): string => project.as(role);
 let stack: WorkerStack;
 beforeAll(async () => {
-  server = await startPostgres();
-  await using(server.url, async (superuser) => {
-    await superuser.query(`
-      create role hosted login createrole createdb replication bypassrls password 'p';
-      grant anon, authenticated, service_role to hosted with admin option`);
-    await superuser.query('create database project owner hosted');
-  });
-  await using(withDatabase(server.url, 'project'), (superuser) =>
-    superuser.query('grant all on schema public, extensions to hosted; grant usage on schema auth to hosted'),
-  );
-  await applyMigrations(as('hosted'));
-  await using(as('hosted'), (owner) =>
-    owner.query(`
-      create role first_worker login password 'p' in role fencepost_worker;
-      create role second_worker login password 'p' in role fencepost_worker`),
-  );
+  project = await startHostedProject();
   stack = await startWorkerStack(as('hosted'));
 });
 afterEach(async (test) => {
@@ -57,27 +41,9 @@ afterEach(async (test) => {
   });
 });
 afterAll(async () => {
-  await stack.close();
-  await server.stop();
+  await stack?.close();
+  await project?.stop();
 });
-
-function as(role: string): string {
-  const url = new URL(withDatabase(server.url, 'project'));
-  url.username = role;
-  url.password = 'p';
-  return url.href;
-}
-
-async function using<T>(url: string, action: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client({ connectionString: url });
-  client.on('error', () => undefined);
-  await client.connect();
-  try {
-    return await action(client);
-  } finally {
-    await client.end();
-  }
-}
 
 async function column(sql: string): Promise<unknown[]> {
   const { rows } = await stack.sql.query<unknown[]>({ text: sql, rowMode: 'array' });
@@ -206,7 +172,7 @@ describe('a worker', () => {
       await other.query(`begin; create table ${QUEUE_SCHEMA}.job_log ()`);
       const first = startWorkerProcess(stack.environment({ DATABASE_URL: as('first_worker') }));
       // Only a superuser sees what other roles wait for.
-      await using(server.url, (superuser) =>
+      await using(project.server, (superuser) =>
         expect
           .poll(
             async () =>
@@ -261,7 +227,7 @@ it('doctor and status say that the worker may not install what is missing or too
     }>().problems;
   try {
     // A member that may not "set role", which Postgres 16 and later can tell apart.
-    await using(server.url, (superuser) =>
+    await using(project.server, (superuser) =>
       superuser.query(
         "create role set_false login password 'p'; grant fencepost_worker to set_false with set false",
       ),
@@ -275,13 +241,13 @@ it('doctor and status say that the worker may not install what is missing or too
     await installQueue(as('first_worker'));
     expect(await verdicts()).toEqual(['ok in the database']);
     const outdate = `delete from ${QUEUE_SCHEMA}.migration where version = (select max(version) from ${QUEUE_SCHEMA}.migration)`;
-    await using(withDatabase(server.url, 'project'), (superuser) => superuser.query(outdate));
+    await using(project.database, (superuser) => superuser.query(outdate));
     expect(await verdicts()).toEqual([
       'fail its tables are older than this worker, and role set_false may not upgrade them',
     ]);
     expect(await problems()).toEqual([expect.stringContaining('older than this worker')]);
 
-    await using(server.url, (superuser) =>
+    await using(project.server, (superuser) =>
       superuser.query('grant fencepost_worker to set_false with set true'),
     );
     expect(await verdicts()).toEqual([
@@ -289,7 +255,7 @@ it('doctor and status say that the worker may not install what is missing or too
     ]);
     expect(await problems()).toEqual([]);
     // Only the owner of a table may change it.
-    await using(withDatabase(server.url, 'project'), (superuser) =>
+    await using(project.database, (superuser) =>
       superuser.query(
         `alter table ${QUEUE_SCHEMA}.job owner to hosted; grant all on ${QUEUE_SCHEMA}.job to fencepost_worker`,
       ),
