@@ -3,16 +3,16 @@
 -- A watch follows what it was declared for: the table by its oid, each column by its number, whatever they are called later. (Numbers
 -- count only for the table they were read from: after a dump and restore they may differ, but the names are right.)
 
--- Waits for tables no longer than lock_timeout, which is 3 s where it was unset; gives the setting as it was, for the caller to put
--- back (an error does so by itself). A table that one session waits for keeps its readers and writers waiting. Declarations
--- change one session at a time.
+-- Waits for tables no longer than lock_timeout. Where it was unset it becomes half of deadlock_timeout (3 s at most), so that in a deadlock
+-- this session gives way and not a writer. Gives the setting as it was, for the caller to put back (an error does so by itself). A table
+-- that one session waits for keeps its writers waiting. Declarations change one session at a time.
 create function cache_invalidation.begin_declaring() returns text language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   previous constant text := current_setting('lock_timeout');
 begin
   if previous = '0' then
-    perform set_config('lock_timeout', '3s', true);
+    perform set_config('lock_timeout', least(3000, ceil(500 * extract(epoch from current_setting('deadlock_timeout')::interval)))::text, true);
   end if;
   lock table cache_invalidation.watches in share row exclusive mode;
   return previous;

@@ -67,7 +67,7 @@ $$;
 --   min_interval  after one invalidation of a target, the next of it waits until this has passed; the last is never lost
 --   "join"        a foreign key's name, or schema.table alias on alias.column = row.column, for {alias.column} placeholders
 --
--- Returns the watch's id. Raises with a hint for what cannot be watched. Waits at most lock_timeout (3 s when unset).
+-- Returns the watch's id. Raises with a hint for what cannot be watched. Waits at most lock_timeout (half of deadlock_timeout when unset).
 create function cache_invalidation.watch(
   rel regclass, target text, columns text[] default null, min_interval interval default null, "join" text default null
 ) returns integer language plpgsql set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
@@ -117,7 +117,7 @@ $$;
 create function cache_invalidation.plain_target(target text) returns text language sql immutable set search_path = pg_catalog, pg_temp
 return regexp_replace(target, '\{(row|"row")\.', '{', 'g');
 
--- Removes one declaration, or all of a table. Returns how many there were. Waits at most lock_timeout (3 s when unset). `name` names
+-- Removes one declaration, or all of a table. Returns how many there were. Waits at most lock_timeout (half of deadlock_timeout when unset). `name` names
 -- the table as problems() does, also when it was dropped.
 create function cache_invalidation.unwatch(rel regclass default null, target text default null, name text default null) returns integer language plpgsql
 set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
@@ -188,7 +188,7 @@ $$;
 -- Makes all watches match their tables, and watches and joins the tables that have the name of one that was dropped or renamed;
 -- returns how many watches there were. It may be called at any time. A watch that matches takes no lock;
 -- one that cannot be served gets a WARNING and stops no other. A migration that changes the engine ends with this call, so that
--- the generated functions are rewritten. Waits for a table at most lock_timeout (3 s when unset).
+-- the generated functions are rewritten. Waits for a table at most lock_timeout (half of deadlock_timeout when unset).
 create function cache_invalidation.refresh() returns integer language plpgsql
 set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
 as $$
