@@ -28,6 +28,18 @@ begin
 end
 $$;
 
+-- Raises for a target of a type that the cache keeps for itself. The other copy of the two names is RESERVED_FIRST_SEGMENTS in
+-- supabase/functions/_shared/cache/protocol/fences.ts.
+create function cache_invalidation.check_type(target text) returns void language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if split_part(target, ':', 1) in ('fence', 'fencepost') then
+    raise exception 'the type % of the target % is reserved: the cache keeps its fences and its heartbeat there', split_part(target, ':', 1), quote_literal(target)
+      using errcode = 'invalid_parameter_value', hint = 'Give the type another name, for example fences:{id}.';
+  end if;
+end
+$$;
+
 -- Invalidates one target by hand: an exact key, a pattern, or `*` for everything. The segments must be encoded; there are at most
 -- 32 of them, because each prefix of a key has a fence. Returns the number of its transaction, whose changes go when Redis
 -- has confirmed them.
@@ -42,6 +54,7 @@ begin
     raise exception 'a target has at most 32 segments'
       using errcode = 'invalid_parameter_value', hint = 'For example quota:org-1:* or session:42:state.';
   end if;
+  perform cache_invalidation.check_type(target);
   insert into cache_invalidation.changes (change) values (invalidate.target);
   if not pg_try_advisory_xact_lock_shared(cache_invalidation.doorbell_lock()) then
     perform cache_invalidation.ring();

@@ -103,12 +103,9 @@ declare
   hop record;
 begin
   perform cache_invalidation.check_relation(w.rel);
+  perform cache_invalidation.check_type(w.target);
   foreach refused in array array[
     (w.target = '*', 'invalid_parameter_value', format('the target %L would empty the whole cache at every write', w.target), 'Name a type, for example quota:*.'),
-    -- as in supabase/functions/_shared/cache/protocol/key-types.ts
-    (split_part(w.target, ':', 1) in ('fence', 'fencepost'), 'invalid_parameter_value',
-      format('the type %s of the target %L is reserved: the cache keeps its fences and its heartbeat there', split_part(w.target, ':', 1), w.target),
-      'Give the type another name, for example fences:{id}.'),
     (w.min_interval <= interval '0', 'invalid_parameter_value', format('min_interval must be positive, not %s', w.min_interval),
       'Leave it out (null) to invalidate at once, always.'),
     (w.min_interval > interval '1 year', 'invalid_parameter_value', format('min_interval is at most a year, not %s', w.min_interval),

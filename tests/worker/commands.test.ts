@@ -181,6 +181,15 @@ describe('invalidate, status, retry, audit', () => {
     },
   );
 
+  it.each(['fence:x', 'fence', 'fencepost:heartbeat'])(
+    'takes no target of the cache’s own: %s',
+    async (target) => {
+      const { code, errors } = await command(['invalidate', 'quota:by-hand:*', target]);
+      expect(code).toBe(64);
+      expect(errors).toContain(`The type of ${target} is reserved`);
+    },
+  );
+
   it('says so when no worker is there, and keeps it', { timeout: 60_000 }, async () => {
     const { code, text } = await command(['invalidate', 'quota:patient:*']);
     expect(code).toBe(69);

@@ -94,6 +94,9 @@ from unnest(array[
 select is(pg_temp.as_role('fencepost_worker', 'select cache_invalidation.invalidate('''')'), '22023', 'an empty target is refused');
 select is(pg_temp.as_role('fencepost_worker', 'select cache_invalidation.invalidate(repeat('':'', 32))'), '22023', 'a target of more than 32 segments is refused');
 select is(pg_temp.as_role('fencepost_worker', 'select cache_invalidation.invalidate(''a'' || repeat('':b'', 31))'), 'ok', 'one of 32 is not');
+select is(pg_temp.as_role('fencepost_worker', format('select cache_invalidation.invalidate(%L)', target)), '22023', 'the cache''s own type is refused: ' || target)
+from unnest(array['fence', 'fence:x', 'fence:*', 'fencepost:heartbeat']) as target;
+select is(pg_temp.as_role('fencepost_worker', 'select cache_invalidation.invalidate(''fences:x'')'), 'ok', 'a type whose name only begins like it is not');
 
 select * from finish();
 rollback;

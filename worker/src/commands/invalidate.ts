@@ -9,7 +9,10 @@
  */
 
 import { setTimeout as pause } from 'node:timers/promises';
-import { deletionsFor } from '../../../supabase/functions/_shared/cache/protocol/fences.ts';
+import {
+  deletionsFor,
+  RESERVED_FIRST_SEGMENTS,
+} from '../../../supabase/functions/_shared/cache/protocol/fences.ts';
 import { Outbox } from '../db/outbox.ts';
 import { ExitCode, WorkerError } from '../lib/errors.ts';
 import { duration } from '../lib/text.ts';
@@ -45,6 +48,14 @@ export function invalidate(
         {
           exitCode: ExitCode.usage,
         },
+      );
+    }
+    const reserved = targets.find((target) => RESERVED_FIRST_SEGMENTS.has(target.split(':', 1)[0] ?? ''));
+    if (reserved !== undefined) {
+      throw new WorkerError(
+        'INVALID_TARGET',
+        `The type of ${reserved} is reserved: the cache keeps its fences and its heartbeat there. Give the type another name, for example fences:1.`,
+        { exitCode: ExitCode.usage },
       );
     }
     const outbox = new Outbox(pool);
