@@ -53,16 +53,19 @@ end
 $$;
 
 -- Stops capture for a database that has no worker and needs none: writes leave nothing. problems() says so as long as it lasts.
-create function cache_invalidation.pause() returns void language plpgsql set search_path = pg_catalog, pg_temp
+-- Waits for no table longer than watch() does.
+create function cache_invalidation.pause() returns void language plpgsql
+set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
 as $$
 declare
   changed oid;
+  previous_timeout constant text := cache_invalidation.begin_declaring();
 begin
-  perform cache_invalidation.begin_declaring();
   update cache_invalidation.epoch as e set paused_at = coalesce(e.paused_at, clock_timestamp());
   for changed in select distinct w.rel::oid from cache_invalidation.watches as w loop
     perform cache_invalidation.bring_in_line(changed);
   end loop;
+  perform set_config('lock_timeout', previous_timeout, true);
 end
 $$;
 

@@ -121,6 +121,15 @@ select alike(pg_temp.captured('select cache_invalidation.resume_capture()')::tex
 select is(pg_temp.captured($$insert into public.later values (1, 'a'); insert into public.whole values (1, 'p')$$), array['i later:a', 'i whole:p'], 'and writes are captured');
 select is(pg_temp.problems(), '{}', 'no problem any more');
 select is(paused_at, null, 'nor in the view status') from cache_invalidation.status;
+set local quote_all_identifiers = on;
+select is(pg_temp.captured('select cache_invalidation.pause()'), '{}', 'pause() in a session that quotes all names: nothing');
+reset quote_all_identifiers;
+select is(current_setting('lock_timeout'), '0', 'which keeps its lock_timeout');
+select is((select count(*) from cache_invalidation.problems()), 1::bigint, 'it is paused, and nothing was renamed');
+select is((select array_agg(p.proname::text) from pg_proc as p where p.pronamespace = 'cache_invalidation'::regnamespace
+    and p.prosrc ~ '\mbegin_declaring\(' and p.proname <> 'bring_in_line_within_ddl'
+    and not (p.proconfig @> '{quote_all_identifiers=off,standard_conforming_strings=on}' and p.prosrc ~ 'set_config\(''lock_timeout'', previous_timeout, true\)')),
+  null, 'what changes declarations sets how names are quoted, and puts lock_timeout back');
 
 select * from finish();
 rollback;
