@@ -5,7 +5,8 @@
 --   {"column"}                    a name with `:`, `{`, `}` or `.` in it is quoted as SQL quotes it: x:{"a:b"}   x:{o."a.b"}
 --                                 Any other name is written as it is in the catalog and never folded: {orgId} is the column "orgId".
 --   join       schema.table alias on alias.column = row.column [and …] [join …], each step to a key of its table;
---              or the name of a foreign key, whose alias is the name of the table that it refers to
+--              or the name of a foreign key, whose alias is the name of the table that it refers to. (In the queries each alias
+--              qualifies columns beside "row" alone, so no other name can collide.)
 --
 -- A placeholder is a whole segment, because only whole segments are encoded so that no two tuples share a key. A NULL
 -- widens the target to the group before it: cost:{provider}:{model} with a null model becomes cost:openai:*.
@@ -108,15 +109,25 @@ begin
         join pg_attribute as a on a.attrelid = f.conrelid and a.attnum = k.number order by k.place) as child_columns
     into foreign_key
     from pg_constraint as f join pg_class as c on c.oid = f.confrelid
-    where f.conrelid = rel and f.contype = 'f' and f.conname = remainder and c.relname <> 'row' and f.conparentid = 0;
+    -- Each name as the catalog has it: cut to 63 bytes. A foreign key to a partitioned table has one more for each of its partitions.
+    where f.conrelid = rel and f.contype = 'f' and f.conname in (join_clause::name, remainder::name)
+      and not exists (select from pg_constraint as whole where whole.oid = f.conparentid and whole.conrelid = f.conrelid)
+    order by f.conname = join_clause::name desc;
   if found then
-    return array[row(foreign_key.parent, foreign_key.relname, foreign_key.parent_columns,
-      array_fill(''::text, array[cardinality(foreign_key.child_columns)]), foreign_key.child_columns)::cache_invalidation.hop];
+    hop := row(foreign_key.parent, foreign_key.relname, foreign_key.parent_columns,
+      array_fill(''::text, array[cardinality(foreign_key.child_columns)]), foreign_key.child_columns);
+    if hop.alias = 'row' or hop.alias ~ '[{}":.]' then
+      hop.alias := 'parent';
+      raise exception 'the join % is a foreign key to %, whose name cannot be an alias', quote_literal(join_clause), hop.parent
+        using errcode = 'invalid_parameter_value',
+          hint = format('Write it as text, with an alias of your own: %L.', cache_invalidation.join_text(array[hop]));
+    end if;
+    return array[hop];
   end if;
   while remainder is not null loop
     parts := regexp_match(remainder, step, 'i');
     hop := row(to_regclass(parts[1]), (parse_ident(parts[2]))[1], '{}', '{}', '{}');
-    if parts is null or hop.alias in ('before', '') or hop.alias = any (aliases) then
+    if parts is null or hop.alias = any (aliases) then
       raise exception 'cannot read the join %', quote_literal(remainder) using errcode = 'invalid_parameter_value', hint = remedy;
     elsif hop.parent is null then
       raise exception 'the joined table % does not exist', parts[1]

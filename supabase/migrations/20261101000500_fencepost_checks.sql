@@ -120,7 +120,9 @@ begin
   for used in select u.* from cache_invalidation.used_columns(w) as u order by u.alias, u.name loop
     foreach refused in array array[
       (used.rel is null, 'invalid_parameter_value', format('the target %L names the table alias %s, which no join defines', w.target, used.alias),
-        format('Add join => ''public.parent %1$s on %1$s.id = row.parent_id''. A column with a point in its name is written {"%1$s.%2$s"}.', used.alias, used.name)),
+        case when strpos(used.alias, '"') > 0 then 'An alias is written without quotes: {o.user_id} with join => ''public.orders o on o.id = row.order_id''.'
+          else format('Add join => %L. A column with a point in its name is written {"%s.%s"}.',
+            format('public.parent %1$I on %1$I.id = row.parent_id', used.alias), used.alias, used.name) end),
       (not exists (select from pg_class as c where c.oid = used.rel), 'undefined_table', format('the joined table %s was dropped', used.alias), 'Join another.'),
       (exists (select from pg_class as c where c.oid = w.rel and c.relkind = 'm'), 'feature_not_supported',
         format('%s is a materialized view, which is refreshed as a whole', w.rel), 'Name a group without a {column}, for example report:*.')

@@ -162,6 +162,8 @@ select case when (select answer from virtual) = 'ok'
   else matches((select answer from virtual), '^42601', 'nor in columns') end;
 select matches(pg_temp.answer($$select cache_invalidation.watch('things', 'x:{o.t}')$$), '^22023 .*table alias o, which no join defines \| Add join', 'an alias without a join');
 select matches(pg_temp.answer($$select cache_invalidation.watch('things', 'x:{p.t}', join => 'public.things o on o.id = row.id')$$), '^22023 .*table alias p, which no join defines \| Add join', 'an alias that is another');
+select matches(pg_temp.answer($$select cache_invalidation.watch('things', 'x:{Big O.t}')$$), 'Add join => ''public.parent "Big O" on "Big O".id = row.parent_id''', 'a hint with an alias that has to be quoted');
+select matches(pg_temp.answer($$select cache_invalidation.watch('things', 'x:{"a.b".t}')$$), '^22023 .* \| An alias is written without quotes: \{o.user_id\}', 'a quoted alias');
 create table public.owners (id integer primary key, tenant integer, code extensions.citext unique, name text, loose text collate public.loose unique, local text, ratio double precision unique, starts date unique, seen timestamptz unique, part text unique, unique (tenant, name));
 create unique index owners_partly on public.owners (local) where tenant > 0;
 create unique index owners_lower on public.owners (lower(local));
@@ -185,7 +187,18 @@ from unnest(array['owners o on o.id = row.owner_id', 'public.owners o', 'public.
   'public.owners o on o.id > row.owner_id', 'public.owners o on o.id = row.owner_id + 1', 'public.owners o on o.id::text = row.name', 'public.owners o on o.id = row.owner_id and o.name = ''x''', 'public.owners o on lower(o.name) = row.name', 'public.owners o on o.id = row.owner_id where true',
   'public.owners o on o.id = row.owner_id; drop table public.owned', 'public.owners o on o.id = row.owner_id -- comment', 'public.owners o using (id)', 'lateral public.owners o on o.id = row.owner_id', '(select * from public.owners) o on o.id = row.owner_id', 'public.owners o on o.id = o.tenant',
   'public.owners o on o.id = row.owner_id join public.owners o on o.id = row.id', 'public.owners row on row.id = row.owner_id', 'public.owners o on o.id = row.owner_id cross join public.owners p', 'public.owners o on o.id = row.owner_id right join public.owners p on p.id = o.tenant', 'public.owners o on o.id = row.owner_id, public.owners p', 'public.owners o on o.id = p.tenant join public.owners p on p.id = row.id',
-  'owned_pkey', 'nothing', 'of_row', 'Owned_By', 'postgres.public.owners o on o.id = row.owner_id', 'public.owners "o on o.id = row.owner_id']) as clause;
+  'owned_pkey', 'nothing', 'Owned_By', 'postgres.public.owners o on o.id = row.owner_id', 'public.owners "o on o.id = row.owner_id']) as clause;
+create table public."a.b" (id integer primary key, name text);
+create table public."c:d" (id integer primary key, name text);
+create table public."e""f" (id integer primary key, name text);
+create table public."{g}" (id integer primary key, name text);
+alter table public.owned add constraint of_point foreign key (id) references public."a.b" not valid, add constraint of_colon foreign key (id) references public."c:d" not valid,
+  add constraint of_quote foreign key (id) references public."e""f" not valid, add constraint of_braces foreign key (id) references public."{g}" not valid;
+select is(pg_temp.answer(format($$select cache_invalidation.watch('public.owned', 'x:{o.name}', join => %L)$$, name)),
+  format('22023 the join %L is a foreign key to public.%I, whose name cannot be an alias | Write it as text, with an alias of your own: ''public.%2$I parent on parent.id = row.id''.', name, parent), 'a foreign key to ' || parent)
+from (values ('of_row', 'row'), ('of_point', 'a.b'), ('of_colon', 'c:d'), ('of_quote', 'e"f'), ('of_braces', '{g}')) as v(name, parent);
+select is(pg_temp.answer($$select cache_invalidation.watch('public.owned', 'x:{parent.name}', join => 'public."a.b" parent on parent.id = row.id')$$), 'ok', 'and the text that is proposed');
+select cache_invalidation.unwatch('public.owned');
 select matches(pg_temp.answer($$select cache_invalidation.watch('public.owned', 'x:{o.name}', join => 'public.nope o on o.id = row.id')$$), '^42P01 the joined table public.nope does not exist', 'a join with a missing table');
 select matches(pg_temp.answer($$select cache_invalidation.watch('public.owned', 'x:{o.name}', join => 'public.owners o on o.nope = row.id')$$), '^42703 the table (public\.)?owners has no column nope \| Its columns are id, tenant', 'a join with a missing column');
 select matches(pg_temp.answer($$select cache_invalidation.watch('public.owned', 'x:{o.name}', join => 'public.owners o on o.id = row.nope')$$), '^42703 the table (public\.)?owned has no column nope', 'a join with a missing column of the row');
