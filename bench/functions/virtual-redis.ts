@@ -10,6 +10,8 @@ import type { Write } from '../../supabase/functions/_shared/cache/redis/writes.
 export class VirtualRedis implements Connection {
   readonly #now: () => number;
   readonly #values = new Map<string, { value: string; expiresAt: number }>();
+  /** What the readers' commands would be billed as. */
+  billed = 0;
 
   constructor(now: () => number) {
     this.#now = now;
@@ -22,10 +24,12 @@ export class VirtualRedis implements Connection {
   }
 
   async getMany(keys: readonly string[]): Promise<(string | null)[]> {
+    this.billed += 1;
     return keys.map((key) => this.#get(key));
   }
 
   async write(writes: readonly Write[]): Promise<(string | number | null)[]> {
+    this.billed += writes.length;
     return writes.map((write) => this.#apply(write));
   }
 
@@ -58,9 +62,17 @@ export class VirtualRedis implements Connection {
 
   #apply(write: Write): string | number | null {
     switch (write.op) {
-      case 'create':
+      case 'create': {
+        const found = this.#get(write.key);
+        if (found === null)
+          this.#set(write.key, write.value, write.seconds === null ? null : write.seconds * 1_000);
+        return found;
+      }
+      case 'create-only':
         if (this.#get(write.key) !== null) return null;
         return this.#set(write.key, write.value, write.seconds === null ? null : write.seconds * 1_000);
+      case 'get':
+        return this.#get(write.key);
       case 'claim':
         return this.#get(write.key) === null ? this.#set(write.key, write.value, write.milliseconds) : null;
       case 'put':

@@ -42,6 +42,8 @@ export interface GatewayPart extends Part {
   readonly token: string;
   /** Commands that Upstash would have billed since the start. */
   commandCount(): number;
+  /** The same by command: `{ MGET: 3, SET: 4 }`. */
+  commandsByName(): Record<string, number>;
   /** HTTP requests with a valid token since the start. */
   requestCount(): number;
 }
@@ -51,13 +53,19 @@ export async function startGateway(options: GatewayOptions): Promise<GatewayPart
   const limit = options.maxRequestBytes ?? 10 * 1024 * 1024;
   const backend = await connectBackend(options.redisUrl);
   const isToken = tokenCheck(options.token);
-  let commands = 0;
+  const commands = new Map<string, number>();
   let requests = 0;
+  const bill = (...billed: RedisCommand[]): void => {
+    for (const [name] of billed) {
+      const upper = String(name).toUpperCase();
+      commands.set(upper, (commands.get(upper) ?? 0) + 1);
+    }
+  };
 
   const single = async (command: RedisCommand, base64: boolean): Promise<Outcome> => {
     const refusal = refusalOf(command);
     if (refusal !== undefined) throw new RequestRefused(400, refusal);
-    commands += 1;
+    bill(command);
     const [reply = null] = await backend.run([command]);
     const answer = answerOf(reply, base64);
     return { status: 'error' in answer ? 400 : 200, answer };
@@ -68,7 +76,7 @@ export async function startGateway(options: GatewayOptions): Promise<GatewayPart
       command.length === 0 ? 'ERR empty pipeline command' : refusalOf(command),
     );
     const runnable = asked.filter((_, index) => refusals[index] === undefined);
-    commands += runnable.length;
+    bill(...runnable);
     const replies = (await backend.run(runnable)).values();
     const answer = refusals.map(
       (error): Answer => (error === undefined ? answerOf(replies.next().value ?? null, base64) : { error }),
@@ -81,7 +89,7 @@ export async function startGateway(options: GatewayOptions): Promise<GatewayPart
       const refusal = command.length === 0 ? 'ERR empty transaction command' : refusalOf(command);
       if (refusal !== undefined) throw new RequestRefused(400, refusal);
     }
-    commands += asked.length;
+    bill(...asked);
     const replies = await backend.transact(asked);
     if (replies instanceof Error) throw new RequestRefused(400, replies.message);
     return { status: 200, answer: replies.map((reply) => answerOf(reply, base64)) };
@@ -127,7 +135,8 @@ export async function startGateway(options: GatewayOptions): Promise<GatewayPart
     name: server.name,
     url: server.url,
     token: options.token,
-    commandCount: () => commands,
+    commandCount: () => [...commands.values()].reduce((sum, some) => sum + some, 0),
+    commandsByName: () => Object.fromEntries(commands),
     requestCount: () => requests,
     stop,
   };

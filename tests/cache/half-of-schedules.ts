@@ -4,8 +4,8 @@
  */
 import * as fc from 'fast-check';
 import { describe, it } from 'vitest';
-import { runScenario } from './interleavings.ts';
-import { duel, epochs, scenario } from './scenarios.ts';
+import { runHerd, runScenario } from './interleavings.ts';
+import { duel, epochs, herd, scenario } from './scenarios.ts';
 
 const half = Math.ceil(Number(process.env.FENCEPOST_SCHEDULES ?? 5_000) / 2);
 
@@ -20,6 +20,15 @@ export function testHalfOfTheSchedules(): void {
       await fc.assert(
         fc.asyncProperty(any, (chosen) => runScenario(chosen, null)),
         { numRuns: half },
+      );
+    });
+  });
+  describe('a herd loads once', () => {
+    const tenth = Math.ceil(half / 10);
+    it(`in all of ${tenth} schedules`, { timeout: 60_000 + tenth * 40 }, async () => {
+      await fc.assert(
+        fc.asyncProperty(herd, (chosen) => runHerd(chosen, null)),
+        { numRuns: tenth },
       );
     });
   });

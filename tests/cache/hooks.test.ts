@@ -71,7 +71,7 @@ it('survives hooks and a log that reject', async () => {
       const entry = '{"v":1,"f":["r","r","r"],"e":"r","t":0,"d":1}';
       return names.map((name) => (name.startsWith('fence') ? 'r' : name === 'hit:1' ? entry : null));
     },
-    write: async () => [],
+    write: async (writes: readonly unknown[]) => writes.map(() => null),
     writeThenRead: async (_: unknown, names: readonly string[]) => ({
       replies: [],
       values: names.map((name) => (name.startsWith('fence') ? 'r' : null)),

@@ -1,8 +1,8 @@
 /** The negative controls of the interleavings: the property notices each of six caches that are built wrong. */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { runScenario } from './interleavings.ts';
-import { duel, epochs, type scenario } from './scenarios.ts';
+import { runHerd, runScenario } from './interleavings.ts';
+import { duel, epochs, herd, type scenario } from './scenarios.ts';
 import type { Sabotage } from './scheduled-redis.ts';
 
 describe('a stale value comes back', () => {
@@ -23,4 +23,18 @@ describe('a stale value comes back', () => {
     expect(result.failed).toBe(true);
     expect(String(result.errorInstance)).toMatch(/was acknowledged before/);
   });
+});
+
+describe('a herd loads twice', () => {
+  it.each<Sabotage>(['release after store', 'every creation won'])(
+    'when the cache is built with %s',
+    { timeout: 300_000 },
+    async (sabotage) => {
+      const result = await fc.check(
+        fc.asyncProperty(herd, (chosen) => runHerd(chosen, sabotage)),
+        { numRuns: 40_000, endOnFailure: true },
+      );
+      expect(String(result.errorInstance)).toMatch(/loads for one herd/);
+    },
+  );
 });

@@ -21,12 +21,19 @@ export async function runScenario(chosen: Scenario, sabotage: Sabotage | null): 
   await new World(chosen, sabotage).run();
 }
 
+/** Runs one schedule of a herd; throws when there was more than one load. */
+export async function runHerd(chosen: Scenario, sabotage: Sabotage | null): Promise<void> {
+  const world = new World(chosen, sabotage);
+  await world.run();
+  if (world.loads !== 1) throw new Error(`${world.loads} loads for one herd`);
+}
+
 class World {
   readonly #scenario: Scenario;
   readonly #scheduler: Scheduler;
   readonly #clock: Clock = { now: 1_793_527_200_000 };
   readonly #redis: ScheduledRedis;
-  readonly #caches: readonly [Cache, Cache];
+  readonly #caches: readonly Cache[];
   readonly #workers: readonly [Heartbeat, Heartbeat];
   /** Postgres's one row. */
   #epoch = 'epoch of the migration';
@@ -34,6 +41,8 @@ class World {
   readonly #committed = new Map<Key, number>(KEYS.map((name) => [name, 0]));
   readonly #acknowledged = new Map<Key, number>(KEYS.map((name) => [name, 0]));
   #tokens = 0;
+  /** Calls of getOrSet's loaders. */
+  loads = 0;
 
   constructor(chosen: Scenario, sabotage: Sabotage | null) {
     this.#scenario = chosen;
@@ -45,9 +54,10 @@ class World {
         connection: this.#redis.connect(name),
         runtime: this.#runtime(),
         degradedMaxAge: chosen.degradedMaxAge,
+        lease: chosen.lease,
         log: () => {},
       });
-    this.#caches = [open('A'), open('B')];
+    this.#caches = ['A', 'B', 'C'].map(open);
     this.#workers = [this.#worker('worker 1'), this.#worker('worker 2')];
   }
 
@@ -155,7 +165,7 @@ class World {
   ): Promise<void> {
     await this.#step('a reader starts');
     const owed = names.map((name) => this.#acknowledged.get(name) ?? 0);
-    const rows = await read(this.#caches[which === 0 ? 0 : 1]);
+    const rows = await read(this.#cache(which));
     names.forEach((name, index) => {
       const row = rows[index];
       if (row?.key !== name || row.version < (owed[index] ?? 0)) {
@@ -178,7 +188,7 @@ class World {
     const target = { key: name, group: `${type}:${entity}:*`, type: `${type}:*`, all: '*' }[reach];
     if (by === 'application') {
       // Not acknowledged: nothing is promised.
-      if ((await this.#caches[0].delPattern(target)) === null) return;
+      if ((await this.#cache(0).delPattern(target)) === null) return;
     } else if (reach === 'all') await this.#startEpoch();
     else await this.#redis.invalidate(`invalidation of ${target}`, deletionsFor(target).keys);
     this.#acknowledged.set(name, Math.max(version, this.#acknowledged.get(name) ?? 0));
@@ -195,7 +205,14 @@ class World {
     }
   }
 
+  #cache(which: number): Cache {
+    const cache = this.#caches[which];
+    if (cache === undefined) throw new Error('There are three isolates.');
+    return cache;
+  }
+
   async #load(name: Key): Promise<Row> {
+    this.loads++;
     await this.#step('SELECT arrives');
     const row = this.#row(name);
     await this.#step('SELECT is answered');

@@ -15,7 +15,7 @@ it('ends with its last answer, though a refresh hangs', { timeout: 60_000 }, asy
     const getMany = async (names) => names.map((name) => (/lease/.test(name) ? null : /^fence/.test(name) ? 'r' : entry));
     const connection = {
       getMany,
-      write: async (writes) => writes.map(() => 'OK'),
+      write: async (writes) => writes.map(({ op }) => (op === 'create' ? null : 'OK')),
       writeThenRead: async (writes, names) => ({ replies: writes.map(() => 'OK'), values: await getMany(names) }),
     };
     const cache = createCache({ connection, lease: 0 });

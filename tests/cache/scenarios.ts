@@ -15,7 +15,7 @@ export type Key = (typeof KEYS)[number];
 // Most of what goes wrong needs several actors at one key of one isolate, so one of each is chosen more often.
 const [favourite] = KEYS;
 const key = fc.constantFrom<Key>(favourite, favourite, favourite, favourite, ...KEYS);
-const isolate = fc.constantFrom(0, 0, 1);
+const isolate = fc.constantFrom<0 | 1 | 2>(0, 0, 1);
 const pause = fc.constantFrom(0, 0, 1, 3);
 const worker = fc.constantFrom(0, 0, 1);
 /** The part that invalidates: the worker, for a committed write, or the application, by del and delPattern. */
@@ -75,13 +75,19 @@ const action = fc.oneof(
   },
 );
 
-const scenarioOf = <T>(actions: fc.Arbitrary<T>, faults: readonly Fault[]) =>
+const scenarioOf = <T>(
+  actions: fc.Arbitrary<T>,
+  faults: readonly Fault[],
+  lease: fc.Arbitrary<number> = fc.constant(1_000),
+) =>
   fc.record({
     scheduler: fc.scheduler(),
     actors: fc.array(fc.array(actions, { minLength: 1, maxLength: 4 }), { minLength: 2, maxLength: 5 }),
     faults: fc.array(fc.constantFrom(...faults), { maxLength: 12 }),
     /** Seconds: the usual, and more than a heartbeat lasts. */
     degradedMaxAge: fc.constantFrom(30, 600),
+    /** Milliseconds. */
+    lease,
   });
 
 const none: Fault[] = ['none', 'none', 'none', 'none'];
@@ -126,6 +132,19 @@ export const epochs: typeof scenario = scenarioOf(
     },
   ),
   [...none, 'lost request', 'lost reply', 'late request'],
+);
+
+/** Readers of one key in three isolates, where nothing is written, lost or over: one load serves them all. */
+export const herd: typeof scenario = scenarioOf(
+  fc.record({
+    kind: fc.constant('getOrSet' as const),
+    key: fc.constant<Key>(favourite),
+    isolate: fc.constantFrom(0, 1, 2),
+    ttl: fc.constant(60),
+    pause,
+  }),
+  ['none'],
+  fc.constant(30_000),
 );
 
 export type Scenario = typeof scenario extends fc.Arbitrary<infer T> ? T : never;

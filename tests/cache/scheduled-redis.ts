@@ -19,14 +19,18 @@ export type Sabotage =
   | 'no fences'
   /** An entry's version stamp has the fences as they are when it is stored (rule 3). */
   | 'stamp at store'
-  /** SET NX is sent again when its reply is late, as the client's retries do (rule 1). */
+  /** SET NX GET is sent again when its reply is late, as the client's retries do (rule 1). */
   | 'repeated create'
   /** The epoch and the heartbeat are the same for ever (rule 10). */
   | 'no epoch'
   /** The heartbeat alone tells the epoch; without it entries of any epoch are young or not. */
   | 'epoch in the heartbeat'
   /** If the epoch is missing, the one before is put back. */
-  | 'revived epoch';
+  | 'revived epoch'
+  /** A lease is given back when its answer is stored. */
+  | 'release after store'
+  /** Every isolate that proposes a fence takes it for its own. */
+  | 'every creation won';
 
 export type Fault = 'none' | 'lost request' | 'lost reply' | 'late request';
 
@@ -154,16 +158,19 @@ export class ScheduledRedis {
 
   #execute(write: Write): Reply {
     switch (write.op) {
-      case 'create':
-        return this.#setIfAbsent(
-          write.key,
-          write.value,
-          write.seconds === null ? Infinity : write.seconds * 1_000,
-        );
+      case 'create': {
+        const found = this.#sabotage === 'every creation won' ? null : this.#get(write.key);
+        this.#setIfAbsent(write.key, write.value, write.seconds === null ? Infinity : write.seconds * 1_000);
+        return found;
+      }
       case 'claim':
         return this.#setIfAbsent(write.key, write.value, write.milliseconds);
       case 'put':
         this.#set(write.key, this.#stamped(write.value), write.milliseconds);
+        if (this.#sabotage === 'release after store') {
+          for (const key of this.keys())
+            if (key.startsWith(`fencepost:lease:${write.key}:`)) this.#data.delete(key);
+        }
         return 'OK';
       case 'delete': {
         const there = write.keys.filter((key) => this.#get(key) !== null);

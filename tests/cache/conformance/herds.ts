@@ -90,14 +90,15 @@ export const herds: Check[] = [
     name: "a dead leader's lease is waited for, but not longer than it lives",
     run: async (support) => {
       const cache = await support.withWorker({ lease: 300 });
-      await support.redis('SET', support.key(`fencepost:lease:${QUOTA}`), 'a dead leader', 'PX', 300);
+      await cache.begin(QUOTA);
+      await support.redis('SET', await support.lease(QUOTA), 'a dead leader', 'PX', 300);
       const startedAt = Date.now();
       assert.equal(await cache.getOrSet(QUOTA, () => 'loaded'), 'loaded');
       assert.ok(Date.now() - startedAt >= 150, 'it waited');
       assert.equal(await cache.get(QUOTA), 'loaded');
       // A lease that is never given back delays a reader for the length of its own lease, not for ever.
       await support.redis('DEL', support.key(QUOTA));
-      await support.redis('SET', support.key(`fencepost:lease:${QUOTA}`), 'for ever');
+      await support.redis('SET', await support.lease(QUOTA), 'for ever');
       assert.equal(await cache.getOrSet(QUOTA, () => 'again'), 'again');
     },
   },

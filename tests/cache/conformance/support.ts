@@ -2,10 +2,14 @@
  * What every conformance check works with: caches under a prefix of its own, the real Redis behind the gateway, and the gateway's
  * count of commands. It runs in Node and in Deno, so it uses nothing that only one of them has.
  */
-
+import assert from 'node:assert/strict';
+import { EPOCH_KEY } from '../../../supabase/functions/_shared/cache/protocol/epoch.ts';
+import { leaseKey } from '../../../supabase/functions/_shared/cache/protocol/key-state.ts';
+import { KeyCatalogue } from '../../../supabase/functions/_shared/cache/protocol/key-types.ts';
 import { systemRuntime } from '../../../supabase/functions/_shared/cache/redis/runtime.ts';
 import { type Connection, Upstash } from '../../../supabase/functions/_shared/cache/redis/upstash.ts';
 import { type Cache, type CacheOptions, createCache } from '../../../supabase/functions/_shared/cache.ts';
+import { types } from '../../../supabase/functions/_shared/key-types.ts';
 
 /** Where the real parts are. */
 export interface Addresses {
@@ -28,6 +32,7 @@ export interface Counted<T> {
 }
 
 let prefixes = 0;
+const catalogue = new KeyCatalogue(types);
 
 export class Support {
   readonly #addresses: Addresses;
@@ -95,6 +100,14 @@ export class Support {
   /** The physical name of a key. */
   key(logical: string): string {
     return this.prefix + logical;
+  }
+
+  /** The physical name of the lease that a reader asks for who finds a key as it is now. All of its fences must stand. */
+  async lease(key: string): Promise<string> {
+    const names = [key, ...catalogue.planFor(key).fences, EPOCH_KEY].map((name) => this.key(name));
+    const [entry = null, ...fences] = (await this.redis('MGET', ...names)) as (string | null)[];
+    assert.ok(!fences.includes(null), `all fences of ${key} stand`);
+    return this.key(leaseKey(key, fences as string[], entry));
   }
 
   /** One Redis command, past the cache. */

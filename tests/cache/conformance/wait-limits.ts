@@ -6,7 +6,6 @@ import { createCache } from '../../../supabase/functions/_shared/cache.ts';
 import { type Check, eventually, gate, QUOTA, type Support } from './support.ts';
 
 const OTHER = 'quota:org-1:openai:gpt-4';
-const LEASE = `fencepost:lease:${QUOTA}`;
 const never = () => new Promise<never>(() => {});
 
 /** A clock on which half a minute passes as soon as a caller waits for it. */
@@ -109,7 +108,8 @@ export const waitLimits: Check[] = [
     run: async (support) => {
       const cache = await support.withWorker({ lease: 60_000 });
       // Another isolate holds the lease of the other key, so the batch loads one and waits for the other.
-      await support.redis('SET', support.key(`fencepost:lease:${OTHER}`), 'another isolate');
+      await cache.begin(OTHER);
+      await support.redis('SET', await support.lease(OTHER), 'another isolate');
       const controller = new AbortController();
       const row = gate<string>();
       const loading = gate<AbortSignal>();
@@ -200,14 +200,37 @@ export const waitLimits: Check[] = [
         });
         await started.opened;
         support.lasting += lasts;
-        await support.redis('SET', support.key(LEASE), 'another isolate');
-        row.open('loaded');
-        assert.equal(await reader, 'loaded');
-        await support.redis('DEL', support.key(QUOTA));
-        return support.redis('GETDEL', support.key(LEASE));
+        const lease = await support.lease(QUOTA);
+        await support.redis('SET', lease, 'another isolate');
+        row.fail(new Error('no row'));
+        await assert.rejects(reader, { message: 'no row' });
+        await cache.del(QUOTA);
+        return support.redis('GETDEL', lease);
       };
       assert.equal(await run(800), 'another isolate');
       assert.equal(await run(0), null);
+    },
+  },
+  {
+    name: 'a lease is given back when nothing was stored, or nothing that lives as long as it does; else it is left',
+    run: async (support) => {
+      const lease = 10_000;
+      const cache = await support.withWorker({ lease, maxValueBytes: 1_000 });
+      const leased = async (value: unknown, ttl: number, negativeTtl?: number) => {
+        let name = '';
+        const load = async () => {
+          name = await support.lease(QUOTA);
+          return value;
+        };
+        await cache.del(QUOTA);
+        await cache.getOrSet<unknown>(QUOTA, load, ttl, { negativeTtl });
+        return support.redis('EXISTS', name);
+      };
+      assert.equal(await leased(1, 60), 1);
+      assert.equal(await leased(1, 5), 0);
+      assert.equal(await leased('x'.repeat(2_000), 60), 0);
+      const other = await support.withWorker({ lease });
+      assert.equal(await other.getOrSet(QUOTA, () => 'at once'), 'at once');
     },
   },
   {
@@ -222,7 +245,7 @@ export const waitLimits: Check[] = [
       };
       const leader = one.getOrSet(QUOTA, load, 60, { lease: 30_000 });
       await started.opened;
-      assert.ok(Number(await support.redis('PTTL', support.key(LEASE))) > 20_000);
+      assert.ok(Number(await support.redis('PTTL', await support.lease(QUOTA))) > 20_000);
       const waiter = other.getOrSet(QUOTA, () => assert.fail('loaded'), 60, { lease: 30_000 });
       await eventually(async () => other.stats().commands > 4, 'the other isolate waits');
       row.open('shared');

@@ -2,9 +2,8 @@
 import assert from 'node:assert/strict';
 import type { Runtime } from '../../../supabase/functions/_shared/cache/redis/runtime.ts';
 import { systemRuntime } from '../../../supabase/functions/_shared/cache/redis/runtime.ts';
+import type { Cache } from '../../../supabase/functions/_shared/cache.ts';
 import { type Check, eventually, gate, QUOTA, type Support } from './support.ts';
-
-const LEASE = `fencepost:lease:${QUOTA}`;
 
 /** The longest pause between two reads while another isolate loads. */
 const LONGEST_PAUSE_MS = 250;
@@ -38,10 +37,11 @@ export const waiting: Check[] = [
     run: async (support) => {
       const lease = 60_000;
       await support.heartbeat('epoch-1');
-      await support.redis('SET', support.key(LEASE), 'a dead leader', 'PX', lease);
       const cache = support.isolate({ lease });
+      await cache.begin(QUOTA);
+      await support.redis('SET', await support.lease(QUOTA), 'a dead leader', 'PX', lease);
       const unlimited = cache.getOrSet(QUOTA, () => 'unlimited');
-      await eventually(async () => cache.stats().commands > 4, 'the first call waits for the leader');
+      await eventually(async () => cache.stats().commands > 7, 'the first call waits for the leader');
       const limited = support.isolate({ lease, runtime: hurried(support) });
       let waited = 0;
       const load = () => {
@@ -53,7 +53,7 @@ export const waiting: Check[] = [
       assert.equal(await unlimited, 'limited');
       // The same within one isolate.
       await support.redis('DEL', support.key(QUOTA));
-      await support.redis('SET', support.key(LEASE), 'a dead leader', 'PX', lease);
+      await support.redis('SET', await support.lease(QUOTA), 'a dead leader', 'PX', lease);
       const asked = cache.stats().commands;
       const again = cache.getOrSet(QUOTA, () => 'unlimited');
       await eventually(async () => cache.stats().commands > asked + 4, 'the second call waits too');
@@ -90,7 +90,7 @@ export const waiting: Check[] = [
     name: 'once a value is stored again, leases are taken again',
     run: async (support) => {
       const cache = await support.withWorker();
-      const leased = async () => Number(await support.redis('EXISTS', support.key(LEASE)));
+      const leased = async () => Number(await support.redis('EXISTS', await support.lease(QUOTA)));
       assert.equal(await cache.getOrSet<unknown>(QUOTA, () => 5n), 5n);
       assert.equal(await cache.getOrSet(QUOTA, leased), 0);
       await cache.del(QUOTA);
@@ -138,34 +138,46 @@ export const waiting: Check[] = [
     }),
   ),
   {
-    name: 'nobody waits for a load whose fences are gone: its lease goes to the next load, whose answer others wait for',
+    name: 'nobody waits for a load whose fences are gone, in any isolate: the next load has a lease of its own',
     run: async (support) => {
       const settings = { lease: 60_000 };
-      const [cache, other] = [await support.withWorker(settings), support.isolate(settings)];
+      const isolates = [
+        await support.withWorker(settings),
+        support.isolate(settings),
+        support.isolate(settings),
+      ];
+      const [first, second, third] = isolates as [Cache, Cache, Cache];
       const [old, row] = [gate<string>(), gate<string>()];
       const [dead, started] = [gate(), gate()];
-      const before = cache.getOrSet(QUOTA, () => {
+      const before = first.getOrSet(QUOTA, () => {
         dead.open();
         return old.opened;
       });
       await dead.opened;
-      await other.del(QUOTA);
-      const after = cache.getOrSet(QUOTA, () => {
+      await third.del(QUOTA);
+      const after = second.getOrSet(QUOTA, () => {
         started.open();
         return row.opened;
       });
       await started.opened;
-      const asked = other.stats().commands;
-      const waiter = other.getOrSet(QUOTA, () => assert.fail('loaded'));
-      await eventually(async () => other.stats().commands > asked + 3, 'the other isolate waits');
-      row.open('new');
-      assert.deepEqual(await Promise.all([after, waiter]), ['new', 'new']);
-      assert.equal(await support.redis('EXISTS', support.key(LEASE)), 0);
-      // The load whose fences are gone has no lease to give back any more.
-      await support.redis('SET', support.key(LEASE), 'another isolate');
+      const asked = third.stats().commands;
+      const waiter = third.getOrSet(QUOTA, () => assert.fail('loaded'));
+      await eventually(async () => third.stats().commands > asked + 4, 'the third isolate waits');
+      // What the first isolate stores is dead on arrival, and ends nobody's wait.
       old.open('old');
       assert.equal(await before, 'old');
-      assert.equal(await support.redis('GET', support.key(LEASE)), 'another isolate');
+      row.open('new');
+      assert.deepEqual(await Promise.all([after, waiter]), ['new', 'new']);
+    },
+  },
+  {
+    name: 'an entry that cannot be used any more has another lease than its own load: whoever needs a new one waits for nobody',
+    run: async (support) => {
+      const cache = await support.withWorker({ lease: 5_000 });
+      await cache.getOrSet(QUOTA, () => 'old', 10, { staleIfError: 600 });
+      support.ahead += 11_000;
+      const cost = await support.counted(() => cache.getOrSet(QUOTA, () => 'new', 10));
+      assert.deepEqual([cost.result, cost.commands], ['new', 3]);
     },
   },
 ];

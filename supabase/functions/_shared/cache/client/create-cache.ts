@@ -8,6 +8,7 @@ import { environmentVariable, systemRuntime } from '../redis/runtime.ts';
 import { type Connection, Upstash } from '../redis/upstash.ts';
 import type { Cache, Loaded } from './cache.ts';
 import { deleteKeys, deletePattern } from './delete.ts';
+import { FenceRenewals } from './fence-renewals.ts';
 import { resolve } from './get-or-set.ts';
 import { GetAndSet } from './get-set.ts';
 import type { Core, LoadContext, LoadMany } from './loader.ts';
@@ -110,6 +111,7 @@ export function createCore(options: CacheOptions): Core {
     runtime,
     settings,
     statistics,
+    renewals: new FenceRenewals(runtime),
     singleFlight: new SingleFlight(runtime),
     refreshing: new Set(),
     reportHung: (plans) => {

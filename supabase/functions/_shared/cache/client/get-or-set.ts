@@ -9,7 +9,8 @@
  *    │                                                        ask in the same moment share the load
  *    └─miss─────▶ a load with these very fences is in progress here? ──yes──▶ JOINED
  *                   │ no          (its fences are just being made here? then READ once more when they are)
- *                 PREPARED: missing fences made, lease asked for, read again      one request for all keys
+ *                 PREPARED: missing fences made, lease asked for                  one request for all keys; a second one,
+ *                   │                                                             which reads again, where the lease was lost
  *                   ├─ stored by another isolate meanwhile ──▶ answered
  *                   ├─ a load with these very fences is in progress here by now ──▶ JOINED
  *                   ├─ lease won, or none wanted ──▶ LOADING ──▶ STORED ──▶ answered
@@ -107,7 +108,7 @@ async function collect(lookup: Lookup, wait: Wait): Promise<{ hung: Plan[]; unsh
         // Callers of one load must not see each other's changes to its value. Each loads for itself what cannot be copied.
         else if (!outcome.sharable || !copyInto(answers, plan.key, outcome.value)) unsharable.push(plan);
       } else {
-        const fallback = lookup.fallbackFor(load);
+        const fallback = await lookup.fallbackFor(load);
         if (fallback === null) throw outcome.error;
         answers.set(plan.key, fallback.envelope.value);
       }

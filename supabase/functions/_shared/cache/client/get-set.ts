@@ -3,7 +3,7 @@
 import type { VersionStamp } from '../protocol/entry.ts';
 import { CacheError } from '../protocol/errors.ts';
 import type { Plan } from '../protocol/fences.ts';
-import { allExist, judge, type KeyState } from '../protocol/key-state.ts';
+import { judge, type KeyState } from '../protocol/key-state.ts';
 import { prepare, readStates } from './key-states.ts';
 import type { Core } from './loader.ts';
 import { lifetimesOf } from './options.ts';
@@ -31,7 +31,7 @@ export class GetAndSet {
   async read(plans: readonly Plan[]): Promise<Map<string, unknown>> {
     const { access, runtime, settings } = this.#core;
     const startedAt = runtime.now();
-    const states = await readStates(access, plans);
+    const states = await readStates(this.#core, plans);
     const found = new Map<string, unknown>();
     if (states === null) {
       // The load that follows has no fences, so a set that follows it must not find any.
@@ -69,35 +69,32 @@ export class GetAndSet {
     if (token !== undefined && token.key !== key) {
       throw new CacheError('TOKEN_MISMATCH', 'The token was given out by begin() for another key.');
     }
-    const { access, runtime, settings } = this.#core;
     const unsupported = unsupportedIn(value);
     if (unsupported !== null) throw unsupported;
     const remembered = token === undefined ? this.#recentMisses.oldest(key) : token.stamp;
-    const lifetimes = lifetimesOf(plan, settings, ttl);
+    const lifetimes = lifetimesOf(plan, this.#core.settings, ttl);
     const stamp = remembered === undefined ? await this.#currentStamp(plan, ttl) : remembered;
-    const { stored } = await store(access, runtime, settings, [
-      { plan, stamp, value, lifetimes, leasedUntil: null, renew: plan.expiring },
-    ]);
+    const { stored } = await store(this.#core, [{ plan, stamp, value, lifetimes, lease: null }]);
     return stored.has(key);
   }
 
   async #currentStamp(plan: Plan, ttl: number | undefined): Promise<VersionStamp | null> {
-    const states = await readStates(this.#core.access, [plan]);
+    const states = await readStates(this.#core, [plan]);
     return states === null ? null : ((await this.#stampsFor(states, ttl))[0] ?? null);
   }
 
   /** Version stamps for loads that begin after this resolves; null where a fence could not be confirmed. */
   async #stampsFor(states: readonly KeyState[], ttl: number | undefined): Promise<(VersionStamp | null)[]> {
-    const { access, runtime, settings } = this.#core;
-    const incomplete = states.filter(({ fences }) => !allExist(fences));
-    const wanted = incomplete.map(({ plan, fences }) => {
-      return { plan, fences, longestMs: longestMs(lifetimesOf(plan, settings, ttl)), leaseMs: 0 };
-    });
-    const prepared = wanted.length === 0 ? [] : await prepare(access, runtime, wanted);
-    const completed = new Map(prepared?.map(({ state }) => [state.plan.key, state]));
-    return states.map((seen): VersionStamp | null => {
-      const { fences, epoch } = completed.get(seen.plan.key) ?? seen;
-      return allExist(fences) ? { fences, epoch, loadedAt: runtime.now() } : null;
+    const { runtime, settings } = this.#core;
+    const prepared = await prepare(
+      this.#core,
+      states.map((state) => {
+        return { state, longestMs: longestMs(lifetimesOf(state.plan, settings, ttl)), leaseMs: 0 };
+      }),
+    );
+    return states.map((_, index) => {
+      const stamp = prepared?.[index]?.stamp;
+      return stamp ? { ...stamp, loadedAt: runtime.now() } : null;
     });
   }
 }

@@ -1,46 +1,54 @@
 /**
- * The two requests that ask Redis for the state of keys: reading, and getting ready to load.
+ * The requests that ask Redis for the state of keys: reading, and getting ready to load.
  *
- * Getting ready is one request: SET NX for each missing fence, SET NX for each lease, one MGET.
+ * Getting ready is one request: SET NX GET for each missing fence, then SET NX for each lease. A key is won if its lease was granted and
+ * each of its fences was created here: nobody can have loaded it under these fences before. Where the lease is lost, or another isolate
+ * made a fence, one more request asks for the lease under the fences that are known now, and reads again.
  *
- *   Rule 1  A fence is 128 random bits, new for every attempt, and the client sends each attempt once. Only fences that the
- *           MGET has shown are used: a SET NX that was not confirmed may still arrive, and no entry may carry its value.
- *   Rule 2  A load begins only after this request was answered. So every fence in its version stamp stood before its snapshot of
+ *   Rule 1  A fence holds 128 random bits, new for every attempt, and the client sends each attempt once. The reply to SET NX GET is
+ *           the fence. A reply that is this isolate's own proposal means that the network sent it twice: then nothing is stored,
+ *           for a third copy could bring the fence back after an invalidation.
+ *   Rule 2  A load begins only after all of this was answered. So every fence in its version stamp stood before its snapshot of
  *           the database was taken.
  *
- * Why it reads again: between the first MGET, which missed, and winning the lease, the leader before may have stored its answer
- * and given its lease back. Without the second MGET every late caller of a herd would load once more.
- *
- * Fences of known types live for ever, and so does the epoch. All other fences live as long as the longest-lived entry of the call
- * plus jitter, and EXPIRE GT renews those that a miss found (store.ts). That includes the fences of unknown types: keys such as
- * `{uuid}:profile` have as many types as rows, and would otherwise fill Redis for good.
+ * Fences of declared types live for ever, and so does the epoch. All others expire (protocol/fence-value.ts). That includes the type
+ * fences of undeclared keys: keys such as `{uuid}:profile` have as many types as rows, and would otherwise fill Redis for good.
  */
 
+import type { VersionStamp } from '../protocol/entry.ts';
+import { EPOCH_KEY } from '../protocol/epoch.ts';
+import { fenceSeconds, fenceValue } from '../protocol/fence-value.ts';
 import type { Plan } from '../protocol/fences.ts';
-import { guardsOf, type KeyState, leaseKey, mgetFor } from '../protocol/key-state.ts';
+import { allExist, guardsOf, type KeyState, leaseKey, mgetFor, sameTexts } from '../protocol/key-state.ts';
+import { RedisFailure } from '../redis/failure.ts';
 import type { RedisAccess } from '../redis/redis-access.ts';
 import type { Runtime } from '../redis/runtime.ts';
-import type { Write } from '../redis/writes.ts';
-import { returnableUntil } from './lease.ts';
+import type { Reply, Write } from '../redis/writes.ts';
+import { claimOf, type Lease, newLease } from './lease.ts';
 
-/** A fence outlives the entries under it by up to this share of their time to live. */
-const FENCE_JITTER = 0.1;
+/** Limits of one request, in names of Redis keys and in their UTF-16 units: it stays far below Upstash's 10 MB. */
+const MOST_NAMES = 1_000;
+const MOST_UNITS = 300_000;
 
-/** Keys of one request: each brings up to four names and four writes, and Upstash takes 10 MB. */
-const KEYS_PER_REQUEST = 250;
+/** What every function here needs. */
+export interface Redis {
+  readonly access: RedisAccess;
+  readonly runtime: Runtime;
+}
 
 /**
  * The state of each key, in order, or null when Redis is away.
- * @param leases also look at each key's lease
+ * @param leases the names of leases to look at too, one for each key
  */
 export async function readStates(
-  access: RedisAccess,
+  { access }: Redis,
   plans: readonly Plan[],
-  leases = false,
+  leases?: readonly string[],
 ): Promise<KeyState[] | null> {
   const states: KeyState[] = [];
-  for (let start = 0; start < plans.length; start += KEYS_PER_REQUEST) {
-    const { names, statesFrom } = mgetFor(plans.slice(start, start + KEYS_PER_REQUEST), leases);
+  for (const group of requestsFor(plans)) {
+    const from = states.length;
+    const { names, statesFrom } = mgetFor(group, leases?.slice(from, from + group.length));
     const values = await access.read(names);
     if (values === null) return null;
     states.push(...statesFrom(values));
@@ -48,10 +56,9 @@ export async function readStates(
   return states;
 }
 
-/** What a key needs before it may be loaded. */
+/** A key that was read, and what it needs before it may be loaded. */
 export interface KeyToPrepare {
-  readonly plan: Plan;
-  readonly fences: readonly (string | null)[];
+  readonly state: KeyState;
   /** Milliseconds that an entry of this call may live, stale windows included. */
   readonly longestMs: number;
   /** Milliseconds for which to ask for the lease; 0: not at all. */
@@ -59,77 +66,170 @@ export interface KeyToPrepare {
 }
 
 export interface PreparedKey {
-  /** The key as it is now; `fences` may still hold null where one was deleted again or refused. */
+  /** The key as it was when it was last read. */
   readonly state: KeyState;
-  /** Set when the lease is ours; see Lease. */
-  readonly leasedUntil: number | null;
+  /** That was after the lease was asked for: the entry may be there by now. */
+  readonly reread: boolean;
+  /** What a load that begins now is stored under; null: a fence was not confirmed, so nothing may be stored. */
+  readonly stamp: Pick<VersionStamp, 'fences' | 'epoch'> | null;
+  /** Ours; null: it was lost, or not asked for. */
+  readonly lease: Lease | null;
+  /** Another isolate holds the lease, so it loads. */
+  readonly lost: boolean;
 }
 
-/**
- * Creates missing fences, claims leases and reads again; null when Redis is away. One request serves as many keys as fit it. For
- * rule 2 it is enough that all requests were answered.
- */
-export async function prepare(
-  access: RedisAccess,
-  runtime: Runtime,
-  wanted: readonly KeyToPrepare[],
-): Promise<PreparedKey[] | null> {
+/** Creates missing fences and asks for leases; null when Redis is away. */
+export async function prepare(redis: Redis, wanted: readonly KeyToPrepare[]): Promise<PreparedKey[] | null> {
   const prepared: PreparedKey[] = [];
-  for (let start = 0; start < wanted.length; start += KEYS_PER_REQUEST) {
-    const some = await prepareSome(access, runtime, wanted.slice(start, start + KEYS_PER_REQUEST));
+  // For rule 2 it is enough that all requests were answered.
+  for (const group of requestsFor(wanted.map(({ state }) => state.plan))) {
+    const some = await prepareSome(redis, wanted.slice(prepared.length, prepared.length + group.length));
     if (some === null) return null;
     prepared.push(...some);
   }
   return prepared;
 }
 
-async function prepareSome(
-  access: RedisAccess,
-  runtime: Runtime,
+/** What is known of a key after the first request. */
+interface Attempt {
+  readonly key: KeyToPrepare;
+  /** Its fences as far as they are confirmed, in the order of guardsOf. */
+  readonly fences: readonly (string | null)[];
+  readonly lease: Lease | null;
+  readonly reply: Reply;
+  /** No other isolate made any of its fences. */
+  readonly first: boolean;
+}
+
+async function prepareSome(redis: Redis, wanted: readonly KeyToPrepare[]): Promise<PreparedKey[] | null> {
+  const attempts = await attempt(redis, wanted);
+  if (attempts === null) return null;
+  const again: { place: number; fences: readonly string[] }[] = [];
+  const prepared = attempts.map(({ key: { state }, fences, lease, reply, first }, place): PreparedKey => {
+    const granted = reply === 'OK' ? lease : null;
+    const confirmed = allExist(fences);
+    if (confirmed && lease !== null && !(reply instanceof RedisFailure) && !(granted !== null && first)) {
+      again.push({ place, fences });
+    }
+    // The heartbeat was read before a missing epoch was made, so nobody vouches for that.
+    const stamp = confirmed ? { fences, epoch: state.epoch } : null;
+    return { state, reread: false, stamp, lease: granted, lost: false };
+  });
+  if (again.length === 0) return prepared;
+  const asked = again.flatMap(({ place, fences }) => {
+    const key = wanted[place];
+    return key === undefined ? [] : [{ key, fences }];
+  });
+  const settled = await askAgain(redis, asked);
+  again.forEach(({ place }, index) => {
+    const state = wanted[place]?.state;
+    const unknown = state && { state, reread: false, stamp: null, lease: null, lost: false };
+    const result = settled?.[index] ?? unknown;
+    if (result !== undefined) prepared[place] = result;
+  });
+  return prepared;
+}
+
+/** The first request: the missing fences, then the leases. Keys of one entity share its fence. */
+async function attempt(
+  { access, runtime }: Redis,
   wanted: readonly KeyToPrepare[],
-): Promise<PreparedKey[] | null> {
+): Promise<Attempt[] | null> {
+  const creations = creationsFor(wanted, runtime);
+  const asked = wanted.map((key) => {
+    const { plan, fences, entry } = key.state;
+    const hoped = guardsOf(plan).map((name, index) => fences[index] ?? creations.get(name)?.value ?? '');
+    const lease = key.leaseMs > 0 ? newLease(leaseKey(plan.key, hoped, entry), key.leaseMs, runtime) : null;
+    return { key, lease };
+  });
+  const claims = asked.flatMap(({ lease }) => (lease === null ? [] : [claimOf(lease, runtime)]));
+  const writes = [...creations.values(), ...claims];
+  const replies = writes.length === 0 ? [] : await access.write(writes);
+  if (replies === null) return null;
+  const replyTo = new Map([...creations.keys()].map((name, index) => [name, replies[index] ?? null]));
+  const claimReplies = replies.slice(creations.size).values();
+  return asked.map(({ key, lease }) => {
+    const guards = guardsOf(key.state.plan);
+    return {
+      key,
+      fences: guards.map(
+        (name, index) => key.state.fences[index] ?? confirmed(creations.get(name)?.value, replyTo.get(name)),
+      ),
+      lease,
+      reply: lease === null ? null : (claimReplies.next().value ?? null),
+      first: guards.every((name) => (replyTo.get(name) ?? null) === null),
+    };
+  });
+}
+
+/** The fence that stands after SET NX GET; null when it is not known, or the request came twice. */
+function confirmed(proposed: string | undefined, reply: Reply | undefined): string | null {
+  if (proposed === undefined || reply === undefined) return null;
+  if (reply === null) return proposed;
+  return typeof reply === 'string' && reply !== proposed ? reply : null;
+}
+
+function creationsFor(wanted: readonly KeyToPrepare[], runtime: Runtime) {
   const creations = new Map<string, Write & { op: 'create' }>();
-  for (const { plan, fences, longestMs } of wanted) {
+  for (const { state, longestMs } of wanted) {
+    const { plan, fences } = state;
     guardsOf(plan).forEach((key, index) => {
       if (fences[index] !== null) return;
-      const seconds = plan.expiring.includes(key) ? fenceSeconds(longestMs, runtime) : null;
+      const seconds = plan.expiring.includes(key) ? fenceSeconds(longestMs) : null;
       const before = creations.get(key);
       // Keys of one entity may live for different times; their fence outlives them all.
-      if (before === undefined || (before.seconds ?? Infinity) < (seconds ?? Infinity)) {
-        creations.set(key, { op: 'create', key, value: runtime.randomToken(), seconds });
-      }
+      if (before !== undefined && (before.seconds ?? Infinity) >= (seconds ?? Infinity)) return;
+      const random = runtime.randomToken();
+      // The epoch is a name, and never renewed.
+      const value = key === EPOCH_KEY ? random : fenceValue(random, runtime.now(), seconds);
+      creations.set(key, { op: 'create', key, value, seconds });
     });
   }
-  const claimed = wanted.filter(({ leaseMs }) => leaseMs > 0);
-  const claims = claimed.map(({ plan, leaseMs }): Write => {
-    return { op: 'claim', key: leaseKey(plan.key), value: runtime.randomToken(), milliseconds: leaseMs };
-  });
-  const { names, statesFrom } = mgetFor(wanted.map(({ plan }) => plan));
-  // Taken before the request is sent: the lease begins at some moment after that.
-  const askedAt = runtime.monotonic();
-  const exchange = await access.writeThenRead([...creations.values(), ...claims], names);
+  return creations;
+}
+
+/** The second request: the leases under the fences that are known now, then one MGET. Null when Redis is away. */
+async function askAgain(
+  { access, runtime }: Redis,
+  wanted: readonly { key: KeyToPrepare; fences: readonly string[] }[],
+): Promise<PreparedKey[] | null> {
+  const leases = wanted.map(({ key: { state, leaseMs }, fences }) =>
+    newLease(leaseKey(state.plan.key, fences, state.entry), leaseMs, runtime),
+  );
+  const { names, statesFrom } = mgetFor(wanted.map(({ key }) => key.state.plan));
+  const exchange = await access.writeThenRead(
+    leases.map((lease) => claimOf(lease, runtime)),
+    names,
+  );
   if (exchange === null) return null;
-  const won = new Map<string, number>();
-  claimed.forEach(({ plan, leaseMs }, index) => {
-    if (exchange.replies[creations.size + index] !== 'OK') return;
-    won.set(plan.key, returnableUntil(askedAt, leaseMs));
+  return statesFrom(exchange.values).map((state, index): PreparedKey => {
+    const { fences, epoch } = state;
+    const reply = exchange.replies[index] ?? null;
+    const stamp = allExist(fences) ? { fences, epoch } : null;
+    // A lease under fences that have changed since is no lease of this key any more.
+    const ours = reply === 'OK' && sameTexts(fences, wanted[index]?.fences ?? []);
+    const lost = stamp !== null && !ours && !(reply instanceof RedisFailure);
+    return { state, reread: true, stamp, lease: ours ? (leases[index] ?? null) : null, lost };
   });
-  return statesFrom(exchange.values).map((state) => {
-    return { state, leasedUntil: won.get(state.plan.key) ?? null };
-  });
 }
 
-/** Seconds for a fence whose entries live at most so many milliseconds. */
-function fenceSeconds(longestMs: number, runtime: Runtime): number {
-  return Math.max(1, Math.ceil((longestMs / 1_000) * (1 + FENCE_JITTER * runtime.random())) + 1);
-}
-
-/** The fences of a key that already existed, and so may be near their end. @param seen in the order of guardsOf(plan) */
-export function renewable({ fences, expiring }: Plan, seen: readonly (string | null)[]): string[] {
-  return fences.filter((key, index) => seen[index] !== null && expiring.includes(key));
-}
-
-/** Writes that keep fences alive. */
-export function renewals(fenceKeys: readonly string[], longestMs: number, runtime: Runtime) {
-  return fenceKeys.map((key) => ({ op: 'renew' as const, key, seconds: fenceSeconds(longestMs, runtime) }));
+/** Keys in as few groups as one request each can name. */
+function* requestsFor(plans: readonly Plan[]): Generator<Plan[]> {
+  let group: Plan[] = [];
+  let names = new Set<string>();
+  let units = 0;
+  for (const plan of plans) {
+    const more = [plan.key, ...plan.fences].filter((name) => !names.has(name));
+    // The lease repeats the key.
+    const added = more.reduce((sum, { length }) => sum + length, plan.key.length);
+    // Two names are the epoch and the heartbeat.
+    if (group.length > 0 && (names.size + more.length > MOST_NAMES - 2 || units + added > MOST_UNITS)) {
+      yield group;
+      [group, names, units] = [[], new Set(), 0];
+    }
+    group.push(plan);
+    for (const name of more) names.add(name);
+    units += added;
+  }
+  if (group.length > 0) yield group;
 }

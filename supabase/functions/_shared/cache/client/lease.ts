@@ -1,9 +1,13 @@
 /**
- * Leases: one isolate loads a key while the others wait for its answer. `prepare` asks for leases, the store gives them back.
+ * Leases: one isolate loads a key while the others wait for its answer. `prepare` asks for leases.
  *
  *   Rule 7  A lease has a TTL, so a leader that dies is forgotten. A caller that does not get it reads again and asks again for a
  *           bounded time, and then loads anyway. A lease only saves work: two leaders do no harm, because what each of them
  *           stores is judged by its fences alone.
+ *
+ * A lease's name holds the fences that it was asked under and the unusable entry that was seen (leaseKey). So it need not be given back
+ * when the answer was stored: whoever misses later, for another reason, asks for another lease. Whoever missed before the answer was
+ * stored loses, reads again and finds it. It is given back when nothing was stored, or when the entry lives shorter than the lease.
  *
  * A lease is not renewed, because that would cost a command and a timer for every load. So a load that outlasts its lease is not
  * protected; give it a longer one with the option `lease`.
@@ -13,9 +17,9 @@
  * that the lease expires by itself.
  */
 
-import { leaseKey } from '../protocol/key-state.ts';
 import type { RedisAccess } from '../redis/redis-access.ts';
 import type { Runtime } from '../redis/runtime.ts';
+import type { Write } from '../redis/writes.ts';
 
 /** The share of a lease's time during which it is given back rather than left to expire. */
 const RETURNABLE_SHARE = 0.75;
@@ -24,32 +28,42 @@ const RETURNABLE_SHARE = 0.75;
 const REMEMBERED_MS = 60_000;
 const MOST_KEYS = 1_000;
 
-/** A lease that is ours. */
+/** A lease that is ours, or asked for. */
 export interface Lease {
-  readonly key: string;
+  readonly name: string;
+  readonly milliseconds: number;
   /** By the monotonic clock: until then it can be given back; afterwards another isolate may hold it. */
-  readonly leasedUntil: number;
+  readonly returnableUntil: number;
 }
 
-/** Until when a lease can be given back. @param askedAt when the request that claimed it was about to be sent */
-export function returnableUntil(askedAt: number, leaseMs: number): number {
-  return askedAt + leaseMs * RETURNABLE_SHARE;
+/** A lease to ask for in a request that is about to be sent: it begins at some moment after that. */
+export function newLease(name: string, milliseconds: number, runtime: Runtime): Lease {
+  return { name, milliseconds, returnableUntil: runtime.monotonic() + milliseconds * RETURNABLE_SHARE };
 }
 
-/** The leases that can be given back now. */
-export function returnable(leases: readonly Lease[], runtime: Runtime): string[] {
+/** The write that asks for a lease. Its reply is OK when the lease is ours. */
+export function claimOf({ name, milliseconds }: Lease, runtime: Runtime): Write {
+  return { op: 'claim', key: name, value: runtime.randomToken(), milliseconds };
+}
+
+/** The write that gives back what can be given back now; none when nothing can. */
+export function releaseOf(leases: readonly Lease[], runtime: Runtime): Write[] {
   const now = runtime.monotonic();
-  return leases.filter(({ leasedUntil }) => now < leasedUntil).map(({ key }) => leaseKey(key));
+  const keys = leases.filter(({ returnableUntil }) => now < returnableUntil).map(({ name }) => name);
+  return keys.length === 0 ? [] : [{ op: 'delete', keys }];
 }
 
 /** Gives leases back, so that the next load need not wait until they expire. */
 export async function releaseLeases(
   access: RedisAccess,
   runtime: Runtime,
-  leases: readonly Lease[],
+  leases: readonly (Lease | null)[],
 ): Promise<void> {
-  const keys = returnable(leases, runtime);
-  if (keys.length > 0) await access.write([{ op: 'delete', keys }]);
+  const release = releaseOf(
+    leases.filter((lease) => lease !== null),
+    runtime,
+  );
+  if (release.length > 0) await access.write(release);
 }
 
 /**

@@ -2,8 +2,8 @@
  * Carries loads out: calls the loader for those that may load now, and waits for another isolate's load for the rest.
  *
  *   WAITING ── entry is there now ──────────────▶ settled with it
- *      │ ├──── lease is free ──▶ prepared again ── won ──▶ LOADING
- *      │ └──── still held ──▶ pause, read again           (lost: WAITING)
+ *      │ ├──── lease is free, or is another one by now ──▶ prepared again ── won ──▶ LOADING
+ *      │ └──── still held ──▶ pause, read again                             (lost: WAITING)
  *      └────── waited long enough, or Redis is away ──▶ LOADING without a lease
  *
  *   Rule 7  A caller that does not get the lease repeats the read and the attempt for a bounded time, and then loads itself. It waits
@@ -15,12 +15,13 @@
  */
 import type { CacheError } from '../protocol/errors.ts';
 import type { Plan } from '../protocol/fences.ts';
-import { allExist, judge, type KeyState } from '../protocol/key-state.ts';
+import { judge, type KeyState, leaseKey, sameTexts } from '../protocol/key-state.ts';
 import type { KeyCatalogue } from '../protocol/key-types.ts';
 import type { RedisAccess } from '../redis/redis-access.ts';
 import type { Runtime } from '../redis/runtime.ts';
+import type { FenceRenewals } from './fence-renewals.ts';
 import { prepare, readStates } from './key-states.ts';
-import { type Lease, releaseLeases } from './lease.ts';
+import { releaseLeases } from './lease.ts';
 import { type Outcome, type Settings, typeName } from './options.ts';
 import type { KeyLoad, SingleFlight } from './single-flight.ts';
 import type { Statistics } from './statistics.ts';
@@ -37,6 +38,7 @@ export interface Core {
   readonly access: RedisAccess;
   readonly runtime: Runtime;
   readonly settings: Settings;
+  readonly renewals: FenceRenewals;
   readonly singleFlight: SingleFlight;
   readonly statistics: Statistics;
   /** Keys being refreshed behind a stale answer. */
@@ -69,7 +71,7 @@ export async function carryOut(core: Core, loads: readonly KeyLoad[], load: Load
 }
 
 async function waitFor(core: Core, loads: readonly KeyLoad[], load: LoadMany): Promise<void> {
-  const { access, runtime } = core;
+  const { runtime } = core;
   const deadline = Math.max(...loads.map(({ waitsUntil }) => waitsUntil ?? 0));
   const loading: Promise<void>[] = [];
   let waiting = loads;
@@ -80,9 +82,9 @@ async function waitFor(core: Core, loads: readonly KeyLoad[], load: LoadMany): P
     await runtime.sleep(Math.min(left, pause * (0.75 + 0.5 * runtime.random())), signal);
     if (signal.aborted) break;
     const states = await readStates(
-      access,
+      core,
       waiting.map(({ plan }) => plan),
-      true,
+      waiting.map(({ plan, stamp, entry }) => leaseKey(plan.key, stamp?.fences ?? [], entry)),
     );
     if (states === null) break;
     const now = runtime.now();
@@ -91,8 +93,8 @@ async function waitFor(core: Core, loads: readonly KeyLoad[], load: LoadMany): P
     waiting.forEach((keyLoad, index) => {
       const state = states[index];
       if (state === undefined || settleFrom(state, keyLoad, now)) return;
-      keyLoad.seen = state;
-      if (state.leased) held.push(keyLoad);
+      const unchanged = state.entry === keyLoad.entry && sameTexts(state.fences, keyLoad.stamp?.fences ?? []);
+      if (unchanged && state.leased) held.push(keyLoad);
       else free.push({ keyLoad, state });
     });
     const won = free.length === 0 ? [] : await claim(core, free, held);
@@ -111,33 +113,27 @@ function settleFrom(state: KeyState, keyLoad: KeyLoad, now: number): boolean {
   return true;
 }
 
-/** Asks again for leases that were given back or ran out. @returns the loads that may run now; the others go into `held` */
+/** Asks for the leases of loads whose leader is gone or useless. @returns the loads that may run now; the others go into `held` */
 async function claim(
-  { access, runtime }: Core,
+  core: Core,
   free: readonly { keyLoad: KeyLoad; state: KeyState }[],
   held: KeyLoad[],
 ): Promise<KeyLoad[]> {
-  const wanted = free.map(({ keyLoad: { plan, lifetimes }, state: { fences } }) => {
-    return { plan, fences, longestMs: longestMs(lifetimes), leaseMs: lifetimes.leaseMs };
+  const wanted = free.map(({ keyLoad: { lifetimes }, state }) => {
+    return { state, longestMs: longestMs(lifetimes), leaseMs: lifetimes.leaseMs };
   });
-  const prepared = await prepare(access, runtime, wanted);
-  const now = runtime.now();
+  const prepared = await prepare(core, wanted);
+  const now = core.runtime.now();
   const mayLoad: KeyLoad[] = [];
-  const unneeded: Lease[] = [];
   free.forEach(({ keyLoad }, index) => {
-    const { state, leasedUntil = null } = prepared?.[index] ?? {};
-    if (state !== undefined && settleFrom(state, keyLoad, now)) {
-      if (leasedUntil !== null) unneeded.push({ key: keyLoad.plan.key, leasedUntil });
-      return;
-    }
-    keyLoad.seen = state ?? keyLoad.seen;
+    const ready = prepared?.[index];
+    if (ready?.reread === true && settleFrom(ready.state, keyLoad, now)) return;
     // Its fences may be newer than those it started with: callers that join from now on have to have seen these.
-    const confirmed = state !== undefined && allExist(state.fences);
-    keyLoad.stamp = confirmed ? { fences: state.fences, epoch: state.epoch, loadedAt: now } : null;
-    keyLoad.leasedUntil = leasedUntil;
-    (leasedUntil !== null || !confirmed ? mayLoad : held).push(keyLoad);
+    keyLoad.stamp = ready?.stamp ? { ...ready.stamp, loadedAt: now } : null;
+    keyLoad.entry = ready?.state.entry ?? null;
+    keyLoad.lease = ready?.lease ?? null;
+    (ready?.lost === true ? held : mayLoad).push(keyLoad);
   });
-  if (unneeded.length > 0) runtime.background(releaseLeases(access, runtime, unneeded));
   return mayLoad;
 }
 
@@ -171,36 +167,34 @@ async function loadInto(core: Core, loads: readonly KeyLoad[], load: LoadMany): 
   } catch (error) {
     for (const keyLoad of loads) keyLoad.settle({ ok: false, error });
     // The leases are given back, so that the next caller need not wait for their end.
-    const leases = loads.flatMap(({ plan: { key }, leasedUntil }) =>
-      leasedUntil === null ? [] : [{ key, leasedUntil }],
-    );
-    if (leases.length > 0) runtime.background(releaseLeases(core.access, runtime, leases));
+    const leases = loads.map(({ lease }) => lease);
+    runtime.background(releaseLeases(core.access, runtime, leases));
   }
 }
 
 /** Stores what can be stored, then settles every load with its value. */
 async function keep(
-  { access, runtime, settings, singleFlight, reportUnsupported }: Core,
+  core: Core,
   loads: readonly KeyLoad[],
   valueFor: (key: string) => unknown,
 ): Promise<void> {
   const values = loads.map((keyLoad) => {
     const value = valueFor(keyLoad.plan.key);
     const unsupported = unsupportedIn(value);
-    if (unsupported !== null) reportUnsupported(keyLoad.plan, unsupported);
+    if (unsupported !== null) core.reportUnsupported(keyLoad.plan, unsupported);
     return { keyLoad, value, sharable: unsupported === null };
   });
   const toStore = values.map(({ keyLoad, value, sharable }) => {
-    const { plan, stamp, lifetimes, leasedUntil, renew } = keyLoad;
-    // The store gives it back; from now on no other load may take it over.
-    keyLoad.leasedUntil = null;
-    return { plan, stamp: sharable ? stamp : null, value, lifetimes, leasedUntil, renew };
+    const { plan, stamp, lifetimes, lease } = keyLoad;
+    // The store gives it back.
+    keyLoad.lease = null;
+    return { plan, stamp: sharable ? stamp : null, value, lifetimes, lease };
   });
-  const { stored, uncacheable } = await store(access, runtime, settings, toStore);
+  const { stored, uncacheable } = await store(core, toStore);
   for (const { keyLoad, value, sharable } of values) {
     const { key } = keyLoad.plan;
-    if (!sharable || uncacheable.has(key)) singleFlight.uncacheable.note(key, false);
-    else if (stored.has(key)) singleFlight.uncacheable.note(key, true);
+    if (!sharable || uncacheable.has(key)) core.singleFlight.uncacheable.note(key, false);
+    else if (stored.has(key)) core.singleFlight.uncacheable.note(key, true);
     keyLoad.settle({ ok: true, value, sharable });
   }
 }

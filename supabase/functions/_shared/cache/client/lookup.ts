@@ -3,8 +3,8 @@
  * get-or-set.ts draws the states that a key passes through.
  */
 import type { Plan } from '../protocol/fences.ts';
-import { allExist, type Hit, judge, type KeyState } from '../protocol/key-state.ts';
-import { prepare, readStates, renewable } from './key-states.ts';
+import { type Hit, judge, type KeyState } from '../protocol/key-state.ts';
+import { type PreparedKey, prepare, readStates } from './key-states.ts';
 import { type Lease, releaseLeases } from './lease.ts';
 import type { Core, LoadMany } from './loader.ts';
 import { callHook, type GetOrSetOptions, type Lifetimes, type Outcome } from './options.ts';
@@ -67,14 +67,17 @@ export class Lookup {
     return [...this.joined, ...this.own];
   }
 
-  /** The stale answer to give when this load fails. Judged anew: time has passed, and fences may have gone. */
-  fallbackFor({ plan, seen }: KeyLoad): Hit | null {
+  /**
+   * The answer to give when the load of a key fails: the entry that was past its time, or a newer one. One MGET looks at it again, since
+   * time has passed, and it may have been invalidated. Null while Redis is away.
+   */
+  async fallbackFor({ plan }: KeyLoad): Promise<Hit | null> {
     const kept = this.fallbacks.get(plan.key);
     if (kept === undefined) return null;
-    const { state, lifetimes } = kept;
-    const latest = seen === null ? state : { ...state, fences: seen.fences, epoch: seen.epoch };
-    const judged = judge(latest, lifetimes.degradedMs, this.#core.runtime.now());
-    return judged.hit && (judged.staleFor ?? 0) < lifetimes.errorMs ? judged : null;
+    const [state] = (await readStates(this.#core, [plan])) ?? [];
+    if (state === undefined) return null;
+    const judged = judge(state, kept.lifetimes.degradedMs, this.#core.runtime.now());
+    return judged.hit && (judged.staleFor ?? 0) < kept.lifetimes.errorMs ? judged : null;
   }
 
   /** This caller has its answers. */
@@ -100,12 +103,12 @@ export class Lookup {
 
   /** Reads all keys, and finds or starts a load for each that misses. */
   async read(plans: readonly WantedKey[]): Promise<void> {
-    const { access, singleFlight, runtime } = this.#core;
+    const { singleFlight, runtime } = this.#core;
     let wanted = plans;
     for (let attempt = 0; wanted.length > 0; attempt++) {
       const startedAt = runtime.now();
       const states = await readStates(
-        access,
+        this.#core,
         wanted.map(({ plan }) => plan),
       );
       if (states === null) {
@@ -145,12 +148,10 @@ export class Lookup {
     const { access, singleFlight, runtime } = this.#core;
     const startedAt = runtime.now();
     const preparation = prepare(
-      access,
-      runtime,
-      missing.map(({ plan, lifetimes, state: { fences } }) => {
-        // While a load is in progress here, a lease would only make this isolate wait for itself.
-        const needless = singleFlight.has(plan.key) || singleFlight.uncacheable.has(plan.key);
-        return { plan, fences, longestMs: longestMs(lifetimes), leaseMs: needless ? 0 : lifetimes.leaseMs };
+      this.#core,
+      missing.map(({ plan, lifetimes, state }) => {
+        const leaseMs = singleFlight.uncacheable.has(plan.key) ? 0 : lifetimes.leaseMs;
+        return { state, longestMs: longestMs(lifetimes), leaseMs };
       }),
     );
     const prepared = await singleFlight.prepare(
@@ -159,12 +160,12 @@ export class Lookup {
     );
     const unneeded: Lease[] = [];
     missing.forEach((miss, index) => {
-      const { state, leasedUntil = null } = prepared?.[index] ?? {};
-      const answered = state !== undefined && this.#answer({ ...miss, state }, startedAt);
+      const ready = prepared?.[index];
+      if (ready?.reread === true && this.#answer({ ...miss, state: ready.state }, startedAt)) return;
       // Without fences nothing could be stored, so behind a stale answer there is no use in loading.
-      if (answered || (this.#refreshing && !(state !== undefined && allExist(state.fences)))) {
-        if (leasedUntil !== null) unneeded.push({ key: miss.plan.key, leasedUntil });
-      } else this.#load(miss, state, leasedUntil);
+      if (this.#refreshing && !ready?.stamp) {
+        if (ready?.lease) unneeded.push(ready.lease);
+      } else this.#load(miss, ready);
     });
     if (unneeded.length > 0) runtime.background(releaseLeases(access, runtime, unneeded));
   }
@@ -194,33 +195,28 @@ export class Lookup {
     return false;
   }
 
-  #load(
-    { plan, lifetimes, state: before }: ReadKey,
-    state: KeyState | undefined,
-    leasedUntil: number | null,
-  ): void {
+  #load({ plan, lifetimes }: WantedKey, ready: PreparedKey | undefined): void {
     const { singleFlight, runtime } = this.#core;
-    const { identity } = this.#call.options;
-    if (state === undefined || !allExist(state.fences)) {
-      this.#loadUncached(plan, lifetimes, 'miss', leasedUntil);
+    const lease = ready?.lease ?? null;
+    if (!ready?.stamp) {
+      this.#loadUncached(plan, lifetimes, 'miss', lease);
       return;
     }
+    const { stamp, state, lost } = ready;
     // With the lease in hand this call loads: a load in the same isolate may be waiting for this very lease.
-    const joinable = leasedUntil === null ? singleFlight.joinable(state, lifetimes, identity) : undefined;
+    const { identity } = this.#call.options;
+    const joinable =
+      lease === null ? singleFlight.joinable({ plan, ...stamp }, lifetimes, identity) : undefined;
     if (joinable !== undefined) {
       this.#join(joinable);
       return;
     }
     this.#report(plan, 'miss', 0);
-    const stamp = { fences: state.fences, epoch: state.epoch, loadedAt: runtime.now() };
-    const lease = leasedUntil ?? singleFlight.takeLease(state, lifetimes);
-    const waits = lease === null && lifetimes.leaseMs > 0 && !singleFlight.uncacheable.has(plan.key);
     const load = this.#newLoad(plan, lifetimes, {
-      stamp,
-      seen: state,
-      renew: renewable(plan, before.fences),
-      leasedUntil: lease,
-      waitsUntil: waits ? runtime.monotonic() + lifetimes.waitMs : null,
+      stamp: { ...stamp, loadedAt: runtime.now() },
+      entry: state.entry,
+      lease,
+      waitsUntil: lost ? runtime.monotonic() + lifetimes.waitMs : null,
     });
     singleFlight.register(load);
     this.own.push(load);
@@ -235,22 +231,19 @@ export class Lookup {
   }
 
   /** A load whose value is not stored, and which others join only before it begins. */
-  #loadUncached(plan: Plan, lifetimes: Lifetimes, outcome: Outcome, leasedUntil: number | null): void {
+  #loadUncached(plan: Plan, lifetimes: Lifetimes, outcome: Outcome, lease: Lease | null): void {
     const { singleFlight } = this.#core;
     const shared = outcome !== 'bypass';
     const collecting =
-      shared && leasedUntil === null
-        ? singleFlight.collecting(plan.key, this.#call.options.identity)
-        : undefined;
+      shared && lease === null ? singleFlight.collecting(plan.key, this.#call.options.identity) : undefined;
     if (collecting !== undefined) {
       this.#join(collecting, outcome);
       return;
     }
     const load = this.#newLoad(plan, lifetimes, {
       stamp: null,
-      seen: null,
-      renew: [],
-      leasedUntil,
+      entry: null,
+      lease,
       waitsUntil: null,
     });
     if (shared) singleFlight.collect(load);
@@ -262,7 +255,7 @@ export class Lookup {
   #newLoad(
     plan: Plan,
     lifetimes: Lifetimes,
-    state: Pick<KeyLoad, 'stamp' | 'seen' | 'renew' | 'leasedUntil' | 'waitsUntil'>,
+    state: Pick<KeyLoad, 'stamp' | 'entry' | 'lease' | 'waitsUntil'>,
   ): KeyLoad {
     this.#ownWaiters ??= new Waiters();
     this.#waitFor(this.#ownWaiters);

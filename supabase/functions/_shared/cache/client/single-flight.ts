@@ -19,7 +19,7 @@ import type { VersionStamp } from '../protocol/entry.ts';
 import type { Plan } from '../protocol/fences.ts';
 import { isCurrent, type KeyState, sameTexts } from '../protocol/key-state.ts';
 import type { Runtime } from '../redis/runtime.ts';
-import { UncacheableKeys } from './lease.ts';
+import { type Lease, UncacheableKeys } from './lease.ts';
 import type { Lifetimes } from './options.ts';
 
 /**
@@ -89,12 +89,10 @@ export interface KeyLoad {
   readonly startedAt: number;
   /** Taken before the loader is called; `loadedAt` is set again when it is. Null: nothing may be stored. */
   stamp: VersionStamp | null;
-  /** What the last MGET for it showed; null: there was none. Newer than the stamp while another isolate's load is waited for. */
-  seen: Pick<KeyState, 'fences' | 'epoch'> | null;
-  /** The fences that were found rather than made, and so have to be kept alive. */
-  renew: readonly string[];
-  /** Until when the key's lease is ours to give back (see lease.ts); null when it is not ours. */
-  leasedUntil: number | null;
+  /** The unusable entry that was seen, as it is stored: with the stamp's fences it names the lease. */
+  entry: string | null;
+  /** Null when the key's lease is not ours. */
+  lease: Lease | null;
   /** By the monotonic clock: until when this load waits for another isolate's; null: it does not wait. */
   waitsUntil: number | null;
   readonly settled: Promise<Settled>;
@@ -177,23 +175,6 @@ export class SingleFlight {
       );
   }
 
-  /**
-   * Takes the lease of a load here whose answer this caller could not use, because its fences have gone or it began too long
-   * ago. What that load stores helps nobody, so the lease is better with the caller's own. Null: there is none to take.
-   */
-  takeLease({ plan, fences, epoch }: KeyState, { degradedMs }: Lifetimes): number | null {
-    const now = this.#runtime.now();
-    for (const load of this.#byKey.get(plan.key) ?? []) {
-      const { stamp, leasedUntil } = load;
-      if (leasedUntil === null) continue;
-      if (stamp !== null && sameTexts(stamp.fences, fences) && isCurrent(stamp, epoch, degradedMs, now))
-        continue;
-      load.leasedUntil = null;
-      return leasedUntil;
-    }
-    return null;
-  }
-
   /** Remembers for each key that its fences are being made, until they are. The promise must not reject. */
   async prepare<T>(keys: readonly string[], preparation: Promise<T>): Promise<T> {
     for (const key of keys) this.#preparing.set(key, preparation);
@@ -209,7 +190,7 @@ export class SingleFlight {
     return this.#preparing.get(key);
   }
 
-  /** Whether a load of a key is in progress here. A lease would then only make this isolate wait for itself. */
+  /** Whether a load of a key is in progress here. */
   has(key: string): boolean {
     return this.#byKey.get(key)?.some((load) => this.#isLive(load)) ?? false;
   }

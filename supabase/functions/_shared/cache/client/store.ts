@@ -4,8 +4,8 @@
  *   Rule 3  The version stamp is never refreshed, and the SET is plain and unconditional. An invalidation since then has deleted a
  *           fence, so the entry is unreadable from the start; writing it over a newer entry costs a miss, no more.
  *
- * One request, unless it would be too large: the entries, the renewal of fences that were found rather than made, and the release of
- * leases.
+ * One request, unless it would be too large: the entries, the renewal of fences that need it (fence-renewals.ts), and the release of
+ * leases whose load stored nothing, or nothing that lives as long as they do.
  */
 
 import { type VersionStamp, writeEnvelope } from '../protocol/entry.ts';
@@ -14,9 +14,9 @@ import type { RedisAccess } from '../redis/redis-access.ts';
 import { groupsOf } from '../redis/requests.ts';
 import type { Runtime } from '../redis/runtime.ts';
 import type { Reply, Write } from '../redis/writes.ts';
-import { renewals } from './key-states.ts';
-import { returnable } from './lease.ts';
-import { type Lifetimes, type Settings, typeName } from './options.ts';
+import { type Lease, releaseLeases, releaseOf } from './lease.ts';
+import type { Core } from './loader.ts';
+import { type Lifetimes, typeName } from './options.ts';
 
 /** Entries live up to this share shorter than asked, so that what was stored together does not expire together. */
 const TTL_JITTER = 0.1;
@@ -32,10 +32,8 @@ export interface LoadedKey {
   readonly stamp: VersionStamp | null;
   readonly value: unknown;
   readonly lifetimes: Lifetimes;
-  /** Until when the lease is ours to give back; null when it is not ours. */
-  readonly leasedUntil: number | null;
-  /** Fences that already existed, and so may be near their end. */
-  readonly renew: readonly string[];
+  /** Null when it is not ours. */
+  readonly lease: Lease | null;
 }
 
 /** The longest an entry of this call can be in Redis, in milliseconds. */
@@ -52,43 +50,41 @@ export interface Stored {
 
 /** Stores what can be stored. */
 export async function store(
-  access: RedisAccess,
-  runtime: Runtime,
-  settings: Settings,
+  { access, runtime, settings, renewals }: Pick<Core, 'access' | 'runtime' | 'settings' | 'renewals'>,
   loaded: readonly LoadedKey[],
 ): Promise<Stored> {
   const uncacheable = new Set<string>();
   const puts: (Write & { op: 'put' })[] = [];
-  const renewed = new Map<string, Write & { op: 'renew' }>();
+  const fences: [name: string, value: string, longestMs: number][] = [];
+  const ended: Lease[] = [];
+  const kept = new Map<string, Lease>();
   for (const item of loaded) {
-    const { plan, stamp, lifetimes } = item;
+    const { plan, stamp, lifetimes, lease } = item;
     const entry = entryFor(item, access, runtime);
-    if (stamp === null) continue;
-    if (entry === null) {
-      uncacheable.add(plan.key);
-      continue;
-    }
-    if (exceedsBytes(entry.value, settings.maxValueBytes)) {
+    const tooLarge = entry !== null && exceedsBytes(entry.value, settings.maxValueBytes);
+    if (tooLarge) {
       access.warn(
         'size',
         `a value of type ${typeName(plan)} is larger than ${settings.maxValueBytes} bytes; not cached.`,
       );
-      uncacheable.add(plan.key);
-      continue;
     }
+    const stores = stamp !== null && entry !== null && !tooLarge;
+    if (stamp !== null && !stores) uncacheable.add(plan.key);
+    // While an entry is there nobody asks for the lease that it was loaded under.
+    const outlived = stores && lease !== null && entry.milliseconds >= lease.milliseconds;
+    if (outlived) kept.set(plan.key, lease);
+    else if (lease !== null) ended.push(lease);
+    if (!stores) continue;
     puts.push(entry);
-    for (const renewal of renewals(item.renew, longestMs(lifetimes), runtime)) {
-      const before = renewed.get(renewal.key);
-      if (before === undefined || before.seconds < renewal.seconds) renewed.set(renewal.key, renewal);
-    }
+    plan.fences.forEach((name, index) => {
+      fences.push([name, stamp.fences[index] ?? '', longestMs(lifetimes)]);
+    });
   }
-  const leases = loaded.flatMap(({ plan: { key }, leasedUntil }) =>
-    leasedUntil === null ? [] : [{ key, leasedUntil }],
-  );
-  const ended = returnable(leases, runtime);
-  const release: Write[] = ended.length === 0 ? [] : [{ op: 'delete', keys: ended }];
-  const replies = await send(access, [...puts, ...renewed.values(), ...release]);
+  const writes = [...puts, ...renewals.due(fences), ...releaseOf(ended, runtime)];
+  const replies = await send(access, writes);
   const stored = new Set(puts.filter((_, index) => replies[index] === 'OK').map(({ key }) => key));
+  const refused = [...kept].flatMap(([key, lease]) => (stored.has(key) ? [] : [lease]));
+  if (refused.length > 0) runtime.background(releaseLeases(access, runtime, refused));
   return { stored, uncacheable };
 }
 

@@ -27,7 +27,7 @@ export interface KeyState {
   /** The epoch that the heartbeat names, whether or not it is still the current one; null without a heartbeat. */
   readonly heartbeat: string | null;
   readonly entry: string | null;
-  /** Whether the lease is held; false when leases were not asked for. */
+  /** Whether the lease that was asked for is held; false when none was. */
   readonly leased: boolean;
 }
 
@@ -51,18 +51,40 @@ export function guardsOf({ fences }: Plan): string[] {
   return [...fences, EPOCH_KEY];
 }
 
-/** The name of a key's lease. It starts with `fencepost:`, as no cached key does. */
-export function leaseKey(key: string): string {
-  return `fencepost:lease:${key}`;
+/**
+ * The name of a lease: of the load of a key under these fences, in place of this entry. An invalidation gives the key another lease, so
+ * that nobody waits for a load whose answer cannot be used. It starts with `fencepost:`, as no cached key does.
+ * @param fences of the key, in the order of guardsOf
+ * @param entry the unusable entry that was seen, as it is stored
+ */
+export function leaseKey(key: string, fences: readonly string[], entry: string | null): string {
+  return `fencepost:lease:${key}:${shortHash(`${fences.join(' ')} ${entry ?? ''}`)}`;
+}
+
+/**
+ * 53 bits in base 36 (cyrb53). Two loads whose names collide wait for each other for as long as a lease lives, no more: fences are
+ * random, so nobody can choose their hash.
+ */
+function shortHash(text: string): string {
+  let high = 0xdeadbeef;
+  let low = 0x41c6ce57;
+  for (let index = 0; index < text.length; index++) {
+    const unit = text.charCodeAt(index);
+    high = Math.imul(high ^ unit, 2_654_435_761);
+    low = Math.imul(low ^ unit, 1_597_334_677);
+  }
+  high = Math.imul(high ^ (high >>> 16), 2_246_822_507) ^ Math.imul(low ^ (low >>> 13), 3_266_489_909);
+  low = Math.imul(low ^ (low >>> 16), 2_246_822_507) ^ Math.imul(high ^ (high >>> 13), 3_266_489_909);
+  return (4_294_967_296 * (2_097_151 & low) + (high >>> 0)).toString(36);
 }
 
 /**
  * What one MGET has to name for some keys, and how to read its reply. Every name occurs once.
- * @param leases also look at each key's lease
+ * @param leases the names of leases to look at too, one for each key
  */
 export function mgetFor(
   plans: readonly Plan[],
-  leases = false,
+  leases: readonly string[] = [],
 ): { names: string[]; statesFrom: (values: readonly (string | null)[]) => KeyState[] } {
   const places = new Map<string, number>();
   const place = (name: string): number => {
@@ -71,12 +93,15 @@ export function mgetFor(
     places.set(name, places.size);
     return places.size - 1;
   };
-  const wanted = plans.map((plan) => ({
-    plan,
-    entry: place(plan.key),
-    fences: guardsOf(plan).map(place),
-    lease: leases ? place(leaseKey(plan.key)) : null,
-  }));
+  const wanted = plans.map((plan, index) => {
+    const lease = leases[index];
+    return {
+      plan,
+      entry: place(plan.key),
+      fences: guardsOf(plan).map(place),
+      lease: lease === undefined ? null : place(lease),
+    };
+  });
   const epoch = place(EPOCH_KEY);
   const heartbeat = place(HEARTBEAT_KEY);
   return {

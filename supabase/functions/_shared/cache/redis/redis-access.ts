@@ -6,6 +6,7 @@
 import { HEARTBEAT_KEY } from '../protocol/epoch.ts';
 import { CacheError } from '../protocol/errors.ts';
 import { CircuitBreaker, type Purpose } from './circuit-breaker.ts';
+import { foldCreations, isRefused, splitCreations } from './creations.ts';
 import { failureOf, RedisFailure } from './failure.ts';
 import { batchReads } from './read-batcher.ts';
 import type { Runtime } from './runtime.ts';
@@ -46,6 +47,8 @@ export class RedisAccess {
   readonly #reporter: Reporter;
   readonly #warnedAt = new Map<string, number>();
   #commands = 0;
+  /** Until a server refuses it. */
+  #takesGetWithNx = true;
 
   /** @param connection null when the cache is not configured: then everything is answered as if Redis were away */
   constructor(connection: Connection | null, runtime: Runtime, reporter: Reporter) {
@@ -69,19 +72,17 @@ export class RedisAccess {
 
   /** The writes in order in one request, or null when Redis is away; then some may have been carried out. */
   async write(writes: readonly Write[]): Promise<Reply[] | null> {
-    const replies = await this.#attempt('write', writes.length, (connection) => connection.write(writes));
-    this.#notice(replies ?? []);
-    return replies;
+    const sent = this.#takesGetWithNx ? writes : splitCreations(writes);
+    const replies = await this.#attempt('write', sent.length, (connection) => connection.write(sent));
+    return replies && this.#repliesTo(writes, replies);
   }
 
   /** The writes and then one MGET in one request, or null when Redis is away; then some may have been carried out. */
   async writeThenRead(writes: readonly Write[], keys: readonly string[]): Promise<Exchange | null> {
-    const commands = writes.length + 1;
-    const exchange = await this.#attempt('write', commands, (connection) =>
+    const exchange = await this.#attempt('write', writes.length + 1, (connection) =>
       connection.writeThenRead(writes, keys),
     );
-    this.#notice(exchange?.replies ?? []);
-    return exchange;
+    return exchange && { ...exchange, replies: this.#repliesTo(writes, exchange.replies) };
   }
 
   /** One page of a scan, or null when Redis is away. */
@@ -130,14 +131,23 @@ export class RedisAccess {
     this.#reporter.log(`cache: ${message}`);
   }
 
-  #notice(replies: readonly Reply[]): void {
-    for (const reply of replies) {
+  /** One reply to each write; refusals are reported. */
+  #repliesTo(writes: readonly Write[], given: readonly Reply[]): Reply[] {
+    const wasSplit = given.length > writes.length;
+    const replies = wasSplit ? foldCreations(writes, given) : [...given];
+    for (const [index, reply] of replies.entries()) {
       if (!(reply instanceof RedisFailure)) continue;
+      if (!wasSplit && isRefused(writes[index], reply)) {
+        this.#takesGetWithNx = false;
+        this.warn('nx-get', 'this Redis refuses SET with NX and GET; fences take one command more.');
+        continue;
+      }
       this.#reporter.failed(
         new CacheError('REDIS_REPLY', 'Redis refused a command of a pipeline.', { cause: reply }),
       );
       this.warn('reply', `Redis refused a write (${reply.message}); the answer is served uncached.`);
     }
+    return replies;
   }
 
   async #attempt<T>(

@@ -140,7 +140,8 @@ export class Upstash {
   async write(writes: readonly Write[]): Promise<Reply[]> {
     const [only] = writes;
     if (only === undefined) return [];
-    if (writes.length === 1) {
+    // In a pipeline a refusal is the reply to one command.
+    if (writes.length === 1 && only.op !== 'create') {
       return [
         await this.#send([COMMANDS[only.op]], async () => append(this.#redis, only, this.#name), replyTo),
       ];

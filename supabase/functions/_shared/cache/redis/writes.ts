@@ -4,8 +4,16 @@ import type { RedisFailure } from './failure.ts';
 
 /** One write; several travel in one request, in order, each billed as one command. */
 export type Write =
-  /** SET NX [EX]: create a fence unless there is one. */
+  /** SET NX GET [EX]: create a fence unless there is one. The reply is null, or the value of the one that there is. */
   | { readonly op: 'create'; readonly key: string; readonly value: string; readonly seconds: number | null }
+  /** The same in two commands, for servers that refuse GET beside NX (creations.ts). */
+  | {
+      readonly op: 'create-only';
+      readonly key: string;
+      readonly value: string;
+      readonly seconds: number | null;
+    }
+  | { readonly op: 'get'; readonly key: string }
   /** SET NX PX: take a lease. The reply is 'OK', or null when somebody holds it. */
   | { readonly op: 'claim'; readonly key: string; readonly value: string; readonly milliseconds: number }
   /** SET PX: store an entry. */
@@ -25,6 +33,8 @@ export type Reply = string | number | null | RedisFailure;
 /** The command of each kind of write. */
 export const COMMANDS: Readonly<Record<Write['op'], string>> = {
   create: 'SET',
+  'create-only': 'SET',
+  get: 'GET',
   claim: 'SET',
   put: 'SET',
   renew: 'EXPIRE',
@@ -47,8 +57,14 @@ export function append(commands: Commands, write: Write, named: (key: string) =>
   switch (write.op) {
     case 'create':
       return write.seconds === null
+        ? commands.set(key, write.value, { nx: true, get: true })
+        : commands.set(key, write.value, { nx: true, get: true, ex: write.seconds });
+    case 'create-only':
+      return write.seconds === null
         ? commands.set(key, write.value, { nx: true })
         : commands.set(key, write.value, { nx: true, ex: write.seconds });
+    case 'get':
+      return commands.get(key);
     case 'claim':
       return commands.set(key, write.value, { nx: true, px: write.milliseconds });
     case 'put':
