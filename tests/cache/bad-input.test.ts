@@ -34,6 +34,11 @@ const NO_FUNCTION = ['log', null, {}];
 type Cases<Options> = Readonly<Record<keyof Options, readonly [refused: readonly unknown[], taken: unknown]>>;
 
 const ofCalls: Cases<GetOrSetOptions> = {
+  ttl: [NO_TIME, 60],
+  dependsOn: [
+    ['user:7:*', 5, null, {}, () => 5, Array.from({ length: 64 }, (_, user) => `user:${user}:*`)],
+    ['user:7:*', 'session:s1:state'],
+  ],
   negativeTtl: [NO_TIME, 0.5],
   degradedMaxAge: [NO_TIME, 0],
   staleWhileRevalidate: [NO_TIME, 60],
@@ -121,6 +126,18 @@ describe('the table of docs/cache.md', () => {
         code: codeOf(name),
       });
   });
+
+  it.each(['', '*', 'user', 'user:*', 'a:*:b', 'a:?', 'fence:a', 5, null])(
+    'is right about the dependency %j',
+    async (dependency) => {
+      const code = codeOf('dependsOn: […]');
+      const dependsOn = [as<string>(dependency)];
+      await expect(cache.getOrSet(KEY, never, { dependsOn })).rejects.toMatchObject({ code });
+      await expect(cache.getOrSetMany([KEY], never, { dependsOn: () => dependsOn })).rejects.toMatchObject({
+        code,
+      });
+    },
+  );
 
   it('is right about a token of begin', async () => {
     const token = await cache.begin('bad:other');

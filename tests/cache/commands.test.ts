@@ -40,6 +40,8 @@ interface Case {
   readonly billed: Readonly<Record<string, number>>;
 }
 
+const dependsOn = Array.from({ length: 10 }, (_, user) => `user:${user}:*`);
+
 const load = () => ({ limit: 5 });
 
 const cases: readonly Case[] = [
@@ -89,6 +91,29 @@ const cases: readonly Case[] = [
     billed: { MGET: 1, SET: 3 },
   },
   {
+    name: 'a hit with ten dependencies',
+    prepare: ({ cache }) => cache.getOrSet(KEY, load, 60, { dependsOn }),
+    call: (cache) => cache.getOrSet(KEY, load, 60, { dependsOn }),
+    requests: 1,
+    billed: { MGET: 1 },
+  },
+  {
+    name: 'a miss after one of ten dependencies was invalidated',
+    prepare: async ({ cache }) => {
+      await cache.getOrSet(KEY, load, 60, { dependsOn });
+      await cache.del('user:7:prefs');
+    },
+    call: (cache) => cache.getOrSet(KEY, load, 60, { dependsOn }),
+    requests: 3,
+    billed: { MGET: 1, SET: 3 },
+  },
+  {
+    name: 'the first load with ten dependencies: their fences, their type and its own are missing',
+    call: (cache) => cache.getOrSet(KEY, load, 60, { dependsOn }),
+    requests: 3,
+    billed: { MGET: 1, SET: 15 },
+  },
+  {
     name: 'the first key of another organisation: one fence is missing',
     prepare: ({ cache }) => cache.getOrSet('quota:org-2:openai:gpt-5', load),
     call: (cache) => cache.getOrSet(KEY, load),
@@ -125,6 +150,18 @@ const cases: readonly Case[] = [
       ),
     requests: 3,
     billed: { MGET: 1, SET: 20 },
+  },
+  {
+    name: 'two hundred cold readers of one isolate',
+    call: (cache) => Promise.all(Array.from({ length: 200 }, () => cache.getOrSet(KEY, load))),
+    requests: 4,
+    billed: { MGET: 2, SET: 4 },
+  },
+  {
+    name: 'del of three keys: one command for their fences, one for themselves',
+    call: (cache) => cache.del(KEY, SIBLING, 'cost:openai:gpt-5'),
+    requests: 1,
+    billed: { DEL: 2 },
   },
   {
     name: 'a loader that fails: the lease is given back',

@@ -5,7 +5,7 @@
 import * as fc from 'fast-check';
 import { describe, it } from 'vitest';
 import { runHerd, runScenario } from './interleavings.ts';
-import { duel, epochs, herd, scenario } from './scenarios.ts';
+import { dependent, duel, epochs, herd, plain, scenario } from './scenarios.ts';
 
 const half = Math.ceil(Number(process.env.FENCEPOST_SCHEDULES ?? 5_000) / 2);
 
@@ -16,6 +16,8 @@ export function testHalfOfTheSchedules(): void {
         { weight: 4, arbitrary: scenario },
         { weight: 1, arbitrary: duel },
         { weight: 2, arbitrary: epochs },
+        { weight: 1, arbitrary: dependent },
+        { weight: 1, arbitrary: plain },
       );
       await fc.assert(
         fc.asyncProperty(any, (chosen) => runScenario(chosen, null)),

@@ -1,8 +1,8 @@
-/** The negative controls of the interleavings: the property notices each of six caches that are built wrong. */
+/** The negative controls of the interleavings: the properties notice each of the caches that are built wrong. */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { runHerd, runScenario } from './interleavings.ts';
-import { duel, epochs, herd, type scenario } from './scenarios.ts';
+import { dependent, duel, epochs, herd, plain, type scenario } from './scenarios.ts';
 import type { Sabotage } from './scheduled-redis.ts';
 
 describe('a stale value comes back', () => {
@@ -14,6 +14,9 @@ describe('a stale value comes back', () => {
     ['no epoch', duel],
     ['epoch in the heartbeat', epochs],
     ['revived epoch', epochs],
+    ['own fences alone', dependent],
+    ['group fence alone', dependent],
+    ['no memory', plain],
   ];
   it.each(sabotages)('when the cache is built with %s', { timeout: 300_000 }, async (sabotage, scenarios) => {
     const result = await fc.check(

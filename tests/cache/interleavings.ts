@@ -6,15 +6,23 @@
  * when that invalidation was written. A row's value is its version here, so "older" is "smaller".
  */
 import type { Scheduler } from 'fast-check';
-import { HUNG_AFTER_MS } from '../../supabase/functions/_shared/cache/client/single-flight.ts';
 import { EPOCH_KEY, HEARTBEAT_KEY } from '../../supabase/functions/_shared/cache/protocol/epoch.ts';
 import { deletionsFor, fencesOf } from '../../supabase/functions/_shared/cache/protocol/fences.ts';
-import type { Runtime } from '../../supabase/functions/_shared/cache/redis/runtime.ts';
 import { type Cache, createCache } from '../../supabase/functions/_shared/cache.ts';
-import { DeliveryHealth } from '../../worker/src/delivery/health.ts';
-import { Heartbeat } from '../../worker/src/delivery/heartbeat.ts';
-import { type Action, KEYS, type Key, type Scenario } from './scenarios.ts';
+import type { Heartbeat } from '../../worker/src/delivery/heartbeat.ts';
+import { FormerClient } from './former-client.ts';
+import {
+  type Action,
+  KEYS,
+  type Key,
+  REPORT,
+  REPORT_DEPENDS_ON,
+  REPORT_PARTS,
+  type Scenario,
+} from './scenarios.ts';
 import { type Clock, type Sabotage, ScheduledRedis } from './scheduled-redis.ts';
+import { scheduledRuntime } from './scheduled-runtime.ts';
+import { ScheduledWorkers } from './scheduled-worker.ts';
 
 /** Runs one schedule; throws with what was read when the invariant does not hold. */
 export async function runScenario(chosen: Scenario, sabotage: Sabotage | null): Promise<void> {
@@ -34,9 +42,8 @@ class World {
   readonly #clock: Clock = { now: 1_793_527_200_000 };
   readonly #redis: ScheduledRedis;
   readonly #caches: readonly Cache[];
+  readonly #former: FormerClient;
   readonly #workers: readonly [Heartbeat, Heartbeat];
-  /** Postgres's one row. */
-  #epoch = 'epoch of the migration';
   /** The row behind each key, and the version that the last acknowledged invalidation was about. */
   readonly #committed = new Map<Key, number>(KEYS.map((name) => [name, 0]));
   readonly #acknowledged = new Map<Key, number>(KEYS.map((name) => [name, 0]));
@@ -49,16 +56,32 @@ class World {
     this.#scheduler = chosen.scheduler;
     const faults = [...chosen.faults];
     this.#redis = new ScheduledRedis(this.#scheduler, this.#clock, () => faults.pop() ?? 'none', sabotage);
+    const runtime = scheduledRuntime(
+      this.#clock,
+      (label) => this.#step(label),
+      () => this.#token(),
+      sabotage === 'no memory',
+    );
     const open = (name: string): Cache =>
       createCache({
         connection: this.#redis.connect(name),
-        runtime: this.#runtime(),
+        runtime,
         degradedMaxAge: chosen.degradedMaxAge,
         lease: chosen.lease,
         log: () => {},
       });
     this.#caches = ['A', 'B', 'C'].map(open);
-    this.#workers = [this.#worker('worker 1'), this.#worker('worker 2')];
+    this.#former = new FormerClient(
+      this.#redis.connect('former'),
+      () => this.#clock.now,
+      () => this.#token(),
+    );
+    const workers = new ScheduledWorkers(
+      this.#redis,
+      (label) => this.#step(label),
+      () => this.#token(),
+    );
+    this.#workers = [workers.heartbeatOf('worker 1'), workers.heartbeatOf('worker 2')];
   }
 
   async run(): Promise<void> {
@@ -116,7 +139,7 @@ class World {
           async (cache) => {
             const startedAt = this.#clock.now;
             const cached = await cache.get<Row>(next.key);
-            if (cached !== null) return [cached];
+            if (cached !== null && !next.always) return [cached];
             const row = await this.#load(next.key);
             // Rule 8 covers 30 s. For slower loads the documentation says to use begin().
             if (this.#clock.now - startedAt <= 30_000) await cache.set(next.key, row);
@@ -135,6 +158,12 @@ class World {
           },
           next.isolate,
         );
+      case 'report':
+        return this.#report(next.depends, next.isolate);
+      case 'former getOrSet':
+        return this.#checkRead([next.key], async () => [
+          await this.#former.getOrSet(next.key, () => this.#load(next.key)),
+        ]);
       case 'write':
         return this.#write(next.key, next.reach, next.by);
       case 'evict': {
@@ -158,14 +187,38 @@ class World {
     }
   }
 
-  async #check(
+  #check(
     names: readonly Key[],
     read: (cache: Cache) => Promise<(Row | undefined)[]>,
     which: number,
   ): Promise<void> {
+    return this.#checkRead(names, () => read(this.#cache(which)));
+  }
+
+  /** An answer that holds parts was loaded by a caller that named them, whoever reads it. */
+  #report(depends: boolean, which: number): Promise<void> {
+    const load = async (): Promise<Report> => {
+      await this.#step('SELECT arrives');
+      const parts = REPORT_PARTS.map((name) => this.#row(name));
+      await this.#step('SELECT is answered');
+      return { parts: depends ? parts : null };
+    };
+    const options = depends ? { dependsOn: REPORT_DEPENDS_ON } : {};
+    return this.#checkRead(REPORT_PARTS, async (owed) => {
+      const { parts } = await this.#cache(which).getOrSet(REPORT, load, 60, options);
+      return (
+        parts ?? REPORT_PARTS.map((name, index) => ({ key: name, version: owed[index] ?? 0, fences: [] }))
+      );
+    });
+  }
+
+  async #checkRead(
+    names: readonly Key[],
+    read: (owed: readonly number[]) => Promise<readonly (Row | undefined)[]>,
+  ): Promise<void> {
     await this.#step('a reader starts');
     const owed = names.map((name) => this.#acknowledged.get(name) ?? 0);
-    const rows = await read(this.#cache(which));
+    const rows = await read(owed);
     names.forEach((name, index) => {
       const row = rows[index];
       if (row?.key !== name || row.version < (owed[index] ?? 0)) {
@@ -220,7 +273,7 @@ class World {
   }
 
   #row(name: Key): Row {
-    const fences = [...fencesOf(name, name.startsWith('cost:') ? 3 : 2), EPOCH_KEY];
+    const fences = [...fencesOf(name, name.startsWith('quota:') ? 2 : undefined), EPOCH_KEY];
     return { key: name, version: this.#committed.get(name) ?? 0, fences };
   }
 
@@ -228,58 +281,13 @@ class World {
     return this.#scheduler.schedule(Promise.resolve(), label);
   }
 
-  #worker(name: string): Heartbeat {
-    const health = new DeliveryHealth(() => 0);
-    health.emptied();
-    const heartbeat: Heartbeat = new Heartbeat({
-      cache: this.#redis.serve(name),
-      outbox: {
-        epoch: async () => {
-          await this.#step(`${name} SELECT epoch`);
-          return this.#epoch;
-        },
-        newEpoch: async () => {
-          await this.#step(`${name} new_epoch()`);
-          this.#epoch = this.#token();
-          const epoch = this.#epoch;
-          await this.#step(`${name} new_epoch() is answered`);
-          return epoch;
-        },
-        confirmEpoch: async (epoch) => {
-          await this.#step(`${name} UPDATE epoch`);
-          return this.#epoch === epoch;
-        },
-      },
-      databaseUrl: '',
-      health,
-      intervalMs: 0,
-      // A beat that failed is repeated without waiting.
-      onError: () => heartbeat.reset(),
-      onNewEpoch: () => {},
-    });
-    return heartbeat;
-  }
-
   #token(): string {
     return `token-${this.#tokens++}`;
   }
+}
 
-  #runtime(): Runtime {
-    return {
-      now: () => this.#clock.now,
-      monotonic: () => this.#clock.now,
-      randomToken: () => this.#token(),
-      random: () => 0.5,
-      sleep: async (milliseconds) => {
-        // A load hangs because of time, not of order. If the clock jumped that far, nothing would be fresh any more.
-        if (milliseconds > HUNG_AFTER_MS / 2) return new Promise(() => {});
-        const until = this.#clock.now + milliseconds;
-        await this.#step('a sleep ends');
-        this.#clock.now = Math.max(this.#clock.now, until);
-      },
-      background: () => {},
-    };
-  }
+interface Report {
+  readonly parts: readonly Row[] | null;
 }
 
 interface Row {

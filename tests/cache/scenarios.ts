@@ -6,11 +6,23 @@ import * as fc from 'fast-check';
 import type { Fault } from './scheduled-redis.ts';
 
 /**
- * Two keys of one entity, one of another entity of the same type, one of a type whose entity is the whole key, and one of a
- * first segment that no type declares, whose fence expires.
+ * Two keys of one entity, one of another entity of the same type, one of a type whose entity is the whole key, and two of a
+ * first segment that no type declares, whose fences expire.
  */
-export const KEYS = ['quota:org-1:a:x', 'quota:org-1:a:y', 'quota:org-2:a:x', 'cost:a:x', 'own:a'] as const;
+export const KEYS = [
+  'quota:org-1:a:x',
+  'quota:org-1:a:y',
+  'quota:org-2:a:x',
+  'cost:a:x',
+  'own:a',
+  'own:a:b',
+] as const;
 export type Key = (typeof KEYS)[number];
+
+/** An answer that is made of the rows of other keys, and what its loader names for them. */
+export const REPORT = 'report:1';
+export const REPORT_PARTS: readonly Key[] = ['quota:org-1:a:x', 'quota:org-1:a:y', 'cost:a:x'];
+export const REPORT_DEPENDS_ON = ['quota:org-1:*', 'cost:a:x'];
 
 // Most of what goes wrong needs several actors at one key of one isolate, so one of each is chosen more often.
 const [favourite] = KEYS;
@@ -44,7 +56,22 @@ const action = fc.oneof(
       pause,
     }),
   },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant('get, load, set' as const), key, isolate, pause }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant('get, load, set' as const),
+      key,
+      isolate,
+      /** Also after a hit, as a program does that takes a cached null for nothing. */
+      always: fc.boolean(),
+      pause,
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({ kind: fc.constant('report' as const), depends: fc.boolean(), isolate, pause }),
+  },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('former getOrSet' as const), key, pause }) },
   {
     weight: 2,
     arbitrary: fc.record({ kind: fc.constant('begin, load, set' as const), key, isolate, pause }),
@@ -132,6 +159,35 @@ export const epochs: typeof scenario = scenarioOf(
     },
   ),
   [...none, 'lost request', 'lost reply', 'late request'],
+);
+
+/** Readers of an answer with dependencies, by callers that name them and callers that do not, and writes to what it depends on. */
+export const dependent: typeof scenario = scenarioOf(
+  fc.oneof(
+    fc.record({
+      kind: fc.constant('report' as const),
+      depends: fc.constantFrom(true, true, false),
+      isolate: fc.constantFrom<0 | 1 | 2>(0, 1),
+      pause: fc.constant(0),
+    }),
+    write(fc.constantFrom('key', 'all'), fc.constant('worker')),
+  ),
+  ['none'],
+);
+
+/** Programs that load themselves what they did not find, or found, and writes. */
+export const plain: typeof scenario = scenarioOf(
+  fc.oneof(
+    fc.record({
+      kind: fc.constant('get, load, set' as const),
+      key: fc.constant<Key>(favourite),
+      isolate: fc.constantFrom<0 | 1 | 2>(0, 1),
+      always: fc.boolean(),
+      pause: fc.constant(0),
+    }),
+    write(fc.constantFrom('key', 'all'), fc.constant('worker')),
+  ),
+  ['none'],
 );
 
 /** Readers of one key in three isolates, where nothing is written, lost or over: one load serves them all. */

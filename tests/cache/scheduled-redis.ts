@@ -30,7 +30,13 @@ export type Sabotage =
   /** A lease is given back when its answer is stored. */
   | 'release after store'
   /** Every isolate that proposes a fence takes it for its own. */
-  | 'every creation won';
+  | 'every creation won'
+  /** An entry forgets what it depends on. */
+  | 'own fences alone'
+  /** A group in dependsOn stands behind its own fence alone, which exact targets leave. */
+  | 'group fence alone'
+  /** `set` finds no `get` before it (rule 8); the clock of the isolates does it. */
+  | 'no memory';
 
 export type Fault = 'none' | 'lost request' | 'lost reply' | 'late request';
 
@@ -97,7 +103,8 @@ export class ScheduledRedis {
   /** A worker's DEL, without faults: it repeats until Redis has acknowledged. */
   async invalidate(label: string, keys: readonly string[]): Promise<void> {
     await this.#step(`${label} arrives`);
-    this.#execute({ op: 'delete', keys });
+    const misses = this.#sabotage === 'group fence alone' && keys[0]?.startsWith('fence:') === false;
+    this.#execute({ op: 'delete', keys: misses ? keys.filter((key) => key !== 'fence:quota:org-1') : keys });
   }
 
   /** What eviction and an operator may do at any time. */
@@ -163,6 +170,12 @@ export class ScheduledRedis {
         this.#setIfAbsent(write.key, write.value, write.seconds === null ? Infinity : write.seconds * 1_000);
         return found;
       }
+      case 'create-only':
+        return this.#setIfAbsent(
+          write.key,
+          write.value,
+          write.seconds === null ? Infinity : write.seconds * 1_000,
+        );
       case 'claim':
         return this.#setIfAbsent(write.key, write.value, write.milliseconds);
       case 'put':
@@ -201,6 +214,10 @@ export class ScheduledRedis {
 
   /** The entry as it is, or, under that sabotage, with the fences as they are now. */
   #stamped(value: string): string {
+    if (this.#sabotage === 'own fences alone') {
+      const { x = [], ...entry }: { f: string[]; x?: string[] } = JSON.parse(value);
+      return JSON.stringify({ ...entry, f: [...entry.f.slice(0, -1 - x.length), entry.f.at(-1)] });
+    }
     if (this.#sabotage !== 'stamp at store' || !value.startsWith('{')) return value;
     const entry: { f: string[]; d?: { fences?: string[] } } = JSON.parse(value);
     const fences = entry.d?.fences ?? [];

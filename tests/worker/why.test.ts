@@ -79,6 +79,24 @@ describe('why', () => {
     ]);
   });
 
+  it('names what else an answer depends on, and what reaches it through that', async () => {
+    const [organisation = ''] = await stack.organisations(1);
+    const options = { dependsOn: [`quota:${organisation}:*`, 'session:s9:state'] };
+    await cache().getOrSet('report:1', async () => 1, 60, options);
+    await stack.write([organisation]);
+    const answered = await why('report:1');
+    expect(answered.dependsOn).toEqual(['quota', `quota:${organisation}`, 'session', 'session:s9']);
+    expect(answered.fences).toEqual([
+      'fence:report',
+      'fence:report:1',
+      ...answered.dependsOn.map((scope) => `fence:${scope}`),
+    ]);
+    expect(answered.watches.map(({ table }) => table)).toEqual(['quotas', 'sessions']);
+    expect(answered.pending).toMatchObject([{ target: `quota:${organisation}:*` }]);
+    const { text } = await command(['why', 'report:1']);
+    expect(text).toMatch(/^depends on +quota +quota:/m);
+  });
+
   it('names no fence where nothing is stored, since only a reader knows the entity then', async () => {
     const { verdict, fences, watches } = await why('cost:zz:yy');
     expect([verdict, fences]).toEqual(['miss', []]);

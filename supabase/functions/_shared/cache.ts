@@ -30,7 +30,7 @@ export interface Cache extends ProductCache {
   /** `del` of one session's state. */
   invalidateSession(id: string): Promise<number | null>;
   /** `delPattern` of all quota answers of one organisation: one command. */
-  invalidateOrganizationQuotas(org: string): Promise<number | null>;
+  invalidateOrganizationQuotas(org: string): Promise<number | undefined | null>;
 }
 
 /**

@@ -4,7 +4,11 @@
  */
 import type pg from 'pg';
 import { CacheError } from '../../../supabase/functions/_shared/cache/protocol/errors.ts';
-import { checkKey, fencesOf } from '../../../supabase/functions/_shared/cache/protocol/fences.ts';
+import {
+  checkKey,
+  fencesOf,
+  scopeOfFence,
+} from '../../../supabase/functions/_shared/cache/protocol/fences.ts';
 import { covers, targetFor } from '../diagnostics/why/coverage.ts';
 import { type Inspection, inspect, type Verdict } from '../diagnostics/why/inspect.ts';
 import { asWorkerError, describe, ExitCode, WorkerError } from '../lib/errors.ts';
@@ -41,6 +45,8 @@ export interface Why {
   readonly type: string;
   /** Those that the entry stands behind; empty without an entry, since only the reader's key types name them then. */
   readonly fences: readonly string[];
+  /** The scopes of the fences that it stands behind because of what its loader depends on. */
+  readonly dependsOn: readonly string[];
   readonly verdict: Verdict | 'unknown';
   readonly why: string;
   readonly loadedAt: string | null;
@@ -66,16 +72,22 @@ export function why(variables: NodeJS.ProcessEnv, key: string, json: boolean): P
       return unknown(key, error);
     });
     const { verdict, fences, envelope } = found;
+    // Without an entry nobody knows the depth of its entity, so it may be any.
+    const behind = envelope === null ? [...fences, ...fencesOf(key, 2)] : fences;
+    const dependencies = (envelope?.dependencies ?? []).map((fence) => scopeOfFence(fence) ?? fence);
     const result: Why = {
       key,
       type: key.split(':')[0] ?? key,
       fences: envelope === null ? [] : fences,
+      dependsOn: dependencies,
       verdict,
       why: found.why,
       loadedAt: envelope === null ? null : new Date(envelope.loadedAt).toISOString(),
-      pending: [...rows, ...unconfirmed].filter(({ target }) => covers(target, key, fences)),
+      pending: [...rows, ...unconfirmed].filter(({ target }) => covers(target, key, behind)),
       unseen,
-      watches: (await watches(pool)).filter(({ target }) => covers(targetFor(target, key), key, fences)),
+      watches: (await watches(pool)).filter(({ target }) =>
+        [key, ...dependencies].some((scope) => covers(targetFor(target, scope), key, behind)),
+      ),
     };
     if (json) printJson(result);
     else show(result);
@@ -144,6 +156,7 @@ function show(result: Why): void {
     ['now', `${paint(TONES[result.verdict], result.verdict)}: ${result.why}`],
     ['behind', result.fences.join('  ') || 'not known: an entry tells its fences, and none can be read'],
   ];
+  if (result.dependsOn.length > 0) rows.push(['depends on', result.dependsOn.join('  ')]);
   for (const { target, table: from, ageMs, dueInMs, unconfirmed } of result.pending) {
     const runs = dueInMs === null ? '' : `, and runs in ${duration(dueInMs)}`;
     const state =

@@ -11,7 +11,7 @@ export type Loaded<T> = ReadonlyMap<string, T> | Readonly<Record<string, T>>;
 export interface Cache {
   /**
    * The cached value, or null: for a miss, for a cached null or absence, and while Redis is away; `lookup` tells them apart.
-   * A miss makes the next `set` of this key safe for 30 s: what was loaded in between is not stored if it was invalidated.
+   * It makes a `set` of this key safe for 30 s: what was loaded in between cannot be read if it was invalidated meanwhile.
    */
   get<T = unknown>(key: string): Promise<T | null>;
 
@@ -25,12 +25,13 @@ export interface Cache {
   begin(key: string): Promise<LoadToken>;
 
   /**
-   * Stores a value. With a token of `begin`, or after a `get` of this key that missed in this isolate within 30 s, a value
-   * that was invalidated since then is not readable. With neither, the value is taken as true now: use that only for values
-   * whose truth is the cache itself.
+   * Stores a value. With a token of `begin`, or after a `get` of this key in this isolate within 30 s, a value that was
+   * invalidated since then is not readable. With neither, the value is taken as true now: use that only for values whose truth
+   * is the cache itself. What stores nothing because the value is too large, the ttl 0 or Redis refuses it leaves no older value.
    * @param ttl seconds; default: the type's, else 300
-   * @returns whether Redis has it; false when Redis is away, the value is too large, the token was taken or the `get` made
-   * without Redis, or so many keys were missed within 30 s (10 000) that it is not known whether this one was
+   * @returns whether Redis has it; false when Redis is away, the value is too large, this isolate deleted the key or saw it
+   * invalidated since the `get` (a warning says so), the token was taken or the `get` made without Redis, or so many keys were read
+   * within 30 s (10 000) that it is not known whether this one was
    * @throws CacheError UNSUPPORTED_VALUE, INVALID_KEY, INVALID_CONFIGURATION, TOKEN_MISMATCH: mistakes of the program
    */
   set(key: string, value: unknown, ttl?: number, token?: LoadToken): Promise<boolean>;
@@ -40,13 +41,13 @@ export interface Cache {
    * values like any other (see `negativeTtl`).
    * A value that JSON would change (a Date, a Map, a Response) is returned but not cached; a warning and `onError` say so.
    * @param load one call serves all callers of this isolate that may share it. Its error is theirs, and is not cached
-   * @param ttl seconds; default: the type's, else 300
+   * @param ttl seconds; default: the type's, else 300. The options may stand in its place: `{ ttl: 300, dependsOn: [...] }`
    * @throws what `load` throws; CacheError LOAD_TIMEOUT, INVALID_KEY, INVALID_CONFIGURATION, INVALID_LOAD for no function
    */
   getOrSet<T>(
     key: string,
     load: (context: LoadContext) => T | PromiseLike<T>,
-    ttl?: number,
+    ttl?: number | GetOrSetOptions,
     options?: GetOrSetOptions,
   ): Promise<T>;
 
@@ -58,13 +59,14 @@ export interface Cache {
   getOrSetMany<T>(
     wanted: readonly string[],
     loadMany: (missing: readonly string[], context: LoadContext) => Loaded<T> | PromiseLike<Loaded<T>>,
-    ttl?: number,
+    ttl?: number | GetOrSetOptions,
     options?: GetOrSetOptions,
   ): Promise<Map<string, T | undefined>>;
 
   /**
-   * Makes keys unreadable, and what is being loaded for them too: one command.
-   * @returns how many Redis keys (entries and fences) went; null when Redis did not acknowledge: then nothing is promised
+   * Makes keys unreadable, and what is being loaded for them too: two commands in one request. Their fences go as well, so the other
+   * keys of the same entity become unreadable too, and whatever depends on them.
+   * @returns how many of these keys were cached; null when Redis did not acknowledge: then nothing is promised
    */
   del(...wanted: string[]): Promise<number | null>;
 
@@ -73,10 +75,11 @@ export interface Cache {
    * - `type:*` and `type:entity:*` are one DEL, whatever the number of keys.
    * - `*` ends the epoch: one command makes the whole cache unreadable.
    * - Any other glob is swept in pages.
-   * @returns how many keys were deleted: fences by a DEL, entries by a sweep; null when Redis did not acknowledge
+   * @returns how many entries were deleted by a sweep, which also makes the other keys of their entities unreadable; undefined for
+   * the others, which leave their entries to expire behind a fence that is gone; null when Redis did not acknowledge
    * @throws CacheError INVALID_KEY as `del` does: for '', and for the cache's own names
    */
-  delPattern(glob: string): Promise<number | null>;
+  delPattern(glob: string): Promise<number | undefined | null>;
 
   /** What this isolate has counted since it started, by key type. */
   stats(): CacheStatistics;

@@ -1,4 +1,5 @@
 /** Puts one cache together: connection, key types, statistics, log. No other module does. */
+import { checkDependencies } from '../protocol/dependencies.ts';
 import { httpAddress, prefixProblem, tokenProblem, trimmed } from '../protocol/environment.ts';
 import { CacheError } from '../protocol/errors.ts';
 import { checkPattern, type Plan } from '../protocol/fences.ts';
@@ -15,12 +16,13 @@ import type { Core, LoadContext, LoadMany } from './loader.ts';
 import {
   type CacheOptions,
   callHook,
-  checkCallOptions,
   type GetOrSetOptions,
+  optionsOf,
   type Settings,
   settingsOf,
   typeName,
 } from './options.ts';
+import { RecentReads } from './recent-reads.ts';
 import { HUNG_AFTER_MS, SingleFlight } from './single-flight.ts';
 import { Statistics } from './statistics.ts';
 
@@ -33,11 +35,16 @@ export function createCache(options: CacheOptions = {}): Cache {
   const planFor = (key: string): Plan => core.catalogue.planFor(key);
   const { access, statistics } = core;
   const getAndSet = new GetAndSet(core);
-  const readThrough = (plans: readonly Plan[], load: LoadMany, ttl?: number, call: GetOrSetOptions = {}) => {
-    checkCallOptions(call);
-    return resolve(core, plans, { load, ttl, options: call });
-  };
+  const readThrough = (plans: readonly Plan[], load: LoadMany, options: GetOrSetOptions) =>
+    resolve(core, plans, { load, ttl: options.ttl, options });
   const distinctPlans = (wanted: readonly string[]): Plan[] => [...new Set(wanted)].map(planFor);
+  const planOfCall = (key: string, dependsOn: GetOrSetOptions['dependsOn']): Plan => {
+    if (dependsOn === undefined) return planFor(key);
+    return core.catalogue.planFor(
+      key,
+      checkDependencies(typeof dependsOn === 'function' ? dependsOn(key) : dependsOn),
+    );
+  };
 
   return {
     async get<T>(key: string) {
@@ -56,28 +63,30 @@ export function createCache(options: CacheOptions = {}): Cache {
     async getOrSet<T>(
       key: string,
       load: (context: LoadContext) => T | PromiseLike<T>,
-      ttl?: number,
+      ttl?: number | GetOrSetOptions,
       call?: GetOrSetOptions,
     ) {
       checkLoader(load);
+      const options = optionsOf(ttl, call);
       const loadOne: LoadMany = async (_, context) => new Map([[key, await load(context)]]);
-      return (await readThrough([planFor(key)], loadOne, ttl, call)).get(key) as T;
+      return (await readThrough([planOfCall(key, options.dependsOn)], loadOne, options)).get(key) as T;
     },
     async getOrSetMany<T>(
       wanted: readonly string[],
       loadMany: (missing: readonly string[], context: LoadContext) => Loaded<T> | PromiseLike<Loaded<T>>,
-      ttl?: number,
+      ttl?: number | GetOrSetOptions,
       call?: GetOrSetOptions,
     ) {
       checkLoader(loadMany);
-      const plans = distinctPlans(wanted);
-      const answers = await readThrough(plans, async (...args) => loadMany(...args), ttl, call);
+      const options = optionsOf(ttl, call);
+      const plans = [...new Set(wanted)].map((key) => planOfCall(key, options.dependsOn));
+      const answers = await readThrough(plans, async (...args) => loadMany(...args), options);
       return new Map(plans.map(({ key }) => [key, answers.get(key) as T | undefined]));
     },
-    del: async (...wanted) => deleteKeys(access, wanted),
+    del: async (...wanted) => deleteKeys(core, wanted),
     delPattern: async (glob) => {
       checkPattern(glob);
-      return deletePattern(access, glob);
+      return deletePattern(core, glob);
     },
     stats: () => statistics.snapshot(access.commands),
     ping: () => access.ping(),
@@ -112,6 +121,7 @@ export function createCore(options: CacheOptions): Core {
     settings,
     statistics,
     renewals: new FenceRenewals(runtime),
+    recentReads: new RecentReads(runtime),
     singleFlight: new SingleFlight(runtime),
     refreshing: new Set(),
     reportHung: (plans) => {

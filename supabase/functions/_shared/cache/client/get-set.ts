@@ -1,13 +1,12 @@
-/** get, set and begin: reading without loading, and storing what was loaded elsewhere (rule 8, see recent-misses.ts). */
+/** get, set and begin: reading without loading, and storing what was loaded elsewhere (rule 8, see recent-reads.ts). */
 
 import type { VersionStamp } from '../protocol/entry.ts';
 import { CacheError } from '../protocol/errors.ts';
 import type { Plan } from '../protocol/fences.ts';
-import { judge, type KeyState } from '../protocol/key-state.ts';
+import { allExist, judge, type KeyState } from '../protocol/key-state.ts';
 import { prepare, readStates } from './key-states.ts';
 import type { Core } from './loader.ts';
-import { lifetimesOf } from './options.ts';
-import { RecentMisses } from './recent-misses.ts';
+import { lifetimesOf, typeName } from './options.ts';
 import { longestMs, store } from './store.ts';
 import { unsupportedIn } from './values.ts';
 
@@ -20,37 +19,42 @@ export interface LoadToken {
 
 export class GetAndSet {
   readonly #core: Core;
-  readonly #recentMisses: RecentMisses;
 
   constructor(core: Core) {
     this.#core = core;
-    this.#recentMisses = new RecentMisses(core.runtime);
   }
 
-  /** The cached values of those keys that hit. Misses are remembered for `set`, with fences that stand from then on. */
+  /** The cached values of those keys that hit. All are remembered for `set`; what misses gets fences that stand from then on. */
   async read(plans: readonly Plan[]): Promise<Map<string, unknown>> {
-    const { access, runtime, settings } = this.#core;
-    const startedAt = runtime.now();
-    const states = await readStates(this.#core, plans);
-    const found = new Map<string, unknown>();
-    if (states === null) {
-      // The load that follows has no fences, so a set that follows it must not find any.
-      if (access.enabled) for (const { key } of plans) this.#recentMisses.remember(key, null);
+    const { access, recentReads, runtime, settings } = this.#core;
+    const reading = recentReads.begin();
+    try {
+      const startedAt = runtime.now();
+      const states = await readStates(this.#core, plans);
+      const found = new Map<string, unknown>();
+      if (states === null) {
+        // The load that follows has no fences, so a set that follows it must not find any.
+        if (access.enabled) for (const plan of plans) recentReads.remember(plan, null, reading);
+        return found;
+      }
+      const now = runtime.now();
+      const missing = states.filter((state) => {
+        const judged = judge(state, lifetimesOf(state.plan, settings, undefined).degradedMs, now);
+        const fresh = judged.hit && judged.staleFor === null;
+        if (fresh) found.set(state.plan.key, judged.envelope.value);
+        this.#core.observe(state.plan, fresh ? 'hit' : 'miss', now - startedAt);
+        const { plan, fences, epoch } = state;
+        if (fresh && allExist(fences)) recentReads.remember(plan, { fences, epoch, loadedAt: now }, reading);
+        return !fresh;
+      });
+      const stamps = await this.#stampsFor(missing, undefined);
+      missing.forEach(({ plan }, index) => {
+        recentReads.remember(plan, stamps[index] ?? null, reading);
+      });
       return found;
+    } finally {
+      reading.end();
     }
-    const now = runtime.now();
-    const missing = states.filter((state) => {
-      const judged = judge(state, lifetimesOf(state.plan, settings, undefined).degradedMs, now);
-      const fresh = judged.hit && judged.staleFor === null;
-      if (fresh) found.set(state.plan.key, judged.envelope.value);
-      this.#core.observe(state.plan, fresh ? 'hit' : 'miss', now - startedAt);
-      return !fresh;
-    });
-    const stamps = await this.#stampsFor(missing, undefined);
-    missing.forEach(({ plan }, index) => {
-      this.#recentMisses.remember(plan.key, stamps[index] ?? null);
-    });
-    return found;
   }
 
   /** The fences of a key as they stand now, for a load that begins after this. */
@@ -69,12 +73,24 @@ export class GetAndSet {
     if (token !== undefined && token.key !== key) {
       throw new CacheError('TOKEN_MISMATCH', 'The token was given out by begin() for another key.');
     }
+    const { access, recentReads, settings } = this.#core;
     const unsupported = unsupportedIn(value);
     if (unsupported !== null) throw unsupported;
-    const remembered = token === undefined ? this.#recentMisses.oldest(key) : token.stamp;
-    const lifetimes = lifetimesOf(plan, this.#core.settings, ttl);
+    const lifetimes = lifetimesOf(plan, settings, ttl);
+    const remembered = token === undefined ? recentReads.oldest(key) : token.stamp;
+    if (remembered === 'dead') {
+      access.warn(
+        `set of ${typeName(plan)}`,
+        `a set of type ${typeName(plan)} stored nothing: the key was invalidated since the get before it, and the value may have been ` +
+          'loaded before that. Take a token with begin(key) before the load, and give it to set.',
+      );
+      return false;
+    }
     const stamp = remembered === undefined ? await this.#currentStamp(plan, ttl) : remembered;
+    if (stamp === null) return false;
     const { stored } = await store(this.#core, [{ plan, stamp, value, lifetimes, lease: null }]);
+    // The program has a newer value, so the one before must not answer any more.
+    if (!stored.has(key)) await access.write([{ op: 'delete', keys: [key] }]);
     return stored.has(key);
   }
 

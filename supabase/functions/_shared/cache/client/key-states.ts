@@ -21,27 +21,24 @@ import { fenceSeconds, fenceValue } from '../protocol/fence-value.ts';
 import type { Plan } from '../protocol/fences.ts';
 import { allExist, guardsOf, type KeyState, leaseKey, mgetFor, sameTexts } from '../protocol/key-state.ts';
 import { RedisFailure } from '../redis/failure.ts';
-import type { RedisAccess } from '../redis/redis-access.ts';
 import type { Runtime } from '../redis/runtime.ts';
 import type { Reply, Write } from '../redis/writes.ts';
 import { claimOf, type Lease, newLease } from './lease.ts';
+import type { Core } from './loader.ts';
 
 /** Limits of one request, in names of Redis keys and in their UTF-16 units: it stays far below Upstash's 10 MB. */
 const MOST_NAMES = 1_000;
 const MOST_UNITS = 300_000;
 
 /** What every function here needs. */
-export interface Redis {
-  readonly access: RedisAccess;
-  readonly runtime: Runtime;
-}
+export type Redis = Pick<Core, 'access' | 'runtime' | 'recentReads'>;
 
 /**
  * The state of each key, in order, or null when Redis is away.
  * @param leases the names of leases to look at too, one for each key
  */
 export async function readStates(
-  { access }: Redis,
+  { access, recentReads }: Redis,
   plans: readonly Plan[],
   leases?: readonly string[],
 ): Promise<KeyState[] | null> {
@@ -53,6 +50,7 @@ export async function readStates(
     if (values === null) return null;
     states.push(...statesFrom(values));
   }
+  recentReads.notice(states);
   return states;
 }
 
@@ -190,7 +188,7 @@ function creationsFor(wanted: readonly KeyToPrepare[], runtime: Runtime) {
 
 /** The second request: the leases under the fences that are known now, then one MGET. Null when Redis is away. */
 async function askAgain(
-  { access, runtime }: Redis,
+  { access, runtime, recentReads }: Redis,
   wanted: readonly { key: KeyToPrepare; fences: readonly string[] }[],
 ): Promise<PreparedKey[] | null> {
   const leases = wanted.map(({ key: { state, leaseMs }, fences }) =>
@@ -202,7 +200,9 @@ async function askAgain(
     names,
   );
   if (exchange === null) return null;
-  return statesFrom(exchange.values).map((state, index): PreparedKey => {
+  const states = statesFrom(exchange.values);
+  recentReads.notice(states);
+  return states.map((state, index): PreparedKey => {
     const { fences, epoch } = state;
     const reply = exchange.replies[index] ?? null;
     const stamp = allExist(fences) ? { fences, epoch } : null;

@@ -23,6 +23,7 @@ import type { FenceRenewals } from './fence-renewals.ts';
 import { prepare, readStates } from './key-states.ts';
 import { releaseLeases } from './lease.ts';
 import { type Outcome, type Settings, typeName } from './options.ts';
+import type { RecentReads } from './recent-reads.ts';
 import type { KeyLoad, SingleFlight } from './single-flight.ts';
 import type { Statistics } from './statistics.ts';
 import { longestMs, store } from './store.ts';
@@ -39,6 +40,7 @@ export interface Core {
   readonly runtime: Runtime;
   readonly settings: Settings;
   readonly renewals: FenceRenewals;
+  readonly recentReads: RecentReads;
   readonly singleFlight: SingleFlight;
   readonly statistics: Statistics;
   /** Keys being refreshed behind a stale answer. */

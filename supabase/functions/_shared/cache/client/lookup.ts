@@ -2,12 +2,13 @@
  * From a read to loads: each key of a call is answered from its entry, or joins a load in progress, or gets a load of its own.
  * get-or-set.ts draws the states that a key passes through.
  */
+import type { Envelope } from '../protocol/entry.ts';
 import type { Plan } from '../protocol/fences.ts';
-import { type Hit, judge, type KeyState } from '../protocol/key-state.ts';
+import { type Hit, judge, type KeyState, sameTexts } from '../protocol/key-state.ts';
 import { type PreparedKey, prepare, readStates } from './key-states.ts';
 import { type Lease, releaseLeases } from './lease.ts';
 import type { Core, LoadMany } from './loader.ts';
-import { callHook, type GetOrSetOptions, type Lifetimes, type Outcome } from './options.ts';
+import { callHook, type GetOrSetOptions, type Lifetimes, type Outcome, typeName } from './options.ts';
 import { type KeyLoad, newKeyLoad, Waiters } from './single-flight.ts';
 import { longestMs } from './store.ts';
 
@@ -182,7 +183,10 @@ export class Lookup {
     const judged = judge(state, lifetimes.degradedMs, now);
     // An earlier read's fallback may have been invalidated since.
     this.fallbacks.delete(plan.key);
-    if (!judged.hit) return false;
+    if (!judged.hit) {
+      if (judged.reason === 'other-fences') this.#warnOfOtherDependencies(plan, judged.envelope);
+      return false;
+    }
     const late = judged.staleFor;
     if (this.#refreshing && late !== null) return false;
     if (late === null || late < lifetimes.revalidateMs) {
@@ -193,6 +197,16 @@ export class Lookup {
     }
     if (late < lifetimes.errorMs) this.fallbacks.set(plan.key, read);
     return false;
+  }
+
+  #warnOfOtherDependencies(plan: Plan, envelope: Envelope | null): void {
+    if (envelope === null || sameTexts(envelope.dependencies, plan.dependencies)) return;
+    const type = typeName(plan);
+    this.#core.access.warn(
+      `dependencies of ${type}`,
+      `callers of one key of type ${type} name different lists in dependsOn; each makes the other's answer a miss and overwrites it. ` +
+        'Name the same list at every call.',
+    );
   }
 
   #load({ plan, lifetimes }: WantedKey, ready: PreparedKey | undefined): void {

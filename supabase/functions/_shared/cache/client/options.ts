@@ -56,6 +56,8 @@ export interface CacheOptions {
 }
 
 export interface GetOrSetOptions {
+  /** Seconds, for options that stand in the place of the ttl. */
+  readonly ttl?: number | undefined;
   /** Seconds to keep null or absence; default: as long as any value. 0: not at all. */
   readonly negativeTtl?: number | undefined;
   /** Seconds; how old an answer may be while no worker is alive. 0: none. Types with `degraded: false` stay at 0. */
@@ -72,6 +74,12 @@ export interface GetOrSetOptions {
   readonly signal?: AbortSignal | undefined;
   /** True: neither read nor stored, just loaded. */
   readonly bypass?: boolean | undefined;
+  /**
+   * What else the answer is made of: keys, and groups of two or more segments such as `user:7:*`. An invalidation of any of them
+   * makes it unreadable too. In getOrSetMany also a function that gives the list of each key.
+   * Every call of a key has to name the same: an answer that was stored with others is a miss.
+   */
+  readonly dependsOn?: readonly string[] | ((key: string) => readonly string[]) | undefined;
   /** Whose rights the loader uses. Only calls of one identity share a load in progress. All identities share what is stored. */
   readonly identity?: string | undefined;
   /** Called for each key with how it was answered. */
@@ -100,8 +108,7 @@ export function settingsOf(options: CacheOptions): Settings {
   };
 }
 
-/** @throws CacheError INVALID_CONFIGURATION for options of another type; lifetimesOf() checks the numbers */
-export function checkCallOptions(options: GetOrSetOptions): void {
+function checkCallOptions(options: GetOrSetOptions): void {
   if (typeof options !== 'object' || options === null) refuse('options must be an object');
   const { signal } = options;
   if (signal !== undefined && !(typeof signal?.aborted === 'boolean' && 'addEventListener' in signal))
@@ -149,19 +156,27 @@ export function lifetimesOf(
   options: GetOrSetOptions = NO_OPTIONS,
 ): Lifetimes {
   const { negativeTtl, degradedMaxAge, staleWhileRevalidate, staleIfError, lease, timeout } = options;
-  const ttlMs = secondsAsMs('ttl', ttl === undefined ? (plan.type?.ttl ?? DEFAULT_TTL_SECONDS) : ttl);
+  // The strictest of the key and all that it depends on.
+  const own = ttl === undefined ? (plan.type?.ttl ?? DEFAULT_TTL_SECONDS) : ttl;
+  const ttlMs = Math.min(
+    secondsAsMs('ttl', own),
+    ...plan.dependencyTypes.map((type) => secondsAsMs('ttl', type.ttl)),
+  );
   const degradedMs =
     degradedMaxAge === undefined ? settings.degradedMs : secondsAsMs('degradedMaxAge', degradedMaxAge);
   const revalidateMs =
     staleWhileRevalidate === undefined ? 0 : secondsAsMs('staleWhileRevalidate', staleWhileRevalidate);
   const errorMs = staleIfError === undefined ? 0 : secondsAsMs('staleIfError', staleIfError);
   if (timeout !== undefined) milliseconds('timeout', timeout, LONGEST_TIMER_MS);
-  const negativeTtlMs = negativeTtl === undefined ? ttlMs : secondsAsMs('negativeTtl', negativeTtl);
+  const negativeTtlMs = Math.min(
+    negativeTtl === undefined ? ttlMs : secondsAsMs('negativeTtl', negativeTtl),
+    ...plan.dependencyTypes.map((type) => secondsAsMs('ttl', type.ttl)),
+  );
   const asked = lease === undefined ? settings.leaseMs : milliseconds('lease', lease, LONGEST_LEASE_MS);
   // When nothing is stored, waiting for another isolate's load would find nothing.
   const leaseMs = Math.max(ttlMs, negativeTtlMs) === 0 ? 0 : asked;
   // Types that grant access are never served stale, nor without a living worker.
-  const neverLate = plan.type?.degraded === false;
+  const neverLate = [plan.type, ...plan.dependencyTypes].some((type) => type?.degraded === false);
   return {
     ttlMs,
     negativeTtlMs,
@@ -174,6 +189,22 @@ export function lifetimesOf(
 }
 
 const NO_OPTIONS: GetOrSetOptions = {};
+
+/**
+ * A call's options, wherever they stand. @throws CacheError INVALID_CONFIGURATION for options of another type; lifetimesOf() checks the
+ * numbers
+ */
+export function optionsOf(
+  ttl: number | GetOrSetOptions | undefined,
+  call?: GetOrSetOptions,
+): GetOrSetOptions {
+  if (call !== undefined) checkCallOptions(call);
+  if (typeof ttl !== 'object' || ttl === null) {
+    return ttl === undefined || call?.ttl !== undefined ? (call ?? NO_OPTIONS) : { ...call, ttl };
+  }
+  checkCallOptions(ttl);
+  return { ...call, ...ttl };
+}
 
 /** Rounded up, since Redis takes whole milliseconds: a short time must not become 0, which means not to store. */
 function secondsAsMs(name: string, seconds: number): number {

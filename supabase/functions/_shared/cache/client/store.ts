@@ -111,7 +111,7 @@ function entryFor(
   const staleAt = windowMs > 0 ? runtime.now() + freshMs : null;
   let text: string;
   try {
-    text = writeEnvelope(stamp, value, staleAt, lifetimes.degradedMs);
+    text = writeEnvelope(stamp, value, staleAt, lifetimes.degradedMs, plan.dependencies);
   } catch {
     // A Proxy or a hidden toJSON may still refuse what `unsupportedIn` could read.
     access.warn('value', `a value of type ${typeName(plan)} cannot be written as JSON; not cached.`);

@@ -14,6 +14,7 @@ describe('the envelope', () => {
           ...stamp,
           staleAt,
           degradedMs: 30_000,
+          dependencies: [],
           value: expected,
         });
       }),
@@ -24,6 +25,13 @@ describe('the envelope', () => {
     expect(readEnvelope(writeEnvelope(stamp, 1, null, 0))?.degradedMs).toBe(0);
     expect(readEnvelope(writeEnvelope(stamp, 1, 5, 2_000))).toMatchObject({ degradedMs: 2_000, staleAt: 5 });
     expect(writeEnvelope(stamp, 1, null, 30_000)).not.toContain('"g"');
+  });
+
+  it('names what it depends on, and has no byte for nothing', () => {
+    const text = writeEnvelope(stamp, 1, null, 30_000, ['fence:user', 'fence:user:7']);
+    expect(readEnvelope(text)?.dependencies).toEqual(['fence:user', 'fence:user:7']);
+    expect(text).toContain('"x":["user","user:7"]');
+    expect(writeEnvelope(stamp, 1, null)).not.toContain('"x"');
   });
 
   it('tells null from absence', () => {
@@ -44,6 +52,8 @@ describe('the envelope', () => {
     '{"v":1,"f":["a"],"e":null}',
     '{"v":1,"f":["a"],"e":null,"t":1,"s":"x"}',
     '{"v":1,"f":["a"],"e":null,"t":1,"g":"x"}',
+    '{"v":1,"f":["a"],"e":null,"t":1,"x":"user"}',
+    '{"v":1,"f":["a"],"e":null,"t":1,"x":[7]}',
     '{"v":1,',
   ])('takes %j for none of ours', (text) => {
     expect(readEnvelope(text)).toBeNull();

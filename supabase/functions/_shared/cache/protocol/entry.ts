@@ -9,12 +9,14 @@
  *   t  when its load began, milliseconds since 1970 by the loader's clock
  *   s  when it turns stale (fresh until then, kept longer for staleWhileRevalidate and staleIfError); absent: with its TTL
  *   g  how many milliseconds old it may be while no worker is alive, as the call that stored it said; absent: 30 000
+ *   x  the names of the fences that are its dependencies', without "fence:"; absent: none (dependencies.ts)
  *   d  the value; absent when the loader answered undefined, which is cached like null and is no miss
  *
- * An entry holds the values of its fences, not their names. Their number gives the depth of the entity, and the key gives the names
+ * An entry holds the values of its own fences, not their names. Their number gives the depth of the entity, and the key gives the names
  * (planOfEntry in key-state.ts). So a worker that knows no key types can judge any entry.
  */
 import { DEGRADED_MAX_AGE_SECONDS } from './epoch.ts';
+import { FENCE_PREFIX } from './fences.ts';
 
 const FORMAT = 1;
 
@@ -32,6 +34,8 @@ export interface Envelope extends VersionStamp {
   readonly staleAt: number | null;
   /** How old it may be while no worker is alive; 0: it is no answer then. */
   readonly degradedMs: number;
+  /** The names of the fences that are its dependencies'; their values are in `fences`, between its own and the epoch. */
+  readonly dependencies: readonly string[];
   readonly value: unknown;
 }
 
@@ -41,12 +45,15 @@ export function writeEnvelope(
   value: unknown,
   staleAt: number | null,
   degradedMs: number = USUAL_DEGRADED_MS,
+  dependencies: readonly string[] = [],
 ): string {
   const stale = staleAt === null ? '' : `,"s":${staleAt}`;
   const degraded = degradedMs === USUAL_DEGRADED_MS ? '' : `,"g":${degradedMs}`;
+  const scopes = dependencies.map((fence) => fence.slice(FENCE_PREFIX.length));
+  const others = scopes.length === 0 ? '' : `,"x":${JSON.stringify(scopes)}`;
   const data = value === undefined ? '' : `,"d":${JSON.stringify(value)}`;
   const fences = JSON.stringify(stamp.fences);
-  return `{"v":${FORMAT},"f":${fences},"e":${JSON.stringify(stamp.epoch)},"t":${stamp.loadedAt}${stale}${degraded}${data}}`;
+  return `{"v":${FORMAT},"f":${fences},"e":${JSON.stringify(stamp.epoch)},"t":${stamp.loadedAt}${stale}${degraded}${others}${data}}`;
 }
 
 /** The entry that a stored text holds, or null when the text has another format: then it is a miss. */
@@ -58,17 +65,27 @@ export function readEnvelope(text: string): Envelope | null {
     return null;
   }
   if (typeof parsed !== 'object' || parsed === null || !('v' in parsed) || parsed.v !== FORMAT) return null;
-  const { f, e, t, s, g, d } = parsed as Partial<Record<'f' | 'e' | 't' | 's' | 'g' | 'd', unknown>>;
+  const {
+    f,
+    e,
+    t,
+    s,
+    g,
+    x = [],
+    d,
+  } = parsed as Partial<Record<'f' | 'e' | 't' | 's' | 'g' | 'x' | 'd', unknown>>;
   if (!Array.isArray(f) || !f.every((fence) => typeof fence === 'string')) return null;
   if ((typeof e !== 'string' && e !== null) || typeof t !== 'number') return null;
   if (s !== undefined && typeof s !== 'number') return null;
   if (g !== undefined && typeof g !== 'number') return null;
+  if (!Array.isArray(x) || !x.every((scope) => typeof scope === 'string')) return null;
   return {
     fences: f,
     epoch: e,
     loadedAt: t,
     staleAt: s ?? null,
     degradedMs: g ?? USUAL_DEGRADED_MS,
+    dependencies: x.map((scope) => FENCE_PREFIX + scope),
     value: d,
   };
 }

@@ -12,7 +12,7 @@
  *   worker, new epoch  a random e, in Postgres first; then SET E e and SET H e EX 90 in one transaction, whose reply
  *                      acknowledges `*`
  *   application, `*`   DEL E H, one command, whose reply acknowledges `*`; the worker finds its heartbeat missing
- *   reader, on a miss  if E is missing: SET E r NX with a random r, as for any missing fence (key-states.ts)
+ *   reader, on a miss  if E is missing: SET E r NX GET with a random r, as for any missing fence (key-states.ts)
  *
  * Promises; docs/protocol.md#epoch-and-heartbeat has the proofs:
  *

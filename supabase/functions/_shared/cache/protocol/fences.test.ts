@@ -9,7 +9,8 @@ describe('fencesOf', () => {
     ['quota:org-1:openai:gpt', 2, ['fence:quota', 'fence:quota:org-1']],
     ['cost:openai:gpt', 3, ['fence:cost', 'fence:cost:openai:*', 'fence:cost:openai:gpt']],
     ['a:b:c:d', 4, ['fence:a', 'fence:a:b:*', 'fence:a:b:c:*', 'fence:a:b:c:d']],
-    ['a:b:c', undefined, ['fence:a', 'fence:a:b']],
+    ['a:b:c', undefined, ['fence:a', 'fence:a:b:*', 'fence:a:b:c']],
+    [`a${':b'.repeat(40)}`, undefined, ['fence:a', 'fence:a:b']],
     ['a:b', undefined, ['fence:a', 'fence:a:b']],
     ['a:b', 3, ['fence:a', 'fence:a:b']],
     ['a', undefined, ['fence:a']],
@@ -67,6 +68,20 @@ describe('deletionsFor', () => {
   const segments = fc.array(fc.constantFrom('a', 'b', 'c', ''), { minLength: 1, maxLength: 40, size: 'max' });
   const depth = fc.integer({ min: 2, max: 6 });
 
+  it('always deletes a fence of every group that holds a key it names', () => {
+    fc.assert(
+      fc.property(segments, fc.integer({ min: 2, max: 40 }), fc.nat(40), (parts, length, cut) => {
+        if (parts.length <= length || parts[0] === '') return;
+        // What dependsOn adds for the group, see dependencies.ts.
+        const fences = fencesOf(parts.slice(0, length).join(':'));
+        const targets = [parts.join(':'), `${parts.slice(0, (cut % (parts.length - 1)) + 1).join(':')}:*`];
+        for (const target of targets) {
+          expect(deletionsFor(target).keys.some((key) => fences.includes(key))).toBe(true);
+        }
+      }),
+    );
+  });
+
   it('always deletes a fence of every key it names, whatever the depth of the reader', () => {
     fc.assert(
       fc.property(segments, depth, fc.nat(6), (parts, entityDepth, cut) => {
@@ -89,5 +104,7 @@ describe('deletionsFor', () => {
     expect(untouched('cost:openai:*', 'cost:mistral:large', 3)).toBe(true);
     expect(untouched('quota:org-1:*', 'quota:org-2:openai:gpt')).toBe(true);
     expect(untouched('quota:org-1:*', 'quota:org-1:openai:gpt')).toBe(false);
+    expect(untouched('otp:login:alice', 'otp:login:bob')).toBe(true);
+    expect(untouched('otp:login:*', 'otp:login:bob')).toBe(false);
   });
 });

@@ -28,13 +28,10 @@
 import { CacheError } from './errors.ts';
 import type { CompiledType } from './key-types.ts';
 
-/** The entity of keys of no type: their first two segments. */
-const DEFAULT_ENTITY_DEPTH = 2;
-
 /** First segments that the cache keeps for itself: no key may start with one of them. */
 export const RESERVED_FIRST_SEGMENTS: ReadonlySet<string> = new Set(['fence', 'fencepost']);
 
-const FENCE_PREFIX = 'fence:';
+export const FENCE_PREFIX = 'fence:';
 
 /** watch() and invalidate() accept no more (…_fencepost_declarations.sql, …_fencepost_wakeup.sql). */
 export const MOST_SEGMENTS = 32;
@@ -51,12 +48,16 @@ const GLOB = /[*?[\]\\]/;
 /** A key, the names of the fences that it stands behind, and what its type says about it. */
 export interface Plan {
   readonly key: string;
-  /** In the order in which they are read. */
+  /** Its own in the order of their depth, then its dependencies', sorted. */
   readonly fences: readonly string[];
+  /** Those of `fences` that are its dependencies' and not its own. */
+  readonly dependencies: readonly string[];
   /** The fences that expire: all but a declared type's own, of which there are few. */
   readonly expiring: readonly string[];
   /** Undefined for a key of no declared type. */
   readonly type: CompiledType | undefined;
+  /** The declared types that its dependencies may be of. */
+  readonly dependencyTypes: readonly CompiledType[];
 }
 
 /** What must be done in Redis for one target; keys are logical, without the cache's prefix. */
@@ -71,13 +72,15 @@ export interface Deletions {
 
 /**
  * The names of the fences that a key stands behind.
- * @param entityDepth how many of its segments make its entity, as its type says; 2 for a key of no type
+ * @param entityDepth how many of its segments make its entity, as its type says; undefined for a key of no type: the whole key
  * @throws CacheError INVALID_KEY as checkKey does
  */
-export function fencesOf(key: string, entityDepth: number = DEFAULT_ENTITY_DEPTH): string[] {
+export function fencesOf(key: string, entityDepth?: number): string[] {
   checkKey(key);
   const segments = key.split(':');
-  const depth = Math.min(entityDepth, segments.length);
+  // An exact target of more segments deletes its type's fence anyway.
+  const whole = segments.length > MOST_SEGMENTS ? 2 : segments.length;
+  const depth = Math.min(entityDepth ?? whole, segments.length);
   const fences = [fenceKey(segments[0] ?? '')];
   for (let groupDepth = 2; groupDepth < depth; groupDepth++) {
     fences.push(fenceKey(`${segments.slice(0, groupDepth).join(':')}:*`));

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { type VersionStamp, writeEnvelope } from './entry.ts';
 import { EPOCH_KEY, HEARTBEAT_KEY } from './epoch.ts';
-import { judge, mgetFor, planOfEntry } from './key-state.ts';
+import { judge, leaseKey, mgetFor, planOfEntry } from './key-state.ts';
 
 const KEY = 'quota:acme:openai:gpt-5';
 const NOW = 1_793_527_200_000;
@@ -75,5 +75,53 @@ describe('judge', () => {
     ]);
     expect(fencesOf('flags', ['t', 'epoch'])).toEqual(['fence:flags']);
     expect(planOfEntry('flags', null).fences).toEqual(['fence:flags']);
+    const dependent = writeEnvelope({ ...STAMP, fences: ['t', 'e', 'x', 'epoch'] }, 1, null, 0, [
+      'fence:user',
+    ]);
+    expect(planOfEntry(KEY, dependent).fences).toEqual(['fence:quota', 'fence:quota:acme', 'fence:user']);
+  });
+
+  it('takes no entry with other dependencies than the caller names, even where all of its values stand', () => {
+    const values: Record<string, string> = {
+      [KEY]: writeEnvelope({ ...STAMP, fences: ['t', 'e', 'x', 'epoch'] }, 1, null, 30_000, ['fence:user']),
+      'fence:quota': 't',
+      'fence:quota:acme': 'e',
+      'fence:user': 'x',
+      'fence:other': 'x',
+      [EPOCH_KEY]: 'epoch',
+      [HEARTBEAT_KEY]: 'epoch',
+    };
+    const own = ['fence:quota', 'fence:quota:acme'];
+    const verdictFor = (dependencies: string[]) => {
+      const plan = {
+        key: KEY,
+        fences: [...own, ...dependencies],
+        dependencies,
+        expiring: [],
+        type: undefined,
+        dependencyTypes: [],
+      };
+      const { names, statesFrom } = mgetFor([plan]);
+      const [state] = statesFrom(names.map((name) => values[name] ?? null));
+      if (state === undefined) throw new Error('no state');
+      const judgement = judge(state, null, NOW);
+      return judgement.hit ? 'hit' : judgement.reason;
+    };
+    expect(verdictFor(['fence:user'])).toBe('hit');
+    expect(verdictFor([])).toBe('other-fences');
+    expect(verdictFor(['fence:other'])).toBe('other-fences');
+  });
+
+  it('names a lease after the key, its fences and the entry that was seen', () => {
+    const names = [
+      leaseKey(KEY, ['a', 'b'], null),
+      leaseKey(KEY, ['a', 'c'], null),
+      leaseKey(KEY, ['a', 'b'], 'entry'),
+      leaseKey(`${KEY}:x`, ['a', 'b'], null),
+    ];
+    expect(new Set(names).size).toBe(4);
+    for (const name of names)
+      expect(name).toMatch(/^fencepost:lease:quota:acme:openai:gpt-5(:x)?:[0-9a-z]{1,11}$/);
+    expect(leaseKey(KEY, ['a', 'b'], null)).toBe(names[0]);
   });
 });

@@ -40,10 +40,11 @@ export interface KeyState {
  */
 export function planOfEntry(key: string, entry: string | null): Plan {
   const envelope = entry === null ? null : readEnvelope(entry);
+  const dependencies = envelope?.dependencies ?? [];
   // The last of an entry's fences is the epoch.
-  const depth = envelope === null ? undefined : envelope.fences.length - 1;
-  const fences = fencesOf(key, depth);
-  return { key, fences, expiring: fences, type: undefined };
+  const depth = envelope === null ? undefined : envelope.fences.length - 1 - dependencies.length;
+  const fences = [...fencesOf(key, depth), ...dependencies];
+  return { key, fences, dependencies, expiring: fences, type: undefined, dependencyTypes: [] };
 }
 
 /** The names of what guards a key: its fences and, last, the epoch. */
@@ -138,7 +139,7 @@ export type MissReason =
   | 'absent'
   /** What is stored was not written in this format. */
   | 'unreadable'
-  /** It was stored under another number of fences: the key's type had another entity then. */
+  /** It was stored under other fences: with other dependencies, or the key's type had another entity then. */
   | 'other-fences'
   /** A fence that it was stored under does not exist any more. */
   | 'fence-gone'
@@ -171,7 +172,9 @@ export function judge(state: KeyState, degradedMs: number | null, now: number): 
     return { hit: false, reason, fence, envelope };
   };
   if (envelope === null) return miss(state.entry === null ? 'absent' : 'unreadable');
-  if (envelope.fences.length !== state.fences.length) return miss('other-fences');
+  // As sets that are equal, never as subsets: an answer stands behind all that its loader was told it depends on.
+  const same = sameTexts(envelope.dependencies, state.plan.dependencies);
+  if (!same || envelope.fences.length !== state.fences.length) return miss('other-fences');
   for (const [index, found] of state.fences.entries()) {
     if (found !== null && found === envelope.fences[index]) continue;
     const fence = state.plan.fences[index];

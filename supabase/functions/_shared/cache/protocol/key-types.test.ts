@@ -26,6 +26,12 @@ describe('a catalogue of key types', () => {
       ['fence:cost:a:*', 'fence:cost:a:b'],
     ]);
     // Of no type, but under the fence of one.
+    expect(planned('cost:a:b:c')[0]).toEqual([
+      'fence:cost',
+      'fence:cost:a:*',
+      'fence:cost:a:b:*',
+      'fence:cost:a:b:c',
+    ]);
     expect(planned('cost:a')).toEqual([['fence:cost', 'fence:cost:a'], ['fence:cost:a']]);
     const foreign = ['fence:4f1c', 'fence:4f1c:profile'];
     expect(planned('4f1c:profile')).toEqual([foreign, foreign]);

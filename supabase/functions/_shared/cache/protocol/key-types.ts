@@ -1,10 +1,18 @@
 /**
  * Key types: what an application declares about its keys, and how a key finds its type. The product knows none: they are an
- * argument of createCache. A key of no declared type works too; it lives for five minutes, its entity is its first two segments, and it
- * is counted under `other`.
+ * argument of createCache. A key of no declared type works too; it lives for five minutes, its entity is the whole key, and it is counted
+ * under `other`.
  */
+import { MOST_FENCES, readDependency } from './dependencies.ts';
 import { CacheError } from './errors.ts';
-import { checkKey, fencesOf, MOST_SEGMENTS, type Plan, RESERVED_FIRST_SEGMENTS } from './fences.ts';
+import {
+  checkKey,
+  fencesOf,
+  MOST_SEGMENTS,
+  type Plan,
+  RESERVED_FIRST_SEGMENTS,
+  scopeOfFence,
+} from './fences.ts';
 import { OTHER_TYPE } from './statistics.ts';
 
 /** One declared type. */
@@ -107,20 +115,63 @@ export class KeyCatalogue {
     );
   }
 
-  /** A key with its fences and its type. @throws CacheError INVALID_KEY as checkKey does */
-  planFor(key: string): Plan {
-    const known = this.#plans.get(key);
+  /**
+   * A key with its fences and its type.
+   * @param dependsOn what else it stands behind (dependencies.ts)
+   * @throws CacheError INVALID_KEY as checkKey and readDependency do; INVALID_CONFIGURATION for too many fences
+   */
+  planFor(key: string, dependsOn: readonly string[] = []): Plan {
+    // No key holds a bracket.
+    const name = dependsOn.length === 0 ? key : JSON.stringify([key, ...dependsOn]);
+    const known = this.#plans.get(name);
     if (known !== undefined) return known;
-    checkKey(key);
-    const type = this.typeOf(key);
-    const fences = fencesOf(key, type?.entity);
-    // Declared first segments are few. Callers may make up any number of others, so the fences of those expire.
-    const expiring = this.#byFirstSegment.has(firstSegmentOf(key)) ? fences.slice(1) : fences;
-    const plan = { key, fences, expiring, type };
+    const plan = this.#newPlan(key, dependsOn);
     // Nothing depends on remembered plans. To forget them all is cheaper than to track which is oldest.
     if (this.#plans.size >= REMEMBERED_PLANS) this.#plans.clear();
-    this.#plans.set(key, plan);
+    this.#plans.set(name, plan);
     return plan;
+  }
+
+  #newPlan(key: string, dependsOn: readonly string[]): Plan {
+    checkKey(key);
+    const type = this.typeOf(key);
+    const own = fencesOf(key, type?.entity);
+    const others = new Set<string>();
+    const dependencyTypes = new Set<CompiledType>();
+    for (const { scope, isGroup } of dependsOn.map(readDependency)) {
+      const its = isGroup ? undefined : this.typeOf(scope);
+      for (const fence of fencesOf(scope, its?.entity)) if (!own.includes(fence)) others.add(fence);
+      for (const one of isGroup ? this.#typesIn(scope) : [its])
+        if (one !== undefined) dependencyTypes.add(one);
+    }
+    const dependencies = [...others].sort();
+    const fences = [...own, ...dependencies];
+    if (fences.length > MOST_FENCES) {
+      throw new CacheError(
+        'INVALID_CONFIGURATION',
+        `A key with what it depends on stands behind at most ${MOST_FENCES} fences; depend on groups, or on fewer keys.`,
+      );
+    }
+    // Declared first segments are few. Callers may make up any number of others, so the fences of those expire.
+    const lasting = (fence: string): boolean => {
+      const scope = scopeOfFence(fence) ?? '';
+      return !scope.includes(':') && this.#byFirstSegment.has(scope);
+    };
+    const expiring = fences.filter((fence) => !lasting(fence));
+    return { key, fences, dependencies, expiring, type, dependencyTypes: [...dependencyTypes] };
+  }
+
+  /** The types of which a group may hold keys. */
+  #typesIn(group: string): CompiledType[] {
+    const parts = group.split(':');
+    return (this.#byFirstSegment.get(firstSegmentOf(group)) ?? []).filter(
+      ({ segments }) =>
+        segments.length > parts.length &&
+        parts.every((part, index) => {
+          const segment = segments[index];
+          return segment !== undefined && (!('literal' in segment) || segment.literal === part);
+        }),
+    );
   }
 }
 

@@ -136,11 +136,10 @@ export class Upstash {
     return deleted.reduce((sum, some) => sum + some, 0);
   }
 
-  /** The writes in order, in one request; one reply each. */
+  /** The writes in order, in one request; one reply each. A refused creation is a reply, not a failure, also alone. */
   async write(writes: readonly Write[]): Promise<Reply[]> {
     const [only] = writes;
     if (only === undefined) return [];
-    // In a pipeline a refusal is the reply to one command.
     if (writes.length === 1 && only.op !== 'create') {
       return [
         await this.#send([COMMANDS[only.op]], async () => append(this.#redis, only, this.#name), replyTo),

@@ -1,0 +1,143 @@
+/**
+ * What makes a plain `get`, load, `set` safe: the version stamps under which this isolate's recent `get`s read a key.
+ *
+ *   Rule 8  `set` has no version stamp of its own: fences read at the time of the set may be younger than the load, and would make
+ *           a stale value look fresh. So every `get` remembers, per key and for 30 s, the fences it saw, and `set` uses the
+ *           oldest ones remembered. A `set` that finds none takes the current fences; that is for values whose truth is the
+ *           cache itself.
+ *
+ * Invariant: a value that was loaded after a `get` in this isolate, and is set within 30 s of it, carries a version stamp taken no
+ * later than that `get`. Therefore:
+ * - Hits count like misses: a cached null may be what the program loads anew.
+ * - The oldest wins, because it may be the one that the value was loaded after.
+ * - A set consumes nothing, because another get's set may follow.
+ * - A `get` that could not confirm its fences is remembered as null, which forbids the set.
+ * - Of more than eight stamps of a key the two oldest become one: the older stamp, for as long as the younger would have been
+ *   kept. That can only make a set fail that might have been kept.
+ * - Above 10 000 keys the oldest is dropped, and for 30 s a set that finds nothing is skipped.
+ *
+ * A stamp is dead when this isolate deleted one of its fences, or a later read of any kind saw another value. What is stored under it
+ * could not be read, and would overwrite what can. So it forbids the set for what is left of its time. A younger stamp does not
+ * replace it: the value may have been loaded before that.
+ */
+import type { VersionStamp } from '../protocol/entry.ts';
+import type { Plan } from '../protocol/fences.ts';
+import { guardsOf, type KeyState, sameTexts } from '../protocol/key-state.ts';
+import type { Runtime } from '../redis/runtime.ts';
+
+const REMEMBERED_MS = 30_000;
+const MOST_KEYS = 10_000;
+const MOST_STAMPS = 8;
+
+interface Remembered {
+  readonly plan: Plan;
+  readonly stamp: VersionStamp | null;
+  lastAt: number;
+  dead: boolean;
+}
+
+/** A `get` that waits for its reply, and what this isolate deletes meanwhile: the reply may be older. */
+export interface ReadInProgress {
+  readonly deleted: Set<string>;
+  end(): void;
+}
+
+export class RecentReads {
+  readonly #runtime: Runtime;
+  readonly #reads = new Map<string, Remembered[]>();
+  readonly #inProgress = new Set<Set<string>>();
+  #droppedAt = Number.NEGATIVE_INFINITY;
+
+  constructor(runtime: Runtime) {
+    this.#runtime = runtime;
+  }
+
+  /** A get is about to ask Redis. */
+  begin(): ReadInProgress {
+    const deleted = new Set<string>();
+    this.#inProgress.add(deleted);
+    return { deleted, end: () => this.#inProgress.delete(deleted) };
+  }
+
+  /** A get of this key saw these fences, or made them; null when they could not be confirmed. */
+  remember(plan: Plan, stamp: VersionStamp | null, { deleted }: Pick<ReadInProgress, 'deleted'>): void {
+    const { key } = plan;
+    const now = this.#runtime.monotonic();
+    const remembered = this.#current(key, now);
+    const dead = guardsOf(plan).some((name) => deleted.has(name));
+    const same = remembered.find((one) => sameStamp(one.stamp, stamp));
+    if (same === undefined) remembered.push({ plan, stamp, lastAt: now, dead });
+    else {
+      same.lastAt = now;
+      same.dead ||= dead;
+    }
+    if (remembered.length > MOST_STAMPS) {
+      const [oldest] = remembered;
+      const [second] = remembered.splice(1, 1);
+      if (oldest !== undefined && second !== undefined) oldest.lastAt = second.lastAt;
+    }
+    // Re-inserting keeps the map in order of last use, so that the first key is the one to drop.
+    this.#reads.delete(key);
+    this.#reads.set(key, remembered);
+    if (this.#reads.size > MOST_KEYS) this.#dropOldest(now);
+  }
+
+  /** The stamp for a set: a remembered one, null when the set must be skipped, undefined when nothing is remembered. */
+  oldest(key: string): VersionStamp | 'dead' | null | undefined {
+    const now = this.#runtime.monotonic();
+    const remembered = this.#current(key, now);
+    if (remembered.length === 0) this.#reads.delete(key);
+    const [first] = remembered;
+    if (first !== undefined) return first.dead ? 'dead' : first.stamp;
+    return now - this.#droppedAt <= REMEMBERED_MS ? null : undefined;
+  }
+
+  /** How many stamps are held for a key. */
+  remembered(key: string): number {
+    return this.#reads.get(key)?.length ?? 0;
+  }
+
+  /** What a read of any kind showed. */
+  notice(states: readonly KeyState[]): void {
+    if (this.#reads.size === 0) return;
+    for (const { plan, fences } of states) {
+      const remembered = this.#reads.get(plan.key);
+      if (remembered === undefined) continue;
+      const seen = new Map(guardsOf(plan).map((name, index) => [name, fences[index] ?? null]));
+      for (const one of remembered) {
+        one.dead ||= guardsOf(one.plan).some(
+          (name, index) => seen.has(name) && seen.get(name) !== one.stamp?.fences[index],
+        );
+      }
+    }
+  }
+
+  /** This isolate deletes these names: called before the request is sent and again when it is answered. */
+  deleted(names: Iterable<string>): void {
+    if (this.#reads.size === 0 && this.#inProgress.size === 0) return;
+    const gone = new Set(names);
+    for (const deleted of this.#inProgress) for (const name of gone) deleted.add(name);
+    for (const remembered of this.#reads.values()) {
+      for (const one of remembered) one.dead ||= guardsOf(one.plan).some((name) => gone.has(name));
+    }
+  }
+
+  #current(key: string, now: number): Remembered[] {
+    return (this.#reads.get(key) ?? []).filter(({ lastAt }) => now - lastAt <= REMEMBERED_MS);
+  }
+
+  /** Forgets the keys that were read longest ago: all that have expired, then as many others as are above the limit. */
+  #dropOldest(now: number): void {
+    for (const [key, remembered] of this.#reads) {
+      const over = remembered.every(({ lastAt }) => now - lastAt > REMEMBERED_MS);
+      if (!over && this.#reads.size <= MOST_KEYS) return;
+      this.#reads.delete(key);
+      if (!over) this.#droppedAt = now;
+    }
+  }
+}
+
+function sameStamp(one: VersionStamp | null, other: VersionStamp | null): boolean {
+  if (one === null || other === null) return one === other;
+  return one.epoch === other.epoch && sameTexts(one.fences, other.fences);
+}

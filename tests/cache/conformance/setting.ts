@@ -1,0 +1,123 @@
+/** get, load, set and begin, load, set: what set stores, and what it says. */
+import assert from 'node:assert/strict';
+import { RedisFailure } from '../../../supabase/functions/_shared/cache/redis/failure.ts';
+import { invalidate } from './invalidating.ts';
+import { type Check, QUOTA } from './support.ts';
+
+const COST = 'cost:openai:gpt-5';
+
+export const setting: Check[] = [
+  {
+    name: 'get, load, set: a value that was invalidated after the get is not readable',
+    run: async (support) => {
+      const cache = await support.withWorker();
+      assert.equal(await cache.get(QUOTA), null);
+      await invalidate(support, 'quota:org-1:*');
+      assert.equal(await cache.set(QUOTA, 'old'), true);
+      assert.equal(await cache.get(QUOTA), null);
+      // That get saw other fences, which must not replace the first one's: the value may be older.
+      assert.equal(await cache.set(QUOTA, 'old'), false);
+      assert.equal(await cache.get(QUOTA), null);
+      assert.match(support.logged.join(), /^cache: a set of type quota stored nothing.*begin\(key\)/);
+      support.lasting += 30_001;
+      assert.equal(await cache.get(QUOTA), null);
+      assert.equal(await cache.set(QUOTA, 'new'), true);
+      assert.equal(await cache.get(QUOTA), 'new');
+    },
+  },
+  ...[null, undefined, 'row'].map(
+    (cached): Check => ({
+      name: `get, load, set is safe after a get that found ${cached}`,
+      run: async (support) => {
+        const [cache, other] = [await support.withWorker(), support.isolate()];
+        for (const key of [QUOTA, 'member:org-1:u1']) {
+          await other.getOrSet<unknown>(key, () => cached);
+          assert.equal(await cache.get(key), cached ?? null);
+          // It loads the old row. Meanwhile the row changes, and the worker deletes the fence.
+          await invalidate(support, key);
+          await cache.set(key, cached ?? null);
+          assert.deepEqual(await other.lookup(key), { hit: false });
+          assert.equal(await other.getOrSet<unknown>(key, () => 'new'), 'new');
+        }
+      },
+    }),
+  ),
+  {
+    name: 'set is never true for what cannot be read, and leaves a good entry alone',
+    run: async (support) => {
+      const cache = await support.withWorker();
+      assert.equal(await cache.get(QUOTA), null);
+      await cache.del(QUOTA);
+      assert.equal(await cache.set(QUOTA, 'old'), false);
+      assert.equal(await cache.getOrSet(QUOTA, () => 'good'), 'good');
+      assert.equal(await cache.set(QUOTA, 'old'), false);
+      assert.equal(await cache.get(QUOTA), 'good');
+      // Another key of the entity, and everything.
+      for (const invalidated of ['quota:org-1:*', '*', 'quota:*:openai:*']) {
+        support.lasting += 30_001;
+        await cache.getOrSet(QUOTA, () => 'good');
+        assert.equal(await cache.get(QUOTA), 'good', invalidated);
+        await cache.delPattern(invalidated);
+        assert.equal(await cache.set(QUOTA, 'old'), false, invalidated);
+      }
+      const token = await cache.begin(QUOTA);
+      assert.equal(await cache.set(QUOTA, 'new', 60, token), true);
+      assert.equal(await cache.get(QUOTA), 'new');
+    },
+  },
+  {
+    name: 'a set that stores nothing leaves no older value readable',
+    run: async (support) => {
+      const cache = await support.withWorker({ maxValueBytes: 1_000 });
+      const connection = support.connection();
+      const refusing = support.isolate({
+        connection: {
+          ...connection,
+          write: async (writes) => {
+            const rest = writes.filter(({ op }) => op !== 'put');
+            const replies = (await connection.write(rest)).values();
+            return writes.map(({ op }) =>
+              op === 'put'
+                ? new RedisFailure('memory-full', { isReply: true })
+                : (replies.next().value ?? null),
+            );
+          },
+        },
+      });
+      const stores: (() => Promise<boolean>)[] = [
+        () => cache.set(QUOTA, 'x'.repeat(2_000)),
+        () => cache.set(QUOTA, 1, 0),
+        () => refusing.set(QUOTA, 1),
+      ];
+      for (const store of stores) {
+        await cache.getOrSet(QUOTA, () => 'older');
+        assert.equal(await store(), false);
+        assert.deepEqual(await support.isolate().lookup(QUOTA), { hit: false });
+      }
+    },
+  },
+  {
+    name: 'begin, load, set: the token decides, whatever was read since',
+    run: async (support) => {
+      const cache = await support.withWorker();
+      const early = await cache.begin(QUOTA);
+      await invalidate(support, QUOTA);
+      const late = await cache.begin(QUOTA);
+      await cache.set(QUOTA, 'new', 60, late);
+      assert.equal(await cache.get(QUOTA), 'new');
+      await cache.set(QUOTA, 'old', 60, early);
+      assert.equal(await cache.get(QUOTA), null);
+      await assert.rejects(cache.set(COST, 1, 60, late), { code: 'TOKEN_MISMATCH' });
+    },
+  },
+  {
+    name: 'a set with no get before it is true as of now',
+    run: async (support) => {
+      const cache = await support.withWorker();
+      assert.equal(await cache.set('counter:x', { seen: 1 }, 60), true);
+      assert.deepEqual(await cache.get('counter:x'), { seen: 1 });
+      await invalidate(support, 'counter:x');
+      assert.equal(await cache.get('counter:x'), null);
+    },
+  },
+];
