@@ -65,6 +65,14 @@ create table cache_invalidation.dropped_watches (
   primary key (rel_name, target)
 );
 
+-- The watched tables whose triggers and declarations could not follow a DDL statement, until bring_in_line(). The table is no
+-- key, because one session's DDL would wait for another's.
+create table cache_invalidation.unfollowed (
+  id bigint generated always as identity primary key,
+  rel regclass not null,
+  at timestamptz not null default pg_catalog.clock_timestamp()
+);
+
 -- What each capture function was generated for: one row for each declaration of its table. A change names the version it was
 -- written under, so it is read as it was meant. Nothing but `retired` is ever changed, and a version is kept as long as a change
 -- may name it. Ids are random, so that a restored or emptied table makes none again. docs/protocol.md#outbox-and-claims

@@ -39,8 +39,9 @@ end
 $$;
 
 -- Whether an event trigger sees DDL, such as the REFRESH of a materialized view.
-create function cache_invalidation.sees_ddl() returns boolean language sql stable set search_path = pg_catalog, pg_temp
-return exists (select from pg_event_trigger as e where e.evtname = 'fencepost_ddl' and e.evtenabled <> 'D');
+create function cache_invalidation.sees_ddl(triggers text[] default '{fencepost_ddl}') returns boolean language sql stable
+set search_path = pg_catalog, pg_temp
+return cardinality(triggers) = (select count(*) from pg_event_trigger as e where e.evtname = any (triggers) and e.evtenabled <> 'D');
 
 -- Raises for a relation that cannot be watched, or that the caller may not watch.
 create function cache_invalidation.check_relation(rel regclass) returns void language plpgsql stable set search_path = pg_catalog, pg_temp

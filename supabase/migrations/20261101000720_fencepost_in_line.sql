@@ -100,7 +100,8 @@ $$;
 -- TRIGGER must not undo itself. The caller has called begin_declaring().
 --
 -- What ends a gap, in which writes left nothing, invalidates the types: a function or a trigger that is made again, a declaration that
--- is new or was changed, a partition that comes or goes with rows. Before a function captures again, writers that are still open
+-- is new or was changed, a partition that comes or goes with rows. So does what gives a name another meaning for whoever reads: a rename,
+-- a column that is not as it was, DDL that was not followed. Before a function captures again, writers that are still open
 -- are waited for. (Those that are open while a declaration is added need not be: see render().)
 create function cache_invalidation.bring_in_line(rel regclass, within_ddl boolean default false, only_declared boolean default false) returns void language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -114,15 +115,19 @@ declare
   function_name name;
   t record;
   captures boolean;
+  begins boolean;
   paused constant boolean := (select e.paused_at is not null from cache_invalidation.epoch as e);
   added integer[];
-  every_type boolean := false;
+  stale integer[];
+  every_type boolean;
   parent oid;
   parents oid[] := array[]::oid[];
   previous_mark constant text := coalesce(current_setting('cache_invalidation.refreshing', true), '');
 begin
   -- our own DDL needs no event trigger
   perform set_config('cache_invalidation.refreshing', 'on', true);
+  delete from cache_invalidation.unfollowed as u where u.rel = bring_in_line.rel;
+  every_type := found;
   -- A restore of the data alone may have added another: the present one is what the function was made for.
   select v.id, v.function into present, function_name from cache_invalidation.versions as v
     where v.rel = bring_in_line.rel and v.retired is null and v.place = 0
@@ -184,11 +189,12 @@ begin
     where v.id = wanted and v.watch_id <> all (renamed) and not exists (
       select from cache_invalidation.versions as former
       where former.id = present and former.watch_id = v.watch_id and former.target = v.target
-        and former.columns is not distinct from v.columns and former.hops = v.hops));
+        and former.columns is not distinct from v.columns and former.hops = v.hops and (former.problem is null or v.problem is not null)));
   if not exists (select from pg_class as c where c.oid = rel and c.relkind = 'm') then
-    every_type := not captures and not paused;
+    begins := not captures and not paused;
+    every_type := every_type or begins;
     -- Writers that are still open have left nothing, or may have left nothing that shows an update to a declaration that comes now.
-    if every_type or (wanted <> present and cache_invalidation.concerned_bits(present) is not null and added <> '{}'
+    if begins or (wanted <> present and cache_invalidation.concerned_bits(present) is not null and added <> '{}'
       and not exists (select from cache_invalidation.versions as v where v.id = present and (v.columns is null or v.problem is not null)))
     then
       execute format('lock table %s in share row exclusive mode', rel);
@@ -212,10 +218,13 @@ begin
       execute format('alter table %s enable always trigger %I', t.rel, t.name);
     end loop;
   end if;
+  stale := array(
+    select v.watch_id from cache_invalidation.versions as v
+    join cache_invalidation.stale_columns as c on c.version = v.id and c.place = v.place where v.id = present);
   -- DDL that no event trigger saw: whether it gave the rows other values is not known
   every_type := every_type or not within_ddl and exists (select from cache_invalidation.stale_columns as c where c.version = present and c.alias = '');
   perform cache_invalidation.invalidate_types(array(
-    select v.target from cache_invalidation.versions as v where v.id = wanted and (every_type or v.watch_id = any (added))));
+    select v.target from cache_invalidation.versions as v where v.id = wanted and (every_type or v.watch_id = any (added || renamed || stale))));
   perform cache_invalidation.drop_ended_versions();
   perform set_config('cache_invalidation.refreshing', previous_mark, true);
 exception

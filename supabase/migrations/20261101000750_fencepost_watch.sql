@@ -200,6 +200,10 @@ declare
   w cache_invalidation.watches;
   lost cache_invalidation.dropped_watches;
 begin
+  -- what happened meanwhile is not known: rows that were rewritten, names that were exchanged
+  if not cache_invalidation.sees_ddl('{fencepost_ddl,fencepost_drop,fencepost_rewrite}') then
+    perform cache_invalidation.invalidate_types(array(select known.target from cache_invalidation.watches as known));
+  end if;
   foreach changed in array concerned loop
     perform cache_invalidation.bring_in_line(changed);
   end loop;

@@ -80,6 +80,11 @@ as $$
     select w.rel, w.rel::text from cache_invalidation.watches as w where (tables is null or w.rel = any (tables)) and w.known_as <> w.rel::text
   ) as c join pg_class as r on r.oid = c.rel
   group by c.rel
+  union all
+  select u.rel, format('DDL that concerns %s was not followed, at %s', u.rel, min(u.at)), 'error'
+  from cache_invalidation.unfollowed as u join pg_class as r on r.oid = u.rel
+  where tables is null or u.rel = any (tables)
+  group by u.rel
 $$;
 
 -- The tables that bring_in_line() has to look at: where something does not match, and where a declaration can be served no longer, or again.

@@ -18,6 +18,13 @@ begin atomic
   where v.retired is null and (v.rel = any (r.rels) or cardinality(v.hops) > 0 and exists (select from unnest(v.hops) as h where h.parent = any (r.rels)));
 end;
 
+-- Remembers that the watches of these tables (null: all) could not follow a DDL statement, and invalidates their types.
+create function cache_invalidation.remember_unfollowed(tables oid[] default null) returns void language sql set search_path = pg_catalog, pg_temp
+as $$
+  insert into cache_invalidation.unfollowed (rel) select distinct w.rel from cache_invalidation.watches as w where tables is null or w.rel = any (tables);
+  select cache_invalidation.invalidate_types(array(select w.target from cache_invalidation.watches as w where tables is null or w.rel = any (tables)));
+$$;
+
 -- Brings watched tables in line within a DDL statement. While this waits for a lock, readers of the statement's own table wait behind the
 -- statement. So all tables share half a second, or the session's lock_timeout where that is shorter. A wait ends before
 -- statement_timeout fails the statement, and before Postgres looks for a deadlock. It ends at once while another session waits for this
@@ -42,6 +49,7 @@ begin
       perform cache_invalidation.bring_in_line(changed, within_ddl => true);
     exception
       when others then
+        perform cache_invalidation.remember_unfollowed(array[changed]::oid[]);
         raise warning 'the watches of % were not brought in line: %', changed, sqlerrm using hint = 'As the owner of both: select cache_invalidation.refresh();';
     end;
   end loop;
@@ -142,6 +150,12 @@ exception
   when others then
     raise warning 'Fencepost could not follow this statement: %', sqlerrm
       using hint = 'select cache_invalidation.refresh(); select cache_invalidation.invalidate(''*'');';
+    begin
+      perform cache_invalidation.remember_unfollowed();
+    exception
+      -- no DDL fails because of Fencepost
+      when others then null;
+    end;
 end
 $$;
 
@@ -151,7 +165,7 @@ create function cache_invalidation.create_event_triggers() returns void language
 as $$
 declare
   present constant name[] := array(select e.evtname from pg_event_trigger as e);
-  saw_ddl constant boolean := cache_invalidation.sees_ddl();
+  saw_ddl constant boolean := cache_invalidation.sees_ddl('{fencepost_ddl,fencepost_drop,fencepost_rewrite}');
 begin
   if not 'fencepost_ddl' = any (present) then
     create event trigger fencepost_ddl on ddl_command_end
@@ -178,10 +192,9 @@ begin
       raise notice 'DDL under session_replication_role = replica is not seen: % may not enable event triggers for it', current_user
         using hint = 'select * from cache_invalidation.problems() has the statements, for a superuser.';
   end;
-  -- nothing has seen when they were refreshed
+  -- as in refresh(), which sees no sign of it any more
   if not saw_ddl then
-    perform cache_invalidation.invalidate_types(array(
-      select w.target from cache_invalidation.watches as w join pg_class as c on c.oid = w.rel and c.relkind = 'm'));
+    perform cache_invalidation.invalidate_types(array(select w.target from cache_invalidation.watches as w));
   end if;
 exception
   when insufficient_privilege then

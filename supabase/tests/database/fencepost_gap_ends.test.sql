@@ -13,7 +13,7 @@ select is(pg_temp.captured($$select cache_invalidation.watch('public.owners', 'o
 select is(pg_temp.captured($$select cache_invalidation.unwatch('public.things', 'thing:{id}')$$), '{}', 'unwatch(): nothing');
 select is(pg_temp.captured($$select cache_invalidation.watch('public.things', 'thing:{id}')$$), array['- thing:*'], 'the same watch again');
 select is(pg_temp.captured('select cache_invalidation.refresh()'), '{}', 'refresh() with nothing to do');
-select is(pg_temp.captured('alter table public.things rename column org_id to organisation; select cache_invalidation.refresh()'), '{}', 'a column renamed is no gap');
+select is(pg_temp.captured('alter table public.things rename column org_id to organisation; select cache_invalidation.refresh()'), array['- org:*'], 'a column renamed: the types of its declarations');
 select is(pg_temp.captured('alter table public.things disable trigger user; alter table public.things enable trigger user; select cache_invalidation.refresh()'), array['- org:*', '- thing:*', '- user:*'], 'triggers that were disabled: each type of the table');
 select is(pg_temp.problems(), '{}', 'no problem of any');
 
@@ -21,14 +21,19 @@ select is(pg_temp.problems(), '{}', 'no problem of any');
 select is(pg_temp.captured($$alter table public.things alter column note type varchar$$), '{}', 'a type that keeps its text is no gap');
 select is(pg_temp.captured($$alter table public.things alter column organisation type integer using 1$$), array['- org:*', '- thing:*', '- user:*'], 'rows that are rewritten: each type of the table');
 
-alter event trigger fencepost_ddl disable;
-alter event trigger fencepost_rewrite disable;
-alter table public.things alter column organisation type bigint using 2;
-select is(pg_temp.captured('select cache_invalidation.refresh()'), array['- org:*', '- thing:*', '- user:*'], 'that no event trigger saw: refresh() invalidates each type');
-alter table public.owners alter column user_id type varchar using 'v';
-select is(pg_temp.captured('select cache_invalidation.refresh()'), array['- owner:*', '- user:*'], 'of a joined table');
-alter event trigger fencepost_ddl enable always;
-alter event trigger fencepost_rewrite enable always;
+-- A statement that no event trigger sees, and what refresh() invalidates then. (Where they are still missing it is everything: fencepost_gap_names.)
+create function pg_temp.unseen(statement text) returns text[] language plpgsql as $$
+begin
+  alter event trigger fencepost_ddl disable;
+  alter event trigger fencepost_rewrite disable;
+  execute statement;
+  alter event trigger fencepost_ddl enable always;
+  alter event trigger fencepost_rewrite enable always;
+  return pg_temp.captured('select cache_invalidation.refresh()');
+end
+$$;
+select is(pg_temp.unseen('alter table public.things alter column organisation type bigint using 2'), array['- org:*', '- thing:*', '- user:*'], 'that no event trigger saw: refresh() invalidates each type');
+select is(pg_temp.unseen('alter table public.owners alter column user_id type varchar using ''v'''), array['- owner:*', '- user:*'], 'of a joined table');
 select is(pg_temp.problems(), '{}', 'no problem of any');
 
 -- partitions
@@ -36,21 +41,13 @@ create table public.whole (id integer, org_id text) partition by list (id);
 create table public.whole_1 partition of public.whole for values in (1);
 select cache_invalidation.watch('public.whole', 'whole:{org_id}');
 insert into public.whole values (1, 'a');
-create function pg_temp.disabled(statement text) returns text[] language plpgsql as $$
-begin
-  execute statement;
-  return pg_temp.captured('select cache_invalidation.refresh()');
-end
-$$;
-select is(pg_temp.disabled('alter table public.whole_1 disable trigger all; alter table public.whole_1 enable trigger all'), array['- whole:*'], 'clones of a partition that were disabled');
-select is(pg_temp.disabled('drop trigger fencepost_public_whole on public.whole'), array['- whole:*'], 'a trigger that was dropped with its clones');
-select is(pg_temp.disabled('drop trigger fencepost_public_whole_truncate on public.whole_1'), array['- whole:*'], 'a partition''s TRUNCATE trigger that was dropped');
+select is(pg_temp.unseen('alter table public.whole_1 disable trigger all; alter table public.whole_1 enable trigger all'), array['- whole:*'], 'clones of a partition that were disabled');
+select is(pg_temp.unseen('drop trigger fencepost_public_whole on public.whole'), array['- whole:*'], 'a trigger that was dropped with its clones');
+select is(pg_temp.unseen('drop trigger fencepost_public_whole_truncate on public.whole_1'), array['- whole:*'], 'a partition''s TRUNCATE trigger that was dropped');
 create table public.whole_2 (id integer, org_id text);
 insert into public.whole_2 values (2, 'b');
-alter event trigger fencepost_ddl disable;
-select is(pg_temp.disabled('alter table public.whole attach partition public.whole_2 for values in (2)'), array['- whole:*'], 'ATTACH that no event trigger saw, with rows');
-select is(pg_temp.disabled('alter table public.whole detach partition public.whole_2'), array['- whole:*'], 'and DETACH');
-alter event trigger fencepost_ddl enable always;
+select is(pg_temp.unseen('alter table public.whole attach partition public.whole_2 for values in (2)'), array['- whole:*'], 'ATTACH that no event trigger saw, with rows');
+select is(pg_temp.unseen('alter table public.whole detach partition public.whole_2'), array['- whole:*'], 'and DETACH');
 select is(pg_temp.captured('create table public.whole_3 partition of public.whole for values in (3); insert into public.whole values (3, ''c'')'), array['i whole:c'], 'a new partition is captured from its first row');
 select is(pg_temp.captured('truncate public.whole_3'), array['t whole:*'], 'and TRUNCATE of it');
 
@@ -69,8 +66,8 @@ select is(pg_temp.captured('drop table public.child'), array['- heir:*'], 'one t
 alter event trigger fencepost_ddl disable;
 create table public.unseen () inherits (public.parent);
 select is((pg_temp.problems())[1], 'error: triggers are missing or disabled: public.unseen fencepost_public_parent, public.unseen fencepost_public_parent_truncate', 'a child that no event trigger saw: its writes are missed');
-select is(pg_temp.disabled('insert into public.unseen values (1, ''a'')'), array['- heir:*'], 'until refresh()');
 alter event trigger fencepost_ddl enable always;
+select is(pg_temp.unseen('insert into public.unseen values (1, ''a'')'), array['- heir:*'], 'until refresh()');
 select is(pg_temp.problems(), '{}', 'no problem of any');
 
 -- materialized views
@@ -94,7 +91,7 @@ create function pg_temp.check_unseen(statement text) returns setof text language
 begin
   execute statement;
   return next is((pg_temp.problems())[1], 'error: nothing sees when public.reports is refreshed: the event trigger fencepost_ddl is missing or disabled', statement);
-  return next is(pg_temp.captured('select cache_invalidation.create_event_triggers()'), array['- report:*'], statement || ': create_event_triggers() ends the gap and invalidates the type');
+  return next is(pg_temp.captured('select cache_invalidation.create_event_triggers()'), (select array_agg(distinct '- ' || cache_invalidation.type_wildcard(w.target) order by '- ' || cache_invalidation.type_wildcard(w.target)) from cache_invalidation.watches as w), statement || ': create_event_triggers() ends the gap and invalidates every type');
   return next is(pg_temp.problems(), '{}', statement || ': no problem any more');
 end
 $$;

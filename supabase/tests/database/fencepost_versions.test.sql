@@ -89,6 +89,8 @@ select is((select array_agg(problem) from cache_invalidation.problems() where wa
 select cache_invalidation.refresh();
 select is(pg_temp.captured($$update lines set note = 'q' where id = 1$$), array['u kind:k', 'u line:a'], 'refresh() makes it again');
 
+select cache_invalidation.create_event_triggers();
+
 -- refresh() looks only at tables where something does not match, which is not in the catalog alone
 create function pg_temp.present() returns bigint language sql as $$
   select v.id from cache_invalidation.versions as v where v.rel = 'public.lines'::regclass and v.retired is null limit 1

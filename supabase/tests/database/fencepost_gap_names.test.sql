@@ -1,0 +1,70 @@
+-- A name that means something else from now on: what was cached of it is invalidated, whichever of the two relations is watched.
+\ir fencepost_preamble.psql
+
+-- two tables that are loaded in turn
+create table public.prices (code text, price integer);
+create table public.prices_next (code text, price integer);
+select cache_invalidation.watch('public.prices', 'price:{code}'), cache_invalidation.watch('public.prices_next', 'price:{code}');
+select is(pg_temp.captured('alter table public.prices rename to prices_former; alter table public.prices_next rename to prices; alter table public.prices_former rename to prices_next'), array['- price:*'], 'both of two tables are watched, and exchange their names');
+select is(pg_temp.problems(), '{}', 'no problem of it');
+
+-- there and back
+create table public.tariffs (code text);
+select cache_invalidation.watch('public.tariffs', 'tariff:{code}');
+select is(pg_temp.captured('alter table public.tariffs rename to tariffs_aside'), array['- tariff:*'], 'a plain rename: the type too');
+create table public.tariffs (code text, price integer);
+select is((pg_temp.problems())[1], 'error: the watch of public.tariffs_aside for ''tariff:{code}'' was declared when that was called public.tariffs, which is another table now', 'another table in its place');
+select is(pg_temp.captured('drop table public.tariffs; alter table public.tariffs_aside rename to tariffs'), array['- tariff:*'], 'which goes: what was cached of it is invalidated');
+select is(pg_temp.problems(), '{}', 'no problem of it');
+
+-- columns
+create table public.fares (code text, code_next text, line text);
+select cache_invalidation.watch('public.fares', 'fare:{code}'), cache_invalidation.watch('public.fares', 'line:{line}');
+select is(pg_temp.captured('alter table public.fares rename code to code_former; alter table public.fares rename code_next to code'), array['- fare:*'], 'a column gives its name to another: the types of its declarations alone');
+select is((pg_temp.problems())[1], 'error: the watch of public.fares for ''fare:{code_former}'' follows the column code_former, which was called code; another column is called that now', 'another column in its place');
+select is(pg_temp.captured('alter table public.fares rename code to code_next; alter table public.fares rename code_former to code'), array['- fare:*'], 'and takes it back');
+select is(pg_temp.captured('alter table public.fares drop column code; alter table public.fares add column code integer'), array['- fare:*'], 'a column that is dropped and added again in one transaction');
+select is(pg_temp.captured('alter table public.fares drop column code'), array['- fare:*'], 'a column that is dropped');
+select is(pg_temp.captured('alter table public.fares add column code text default ''a'''), array['- fare:*'], 'and added again, with values');
+select is(pg_temp.captured('alter table public.fares add column note text'), '{}', 'a column that nobody names');
+
+-- joined tables
+create table public.owners (id integer primary key, user_id text);
+create table public.owners_next (id integer primary key, user_id text);
+create table public.things (id integer primary key, owner_id integer);
+select cache_invalidation.watch('public.things', 'user:{o.user_id}', join => 'public.owners o on o.id = row.owner_id'), cache_invalidation.watch('public.things', 'thing:{id}');
+select is(pg_temp.captured('alter table public.owners drop column user_id; alter table public.owners add column user_id text'), array['- user:*'], 'a joined column that is dropped and added again');
+select is(pg_temp.captured('alter table public.owners rename to owners_former; alter table public.owners_next rename to owners'), array['- user:*'], 'a joined table that gives its name to another');
+select is(pg_temp.captured('alter table public.owners rename to owners_next; alter table public.owners_former rename to owners'), array['- user:*'], 'and takes it back');
+
+-- schemas
+create schema live create table stops (code text);
+create schema next create table stops (code text);
+select cache_invalidation.watch('live.stops', 'stop:{code}'), cache_invalidation.watch('next.stops', 'stop:{code}');
+select is(pg_temp.captured('alter schema live rename to former; alter schema next rename to live; alter schema former rename to next'), array['- stop:*'], 'two schemas exchange their names');
+select is(pg_temp.captured('alter table live.stops set schema public'), array['- stop:*'], 'a table goes to another schema');
+select is(pg_temp.problems(), '{}', 'no problem of it');
+
+-- what no event trigger sees: refresh() cannot know it
+create function pg_temp.unseen(statement text, trigger text, mended_by text) returns text[] language plpgsql as $$
+begin
+  execute format('alter event trigger %I disable; %s', trigger, statement);
+  statement := (pg_temp.captured(format('select cache_invalidation.%s()', mended_by)))::text;
+  execute format('alter event trigger %I enable always', trigger);
+  return statement::text[];
+end
+$$;
+create temporary table every as
+  select array_agg(distinct '- ' || cache_invalidation.type_wildcard(target) order by '- ' || cache_invalidation.type_wildcard(target)) as types from cache_invalidation.watches;
+select is(pg_temp.unseen(s.statement, s.trigger, 'refresh'), types, s.trigger || ': ' || s.statement)
+from every, (values
+  ('fencepost_rewrite', 'alter table public.prices alter column price type bigint using price * 100'),
+  ('fencepost_ddl', 'alter table public.prices rename to prices_former; alter table public.prices_next rename to prices; alter table public.prices_former rename to prices_next'),
+  ('fencepost_ddl', 'alter table public.fares rename code to code_former; alter table public.fares rename code_former to code')
+) as s(trigger, statement);
+select is(pg_temp.unseen('alter table public.prices alter column price type integer using 1', 'fencepost_rewrite', 'create_event_triggers'), types, 'nor can refresh() when create_event_triggers() came first') from every;
+select is(pg_temp.captured('select cache_invalidation.refresh()'), '{}', 'refresh() where DDL is seen: nothing');
+select is(pg_temp.problems(), '{}', 'no problem of any');
+
+select * from finish();
+rollback;
