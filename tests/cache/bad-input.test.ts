@@ -26,7 +26,22 @@ function codeOf(name: string): string | undefined {
   return /^`([A-Z_]+)`/.exec(row[2])?.[1];
 }
 
-const NO_TIME = [-1, Number.NaN, Number.POSITIVE_INFINITY, 1e15, '60', null];
+const NO_TIME = [
+  '5',
+  '5 m',
+  'm',
+  '-1m',
+  '5min',
+  '1e3s',
+  '11y',
+  '4000d',
+  -1,
+  Number.NaN,
+  Number.POSITIVE_INFINITY,
+  1e15,
+  '60',
+  null,
+];
 const NO_STRING = [5, null, {}];
 const NO_FUNCTION = ['log', null, {}];
 
@@ -47,6 +62,7 @@ const ofCalls: Cases<GetOrSetOptions> = {
   lease: [[...NO_TIME, 60_001], 0],
   signal: [[{}, 'signal', null, new AbortController()], new AbortController().signal],
   bypass: [['true', 1, null], true],
+  fresh: [['true', 1, null], true],
   identity: [NO_STRING, 'user-1'],
   onOutcome: [NO_FUNCTION, () => {}],
 };
@@ -60,6 +76,20 @@ const ofCaches: Cases<CacheOptions> = {
   lease: [[...NO_TIME, 60_001], 60_000],
   degradedMaxAge: [NO_TIME, 0],
   maxValueBytes: [[-1, Number.NaN, '1', Number.POSITIVE_INFINITY], 0],
+  local: [
+    [
+      null,
+      5,
+      {},
+      { ttl: 0, max: 1 },
+      { ttl: 60_001, max: 1 },
+      { ttl: '250', max: 1 },
+      { ttl: 250, max: 0.5 },
+      { ttl: 250 },
+    ],
+    { ttl: 250, max: 1_000 },
+  ],
+  serializer: [[null, 'superjson', {}, { parse: JSON.parse }, { parse: 5, stringify: 5 }], JSON],
   log: [NO_FUNCTION, () => {}],
   onHit: [NO_FUNCTION, () => {}],
   onMiss: [NO_FUNCTION, () => {}],
@@ -82,13 +112,18 @@ const ofArguments: Readonly<Record<string, readonly [unknown[], (value: unknown)
     [null, 'x', () => null, () => [], () => new Set(), () => ({ data: [], error: null })],
     (value) => cache.getOrSetMany([KEY], as<() => Record<string, unknown>>(value)),
   ],
+  fn: [[undefined, null, 5, {}], async (value) => cache.wrap(as<() => void>(value), { key: KEY })],
+  'options.key': [
+    [undefined, null, 5, {}, KEY],
+    async (value) => cache.wrap((row: number) => row, { key: as<string>(value) })(1),
+  ],
   value: [[5n, -0, Number.NaN, new Date(), { data: null, error: 'x' }], (value) => cache.set(KEY, value)],
   ttl: [NO_TIME, (value) => cache.getOrSet(KEY, never, as<number>(value))],
 };
 
 describe('the table of docs/cache.md', () => {
   it('names each option and argument, and nothing else', () => {
-    const named = rows.flatMap(([names]) => [...names.matchAll(/`(\w+)`/g)].map(([, name = '']) => name));
+    const named = rows.flatMap(([names]) => [...names.matchAll(/`([\w.]+)`/g)].map(([, name = '']) => name));
     const known = [
       ...Object.keys(ofCalls),
       ...Object.keys(ofCaches),

@@ -5,7 +5,7 @@
 import * as fc from 'fast-check';
 import { describe, it } from 'vitest';
 import { runHerd, runScenario } from './interleavings.ts';
-import { dependent, duel, epochs, herd, plain, scenario } from './scenarios.ts';
+import { dependent, duel, epochs, herd, ownDeletions, plain, scenario } from './scenarios.ts';
 
 const half = Math.ceil(Number(process.env.FENCEPOST_SCHEDULES ?? 5_000) / 2);
 
@@ -18,6 +18,7 @@ export function testHalfOfTheSchedules(): void {
         { weight: 2, arbitrary: epochs },
         { weight: 1, arbitrary: dependent },
         { weight: 1, arbitrary: plain },
+        { weight: 1, arbitrary: ownDeletions },
       );
       await fc.assert(
         fc.asyncProperty(any, (chosen) => runScenario(chosen, null)),

@@ -2,12 +2,12 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { runHerd, runScenario } from './interleavings.ts';
-import { dependent, duel, epochs, herd, plain, type scenario } from './scenarios.ts';
+import { dependent, duel, epochs, foreignDeletions, herd, plain, type scenario } from './scenarios.ts';
 import type { Sabotage } from './scheduled-redis.ts';
 
 describe('a stale value comes back', () => {
   // Each is found within some 4 000 schedules; ten times as many make a chance miss all but impossible.
-  const sabotages: [Sabotage, typeof scenario][] = [
+  const sabotages: [Sabotage | null, typeof scenario][] = [
     ['no fences', duel],
     ['stamp at store', duel],
     ['repeated create', duel],
@@ -17,6 +17,8 @@ describe('a stale value comes back', () => {
     ['own fences alone', dependent],
     ['group fence alone', dependent],
     ['no memory', plain],
+    // Built right, with a first level in process that another isolate's deletions do not reach.
+    [null, foreignDeletions],
   ];
   it.each(sabotages)('when the cache is built with %s', { timeout: 300_000 }, async (sabotage, scenarios) => {
     const result = await fc.check(

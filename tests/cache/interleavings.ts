@@ -68,6 +68,7 @@ class World {
         runtime,
         degradedMaxAge: chosen.degradedMaxAge,
         lease: chosen.lease,
+        local: chosen.local ? { ttl: 60_000, max: 1_000 } : undefined,
         log: () => {},
       });
     this.#caches = ['A', 'B', 'C'].map(open);
@@ -85,6 +86,8 @@ class World {
   }
 
   async run(): Promise<void> {
+    // lru-cache is imported in no step of the scheduler.
+    if (this.#scenario.local) for (const cache of this.#caches) await cache.getMany([]);
     const begun = this.#startEpoch();
     const actors = this.#scenario.actors.map((actions) => this.#act(actions, begun));
     await this.#scheduler.waitIdle();

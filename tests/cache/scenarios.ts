@@ -105,7 +105,7 @@ const action = fc.oneof(
 const scenarioOf = <T>(
   actions: fc.Arbitrary<T>,
   faults: readonly Fault[],
-  lease: fc.Arbitrary<number> = fc.constant(1_000),
+  { lease = fc.constant(1_000), local = false }: { lease?: fc.Arbitrary<number>; local?: boolean } = {},
 ) =>
   fc.record({
     scheduler: fc.scheduler(),
@@ -115,6 +115,8 @@ const scenarioOf = <T>(
     degradedMaxAge: fc.constantFrom(30, 600),
     /** Milliseconds. */
     lease,
+    /** The isolates have a first level in process. */
+    local: fc.constant(local),
   });
 
 const none: Fault[] = ['none', 'none', 'none', 'none'];
@@ -122,13 +124,14 @@ const none: Fault[] = ['none', 'none', 'none', 'none'];
 /** Everything that can happen. */
 export const scenario = scenarioOf(action, [...none, 'lost request', 'lost reply', 'late request']);
 
-const read = fc.record({
+const readOf = {
   kind: fc.constant('getOrSet' as const),
   key: fc.constant<Key>(favourite),
   isolate: fc.constantFrom(0, 1),
   ttl: fc.constant(60),
   pause: fc.constant(0),
-});
+};
+const read = fc.record(readOf);
 const write = (reach: fc.Arbitrary<'key' | 'all'>, by: fc.Arbitrary<'worker' | 'application'>) =>
   fc.record({
     kind: fc.constant('write' as const),
@@ -190,6 +193,32 @@ export const plain: typeof scenario = scenarioOf(
   ['none'],
 );
 
+const local = (by: 'worker' | 'application'): typeof scenario =>
+  scenarioOf(
+    fc.oneof(
+      { weight: 4, arbitrary: fc.record({ ...readOf, isolate: fc.constant(0) }) },
+      {
+        weight: 1,
+        arbitrary: fc.record({
+          kind: fc.constant('get, load, set' as const),
+          key: fc.constant<Key>(favourite),
+          isolate: fc.constant<0 | 1 | 2>(0),
+          always: fc.boolean(),
+          pause: fc.constant(0),
+        }),
+      },
+      { weight: 3, arbitrary: write(fc.constantFrom('key', 'all'), fc.constant(by)) },
+    ),
+    [...none, 'lost request', 'lost reply', 'late request'],
+    { local: true },
+  );
+
+/** One isolate with a first level, which does all the invalidating itself. */
+export const ownDeletions = local('application');
+
+/** The same where the worker invalidates, of which the isolate learns nothing in time: what the bound on staleness is for. */
+export const foreignDeletions = local('worker');
+
 /** Readers of one key in three isolates, where nothing is written, lost or over: one load serves them all. */
 export const herd: typeof scenario = scenarioOf(
   fc.record({
@@ -200,7 +229,7 @@ export const herd: typeof scenario = scenarioOf(
     pause,
   }),
   ['none'],
-  fc.constant(30_000),
+  { lease: fc.constant(30_000) },
 );
 
 export type Scenario = typeof scenario extends fc.Arbitrary<infer T> ? T : never;

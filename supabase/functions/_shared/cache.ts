@@ -19,7 +19,10 @@ import { keys, types } from './key-types.ts';
 export type { LoadToken } from './cache/client/get-set.ts';
 export type { LoadContext } from './cache/client/loader.ts';
 export type { CacheOptions, GetOrSetOptions, Outcome, ReadEvent } from './cache/client/options.ts';
+export type { Serializer } from './cache/client/serializer.ts';
 export type { CacheStatistics, TypeStatistics } from './cache/client/statistics.ts';
+export type { Time } from './cache/client/times.ts';
+export type { WrapOptions } from './cache/client/wrap.ts';
 export { CacheError, type CacheErrorCode } from './cache/protocol/errors.ts';
 export type { KeyType, KeyTypes } from './cache/protocol/key-types.ts';
 export { encodeSegment, keyBuilders } from './cache/protocol/keys.ts';
@@ -56,6 +59,7 @@ export const {
   set,
   getOrSet,
   getOrSetMany,
+  wrap,
   del,
   delPattern,
   stats,

@@ -24,6 +24,7 @@ export const {
   set,
   getOrSet,
   getOrSetMany,
+  wrap,
   del,
   delPattern,
   stats,

@@ -34,6 +34,7 @@ const RECHECK_MS = 1_000;
 const PAGES_MOST = 50;
 /** Reasons that are named: keys without a source may begin with anything. */
 const SKIPPED_MOST = 40;
+const SERIALIZED = "the application's serializer wrote its value";
 const UNDECLARED = 'no cache_invalidation.answers() covers its keys';
 
 /**
@@ -99,6 +100,10 @@ async function compare(
   const { verdict, envelope } = await inspect(cache, key);
   // An entry past its time stands behind the same fences.
   if ((verdict !== 'hit' && verdict !== 'stale') || envelope === null) return null;
+  if (envelope.serialized) {
+    nameOne(skipped, key, SERIALIZED);
+    return null;
+  }
   const answer = await ask(pool, source, key);
   if ('value' in answer) return isSame(envelope.value, answer.value) ? 'same' : 'differs';
   if (answer.fault === 'source') skipped.set(source.target, answer.reason);

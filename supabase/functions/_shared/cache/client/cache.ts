@@ -4,6 +4,8 @@ import type { LoadToken } from './get-set.ts';
 import type { LoadContext } from './loader.ts';
 import type { GetOrSetOptions } from './options.ts';
 import type { CacheStatistics } from './statistics.ts';
+import type { Time } from './times.ts';
+import type { WrapOptions } from './wrap.ts';
 
 /** A batch loader's answer: a key that it leaves out is cached as absent. */
 export type Loaded<T> = ReadonlyMap<string, T> | Readonly<Record<string, T>>;
@@ -28,26 +30,26 @@ export interface Cache {
    * Stores a value. With a token of `begin`, or after a `get` of this key in this isolate within 30 s, a value that was
    * invalidated since then is not readable. With neither, the value is taken as true now: use that only for values whose truth
    * is the cache itself. What stores nothing because the value is too large, the ttl 0 or Redis refuses it leaves no older value.
-   * @param ttl seconds; default: the type's, else 300
+   * @param ttl seconds, or a text such as '5m'; default: the type's, else 300
    * @returns whether Redis has it; false when Redis is away, the value is too large, this isolate deleted the key or saw it
    * invalidated since the `get` (a warning says so), the token was taken or the `get` made without Redis, or so many keys were read
    * within 30 s (10 000) that it is not known whether this one was
    * @throws CacheError UNSUPPORTED_VALUE, INVALID_KEY, INVALID_CONFIGURATION, TOKEN_MISMATCH: mistakes of the program
    */
-  set(key: string, value: unknown, ttl?: number, token?: LoadToken): Promise<boolean>;
+  set(key: string, value: unknown, ttl?: Time, token?: LoadToken): Promise<boolean>;
 
   /**
    * The cached value, or what `load` gives, which is then cached unless it was invalidated meanwhile. null and undefined are
    * values like any other (see `negativeTtl`).
    * A value that JSON would change (a Date, a Map, a Response) is returned but not cached; a warning and `onError` say so.
    * @param load one call serves all callers of this isolate that may share it. Its error is theirs, and is not cached
-   * @param ttl seconds; default: the type's, else 300. The options may stand in its place: `{ ttl: 300, dependsOn: [...] }`
+   * @param ttl seconds, or a text such as '5m'; default: the type's, else 300. The options may stand in its place: `{ ttl: '5m', fresh: true }`
    * @throws what `load` throws; CacheError LOAD_TIMEOUT, INVALID_KEY, INVALID_CONFIGURATION, INVALID_LOAD for no function
    */
   getOrSet<T>(
     key: string,
     load: (context: LoadContext) => T | PromiseLike<T>,
-    ttl?: number | GetOrSetOptions,
+    ttl?: Time | GetOrSetOptions,
     options?: GetOrSetOptions,
   ): Promise<T>;
 
@@ -59,9 +61,19 @@ export interface Cache {
   getOrSetMany<T>(
     wanted: readonly string[],
     loadMany: (missing: readonly string[], context: LoadContext) => Loaded<T> | PromiseLike<Loaded<T>>,
-    ttl?: number | GetOrSetOptions,
+    ttl?: Time | GetOrSetOptions,
     options?: GetOrSetOptions,
   ): Promise<Map<string, T | undefined>>;
+
+  /**
+   * A function of the same arguments whose answers are cached: each call is a getOrSet of the key that its arguments make. Every argument
+   * that the answer depends on has to be part of the key.
+   * @throws CacheError INVALID_LOAD for what is no function; INVALID_CONFIGURATION for a key that is neither a function nor a string
+   */
+  wrap<Arguments extends readonly unknown[], T>(
+    load: (...given: Arguments) => T | PromiseLike<T>,
+    options: WrapOptions<Arguments>,
+  ): (...given: Arguments) => Promise<T>;
 
   /**
    * Makes keys unreadable, and what is being loaded for them too: two commands in one request. Their fences go as well, so the other

@@ -3,6 +3,7 @@ import { checkDependencies } from '../protocol/dependencies.ts';
 import { httpAddress, prefixProblem, tokenProblem, trimmed } from '../protocol/environment.ts';
 import { CacheError } from '../protocol/errors.ts';
 import { checkPattern, type Plan } from '../protocol/fences.ts';
+import { judge } from '../protocol/key-state.ts';
 import { KeyCatalogue } from '../protocol/key-types.ts';
 import { RedisAccess } from '../redis/redis-access.ts';
 import { environmentVariable, systemRuntime } from '../redis/runtime.ts';
@@ -13,6 +14,7 @@ import { FenceRenewals } from './fence-renewals.ts';
 import { resolve } from './get-or-set.ts';
 import { GetAndSet } from './get-set.ts';
 import type { Core, LoadContext, LoadMany } from './loader.ts';
+import { LocalLevel } from './local-level.ts';
 import {
   type CacheOptions,
   callHook,
@@ -23,8 +25,11 @@ import {
   typeName,
 } from './options.ts';
 import { RecentReads } from './recent-reads.ts';
+import { Values } from './serializer.ts';
 import { HUNG_AFTER_MS, SingleFlight } from './single-flight.ts';
 import { Statistics } from './statistics.ts';
+import type { Time } from './times.ts';
+import { wrapWith } from './wrap.ts';
 
 /**
  * @throws CacheError INVALID_CONFIGURATION for types and numbers that cannot work; never for a missing or malformed URL, which
@@ -46,7 +51,10 @@ export function createCache(options: CacheOptions = {}): Cache {
     );
   };
 
-  return {
+  const emptied = <T>(deletion: () => Promise<T>): Promise<T> =>
+    core.local === null ? deletion() : core.local.emptyAround(deletion);
+
+  const cache: Cache = {
     async get<T>(key: string) {
       return ((await getAndSet.read([planFor(key)])).get(key) ?? null) as T | null;
     },
@@ -63,7 +71,7 @@ export function createCache(options: CacheOptions = {}): Cache {
     async getOrSet<T>(
       key: string,
       load: (context: LoadContext) => T | PromiseLike<T>,
-      ttl?: number | GetOrSetOptions,
+      ttl?: Time | GetOrSetOptions,
       call?: GetOrSetOptions,
     ) {
       checkLoader(load);
@@ -74,7 +82,7 @@ export function createCache(options: CacheOptions = {}): Cache {
     async getOrSetMany<T>(
       wanted: readonly string[],
       loadMany: (missing: readonly string[], context: LoadContext) => Loaded<T> | PromiseLike<Loaded<T>>,
-      ttl?: number | GetOrSetOptions,
+      ttl?: Time | GetOrSetOptions,
       call?: GetOrSetOptions,
     ) {
       checkLoader(loadMany);
@@ -83,14 +91,16 @@ export function createCache(options: CacheOptions = {}): Cache {
       const answers = await readThrough(plans, async (...args) => loadMany(...args), options);
       return new Map(plans.map(({ key }) => [key, answers.get(key) as T | undefined]));
     },
-    del: async (...wanted) => deleteKeys(core, wanted),
+    wrap: (load, options) => wrapWith(cache.getOrSet, load, options),
+    del: async (...wanted) => emptied(() => deleteKeys(core, wanted)),
     delPattern: async (glob) => {
       checkPattern(glob);
-      return deletePattern(core, glob);
+      return emptied(() => deletePattern(core, glob));
     },
     stats: () => statistics.snapshot(access.commands),
     ping: () => access.ping(),
   };
+  return cache;
 }
 
 function checkLoader(load: unknown): void {
@@ -113,6 +123,7 @@ export function createCore(options: CacheOptions): Core {
     statistics.redisFailed();
     callHook(options.onError, error);
   };
+  const values = new Values(options.serializer);
   const access = new RedisAccess(connectionFor(options, settings, log), runtime, { log, failed });
   return {
     catalogue,
@@ -123,6 +134,20 @@ export function createCore(options: CacheOptions): Core {
     renewals: new FenceRenewals(runtime),
     recentReads: new RecentReads(runtime),
     singleFlight: new SingleFlight(runtime),
+    values,
+    local:
+      settings.local === null
+        ? null
+        : new LocalLevel(settings.local, runtime, () => {
+            log('cache: local is off; it needs the package lru-cache. Reads go to Redis.');
+          }),
+    judge: (state, degradedMs, now) => {
+      const judged = judge(state, degradedMs, now);
+      if (!judged.hit || !judged.envelope.serialized) return judged;
+      const decoded = values.decode(judged.envelope);
+      if (decoded === undefined) return { hit: false, reason: 'unreadable', fence: null, envelope: null };
+      return { ...judged, envelope: { ...judged.envelope, value: decoded.value } };
+    },
     refreshing: new Set(),
     reportHung: (plans) => {
       const types = namesOf(plans);

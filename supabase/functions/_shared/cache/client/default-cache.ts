@@ -1,5 +1,6 @@
 /** The functions of one cache at module level, which an application's cache.ts exports. */
 import type { Cache } from './cache.ts';
+import { wrapWith } from './wrap.ts';
 
 export interface DefaultCache<Created extends Cache> extends Cache {
   /** The cache that the functions share. */
@@ -19,6 +20,7 @@ export function defaultCacheFrom<Created extends Cache>(create: () => Created): 
     set: (...args) => defaultCache().set(...args),
     getOrSet: (...args) => defaultCache().getOrSet(...args),
     getOrSetMany: (...args) => defaultCache().getOrSetMany(...args),
+    wrap: (load, options) => wrapWith((...args) => defaultCache().getOrSet(...args), load, options),
     del: (...args) => defaultCache().del(...args),
     delPattern: (glob) => defaultCache().delPattern(glob),
     stats: () => defaultCache().stats(),

@@ -23,8 +23,10 @@
  * aborted exactly when nobody waits for it, and no load outlives its callers.
  */
 import type { Plan } from '../protocol/fences.ts';
+import type { Call, ReadKey, WantedKey } from './call.ts';
+import { readStates } from './key-states.ts';
 import { type Core, carryOut } from './loader.ts';
-import { type Call, Lookup, type ReadKey } from './lookup.ts';
+import { Lookup } from './lookup.ts';
 import { lifetimesOf } from './options.ts';
 import { HUNG_AFTER_MS } from './single-flight.ts';
 import { HUNG, startWait, type Wait } from './wait-limits.ts';
@@ -40,6 +42,7 @@ export async function resolve(core: Core, plans: readonly Plan[], call: Call): P
   const lookup = new Lookup(core, call);
   try {
     if (options.bypass === true) lookup.loadUncached(wanted, 'bypass');
+    else if (options.fresh === true) await startFresh(core, lookup, wanted);
     else await lookup.read(wanted);
   } catch (error) {
     lookup.abandon(error);
@@ -48,6 +51,26 @@ export async function resolve(core: Core, plans: readonly Plan[], call: Call): P
   if (lookup.refreshes.length > 0) core.runtime.background(refresh(core, lookup.refreshes, call));
   if (lookup.loads.length > 0) await awaitLoads(core, lookup, call);
   return lookup.answers;
+}
+
+/**
+ * Starts a load for each key, whatever is cached. It takes no lease, since nobody's answer would do, and joins no load that has begun. Its
+ * MGET is for the fences alone.
+ */
+async function startFresh(core: Core, lookup: Lookup, wanted: readonly WantedKey[]): Promise<void> {
+  const states = await readStates(
+    core,
+    wanted.map(({ plan }) => plan),
+  );
+  if (states === null) {
+    lookup.loadUncached(wanted, 'disabled');
+    return;
+  }
+  const read = wanted.flatMap(({ plan, lifetimes }, index) => {
+    const state = states[index];
+    return state === undefined ? [] : [{ plan, state, lifetimes: { ...lifetimes, leaseMs: 0 } }];
+  });
+  await lookup.prepareMissing(read);
 }
 
 /** Carries out a call's own loads, waits for all that it needs, and adds what they bring to its answers. */
@@ -63,7 +86,7 @@ async function awaitLoads(core: Core, lookup: Lookup, call: Call): Promise<void>
   try {
     // The load and the store go on when this caller gives up, as long as another one waits.
     if (own.length > 0) core.runtime.background(carryOut(core, own, call.load));
-    const { hung, unsharable } = await collect(lookup, wait);
+    const { hung, unsharable } = await collect(core, lookup, wait);
     if (hung.length === 0) lookup.finish();
     else lookup.leave(core.reportHung(hung));
     await askAgain(core, lookup, call, hung, { beganAt });
@@ -93,7 +116,11 @@ async function askAgain(
 }
 
 /** Adds the outcome of every load to the answers. @returns the keys that have to be asked for again */
-async function collect(lookup: Lookup, wait: Wait): Promise<{ hung: Plan[]; unsharable: Plan[] }> {
+async function collect(
+  { values }: Core,
+  lookup: Lookup,
+  wait: Wait,
+): Promise<{ hung: Plan[]; unsharable: Plan[] }> {
   const { loads, joined, answers } = lookup;
   const hung: Plan[] = [];
   const unsharable: Plan[] = [];
@@ -106,7 +133,11 @@ async function collect(lookup: Lookup, wait: Wait): Promise<{ hung: Plan[]; unsh
       else if (outcome.ok) {
         if (!joined.includes(load)) answers.set(plan.key, outcome.value);
         // Callers of one load must not see each other's changes to its value. Each loads for itself what cannot be copied.
-        else if (!outcome.sharable || !copyInto(answers, plan.key, outcome.value)) unsharable.push(plan);
+        else {
+          const copy = outcome.sharable ? values.copy(outcome.value) : undefined;
+          if (copy === undefined) unsharable.push(plan);
+          else answers.set(plan.key, copy.value);
+        }
       } else {
         const fallback = await lookup.fallbackFor(load);
         if (fallback === null) throw outcome.error;
@@ -115,16 +146,6 @@ async function collect(lookup: Lookup, wait: Wait): Promise<{ hung: Plan[]; unsh
     }),
   );
   return { hung, unsharable };
-}
-
-/** Whether the value could be copied: structuredClone refuses a Proxy, which JSON would take. */
-function copyInto(answers: Map<string, unknown>, key: string, value: unknown): boolean {
-  try {
-    answers.set(key, structuredClone(value));
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /**

@@ -3,12 +3,13 @@
 import type { VersionStamp } from '../protocol/entry.ts';
 import { CacheError } from '../protocol/errors.ts';
 import type { Plan } from '../protocol/fences.ts';
-import { allExist, judge, type KeyState } from '../protocol/key-state.ts';
+import { allExist, type KeyState } from '../protocol/key-state.ts';
 import { prepare, readStates } from './key-states.ts';
 import type { Core } from './loader.ts';
 import { lifetimesOf, typeName } from './options.ts';
 import { longestMs, store } from './store.ts';
-import { unsupportedIn } from './values.ts';
+import type { Time } from './times.ts';
+import { UnsupportedValue } from './values.ts';
 
 /** What `begin` gives for `set`: the fences of one key as they stood before a load. Opaque. */
 export interface LoadToken {
@@ -26,26 +27,39 @@ export class GetAndSet {
 
   /** The cached values of those keys that hit. All are remembered for `set`; what misses gets fences that stand from then on. */
   async read(plans: readonly Plan[]): Promise<Map<string, unknown>> {
-    const { access, recentReads, runtime, settings } = this.#core;
+    const { access, local, recentReads, runtime, settings } = this.#core;
+    if (local?.loading !== undefined) await local.loading;
     const reading = recentReads.begin();
     try {
       const startedAt = runtime.now();
-      const states = await readStates(this.#core, plans);
       const found = new Map<string, unknown>();
+      const answers = (state: KeyState): boolean => {
+        const { plan, fences, epoch } = state;
+        const now = runtime.now();
+        const judged = this.#core.judge(state, lifetimesOf(plan, settings, undefined).degradedMs, now);
+        if (!judged.hit || judged.staleFor !== null) return false;
+        found.set(plan.key, judged.envelope.value);
+        this.#core.observe(plan, 'hit', now - startedAt);
+        if (allExist(fences)) recentReads.remember(plan, { fences, epoch, loadedAt: now }, reading);
+        return true;
+      };
+      const asked = plans.filter((plan) => {
+        const state = local?.find(plan) ?? null;
+        return state === null || !answers(state);
+      });
+      const localReading = local?.begin();
+      const states = await readStates(this.#core, asked);
+      if (localReading !== undefined) local?.answered(localReading, states);
       if (states === null) {
         // The load that follows has no fences, so a set that follows it must not find any.
-        if (access.enabled) for (const plan of plans) recentReads.remember(plan, null, reading);
+        if (access.enabled) for (const plan of asked) recentReads.remember(plan, null, reading);
         return found;
       }
-      const now = runtime.now();
       const missing = states.filter((state) => {
-        const judged = judge(state, lifetimesOf(state.plan, settings, undefined).degradedMs, now);
-        const fresh = judged.hit && judged.staleFor === null;
-        if (fresh) found.set(state.plan.key, judged.envelope.value);
-        this.#core.observe(state.plan, fresh ? 'hit' : 'miss', now - startedAt);
-        const { plan, fences, epoch } = state;
-        if (fresh && allExist(fences)) recentReads.remember(plan, { fences, epoch, loadedAt: now }, reading);
-        return !fresh;
+        const isHit = answers(state);
+        if (!isHit) this.#core.observe(state.plan, 'miss', 0);
+        else if (localReading !== undefined) local?.fill(localReading, state);
+        return !isHit;
       });
       const stamps = await this.#stampsFor(missing, undefined);
       missing.forEach(({ plan }, index) => {
@@ -66,16 +80,16 @@ export class GetAndSet {
   async set(
     plan: Plan,
     value: unknown,
-    ttl: number | undefined,
+    ttl: Time | undefined,
     token: LoadToken | undefined,
   ): Promise<boolean> {
     const { key } = plan;
     if (token !== undefined && token.key !== key) {
       throw new CacheError('TOKEN_MISMATCH', 'The token was given out by begin() for another key.');
     }
-    const { access, recentReads, settings } = this.#core;
-    const unsupported = unsupportedIn(value);
-    if (unsupported !== null) throw unsupported;
+    const { access, recentReads, settings, values } = this.#core;
+    const encoded = values.encode(value);
+    if (encoded instanceof UnsupportedValue) throw encoded;
     const lifetimes = lifetimesOf(plan, settings, ttl);
     const remembered = token === undefined ? recentReads.oldest(key) : token.stamp;
     if (remembered === 'dead') {
@@ -88,19 +102,19 @@ export class GetAndSet {
     }
     const stamp = remembered === undefined ? await this.#currentStamp(plan, ttl) : remembered;
     if (stamp === null) return false;
-    const { stored } = await store(this.#core, [{ plan, stamp, value, lifetimes, lease: null }]);
-    // The program has a newer value, so the one before must not answer any more.
-    if (!stored.has(key)) await access.write([{ op: 'delete', keys: [key] }]);
+    const { stored } = await store(this.#core, [
+      { plan, stamp, ...encoded, lifetimes, lease: null, replaces: true },
+    ]);
     return stored.has(key);
   }
 
-  async #currentStamp(plan: Plan, ttl: number | undefined): Promise<VersionStamp | null> {
+  async #currentStamp(plan: Plan, ttl: Time | undefined): Promise<VersionStamp | null> {
     const states = await readStates(this.#core, [plan]);
     return states === null ? null : ((await this.#stampsFor(states, ttl))[0] ?? null);
   }
 
   /** Version stamps for loads that begin after this resolves; null where a fence could not be confirmed. */
-  async #stampsFor(states: readonly KeyState[], ttl: number | undefined): Promise<(VersionStamp | null)[]> {
+  async #stampsFor(states: readonly KeyState[], ttl: Time | undefined): Promise<(VersionStamp | null)[]> {
     const { runtime, settings } = this.#core;
     const prepared = await prepare(
       this.#core,

@@ -15,19 +15,21 @@
  */
 import type { CacheError } from '../protocol/errors.ts';
 import type { Plan } from '../protocol/fences.ts';
-import { judge, type KeyState, leaseKey, sameTexts } from '../protocol/key-state.ts';
+import { type Hit, type KeyState, leaseKey, type Miss, sameTexts } from '../protocol/key-state.ts';
 import type { KeyCatalogue } from '../protocol/key-types.ts';
 import type { RedisAccess } from '../redis/redis-access.ts';
 import type { Runtime } from '../redis/runtime.ts';
 import type { FenceRenewals } from './fence-renewals.ts';
 import { prepare, readStates } from './key-states.ts';
 import { releaseLeases } from './lease.ts';
+import type { LocalLevel } from './local-level.ts';
 import { type Outcome, type Settings, typeName } from './options.ts';
 import type { RecentReads } from './recent-reads.ts';
+import type { Values } from './serializer.ts';
 import type { KeyLoad, SingleFlight } from './single-flight.ts';
 import type { Statistics } from './statistics.ts';
 import { longestMs, store } from './store.ts';
-import { type UnsupportedValue, unsupportedIn, valuesOf } from './values.ts';
+import { UnsupportedValue, valuesOf } from './values.ts';
 
 /** First and longest pause between two reads while another isolate loads. */
 const FIRST_PAUSE_MS = 15;
@@ -43,6 +45,11 @@ export interface Core {
   readonly recentReads: RecentReads;
   readonly singleFlight: SingleFlight;
   readonly statistics: Statistics;
+  readonly values: Values;
+  /** The first level in process; null unless it was asked for. */
+  readonly local: LocalLevel | null;
+  /** The protocol's judgement, and the value as the application knows it: what this cache cannot read is a miss. */
+  readonly judge: (state: KeyState, degradedMs: number, now: number) => Hit | Miss;
   /** Keys being refreshed behind a stale answer. */
   readonly refreshing: Set<string>;
   /** Warns that loads hang, and gives the error that ends this caller's part in them. */
@@ -94,7 +101,7 @@ async function waitFor(core: Core, loads: readonly KeyLoad[], load: LoadMany): P
     const free: { keyLoad: KeyLoad; state: KeyState }[] = [];
     waiting.forEach((keyLoad, index) => {
       const state = states[index];
-      if (state === undefined || settleFrom(state, keyLoad, now)) return;
+      if (state === undefined || settleFrom(core, state, keyLoad, now)) return;
       const unchanged = state.entry === keyLoad.entry && sameTexts(state.fences, keyLoad.stamp?.fences ?? []);
       if (unchanged && state.leased) held.push(keyLoad);
       else free.push({ keyLoad, state });
@@ -108,8 +115,8 @@ async function waitFor(core: Core, loads: readonly KeyLoad[], load: LoadMany): P
 }
 
 /** Settles a load with an entry that was stored meanwhile. */
-function settleFrom(state: KeyState, keyLoad: KeyLoad, now: number): boolean {
-  const judged = judge(state, keyLoad.lifetimes.degradedMs, now);
+function settleFrom(core: Core, state: KeyState, keyLoad: KeyLoad, now: number): boolean {
+  const judged = core.judge(state, keyLoad.lifetimes.degradedMs, now);
   if (!judged.hit || judged.staleFor !== null) return false;
   keyLoad.settle({ ok: true, value: judged.envelope.value, sharable: true });
   return true;
@@ -129,7 +136,7 @@ async function claim(
   const mayLoad: KeyLoad[] = [];
   free.forEach(({ keyLoad }, index) => {
     const ready = prepared?.[index];
-    if (ready?.reread === true && settleFrom(ready.state, keyLoad, now)) return;
+    if (ready?.reread === true && settleFrom(core, ready.state, keyLoad, now)) return;
     // Its fences may be newer than those it started with: callers that join from now on have to have seen these.
     keyLoad.stamp = ready?.stamp ? { ...ready.stamp, loadedAt: now } : null;
     keyLoad.entry = ready?.state.entry ?? null;
@@ -182,15 +189,16 @@ async function keep(
 ): Promise<void> {
   const values = loads.map((keyLoad) => {
     const value = valueFor(keyLoad.plan.key);
-    const unsupported = unsupportedIn(value);
-    if (unsupported !== null) core.reportUnsupported(keyLoad.plan, unsupported);
-    return { keyLoad, value, sharable: unsupported === null };
+    const encoded = core.values.encode(value);
+    if (!(encoded instanceof UnsupportedValue)) return { keyLoad, value, encoded, sharable: true };
+    core.reportUnsupported(keyLoad.plan, encoded);
+    return { keyLoad, value, encoded: { value, serialized: false }, sharable: false };
   });
-  const toStore = values.map(({ keyLoad, value, sharable }) => {
-    const { plan, stamp, lifetimes, lease } = keyLoad;
+  const toStore = values.map(({ keyLoad, encoded, sharable }) => {
+    const { plan, stamp, lifetimes, lease, replaces } = keyLoad;
     // The store gives it back.
     keyLoad.lease = null;
-    return { plan, stamp: sharable ? stamp : null, value, lifetimes, lease };
+    return { plan, stamp: sharable ? stamp : null, ...encoded, lifetimes, lease, replaces };
   });
   const { stored, uncacheable } = await store(core, toStore);
   for (const { keyLoad, value, sharable } of values) {

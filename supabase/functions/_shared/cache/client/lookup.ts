@@ -4,37 +4,18 @@
  */
 import type { Envelope } from '../protocol/entry.ts';
 import type { Plan } from '../protocol/fences.ts';
-import { type Hit, judge, type KeyState, sameTexts } from '../protocol/key-state.ts';
+import { type Hit, sameTexts } from '../protocol/key-state.ts';
+import type { Call, ReadKey, WantedKey } from './call.ts';
 import { type PreparedKey, prepare, readStates } from './key-states.ts';
 import { type Lease, releaseLeases } from './lease.ts';
-import type { Core, LoadMany } from './loader.ts';
-import { callHook, type GetOrSetOptions, type Lifetimes, type Outcome, typeName } from './options.ts';
+import type { Core } from './loader.ts';
+import type { LocalLevel, LocalReading } from './local-level.ts';
+import { callHook, type Lifetimes, type Outcome, typeName } from './options.ts';
 import { type KeyLoad, newKeyLoad, Waiters } from './single-flight.ts';
 import { longestMs } from './store.ts';
 
 /** How often a call reads again because another call in this isolate is preparing the same key. */
 const MOST_REREADS = 3;
-
-/** What a call of getOrSet asks for. */
-export interface Call {
-  readonly load: LoadMany;
-  /** Seconds; undefined: each key's own. */
-  readonly ttl: number | undefined;
-  readonly options: GetOrSetOptions;
-  /** Stale entries of a first attempt, in case the loader fails. */
-  readonly fallbacks?: ReadonlyMap<string, ReadKey>;
-}
-
-/** A key and how long its answers may be used. */
-export interface WantedKey {
-  readonly plan: Plan;
-  readonly lifetimes: Lifetimes;
-}
-
-/** A key that was read. */
-export interface ReadKey extends WantedKey {
-  readonly state: KeyState;
-}
 
 /** Where the keys of one call stand: answered, or being loaded. */
 export class Lookup {
@@ -77,7 +58,7 @@ export class Lookup {
     if (kept === undefined) return null;
     const [state] = (await readStates(this.#core, [plan])) ?? [];
     if (state === undefined) return null;
-    const judged = judge(state, kept.lifetimes.degradedMs, this.#core.runtime.now());
+    const judged = this.#core.judge(state, kept.lifetimes.degradedMs, this.#core.runtime.now());
     return judged.hit && (judged.staleFor ?? 0) < kept.lifetimes.errorMs ? judged : null;
   }
 
@@ -104,14 +85,17 @@ export class Lookup {
 
   /** Reads all keys, and finds or starts a load for each that misses. */
   async read(plans: readonly WantedKey[]): Promise<void> {
-    const { singleFlight, runtime } = this.#core;
-    let wanted = plans;
+    const { local, singleFlight, runtime } = this.#core;
+    if (local?.loading !== undefined) await local.loading;
+    let wanted = local === null ? plans : plans.filter((want) => !this.#answerFrom(local, want));
     for (let attempt = 0; wanted.length > 0; attempt++) {
       const startedAt = runtime.now();
+      const reading = local?.begin();
       const states = await readStates(
         this.#core,
         wanted.map(({ plan }) => plan),
       );
+      if (reading !== undefined) local?.answered(reading, states);
       if (states === null) {
         this.loadUncached(wanted, 'disabled');
         return;
@@ -120,7 +104,7 @@ export class Lookup {
       const busy: WantedKey[] = [];
       for (const [index, want] of wanted.entries()) {
         const state = states[index];
-        if (state === undefined || this.#answer({ ...want, state }, startedAt)) continue;
+        if (state === undefined || this.#answer({ ...want, state }, startedAt, reading)) continue;
         const { plan, lifetimes } = want;
         // What must not be served without a heartbeat is not stored without one, so there is nothing to prepare.
         if (state.epoch === null && lifetimes.degradedMs === 0) {
@@ -142,6 +126,16 @@ export class Lookup {
       await prepared;
       wanted = busy;
     }
+  }
+
+  #answerFrom(local: LocalLevel, { plan, lifetimes }: WantedKey): boolean {
+    const state = local.find(plan);
+    if (state === null) return false;
+    const judged = this.#core.judge(state, lifetimes.degradedMs, this.#core.runtime.now());
+    if (!judged.hit || judged.staleFor !== null) return false;
+    this.answers.set(plan.key, judged.envelope.value);
+    this.#report(plan, 'hit', 0);
+    return true;
   }
 
   /** Makes missing fences and asks for leases, then joins or starts a load for every key. */
@@ -177,10 +171,10 @@ export class Lookup {
   }
 
   /** Answers from the entry if it may be used; otherwise keeps it where it may still serve if the loader fails. */
-  #answer(read: ReadKey, startedAt: number): boolean {
+  #answer(read: ReadKey, startedAt: number, reading?: LocalReading): boolean {
     const { plan, lifetimes, state } = read;
     const now = this.#core.runtime.now();
-    const judged = judge(state, lifetimes.degradedMs, now);
+    const judged = this.#core.judge(state, lifetimes.degradedMs, now);
     // An earlier read's fallback may have been invalidated since.
     this.fallbacks.delete(plan.key);
     if (!judged.hit) {
@@ -193,6 +187,7 @@ export class Lookup {
       this.answers.set(plan.key, judged.envelope.value);
       this.#report(plan, late === null ? 'hit' : 'stale', now - startedAt);
       if (late !== null) this.refreshes.push(read);
+      else if (reading !== undefined) this.#core.local?.fill(reading, state);
       return true;
     }
     if (late < lifetimes.errorMs) this.fallbacks.set(plan.key, read);
@@ -218,9 +213,11 @@ export class Lookup {
     }
     const { stamp, state, lost } = ready;
     // With the lease in hand this call loads: a load in the same isolate may be waiting for this very lease.
-    const { identity } = this.#call.options;
+    const { identity, fresh } = this.#call.options;
     const joinable =
-      lease === null ? singleFlight.joinable({ plan, ...stamp }, lifetimes, identity) : undefined;
+      lease === null && fresh !== true
+        ? singleFlight.joinable({ plan, ...stamp }, lifetimes, identity)
+        : undefined;
     if (joinable !== undefined) {
       this.#join(joinable);
       return;
@@ -274,8 +271,17 @@ export class Lookup {
     this.#ownWaiters ??= new Waiters();
     this.#waitFor(this.#ownWaiters);
     const startedAt = this.#core.runtime.monotonic();
-    const { identity } = this.#call.options;
-    return newKeyLoad({ plan, lifetimes, identity, waiters: this.#ownWaiters, startedAt, ...state });
+    const { identity, fresh, bypass } = this.#call.options;
+    const replaces = fresh === true && bypass !== true;
+    return newKeyLoad({
+      plan,
+      lifetimes,
+      identity,
+      replaces,
+      waiters: this.#ownWaiters,
+      startedAt,
+      ...state,
+    });
   }
 
   #waitFor(waiters: Waiters): void {

@@ -5,10 +5,13 @@
 import { DEGRADED_MAX_AGE_SECONDS } from '../protocol/epoch.ts';
 import { CacheError } from '../protocol/errors.ts';
 import type { Plan } from '../protocol/fences.ts';
-import { type KeyTypes, LONGEST_SECONDS } from '../protocol/key-types.ts';
+import type { KeyTypes } from '../protocol/key-types.ts';
 import { OTHER_TYPE } from '../protocol/statistics.ts';
 import type { Runtime } from '../redis/runtime.ts';
 import type { Connection } from '../redis/upstash.ts';
+import type { LocalSettings } from './local-level.ts';
+import type { Serializer } from './serializer.ts';
+import { checked, milliseconds, secondsAsMs, type Time } from './times.ts';
 
 /** How a read was answered. `disabled`: without asking Redis, because it is away or not configured. */
 export type Outcome = 'hit' | 'stale' | 'miss' | 'bypass' | 'disabled';
@@ -24,6 +27,9 @@ const DEFAULT_TTL_SECONDS = 300;
 
 /** A longer lease would only make readers wait for a leader that died. */
 const LONGEST_LEASE_MS = 60_000;
+
+/** What is answered in process for longer is better read through Redis. */
+const LONGEST_LOCAL_MS = 60_000;
 
 /** The longest time that setTimeout takes; a longer one fires at once. */
 const LONGEST_TIMER_MS = 2_147_483_647;
@@ -41,9 +47,16 @@ export interface CacheOptions {
   /** Milliseconds for which one isolate's load keeps others from loading the same; default 1000, 0 for no leases. */
   readonly lease?: number | undefined;
   /** Seconds; how old an answer may be while no worker is alive; default 30. */
-  readonly degradedMaxAge?: number | undefined;
+  readonly degradedMaxAge?: Time | undefined;
   /** Bytes of a stored entry; larger values are not cached; default 1 MiB. */
   readonly maxValueBytes?: number | undefined;
+  /**
+   * A first level in the process, for keys that are read hundreds of times a second; off by default. An answer may then be older than an
+   * acknowledged invalidation by `ttl` milliseconds (1 to 60 000), except this process's own `del`. `max`: keys. Needs the package lru-cache.
+   */
+  readonly local?: { readonly ttl: number; readonly max: number } | undefined;
+  /** For values that JSON would change: `superjson`, or any `{ parse, stringify }`. Isolates without one load such keys anew. */
+  readonly serializer?: Serializer | undefined;
   readonly onHit?: ((event: ReadEvent & { readonly stale: boolean }) => void) | undefined;
   readonly onMiss?: ((event: ReadEvent) => void) | undefined;
   /** Failures of Redis and values that cannot be cached, never a loader's error. `error.cause` may hold a whole command: do not print it. */
@@ -56,16 +69,16 @@ export interface CacheOptions {
 }
 
 export interface GetOrSetOptions {
-  /** Seconds, for options that stand in the place of the ttl. */
-  readonly ttl?: number | undefined;
+  /** Seconds, or a text such as '5m'; for options that stand in the place of the ttl. */
+  readonly ttl?: Time | undefined;
   /** Seconds to keep null or absence; default: as long as any value. 0: not at all. */
-  readonly negativeTtl?: number | undefined;
+  readonly negativeTtl?: Time | undefined;
   /** Seconds; how old an answer may be while no worker is alive. 0: none. Types with `degraded: false` stay at 0. */
-  readonly degradedMaxAge?: number | undefined;
+  readonly degradedMaxAge?: Time | undefined;
   /** Seconds past the TTL during which the old answer is given at once while a new one is loaded behind it. */
-  readonly staleWhileRevalidate?: number | undefined;
+  readonly staleWhileRevalidate?: Time | undefined;
   /** Seconds past the TTL during which the old answer is given when the loader fails. */
-  readonly staleIfError?: number | undefined;
+  readonly staleIfError?: Time | undefined;
   /** Milliseconds to wait for the loader; then LOAD_TIMEOUT (or the old answer, with staleIfError). Default: no limit. */
   readonly timeout?: number | undefined;
   /** As the cache's `lease`, for this call: a little more than its loader takes. */
@@ -74,6 +87,8 @@ export interface GetOrSetOptions {
   readonly signal?: AbortSignal | undefined;
   /** True: neither read nor stored, just loaded. */
   readonly bypass?: boolean | undefined;
+  /** True: loaded and stored, whatever is cached. */
+  readonly fresh?: boolean | undefined;
   /**
    * What else the answer is made of: keys, and groups of two or more segments such as `user:7:*`. An invalidation of any of them
    * makes it unreadable too. In getOrSetMany also a function that gives the list of each key.
@@ -91,6 +106,8 @@ export interface Settings {
   readonly leaseMs: number;
   readonly degradedMs: number;
   readonly maxValueBytes: number;
+  /** Null: there is no first level in process. */
+  readonly local: LocalSettings | null;
 }
 
 /** @throws CacheError INVALID_CONFIGURATION for options of another type, and for numbers that make no sense */
@@ -105,6 +122,7 @@ export function settingsOf(options: CacheOptions): Settings {
     leaseMs: milliseconds('lease', lease, LONGEST_LEASE_MS),
     degradedMs: secondsAsMs('degradedMaxAge', degradedMaxAge),
     maxValueBytes: checked('maxValueBytes', maxValueBytes, 0, Number.MAX_SAFE_INTEGER, 'bytes'),
+    local: localSettings(options.local),
   };
 }
 
@@ -114,6 +132,9 @@ function checkCallOptions(options: GetOrSetOptions): void {
   if (signal !== undefined && !(typeof signal?.aborted === 'boolean' && 'addEventListener' in signal))
     refuse('signal must be an AbortSignal');
   checkType('bypass', options.bypass, 'boolean');
+  checkType('fresh', options.fresh, 'boolean');
+  if (options.fresh === true && options.bypass === true)
+    refuse('fresh stores and bypass does not, so give one of them');
   checkType('identity', options.identity, 'string');
   checkType('onOutcome', options.onOutcome, 'function');
 }
@@ -125,6 +146,19 @@ function checkType(name: string, value: unknown, type: 'string' | 'function' | '
 
 function refuse(problem: string): never {
   throw new CacheError('INVALID_CONFIGURATION', `${problem}; leave it out for the default.`);
+}
+
+function localSettings(local: CacheOptions['local']): LocalSettings | null {
+  if (local === undefined) return null;
+  return {
+    ttlMs: milliseconds('local.ttl', local?.ttl, LONGEST_LOCAL_MS, 1),
+    max: Math.ceil(checked('local.max', local?.max, 1, 1_000_000, 'keys')),
+  };
+}
+
+/** Types that grant access are never served stale, nor without a living worker, nor from the process itself. */
+export function grantsAccess(plan: Plan): boolean {
+  return plan.type?.degraded === false || plan.dependencyTypes.some((type) => type.degraded === false);
 }
 
 /** The name under which a plan's reads are counted. */
@@ -146,13 +180,13 @@ export interface Lifetimes {
 }
 
 /**
- * @param ttl seconds; default: the type's, else 300. 0: answers are not stored.
+ * @param ttl default: the type's, else 300 seconds. 0: answers are not stored.
  * @throws CacheError INVALID_CONFIGURATION for a number that is negative, not finite or out of range
  */
 export function lifetimesOf(
   plan: Plan,
   settings: Settings,
-  ttl: number | undefined,
+  ttl: Time | undefined,
   options: GetOrSetOptions = NO_OPTIONS,
 ): Lifetimes {
   const { negativeTtl, degradedMaxAge, staleWhileRevalidate, staleIfError, lease, timeout } = options;
@@ -175,8 +209,7 @@ export function lifetimesOf(
   const asked = lease === undefined ? settings.leaseMs : milliseconds('lease', lease, LONGEST_LEASE_MS);
   // When nothing is stored, waiting for another isolate's load would find nothing.
   const leaseMs = Math.max(ttlMs, negativeTtlMs) === 0 ? 0 : asked;
-  // Types that grant access are never served stale, nor without a living worker.
-  const neverLate = [plan.type, ...plan.dependencyTypes].some((type) => type?.degraded === false);
+  const neverLate = grantsAccess(plan);
   return {
     ttlMs,
     negativeTtlMs,
@@ -194,30 +227,13 @@ const NO_OPTIONS: GetOrSetOptions = {};
  * A call's options, wherever they stand. @throws CacheError INVALID_CONFIGURATION for options of another type; lifetimesOf() checks the
  * numbers
  */
-export function optionsOf(
-  ttl: number | GetOrSetOptions | undefined,
-  call?: GetOrSetOptions,
-): GetOrSetOptions {
+export function optionsOf(ttl: Time | GetOrSetOptions | undefined, call?: GetOrSetOptions): GetOrSetOptions {
   if (call !== undefined) checkCallOptions(call);
   if (typeof ttl !== 'object' || ttl === null) {
     return ttl === undefined || call?.ttl !== undefined ? (call ?? NO_OPTIONS) : { ...call, ttl };
   }
   checkCallOptions(ttl);
   return { ...call, ...ttl };
-}
-
-/** Rounded up, since Redis takes whole milliseconds: a short time must not become 0, which means not to store. */
-function secondsAsMs(name: string, seconds: number): number {
-  return Math.ceil(checked(name, seconds, 0, LONGEST_SECONDS, 'seconds') * 1_000);
-}
-
-function milliseconds(name: string, value: number, most: number, least = 0): number {
-  return Math.ceil(checked(name, value, least, most, 'milliseconds'));
-}
-
-function checked(name: string, value: number, least: number, most: number, unit: string): number {
-  if (typeof value === 'number' && value >= least && value <= most) return value;
-  refuse(`${name} must be a number of ${unit} from ${least} to ${most}`);
 }
 
 /**

@@ -95,6 +95,8 @@ export interface KeyLoad {
   lease: Lease | null;
   /** By the monotonic clock: until when this load waits for another isolate's; null: it does not wait. */
   waitsUntil: number | null;
+  /** Asked for with `fresh`: what is cached must not answer any more, even if the value is not kept. */
+  readonly replaces: boolean;
   readonly settled: Promise<Settled>;
   readonly settle: (outcome: Settled) => void;
 }

@@ -11,7 +11,7 @@
 import { type VersionStamp, writeEnvelope } from '../protocol/entry.ts';
 import type { Plan } from '../protocol/fences.ts';
 import type { RedisAccess } from '../redis/redis-access.ts';
-import { groupsOf } from '../redis/requests.ts';
+import { groupsOf, splitKeys } from '../redis/requests.ts';
 import type { Runtime } from '../redis/runtime.ts';
 import type { Reply, Write } from '../redis/writes.ts';
 import { type Lease, releaseLeases, releaseOf } from './lease.ts';
@@ -31,9 +31,13 @@ export interface LoadedKey {
   /** Null: the fences were not confirmed, or JSON would change the value, so it is not stored. */
   readonly stamp: VersionStamp | null;
   readonly value: unknown;
+  /** The value is a text of the application's serializer. */
+  readonly serialized: boolean;
   readonly lifetimes: Lifetimes;
   /** Null when it is not ours. */
   readonly lease: Lease | null;
+  /** The program knows a newer value than the one before, so that one is deleted if this one is not stored. */
+  readonly replaces: boolean;
 }
 
 /** The longest an entry of this call can be in Redis, in milliseconds. */
@@ -50,7 +54,13 @@ export interface Stored {
 
 /** Stores what can be stored. */
 export async function store(
-  { access, runtime, settings, renewals }: Pick<Core, 'access' | 'runtime' | 'settings' | 'renewals'>,
+  {
+    access,
+    runtime,
+    settings,
+    renewals,
+    local,
+  }: Pick<Core, 'access' | 'runtime' | 'settings' | 'renewals' | 'local'>,
   loaded: readonly LoadedKey[],
 ): Promise<Stored> {
   const uncacheable = new Set<string>();
@@ -81,8 +91,16 @@ export async function store(
     });
   }
   const writes = [...puts, ...renewals.due(fences), ...releaseOf(ended, runtime)];
+  const written = loaded
+    .filter(({ replaces, stamp }) => replaces || stamp !== null)
+    .map(({ plan }) => plan.key);
+  local?.wrote(written);
   const replies = await send(access, writes);
   const stored = new Set(puts.filter((_, index) => replies[index] === 'OK').map(({ key }) => key));
+  const outdated = loaded.filter(({ replaces, plan }) => replaces && !stored.has(plan.key));
+  for (const keys of splitKeys(outdated.map(({ plan }) => plan.key)))
+    await access.write([{ op: 'delete', keys }]);
+  local?.wrote(written);
   const refused = [...kept].flatMap(([key, lease]) => (stored.has(key) ? [] : [lease]));
   if (refused.length > 0) runtime.background(releaseLeases(access, runtime, refused));
   return { stored, uncacheable };
@@ -98,7 +116,7 @@ async function send(access: RedisAccess, writes: readonly Write[]): Promise<(Rep
 }
 
 function entryFor(
-  { plan, stamp, value, lifetimes }: LoadedKey,
+  { plan, stamp, value, serialized, lifetimes }: LoadedKey,
   access: RedisAccess,
   runtime: Runtime,
 ): (Write & { op: 'put' }) | null {
@@ -111,7 +129,7 @@ function entryFor(
   const staleAt = windowMs > 0 ? runtime.now() + freshMs : null;
   let text: string;
   try {
-    text = writeEnvelope(stamp, value, staleAt, lifetimes.degradedMs, plan.dependencies);
+    text = writeEnvelope(stamp, value, staleAt, lifetimes.degradedMs, plan.dependencies, serialized);
   } catch {
     // A Proxy or a hidden toJSON may still refuse what `unsupportedIn` could read.
     access.warn('value', `a value of type ${typeName(plan)} cannot be written as JSON; not cached.`);

@@ -43,8 +43,8 @@ const FAILED_ANSWER =
 export function unsupportedIn(value: unknown): UnsupportedValue | null {
   let found: Found;
   try {
-    if (isFailedAnswer(value))
-      return new UnsupportedValue(`The value is not kept: ${FAILED_ANSWER}`, FAILED_ANSWER);
+    const failed = failedAnswer(value);
+    if (failed !== null) return failed;
     if (value === undefined || isKept(value, 0)) return null;
     found = findUnsupported(value, '$', []) ?? { path: '$', kind: 'something' };
   } catch (cause) {
@@ -62,9 +62,10 @@ export function unsupportedIn(value: unknown): UnsupportedValue | null {
 }
 
 /** What supabase-js gives for a query that failed, or found no row for single(): `{ data: null, error: { … } }`. */
-function isFailedAnswer(value: unknown): boolean {
-  if (typeof value !== 'object' || value === null || !Object.hasOwn(value, 'data')) return false;
-  return Object.hasOwn(value, 'error') && ((value as { error?: unknown }).error ?? null) !== null;
+export function failedAnswer(value: unknown): UnsupportedValue | null {
+  if (typeof value !== 'object' || value === null || !Object.hasOwn(value, 'data')) return null;
+  if (!Object.hasOwn(value, 'error') || ((value as { error?: unknown }).error ?? null) === null) return null;
+  return new UnsupportedValue(`The value is not kept: ${FAILED_ANSWER}`, FAILED_ANSWER);
 }
 
 function isKept(value: unknown, depth: number): boolean {

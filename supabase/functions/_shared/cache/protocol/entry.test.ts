@@ -15,6 +15,7 @@ describe('the envelope', () => {
           staleAt,
           degradedMs: 30_000,
           dependencies: [],
+          serialized: false,
           value: expected,
         });
       }),
@@ -34,6 +35,12 @@ describe('the envelope', () => {
     expect(writeEnvelope(stamp, 1, null)).not.toContain('"x"');
   });
 
+  it('says what a serializer wrote, in a format that others take for none of theirs', () => {
+    const text = writeEnvelope(stamp, '"text"', null, 30_000, [], true);
+    expect(text).toContain('"v":2');
+    expect(readEnvelope(text)).toMatchObject({ serialized: true, value: '"text"' });
+  });
+
   it('tells null from absence', () => {
     expect(readEnvelope(writeEnvelope(stamp, null, null))?.value).toBeNull();
     expect(readEnvelope(writeEnvelope(stamp, undefined, null))?.value).toBeUndefined();
@@ -46,7 +53,7 @@ describe('the envelope', () => {
     '123',
     '{}',
     '[]',
-    '{"v":2,"f":[],"e":null,"t":1}',
+    '{"v":3,"f":[],"e":null,"t":1}',
     '{"v":1,"f":[1],"e":null,"t":1}',
     '{"v":1,"f":["a"],"e":3,"t":1}',
     '{"v":1,"f":["a"],"e":null}',

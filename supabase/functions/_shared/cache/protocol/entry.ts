@@ -3,7 +3,8 @@
  *
  *   { "v": 1, "f": ["…", "…"], "e": "…"|null, "t": 1793527200000, "s": 1793530800000, "g": 0, "d": <value> }
  *
- *   v  format; another number is a miss, so that versions can live side by side during a deployment
+ *   v  format; another number is a miss, so that versions can live side by side during a deployment. 2: `d` is the text of the
+ *      application's serializer, which a client without one takes for a miss
  *   f  the values of the fences that it was loaded under, in the order of Plan.fences, and of the epoch as the last
  *   e  that epoch again if a worker vouched for it; null when none did, and then it is never a hit once one does
  *   t  when its load began, milliseconds since 1970 by the loader's clock
@@ -19,6 +20,7 @@ import { DEGRADED_MAX_AGE_SECONDS } from './epoch.ts';
 import { FENCE_PREFIX } from './fences.ts';
 
 const FORMAT = 1;
+const SERIALIZED_FORMAT = 2;
 
 const USUAL_DEGRADED_MS = DEGRADED_MAX_AGE_SECONDS * 1_000;
 
@@ -36,6 +38,8 @@ export interface Envelope extends VersionStamp {
   readonly degradedMs: number;
   /** The names of the fences that are its dependencies'; their values are in `fences`, between its own and the epoch. */
   readonly dependencies: readonly string[];
+  /** The value is a text of the application's serializer. */
+  readonly serialized: boolean;
   readonly value: unknown;
 }
 
@@ -46,6 +50,7 @@ export function writeEnvelope(
   staleAt: number | null,
   degradedMs: number = USUAL_DEGRADED_MS,
   dependencies: readonly string[] = [],
+  serialized = false,
 ): string {
   const stale = staleAt === null ? '' : `,"s":${staleAt}`;
   const degraded = degradedMs === USUAL_DEGRADED_MS ? '' : `,"g":${degradedMs}`;
@@ -53,7 +58,8 @@ export function writeEnvelope(
   const others = scopes.length === 0 ? '' : `,"x":${JSON.stringify(scopes)}`;
   const data = value === undefined ? '' : `,"d":${JSON.stringify(value)}`;
   const fences = JSON.stringify(stamp.fences);
-  return `{"v":${FORMAT},"f":${fences},"e":${JSON.stringify(stamp.epoch)},"t":${stamp.loadedAt}${stale}${degraded}${others}${data}}`;
+  const format = serialized ? SERIALIZED_FORMAT : FORMAT;
+  return `{"v":${format},"f":${fences},"e":${JSON.stringify(stamp.epoch)},"t":${stamp.loadedAt}${stale}${degraded}${others}${data}}`;
 }
 
 /** The entry that a stored text holds, or null when the text has another format: then it is a miss. */
@@ -64,7 +70,8 @@ export function readEnvelope(text: string): Envelope | null {
   } catch {
     return null;
   }
-  if (typeof parsed !== 'object' || parsed === null || !('v' in parsed) || parsed.v !== FORMAT) return null;
+  if (typeof parsed !== 'object' || parsed === null || !('v' in parsed)) return null;
+  if (parsed.v !== FORMAT && parsed.v !== SERIALIZED_FORMAT) return null;
   const {
     f,
     e,
@@ -86,6 +93,7 @@ export function readEnvelope(text: string): Envelope | null {
     staleAt: s ?? null,
     degradedMs: g ?? USUAL_DEGRADED_MS,
     dependencies: x.map((scope) => FENCE_PREFIX + scope),
+    serialized: parsed.v === SERIALIZED_FORMAT,
     value: d,
   };
 }

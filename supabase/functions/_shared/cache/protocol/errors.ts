@@ -6,7 +6,7 @@
 export type CacheErrorCode =
   /** A key or a segment of one that no row could have written: lone surrogates, NUL, a malformed uuid, a reserved name. */
   | 'INVALID_KEY'
-  /** A value that JSON would change on its way through the cache: a Date, a bigint, a Map, a Response, NaN, a cycle. */
+  /** A value that JSON would change on its way through the cache: a Date, a bigint, a Map, a Response, NaN, a cycle. Or one that the serializer refuses. */
   | 'UNSUPPORTED_VALUE'
   /** `set(key, value, ttl, token)` with a token that `begin` gave out for another key. */
   | 'TOKEN_MISMATCH'

@@ -1,0 +1,154 @@
+/**
+ * The first level, in the process itself: for keys that one isolate reads hundreds of times a second. Off unless `local` is set.
+ *
+ * What it costs in truth is stated: an answer may be older than an acknowledged invalidation by at most `ttl`, whoever invalidated, and
+ * by nothing after this isolate's own del. The rules (docs/protocol.md#the-first-level-in-process):
+ *
+ * - It is filled only by an MGET whose entry was judged a hit, and dated by the moment before that was sent: what a load gave may have been
+ *   invalidated already. An answer's age is the larger of both clocks: one may be set back, the other stands while a process is frozen.
+ * - It keeps what the MGET said, not the verdict. Each caller judges that anew under its own options, and gets a value of its own.
+ * - Types that grant access are never kept.
+ * - This isolate's own del and delPattern empty it before they are sent and after their reply, and no MGET that was sent before the reply
+ *   fills it. The same for one key when this isolate stores it.
+ * - An MGET that was sent later replaces what an earlier one showed, never the other way round.
+ */
+import type { Plan } from '../protocol/fences.ts';
+import type { KeyState } from '../protocol/key-state.ts';
+import type { Runtime } from '../redis/runtime.ts';
+import { grantsAccess } from './options.ts';
+
+/** UTF-16 units of all entries together: at most 32 MB of the 256 MB that an edge function has. */
+const MOST_UNITS = 16_000_000;
+
+/** An MGET that waits for its reply. */
+export interface LocalReading {
+  readonly order: number;
+  /** By both clocks, before it was sent. */
+  readonly sentAt: number;
+  readonly sentMonotonic: number;
+  /** What this isolate wrote, or read by a later MGET, since then. */
+  readonly changed: Set<string>;
+  emptied: boolean;
+}
+
+interface Kept {
+  readonly state: KeyState;
+  readonly reading: LocalReading;
+}
+
+/** What this module needs of lru-cache, whose types are there only where it is installed. */
+interface Store {
+  get(key: string): Kept | undefined;
+  set(key: string, kept: Kept): unknown;
+  delete(key: string): boolean;
+  clear(): void;
+}
+
+interface LruCache {
+  LRUCache: new (options: { max: number; maxSize: number; sizeCalculation: (kept: Kept) => number }) => Store;
+}
+
+export interface LocalSettings {
+  readonly ttlMs: number;
+  readonly max: number;
+}
+
+export class LocalLevel {
+  readonly #settings: LocalSettings;
+  readonly #runtime: Runtime;
+  readonly #readings = new Set<LocalReading>();
+  #store: Store | null = null;
+  #sent = 0;
+  /** Until the package is there, or is known to be missing; then undefined. The first read waits for it. */
+  loading: Promise<void> | undefined;
+
+  /** @param missing called when lru-cache is not installed: then the cache works without this level */
+  constructor(settings: LocalSettings, runtime: Runtime, missing: () => void) {
+    this.#settings = settings;
+    this.#runtime = runtime;
+    // Imported here, so that a project that leaves the level off need not install it.
+    // biome-ignore lint/suspicious/noTsIgnore: in this repository it is installed, elsewhere perhaps not
+    // @ts-ignore
+    const imported: Promise<unknown> = import('lru-cache').catch(missing);
+    this.loading = imported.then((module) => {
+      this.loading = undefined;
+      if (module === undefined) return;
+      this.#store = new (module as LruCache).LRUCache({
+        max: settings.max,
+        maxSize: MOST_UNITS,
+        sizeCalculation: ({ state }) => Math.max(1, state.entry?.length ?? 0),
+      });
+    });
+  }
+
+  /** What an MGET said of a key not longer than `ttl` ago; to be judged like any other state. */
+  find(plan: Plan): KeyState | null {
+    const kept = this.#store?.get(plan.key);
+    if (kept === undefined) return null;
+    const { state, reading } = kept;
+    const age = Math.max(
+      this.#runtime.now() - reading.sentAt,
+      this.#runtime.monotonic() - reading.sentMonotonic,
+    );
+    if (age > this.#settings.ttlMs) {
+      this.#store?.delete(plan.key);
+      return null;
+    }
+    // It may have been read for a caller that named other dependencies.
+    return { ...state, plan };
+  }
+
+  /** An MGET is about to be sent. */
+  begin(): LocalReading {
+    const reading = {
+      order: this.#sent++,
+      sentAt: this.#runtime.now(),
+      sentMonotonic: this.#runtime.monotonic(),
+      changed: new Set<string>(),
+      emptied: false,
+    };
+    this.#readings.add(reading);
+    return reading;
+  }
+
+  /** The MGET was answered, with null when Redis is away. What earlier ones showed of its keys is over. */
+  answered(reading: LocalReading, states: readonly KeyState[] | null): void {
+    this.#readings.delete(reading);
+    for (const { plan } of states ?? []) {
+      const kept = this.#store?.get(plan.key);
+      if (kept !== undefined && kept.reading.order < reading.order) this.#store?.delete(plan.key);
+      for (const other of this.#readings) if (other.order < reading.order) other.changed.add(plan.key);
+    }
+  }
+
+  /** A state of this MGET, which was answered just now, was judged a hit. */
+  fill(reading: LocalReading, state: KeyState): void {
+    const { key } = state.plan;
+    if (reading.emptied || reading.changed.has(key) || grantsAccess(state.plan)) return;
+    if ((this.#store?.get(key)?.reading.order ?? -1) > reading.order) return;
+    this.#store?.set(key, { state, reading });
+  }
+
+  /** Carries out a deletion of this isolate's: whatever its reply, nothing from before it is answered afterwards. */
+  async emptyAround<T>(deletion: () => Promise<T>): Promise<T> {
+    this.#empty();
+    try {
+      return await deletion();
+    } finally {
+      this.#empty();
+    }
+  }
+
+  /** This isolate writes these entries: called before the request is sent and again when it is answered. */
+  wrote(keys: readonly string[]): void {
+    for (const key of keys) {
+      this.#store?.delete(key);
+      for (const reading of this.#readings) reading.changed.add(key);
+    }
+  }
+
+  #empty(): void {
+    this.#store?.clear();
+    for (const reading of this.#readings) reading.emptied = true;
+  }
+}
