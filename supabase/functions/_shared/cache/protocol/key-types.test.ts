@@ -38,6 +38,13 @@ describe('a catalogue of key types', () => {
     expect(planned('solo')).toEqual([['fence:solo'], ['fence:solo']]);
   });
 
+  it('takes no key for the plan of another, whatever its text', () => {
+    catalogue.planFor('page:1', ['user:7:*']);
+    expect(() => catalogue.planFor('["page:1","user:7:*"]')).toThrow(
+      expect.objectContaining({ code: 'INVALID_KEY' }),
+    );
+  });
+
   it.each([
     ['{id}:x', 2],
     ['fence:{id}', 2],

@@ -121,10 +121,10 @@ export class KeyCatalogue {
    * @throws CacheError INVALID_KEY as checkKey and readDependency do; INVALID_CONFIGURATION for too many fences
    */
   planFor(key: string, dependsOn: readonly string[] = []): Plan {
-    // No key holds a bracket.
     const name = dependsOn.length === 0 ? key : JSON.stringify([key, ...dependsOn]);
     const known = this.#plans.get(name);
-    if (known !== undefined) return known;
+    // A caller's key may be the name of another's plan: it holds brackets, which newPlan refuses.
+    if (known?.key === key) return known;
     const plan = this.#newPlan(key, dependsOn);
     // Nothing depends on remembered plans. To forget them all is cheaper than to track which is oldest.
     if (this.#plans.size >= REMEMBERED_PLANS) this.#plans.clear();
