@@ -83,10 +83,13 @@ begin
       select distinct d.objid from pg_event_trigger_dropped_objects() as d
       where d.classid = 'pg_class'::regclass and d.schema_name is distinct from 'cache_invalidation' and not d.is_temporary);
     gone := array(select d.objid from pg_event_trigger_dropped_objects() as d where d.classid = 'pg_class'::regclass and d.objsubid = 0);
-    -- The rows of a dropped table went without a write. A partition is no longer known as one, but the clones of our triggers went with it.
+    -- The rows of a dropped table went without a write, and the values of a dropped column, whose name another may get. A partition is no
+    -- longer known as one, but the clones of our triggers went with it.
     perform cache_invalidation.invalidate_types(array(
       select v.target from cache_invalidation.versions as v
-      where v.retired is null and touched <> '{}' and (v.rel = any (gone) or 'fencepost_' || substr(v.function, 9) in (
+      where v.retired is null and touched <> '{}' and (v.rel = any (gone)
+        or v.columns is null and v.rel in (select d.objid from pg_event_trigger_dropped_objects() as d where d.classid = 'pg_class'::regclass and d.objsubid <> 0)
+        or 'fencepost_' || substr(v.function, 9) in (
         select d.address_names[3] from pg_event_trigger_dropped_objects() as d where d.classid = 'pg_trigger'::regclass))));
     -- also by the name that they had last
     perform cache_invalidation.remember(lost, d.object_identity)
@@ -114,6 +117,11 @@ begin
         join pg_trigger as t on t.tgrelid = c.objid and c.classid = 'pg_class'::regclass
         join pg_proc as p on p.oid = t.tgfoid and p.pronamespace = 'cache_invalidation'::regnamespace
         join cache_invalidation.versions as v on v.function = p.proname and v.retired is null);
+    -- a column that is renamed, though no key is made of it: its name may go to another
+    perform cache_invalidation.invalidate_types(array(
+      select v.target from pg_event_trigger_ddl_commands() as c cross join lateral cache_invalidation.table_trees(array[c.objid]) as t
+      join cache_invalidation.versions as v on v.rel = t.rel
+      where c.classid = 'pg_class'::regclass and c.objsubid <> 0 and v.retired is null and v.columns is null));
     if tg_tag = 'REFRESH MATERIALIZED VIEW' then
       perform cache_invalidation.invalidate_types(array(select w.target from cache_invalidation.watches as w where w.rel = any (touched)));
       return;

@@ -13,7 +13,7 @@ select is(pg_temp.captured($$select cache_invalidation.watch('public.owners', 'o
 select is(pg_temp.captured($$select cache_invalidation.unwatch('public.things', 'thing:{id}')$$), '{}', 'unwatch(): nothing');
 select is(pg_temp.captured($$select cache_invalidation.watch('public.things', 'thing:{id}')$$), array['- thing:*'], 'the same watch again');
 select is(pg_temp.captured('select cache_invalidation.refresh()'), '{}', 'refresh() with nothing to do');
-select is(pg_temp.captured('alter table public.things rename column org_id to organisation; select cache_invalidation.refresh()'), array['- org:*'], 'a column renamed: the types of its declarations');
+select is(pg_temp.captured('alter table public.things rename column org_id to organisation; select cache_invalidation.refresh()'), array['- org:*', '- thing:*', '- user:*'], 'a column renamed');
 select is(pg_temp.captured('alter table public.things disable trigger user; alter table public.things enable trigger user; select cache_invalidation.refresh()'), array['- org:*', '- thing:*', '- user:*'], 'triggers that were disabled: each type of the table');
 select is(pg_temp.problems(), '{}', 'no problem of any');
 

@@ -17,14 +17,18 @@ select is((pg_temp.problems())[1], 'error: the watch of public.tariffs_aside for
 select is(pg_temp.captured('drop table public.tariffs; alter table public.tariffs_aside rename to tariffs'), array['- tariff:*'], 'which goes: what was cached of it is invalidated');
 select is(pg_temp.problems(), '{}', 'no problem of it');
 
--- columns
-create table public.fares (code text, code_next text, line text);
-select cache_invalidation.watch('public.fares', 'fare:{code}'), cache_invalidation.watch('public.fares', 'line:{line}');
-select is(pg_temp.captured('alter table public.fares rename code to code_former; alter table public.fares rename code_next to code'), array['- fare:*'], 'a column gives its name to another: the types of its declarations alone');
+-- columns: whatever a declaration is concerned by
+create table public.fares (code text, code_next text, line text, price integer, price_next integer);
+select cache_invalidation.watch('public.fares', 'fare:{code}'), cache_invalidation.watch('public.fares', 'line:{line}'), cache_invalidation.watch('public.fares', 'name:{line}', columns => '{line}');
+select is(pg_temp.captured('alter table public.fares rename price to price_former; alter table public.fares rename price_next to price'), array['- fare:*', '- line:*'], 'columns of which no key is made');
+select is(pg_temp.captured('alter table public.fares drop column price; alter table public.fares rename price_former to price'), array['- fare:*', '- line:*'], 'or one is dropped');
+select is(pg_temp.captured('alter table public.fares drop column price; alter table public.fares add column price integer'), array['- fare:*', '- line:*'], 'and added again');
+select is(pg_temp.captured('alter table public.fares rename line to route'), array['- fare:*', '- line:*', '- name:*'], 'one of which keys are made');
+select is(pg_temp.captured('alter table public.fares rename code to code_former; alter table public.fares rename code_next to code'), array['- fare:*', '- line:*'], 'a column gives its name to another');
 select is((pg_temp.problems())[1], 'error: the watch of public.fares for ''fare:{code_former}'' follows the column code_former, which was called code; another column is called that now', 'another column in its place');
-select is(pg_temp.captured('alter table public.fares rename code to code_next; alter table public.fares rename code_former to code'), array['- fare:*'], 'and takes it back');
-select is(pg_temp.captured('alter table public.fares drop column code; alter table public.fares add column code integer'), array['- fare:*'], 'a column that is dropped and added again in one transaction');
-select is(pg_temp.captured('alter table public.fares drop column code'), array['- fare:*'], 'a column that is dropped');
+select is(pg_temp.captured('alter table public.fares rename code to code_next; alter table public.fares rename code_former to code'), array['- fare:*', '- line:*'], 'and takes it back');
+select is(pg_temp.captured('alter table public.fares drop column code; alter table public.fares add column code integer'), array['- fare:*', '- line:*'], 'a column that is dropped and added again in one transaction');
+select is(pg_temp.captured('alter table public.fares drop column code'), array['- fare:*', '- line:*'], 'a column that is dropped');
 select is(pg_temp.captured('alter table public.fares add column code text default ''a'''), array['- fare:*'], 'and added again, with values');
 select is(pg_temp.captured('alter table public.fares add column note text'), '{}', 'a column that nobody names');
 
