@@ -114,7 +114,7 @@ describe('without event triggers', () => {
       ]);
       expect(
         await captured(
-          'select cache_invalidation.refresh(); alter event trigger fencepost_ddl enable always',
+          'alter event trigger fencepost_ddl enable always; select cache_invalidation.refresh()',
         ),
       ).toEqual([`${name}:*`]);
       expect(await captured(`update public.${name} set id = id + 1`)).toEqual([`${name}:f`]);
