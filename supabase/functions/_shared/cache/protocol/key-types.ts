@@ -124,7 +124,7 @@ export class KeyCatalogue {
     const name = dependsOn.length === 0 ? key : JSON.stringify([key, ...dependsOn]);
     const known = this.#plans.get(name);
     // A caller's key may be the name of another's plan: it holds brackets, which newPlan refuses.
-    if (known?.key === key) return known;
+    if (known !== undefined && known.key === key) return known;
     const plan = this.#newPlan(key, dependsOn);
     // Nothing depends on remembered plans. To forget them all is cheaper than to track which is oldest.
     if (this.#plans.size >= REMEMBERED_PLANS) this.#plans.clear();

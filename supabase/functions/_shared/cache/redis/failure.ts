@@ -57,7 +57,7 @@ const REPLIES: readonly (readonly [RegExp, FailureKind])[] = [
   [/max number of clients/i, 'unavailable'],
   [/WRONGPASS|unauthorized|invalid (auth )?token/i, 'unauthorized'],
   [/too large|max [a-z ]*size|payload/i, 'too-large'],
-  // Upstash's word for a full database; its other quotas are of requests.
+  // Upstash's word for a full database. Its other limits count requests.
   [/^OOM|maxmemory|capacity quota/i, 'memory-full'],
   [/^LOADING|loading the dataset/i, 'loading'],
   [/max (daily )?requests? limit|quota|max requests|monthly/i, 'quota-used-up'],
