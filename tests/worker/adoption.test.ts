@@ -174,12 +174,12 @@ export const keys = keyBuilders(types);
     );
     await write(
       FUNCTION,
-      `import { del, get, getMany, getOrSet, keys, set, stats } from '../_shared/cache.ts';
+      `import { begin, del, get, getMany, getOrSet, keys, set, stats } from '../_shared/cache.ts';
 const key = keys.basket('b1');
 const loaded = await getOrSet(key, () => 1);
 const hit = await get<number>(key);
 const deleted = await del(key);
-const kept = await set(key, 2);
+const kept = await set(key, 2, 60, await begin(key));
 const many = [...(await getMany<number>([key])).values()];
 console.log(JSON.stringify({ key, loaded, hit, deleted, kept, many, types: Object.keys(stats().types) }));
 `,

@@ -16,7 +16,8 @@ describe('what the cache keeps', () => {
   it('is every value that JSON gives back equal', { timeout: 30_000 }, () => {
     fc.assert(
       fc.property(fc.jsonValue({ noUnicodeString: false }), (value) => {
-        expect(unsupportedIn(value)).toBeNull();
+        // the generator gives -0 too, which JSON does not
+        expect(unsupportedIn(JSON.parse(JSON.stringify(value)))).toBeNull();
       }),
     );
   });
