@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { RedisFailure } from '../../../supabase/functions/_shared/cache/redis/failure.ts';
 import type { CacheError, GetOrSetOptions, Serializer } from '../../../supabase/functions/_shared/cache.ts';
 import { invalidate } from './invalidating.ts';
-import { type Check, gate, QUOTA } from './support.ts';
+import { type Check, eventually, gate, QUOTA } from './support.ts';
 
 const OTHER = 'quota:org-1:openai:gpt-4';
 
@@ -68,7 +68,11 @@ export const calls: Check[] = [
         return early.opened;
       });
       await started.opened;
-      assert.equal(await cache.getOrSet(QUOTA, () => 'new', { fresh: true }), 'new');
+      // A caller that joined would load too, but only when it has waited for the other load for half a minute.
+      let loads = 0;
+      const renewed = cache.getOrSet(QUOTA, () => `new ${++loads}`, { fresh: true });
+      await eventually(async () => loads === 1, 'fresh loads beside the load that has begun');
+      assert.equal(await renewed, 'new 1');
       const [slow, begun] = [gate<string>(), gate()];
       const fresh = cache.getOrSet(
         QUOTA,
