@@ -1,6 +1,6 @@
 /**
- * bentocache over @upstash/redis. bentocache 1.6 has no driver for it, so it gets a second-level driver of a few lines. It is installed
- * in this folder only (`npm install --prefix bench/cache`).
+ * bentocache over @upstash/redis. bentocache 1.6 has no driver for it, so it gets a second-level driver of a few lines.
+ * It is installed in this folder only (`npm install --prefix bench/cache`).
  */
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';

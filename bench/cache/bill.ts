@@ -1,10 +1,12 @@
 /**
- * What a stream of reads is billed at a given share of hits, counted at the gateway: GET and SET, bentocache over Upstash, and this cache.
+ * What a stream of reads is billed at a given share of hits, counted at the gateway: GET and SET, bentocache over
+ * Upstash, and this cache.
  *
  *     npm install --prefix bench/cache && npx tsx bench/cache/bill.ts
  *
- * 1 000 reads of the answers of 100 organisations, in one order for all. What misses is either an answer that was never asked for, of an
- * organisation that is known, or one that a write has just deleted. That deletion is one DEL, and counted; this cache's is the worker's.
+ * 1 000 reads of the answers of 100 organisations, in one order for all. What misses is either an answer that was never
+ * asked for, of an organisation that is known, or one that a write has just deleted. That deletion is one DEL, and
+ * counted; this cache's is the worker's.
  */
 import { Redis } from '@upstash/redis';
 import { startGateway } from '../../local/gateway/gateway.ts';

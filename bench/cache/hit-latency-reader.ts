@@ -1,6 +1,7 @@
 /**
- * The measuring process of hit-latency.ts. The ways to read take turns, one call each in random order, so that other load on the machine
- * affects all of them, and so does what the call before left in the processor's caches. Arguments: the gateway's URL and token.
+ * The measuring process of hit-latency.ts. The ways to read take turns, one call each in random order, so that other
+ * load on the machine affects all of them, and so does what the call before left in the processor's caches. Arguments:
+ * the gateway's URL and token.
  */
 import { Redis } from '@upstash/redis';
 import { EPOCH_KEY, HEARTBEAT_KEY } from '../../supabase/functions/_shared/cache/protocol/epoch.ts';

@@ -1,6 +1,6 @@
 /**
- * A key that one process reads 1 000 times a second: what it costs in commands and what a read takes, with and without the first level in
- * process, and how old the answers get while somebody else invalidates the key twice a second.
+ * A key that one process reads 1 000 times a second: what it costs in commands and what a read takes, with and without
+ * the first level in process, and how old the answers get while somebody else invalidates the key twice a second.
  *
  *     npx tsx bench/cache/hot-key.ts [seconds]
  *

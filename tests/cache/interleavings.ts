@@ -250,14 +250,12 @@ class World {
     this.#acknowledged.set(name, Math.max(version, this.#acknowledged.get(name) ?? 0));
   }
 
-  /** As the delivery loop does with the target `*`: again until Redis has acknowledged. */
+  /** As the delivery loop does with the target `*`: again until Redis has acknowledged. A scenario has only so many faults. */
   async #startEpoch(): Promise<void> {
     for (;;) {
       try {
         return await this.#workers[0].startEpoch('asked for');
-      } catch {
-        // The scenario has only so many faults.
-      }
+      } catch {}
     }
   }
 

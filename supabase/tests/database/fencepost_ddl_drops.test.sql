@@ -1,17 +1,5 @@
 -- What goes along with something else: keys of joins, columns' operators, and rows without a DELETE.
-begin;
-create extension if not exists pgtap with schema extensions;
-set local search_path = public, extensions;
-select no_plan();
-
--- What the statement writes to the outbox.
-create function pg_temp.captured(statement text) returns text[] language plpgsql as $$
-begin
-  delete from cache_invalidation.changes;
-  execute statement;
-  return array(select coalesce(o.op::text, '-') || ' ' || o.target || coalesce(' ' || o.error, '') from cache_invalidation.outbox as o order by o.target, o.op);
-end
-$$;
+\ir fencepost_preamble.psql
 
 -- a foreign key that goes with the index it needs
 create table public.parents (id integer, user_id text);
