@@ -37,7 +37,7 @@ it('declares a watch, whose writes count from then on, and prints what to keep',
   expect(text).toContain("select cache_invalidation.watch('public.things', 'thing:{id}');");
   await stack.sql.query("insert into public.things values (7, 1, 'a', 'b')");
   const { rows } = await stack.sql.query(
-    "select target from cache_invalidation.outbox where target like 'thing:%'",
+    "select target from cache_invalidation.outbox where target like 'thing:%' order by target",
   );
   expect(rows).toEqual([{ target: 'thing:*' }, { target: 'thing:7' }]);
 });
