@@ -9,6 +9,8 @@ import { startProcess } from './process.ts';
 import { removePath, temporaryFolder } from './reaper.ts';
 
 export interface RedisOptions {
+  /** Commands that will do, best first. */
+  readonly programs?: readonly string[];
   /** Exactly this port; PORT_TAKEN if it is in use. Default: any free one. */
   readonly port?: number;
   /** This port if it is free. */
@@ -35,7 +37,8 @@ export interface RedisPart extends Part {
  * @throws PartError PROGRAM_MISSING (with what to install), PORT_TAKEN or PART_START_FAILED
  */
 export async function startRedis(options: RedisOptions = {}): Promise<RedisPart> {
-  const file = await ensureCommand(['redis-server', 'valkey-server'], 'redis-server', options.report);
+  const programs = options.programs ?? ['redis-server', 'valkey-server'];
+  const file = await ensureCommand(programs, 'redis-server', options.report);
   const folder = options.directory ?? (await temporaryFolder('redis'));
   const discard = async () => {
     if (options.directory === undefined) await removePath(folder);

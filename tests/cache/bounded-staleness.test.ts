@@ -7,7 +7,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createClient } from 'redis';
 import { afterEach, describe, expect, it } from 'vitest';
-import { startGateway } from '../../local/gateway/gateway.ts';
 import { startRedis } from '../../local/parts/redis.ts';
 import {
   DEGRADED_MAX_AGE_SECONDS,
@@ -17,6 +16,7 @@ import {
 } from '../../supabase/functions/_shared/cache/protocol/epoch.ts';
 import { systemRuntime } from '../../supabase/functions/_shared/cache/redis/runtime.ts';
 import { createCache, keys } from '../../supabase/functions/_shared/cache.ts';
+import { startUpstash } from '../support/upstash.ts';
 import { killAllWorkers, leading, startWorkerProcess } from '../worker/support/worker-process.ts';
 import { fenceOf, startWorkerStack } from '../worker/support/worker-stack.ts';
 import { eventually } from './conformance/support.ts';
@@ -125,8 +125,7 @@ describe("delPattern('*') by an application", () => {
 describe('a Redis restored from a backup', () => {
   it('serves nothing from it, neither before the worker looks nor after', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'fencepost-restore-'));
-    const first = await startRedis({ directory: folder });
-    const gateway = await startGateway({ redisUrl: first.url, token: 'restore-token' });
+    const { gateway, redis: first } = await startUpstash({ redis: { directory: folder } });
     const { clock, cache, redis } = reader(gateway.url, gateway.token);
     const key = keys.quota('org-1', 'openai', 'gpt');
     await redis('SET', EPOCH_KEY, 'epoch-1');

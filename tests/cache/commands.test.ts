@@ -2,29 +2,16 @@
  * What each call costs, as Upstash would bill it: counted at the gateway, by command. docs/cache.md and docs/benchmarks.md give these
  * numbers.
  */
-import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type GatewayPart, startGateway } from '../../local/gateway/gateway.ts';
-import { type RedisPart, startRedis } from '../../local/parts/redis.ts';
+import { expect, it } from 'vitest';
 import { systemRuntime } from '../../supabase/functions/_shared/cache/redis/runtime.ts';
 import type { Cache } from '../../supabase/functions/_shared/cache.ts';
+import { TOKEN, useUpstash } from '../support/upstash.ts';
 import { Support } from './conformance/support.ts';
 
-const TOKEN = 'commands-token';
 const KEY = 'quota:org-1:openai:gpt-5';
 const SIBLING = 'quota:org-1:openai:gpt-4';
 
-let redis: RedisPart;
-let gateway: GatewayPart;
-
-beforeAll(async () => {
-  redis = await startRedis();
-  gateway = await startGateway({ redisUrl: redis.url, token: TOKEN });
-});
-
-afterAll(async () => {
-  await gateway.stop();
-  await redis.stop();
-});
+const upstash = useUpstash();
 
 /** What there is before the call that is counted. */
 interface Before {
@@ -204,6 +191,7 @@ const cases: readonly Case[] = [
 ];
 
 it.each(cases)('$name', async ({ prepare, call, requests, billed }) => {
+  const { gateway } = upstash;
   const support = new Support({ url: gateway.url, token: TOKEN, countsUrl: '' });
   const background: Promise<void>[] = [];
   const runtime = { ...systemRuntime, background: (work: Promise<void>) => background.push(work) };

@@ -2,13 +2,11 @@
  * A Redis that fails in the ways that a reader can meet, with real servers on real sockets. Each failure costs one reader one timeout
  * and then nothing; no reader sees an exception; no log line holds a secret; and the cache recovers by itself.
  */
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { type GatewayPart, startGateway } from '../../local/gateway/gateway.ts';
-import { type RedisPart, startRedis } from '../../local/parts/redis.ts';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { startHttp } from '../../local/parts/http.ts';
 import { systemRuntime } from '../../supabase/functions/_shared/cache/redis/runtime.ts';
 import { type Cache, createCache } from '../../supabase/functions/_shared/cache.ts';
+import { startUpstash, useUpstash } from '../support/upstash.ts';
 import { type Fault, startUpstashFaults, type UpstashFaults } from '../worker/support/upstash-faults.ts';
 import { eventually } from './conformance/support.ts';
 
@@ -17,21 +15,14 @@ const KEY = 'quota:SECRET-org:openai:gpt-5';
 const VALUE = 'SECRET-value';
 const TIMEOUT_MS = 100;
 
-let redis: RedisPart;
-let gateway: GatewayPart;
+const upstash = useUpstash({ gateway: { token: TOKEN } });
 let faults: UpstashFaults;
 
 beforeAll(async () => {
-  redis = await startRedis();
-  gateway = await startGateway({ redisUrl: redis.url, token: TOKEN });
-  faults = await startUpstashFaults(gateway.url);
+  faults = await startUpstashFaults(upstash.gateway.url);
 });
 
-afterAll(async () => {
-  await faults.close();
-  await gateway.stop();
-  await redis.stop();
-});
+afterAll(() => faults?.close());
 
 /** A cache whose clock can be moved on, and what it logs. */
 function isolate(url = faults.url, token = TOKEN) {
@@ -125,19 +116,21 @@ describe('a Redis that', () => {
   });
 
   it('sends its headers and then nothing', async () => {
-    const { server, url } = await listen((_, response) => {
-      response.writeHead(200, { 'content-type': 'application/json' });
-      response.write('{"result":');
+    const truncated = await startHttp({
+      name: 'truncated',
+      listener: (_, response) => {
+        response.writeHead(200, { 'content-type': 'application/json' });
+        response.write('{"result":');
+      },
     });
-    const { cache, lines } = isolate(url);
+    onTestFinished(truncated.stop);
+    const { cache, lines } = isolate(truncated.url);
     await everyReadSucceeds(cache);
     expect(lines[0]).toMatch(/no answer in time/);
-    server.closeAllConnections();
-    server.close();
   });
 
   it('refuses the token (as the real gateway does)', async () => {
-    const { cache, lines } = isolate(gateway.url, 'SECRET-other');
+    const { cache, lines } = isolate(upstash.gateway.url, 'SECRET-other');
     await everyReadSucceeds(cache);
     expect(lines).toHaveLength(1);
     expect(lines[0]).toMatch(/token was refused/);
@@ -145,16 +138,17 @@ describe('a Redis that', () => {
   });
 
   it('is full: reads go on, writes are skipped, and the circuit stays closed', async () => {
-    const full = await startRedis({ arguments: ['--maxmemory', '1', '--maxmemory-policy', 'noeviction'] });
-    const door = await startGateway({ redisUrl: full.url, token: TOKEN });
-    const { cache, lines } = isolate(door.url);
+    const full = await startUpstash({
+      redis: { arguments: ['--maxmemory', '1', '--maxmemory-policy', 'noeviction'] },
+      gateway: { token: TOKEN },
+    });
+    onTestFinished(full.stop);
+    const { cache, lines } = isolate(full.gateway.url);
     for (let round = 0; round < 3; round++) expect(await cache.getOrSet(KEY, () => VALUE)).toBe(VALUE);
-    expect(door.requestCount()).toBeGreaterThanOrEqual(6);
+    expect(full.gateway.requestCount()).toBeGreaterThanOrEqual(6);
     expect(lines).toHaveLength(1);
     expect(lines[0]).toMatch(/memory is full/);
     expect(await cache.ping()).toMatchObject({ connected: true, problem: 'its memory is full' });
-    await door.stop();
-    await full.stop();
   });
 
   it.each([
@@ -178,7 +172,7 @@ describe('a Redis that', () => {
     const { cache } = isolate();
     await cache.getOrSet(KEY, () => 'first');
     expect(await cache.get(KEY)).toBe('first');
-    await fetch(gateway.url, {
+    await fetch(upstash.gateway.url, {
       method: 'POST',
       headers: { authorization: `Bearer ${TOKEN}` },
       body: '["FLUSHALL"]',
@@ -236,9 +230,3 @@ describe('without configuration', () => {
     vi.unstubAllEnvs();
   });
 });
-
-async function listen(handler: Parameters<typeof createServer>[1]): Promise<{ server: Server; url: string }> {
-  const server = createServer(handler);
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return { server, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
-}

@@ -3,27 +3,21 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { buildSync } from 'esbuild';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { type GatewayPart, startGateway } from '../../local/gateway/gateway.ts';
-import { type RedisPart, startRedis } from '../../local/parts/redis.ts';
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { startHttp } from '../../local/parts/http.ts';
+import { TOKEN, useUpstash } from '../support/upstash.ts';
 
-const TOKEN = 'herd-token';
-
-let redis: RedisPart;
-let gateway: GatewayPart;
+const upstash = useUpstash();
 let folder: string;
 const children = new Set<ChildProcess>();
 
-beforeAll(async () => {
-  redis = await startRedis();
-  gateway = await startGateway({ redisUrl: redis.url, token: TOKEN });
+beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'fencepost-herd-'));
   buildSync({
     entryPoints: [fileURLToPath(new URL('herd-reader.ts', import.meta.url))],
@@ -41,9 +35,7 @@ afterEach(() => {
   children.clear();
 });
 
-afterAll(async () => {
-  await gateway.stop();
-  await redis.stop();
+afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
@@ -62,7 +54,7 @@ interface Reader {
 function startReader(loaderUrl: string, key: string, leaseMs: number): Reader {
   const child = spawn(
     process.execPath,
-    [join(folder, 'reader.mjs'), gateway.url, TOKEN, loaderUrl, key, String(leaseMs)],
+    [join(folder, 'reader.mjs'), upstash.gateway.url, TOKEN, loaderUrl, key, String(leaseMs)],
     {
       stdio: ['pipe', 'pipe', 'inherit'],
     },
@@ -77,14 +69,12 @@ function startReader(loaderUrl: string, key: string, leaseMs: number): Reader {
 /** Takes the database's place: counts loads and lets the test decide when each is answered. */
 async function startLoader(answer: (response: ServerResponse, load: number) => void) {
   let loads = 0;
-  const server: Server = createServer((_, response) => answer(response, ++loads));
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  const stop = () => {
-    server.closeAllConnections();
-    server.close();
-  };
-  return { url, stop, loads: () => loads };
+  const { url, stop } = await startHttp({
+    name: 'loader',
+    listener: (_, response) => answer(response, ++loads),
+  });
+  onTestFinished(stop);
+  return { url, loads: () => loads };
 }
 
 describe('a herd', () => {
@@ -102,7 +92,6 @@ describe('a herd', () => {
     const values = reports.flatMap(({ values: got }) => got);
     expect(values).toHaveLength(200);
     for (const value of values) expect(value).toMatch(/^row [12]$/);
-    loader.stop();
   });
 
   it('whose leader is killed loads once more, without it', async () => {
@@ -132,6 +121,5 @@ describe('a herd', () => {
     // One load for the dead leader, one for its successor; a second successor may read just before the first has stored.
     expect(loader.loads()).toBeLessThanOrEqual(3);
     for (const { values } of reports) expect(new Set(values).size).toBe(1);
-    loader.stop();
   });
 });

@@ -1,26 +1,20 @@
 /** An application's hooks may fail; readers are answered all the same. */
 import { expect, it, onTestFinished } from 'vitest';
-import { startGateway } from '../../local/gateway/gateway.ts';
-import { startRedis } from '../../local/parts/redis.ts';
 import { createCache } from '../../supabase/functions/_shared/cache.ts';
+import { startUpstash } from '../support/upstash.ts';
 
 const fail = () => {
   throw new Error('the hook is broken');
 };
 
 it('answers though onOutcome throws, and leaves no load behind that later readers would wait for', async () => {
-  const redis = await startRedis();
-  const gateway = await startGateway({ redisUrl: redis.url, token: 'hooks' });
-  try {
-    const cache = createCache({ url: gateway.url, token: gateway.token });
-    const load = async (missing: readonly string[]) => new Map(missing.map((key) => [key, key]));
-    const first = await cache.getOrSetMany(['a:1', 'b:1'], load, 60, { onOutcome: fail });
-    expect(first.get('b:1')).toBe('b:1');
-    expect(await cache.getOrSet('a:1', () => 'again')).toBe('a:1');
-  } finally {
-    await gateway.stop();
-    await redis.stop();
-  }
+  const { gateway, stop } = await startUpstash();
+  onTestFinished(stop);
+  const cache = createCache({ url: gateway.url, token: gateway.token, timeout: 5_000 });
+  const load = async (missing: readonly string[]) => new Map(missing.map((key) => [key, key]));
+  const first = await cache.getOrSetMany(['a:1', 'b:1'], load, 60, { onOutcome: fail });
+  expect(first.get('b:1')).toBe('b:1');
+  expect(await cache.getOrSet('a:1', () => 'again')).toBe('a:1');
 });
 
 it('answers though the log throws', async () => {

@@ -8,15 +8,11 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
-import { type GatewayPart, startGateway } from '../../local/gateway/gateway.ts';
-import { type RedisPart, startRedis } from '../../local/parts/redis.ts';
 import { systemRuntime } from '../../supabase/functions/_shared/cache/redis/runtime.ts';
 import { createCache } from '../../supabase/functions/_shared/cache.ts';
+import { TOKEN, useUpstash } from '../support/upstash.ts';
 
-const TOKEN = 'idle-token';
-
-let redis: RedisPart;
-let gateway: GatewayPart;
+const upstash = useUpstash();
 /** In front of the gateway: what it has closed answers no more, and the client hears of it when it sends the next request. */
 let proxy: Server;
 let url: string;
@@ -31,9 +27,7 @@ const closeAll = () => {
 };
 
 beforeAll(async () => {
-  redis = await startRedis();
-  gateway = await startGateway({ redisUrl: redis.url, token: TOKEN });
-  const target = new URL(gateway.url);
+  const target = new URL(upstash.gateway.url);
   proxy = createServer((socket) => {
     const onward = connect(Number(target.port), target.hostname);
     onward.on('data', (bytes) => socket.write(bytes));
@@ -58,11 +52,9 @@ beforeAll(async () => {
 beforeEach(() => {
   lost.length = 0;
 });
-afterAll(async () => {
+afterAll(() => {
   for (const socket of open) socket.destroy();
   proxy.close();
-  await gateway.stop();
-  await redis.stop();
 });
 
 function isolate() {

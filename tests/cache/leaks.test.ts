@@ -3,33 +3,27 @@
  * no waiter that is still counted, no unhandled rejection.
  */
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { type GatewayPart, startGateway } from '../../local/gateway/gateway.ts';
-import { type RedisPart, startRedis } from '../../local/parts/redis.ts';
 import { createCore } from '../../supabase/functions/_shared/cache/client/create-cache.ts';
 import { resolve } from '../../supabase/functions/_shared/cache/client/get-or-set.ts';
 import type { Core, LoadMany } from '../../supabase/functions/_shared/cache/client/loader.ts';
 import type { GetOrSetOptions } from '../../supabase/functions/_shared/cache/client/options.ts';
 import { types } from '../../supabase/functions/_shared/key-types.ts';
+import { useUpstash } from '../support/upstash.ts';
 import { eventually, gate } from './conformance/support.ts';
 
 const KEYS = ['quota:leak:a:1', 'quota:leak:a:2', 'cost:leak:1'];
 const TTL_SECONDS = 60;
 
-let redis: RedisPart;
-let gateway: GatewayPart;
+const upstash = useUpstash();
 const unheard: unknown[] = [];
 const hear = (reason: unknown) => unheard.push(reason);
 
-beforeAll(async () => {
-  redis = await startRedis();
-  gateway = await startGateway({ redisUrl: redis.url, token: 'leaks' });
+beforeAll(() => {
   process.on('unhandledRejection', hear);
 });
 
-afterAll(async () => {
+afterAll(() => {
   process.off('unhandledRejection', hear);
-  await gateway.stop();
-  await redis.stop();
 });
 
 let prefixes = 0;
@@ -78,8 +72,8 @@ function core(): Core {
   const prefix = `${prefixes++}:`;
   return createCore({
     types,
-    url: gateway.url,
-    token: gateway.token,
+    url: upstash.gateway.url,
+    token: upstash.gateway.token,
     prefix,
     timeout: 5_000,
     lease: 100,

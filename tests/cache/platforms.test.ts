@@ -11,31 +11,25 @@ import { createContext, runInContext } from 'node:vm';
 import { type BuildOptions, build } from 'esbuild';
 import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type GatewayPart, startGateway } from '../../local/gateway/gateway.ts';
-import { type RedisPart, startRedis } from '../../local/parts/redis.ts';
+import { TOKEN, useUpstash } from '../support/upstash.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const module = join(root, 'supabase/functions/_shared/cache.ts');
 const require = createRequire(import.meta.url);
 
-let redis: RedisPart;
-let gateway: GatewayPart;
+const upstash = useUpstash();
 let folder: string;
 beforeAll(async () => {
-  redis = await startRedis();
-  gateway = await startGateway({ redisUrl: redis.url, token: 'platforms' });
   folder = await mkdtemp(join(tmpdir(), 'fencepost-platforms-'));
   await symlink(join(root, 'node_modules'), join(folder, 'node_modules'));
 });
 afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
-  await gateway.stop();
-  await redis.stop();
 });
 
 /** Reads one key twice. @returns what both reads gave, which a hit shows */
 const program = (key: string) => `
-  const cache = createCache({ url: '${gateway.url}', token: 'platforms', timeout: 10000, log: () => {} });
+  const cache = createCache({ url: '${upstash.gateway.url}', token: '${TOKEN}', timeout: 10000, log: () => {} });
   const read = (value) => cache.getOrSet('${key}', () => value);
   const answers = [await read(1), await read(2), (await cache.ping()).connected];`;
 const expected = [1, 1, true];

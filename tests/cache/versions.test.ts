@@ -1,30 +1,17 @@
 /** Readers of the former version and of this one side by side, as during a deployment: what each stores, the other judges rightly. */
-import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type GatewayPart, startGateway } from '../../local/gateway/gateway.ts';
-import { type RedisPart, startRedis } from '../../local/parts/redis.ts';
+import { expect, it } from 'vitest';
 import { deletionsFor } from '../../supabase/functions/_shared/cache/protocol/fences.ts';
 import { systemRuntime } from '../../supabase/functions/_shared/cache/redis/runtime.ts';
+import { TOKEN, useUpstash } from '../support/upstash.ts';
 import { QUOTA, Support } from './conformance/support.ts';
 import { FormerClient } from './former-client.ts';
 
-const TOKEN = 'versions-token';
 const OWN = 'otp:login:alice';
 
-let redis: RedisPart;
-let gateway: GatewayPart;
-
-beforeAll(async () => {
-  redis = await startRedis();
-  gateway = await startGateway({ redisUrl: redis.url, token: TOKEN });
-});
-
-afterAll(async () => {
-  await gateway.stop();
-  await redis.stop();
-});
+const upstash = useUpstash();
 
 async function bothVersions() {
-  const support = new Support({ url: gateway.url, token: TOKEN, countsUrl: '' });
+  const support = new Support({ url: upstash.gateway.url, token: TOKEN, countsUrl: '' });
   const cache = await support.withWorker();
   const former = new FormerClient(support.connection(), Date.now, systemRuntime.randomToken);
   // Workers of both versions delete the same names.

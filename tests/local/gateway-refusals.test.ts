@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { startGateway } from '../../local/gateway/gateway.ts';
 import { startRedis } from '../../local/parts/redis.ts';
+import { startUpstash } from '../support/upstash.ts';
 import { connect, direct, LIMIT, rest, TOKEN, useGateway } from './support/gateway.ts';
 
 useGateway();
@@ -127,10 +128,9 @@ describe('what is too large', () => {
 });
 
 test('while Redis is away the answer is 503, and it recovers by itself', async () => {
-  const other = await startRedis();
-  const front = await startGateway({ redisUrl: other.url, token: TOKEN });
+  const { redis: other, gateway: front, stop } = await startUpstash();
   try {
-    const ask = () => fetch(`${front.url}/ping`, { headers: { authorization: `Bearer ${TOKEN}` } });
+    const ask = () => fetch(`${front.url}/ping`, { headers: { authorization: `Bearer ${front.token}` } });
     expect((await ask()).status).toBe(200);
     await other.stop();
     const away = await ask();
@@ -143,8 +143,7 @@ test('while Redis is away the answer is 503, and it recovers by itself', async (
       await again.stop();
     }
   } finally {
-    await front.stop();
-    await other.stop();
+    await stop();
   }
 });
 

@@ -8,13 +8,12 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import pg from 'pg';
-import { afterAll, beforeAll, expect, it } from 'vitest';
-import { startGateway } from '../../local/gateway/gateway.ts';
+import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
 import { applyMigrations } from '../../local/parts/migrations.ts';
 import type { Part } from '../../local/parts/part.ts';
 import { startPostgres, withDatabase } from '../../local/parts/postgres.ts';
 import { removePath, temporaryFolder } from '../../local/parts/reaper.ts';
-import { startRedis } from '../../local/parts/redis.ts';
+import { startUpstash, TOKEN } from '../support/upstash.ts';
 import { installPackage } from './support/installed-package.ts';
 
 const repository = fileURLToPath(new URL('../..', import.meta.url));
@@ -147,34 +146,33 @@ console.log(JSON.stringify({ first, second, loads, key: keys.orders('anna', 2) }
   );
   await typesAreSound();
 
-  const redis = await startRedis();
-  const gateway = await startGateway({ redisUrl: redis.url, token: 'adoption-token' });
-  try {
-    const configured = ['--config', 'supabase/functions/orders/deno.json', '--allow-env', '--allow-net'];
-    const ran = await deno(['run', ...offline, ...configured, FUNCTION], {
-      UPSTASH_REDIS_REST_URL: gateway.url,
-      UPSTASH_REDIS_REST_TOKEN: 'adoption-token',
-    });
-    expect(ran.stderr).toBe('');
-    expect(JSON.parse(ran.stdout)).toEqual({
-      first: { total: 1 },
-      second: { total: 1 },
-      loads: 1,
-      key: 'orders:anna:2',
-    });
+  const { gateway, stop } = await startUpstash();
+  onTestFinished(stop);
+  const configured = ['--config', 'supabase/functions/orders/deno.json', '--allow-env', '--allow-net'];
+  const ran = await deno(['run', ...offline, ...configured, FUNCTION], {
+    UPSTASH_REDIS_REST_URL: gateway.url,
+    UPSTASH_REDIS_REST_TOKEN: TOKEN,
+  });
+  expect(ran.stderr).toBe('');
+  expect(JSON.parse(ran.stdout)).toEqual({
+    first: { total: 1 },
+    second: { total: 1 },
+    loads: 1,
+    key: 'orders:anna:2',
+  });
 
-    // Key types of one's own, as step 3 of the guide has it: nothing of ours knows the examples.
-    await write(
-      'supabase/functions/_shared/key-types.ts',
-      `import type { KeyTypes } from './cache/protocol/key-types.ts';
+  // Key types of one's own, as step 3 of the guide has it: nothing of ours knows the examples.
+  await write(
+    'supabase/functions/_shared/key-types.ts',
+    `import type { KeyTypes } from './cache/protocol/key-types.ts';
 import { keyBuilders } from './cache/protocol/keys.ts';
 export const types = { basket: { key: 'basket:{id}', entity: 2, ttl: 60 } } as const satisfies KeyTypes;
 export const keys = keyBuilders(types);
 `,
-    );
-    await write(
-      FUNCTION,
-      `import { begin, del, get, getMany, getOrSet, keys, set, stats } from '../_shared/cache.ts';
+  );
+  await write(
+    FUNCTION,
+    `import { begin, del, get, getMany, getOrSet, keys, set, stats } from '../_shared/cache.ts';
 const key = keys.basket('b1');
 const loaded = await getOrSet(key, () => 1);
 const hit = await get<number>(key);
@@ -183,26 +181,22 @@ const kept = await set(key, 2, 60, await begin(key));
 const many = [...(await getMany<number>([key])).values()];
 console.log(JSON.stringify({ key, loaded, hit, deleted, kept, many, types: Object.keys(stats().types) }));
 `,
-    );
-    await typesAreSound();
-    const own = await deno(['run', ...offline, ...configured, FUNCTION], {
-      UPSTASH_REDIS_REST_URL: gateway.url,
-      UPSTASH_REDIS_REST_TOKEN: 'adoption-token',
-    });
-    expect(own.stderr).toBe('');
-    expect(JSON.parse(own.stdout)).toEqual({
-      key: 'basket:b1',
-      loaded: 1,
-      hit: 1,
-      deleted: expect.any(Number),
-      kept: true,
-      many: [2],
-      types: ['basket'],
-    });
-  } finally {
-    await gateway.stop();
-    await redis.stop();
-  }
+  );
+  await typesAreSound();
+  const own = await deno(['run', ...offline, ...configured, FUNCTION], {
+    UPSTASH_REDIS_REST_URL: gateway.url,
+    UPSTASH_REDIS_REST_TOKEN: TOKEN,
+  });
+  expect(own.stderr).toBe('');
+  expect(JSON.parse(own.stdout)).toEqual({
+    key: 'basket:b1',
+    loaded: 1,
+    hit: 1,
+    deleted: expect.any(Number),
+    kept: true,
+    many: [2],
+    types: ['basket'],
+  });
 }
 
 /** For Deno, and for an editor. */

@@ -1,7 +1,7 @@
 import { createClient } from 'redis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { startGateway } from '../../local/gateway/gateway.ts';
 import { startRedis } from '../../local/parts/redis.ts';
+import { startUpstash } from '../support/upstash.ts';
 import { startUpstashFaults, type UpstashFaults } from './support/upstash-faults.ts';
 import {
   asleep,
@@ -10,7 +10,7 @@ import {
   type LogLine,
   startWorkerProcess,
 } from './support/worker-process.ts';
-import { fenceOf, startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
+import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
 let stack: WorkerStack;
 let upstash: UpstashFaults;
@@ -205,8 +205,7 @@ describe('a worker whose Upstash fails', () => {
 
 describe('a Redis that forgets or goes back in time', () => {
   it('it is restarted and emptied: a new epoch is started, and kept in Postgres', async () => {
-    const first = await startRedis();
-    const gateway = await startGateway({ redisUrl: first.url, token: TOKEN });
+    const { redis: first, gateway } = await startUpstash();
     const process = startWorkerProcess(
       stack.environment({
         UPSTASH_REDIS_REST_URL: gateway.url,

@@ -4,13 +4,12 @@
  * dead letter, and everything is applied when Redis is back.
  */
 import { createClient } from 'redis';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { startGateway } from '../../local/gateway/gateway.ts';
-import { startRedis } from '../../local/parts/redis.ts';
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { Finding } from '../../worker/src/diagnostics/doctor/finding.ts';
+import { startUpstash } from '../support/upstash.ts';
 import { startUpstashFaults } from './support/upstash-faults.ts';
-import { killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
-import { fenceOf, startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
+import { killAllWorkers, runCommand, startWorkerProcess } from './support/worker-process.ts';
+import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
 let stack: WorkerStack;
 beforeAll(async () => {
@@ -158,8 +157,8 @@ describe('a worker that starts while Redis', () => {
   });
 
   it('wants a password from the gateway: waiting does not mend it, and it is not the token', async () => {
-    const locked = await startRedis();
-    const gateway = await startGateway({ redisUrl: locked.url, token: TOKEN });
+    const { redis: locked, gateway, stop } = await startUpstash();
+    onTestFinished(stop);
     const admin = createClient({ url: locked.url });
     admin.on('error', () => undefined);
     try {
@@ -175,8 +174,6 @@ describe('a worker that starts while Redis', () => {
       });
     } finally {
       admin.destroy();
-      await gateway.stop();
-      await locked.stop();
     }
   });
 });
@@ -185,20 +182,11 @@ it.each([
   ['has no memory left', ['--maxmemory', '1', '--maxmemory-policy', 'noeviction'], 'memory is full'],
   ['does not know GETEX', ['--rename-command', 'GETEX', ''], 'GETEX: The server'],
 ])('a Redis that takes DEL but %s: doctor says so', async (_what, parameters, words) => {
-  const redis = await startRedis({ arguments: parameters });
-  const gateway = await startGateway({ redisUrl: redis.url, token: TOKEN });
-  try {
-    const doctor = startWorkerProcess(stack.environment({ UPSTASH_REDIS_REST_URL: gateway.url }), [
-      'doctor',
-      '--json',
-    ]);
-    await doctor.exited;
-    const { findings } = JSON.parse(doctor.lines.map(({ msg }) => msg).join('\n')) as { findings: Finding[] };
-    expect(findings).toContainEqual(
-      expect.objectContaining({ name: 'redis rights', detail: expect.stringContaining(words) }),
-    );
-  } finally {
-    await gateway.stop();
-    await redis.stop();
-  }
+  const { gateway, stop } = await startUpstash({ redis: { arguments: parameters } });
+  onTestFinished(stop);
+  const environment = stack.environment({ UPSTASH_REDIS_REST_URL: gateway.url });
+  const { json } = await runCommand(environment, ['doctor', '--json']);
+  expect(json<{ findings: Finding[] }>().findings).toContainEqual(
+    expect.objectContaining({ name: 'redis rights', detail: expect.stringContaining(words) }),
+  );
 });

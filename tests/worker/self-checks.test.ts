@@ -1,8 +1,7 @@
 import pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { startGateway } from '../../local/gateway/gateway.ts';
-import { startRedis } from '../../local/parts/redis.ts';
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { Readiness } from '../../worker/src/http/readiness.ts';
+import { startUpstash } from '../support/upstash.ts';
 import {
   asleep,
   killAllWorkers,
@@ -11,7 +10,7 @@ import {
   startWorkerProcess,
   type WorkerProcess,
 } from './support/worker-process.ts';
-import { fenceOf, startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
+import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
 let stack: WorkerStack;
 beforeAll(async () => {
@@ -67,16 +66,11 @@ describe('a standby', () => {
   });
 
   it('with another Redis than the leader’s says so', { timeout: 60_000 }, async () => {
-    const redis = await startRedis();
-    const gateway = await startGateway({ redisUrl: redis.url, token: TOKEN });
-    try {
-      await asleep(startWorkerProcess(stack.environment()));
-      const standby = startWorkerProcess(stack.environment({ UPSTASH_REDIS_REST_URL: gateway.url }));
-      expect(await line(standby, 'could not take over')).toMatchObject({ code: 'STANDBY_REDIS_DIFFERS' });
-    } finally {
-      await gateway.stop();
-      await redis.stop();
-    }
+    const { gateway, stop } = await startUpstash();
+    onTestFinished(stop);
+    await asleep(startWorkerProcess(stack.environment()));
+    const standby = startWorkerProcess(stack.environment({ UPSTASH_REDIS_REST_URL: gateway.url }));
+    expect(await line(standby, 'could not take over')).toMatchObject({ code: 'STANDBY_REDIS_DIFFERS' });
   });
 
   it('that becomes the leader is judged as one', async () => {

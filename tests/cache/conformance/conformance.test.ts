@@ -3,40 +3,36 @@
  * installed when it is missing, and valkey-server where there is one.
  */
 import { execFile } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
 import { createRequire } from 'node:module';
-import { delimiter, dirname, join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type GatewayPart, startGateway } from '../../../local/gateway/gateway.ts';
+import type { GatewayPart } from '../../../local/gateway/gateway.ts';
 import { startHttp } from '../../../local/parts/http.ts';
 import type { Part } from '../../../local/parts/part.ts';
-import { startProcess } from '../../../local/parts/process.ts';
-import { startRedis } from '../../../local/parts/redis.ts';
+import { findCommand } from '../../../local/system-packages.ts';
+import { useUpstash } from '../../support/upstash.ts';
 import { checks } from './checks.ts';
 import { type Addresses, Support } from './support.ts';
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));
-const servers = ['redis-server', ...onPath('valkey-server')];
+const servers = ['redis-server'];
+if ((await findCommand(['valkey-server'])) !== undefined) servers.push('valkey-server');
 
 describe.each(servers)('the cache module on %s', (server) => {
-  const parts: Part[] = [];
+  // Without a name of its own it is whichever of the two the machine has.
+  const upstash = useUpstash(server === 'redis-server' ? {} : { redis: { programs: [server] } });
+  let counts: Part & { url: string };
   let addresses: Addresses = { url: '', token: '', countsUrl: '' };
 
   beforeAll(async () => {
-    const redis = await (server === 'redis-server' ? startRedis() : startValkey());
-    parts.push(redis);
-    const gateway = await startGateway({ redisUrl: redis.url, token: 'conformance-token' });
-    parts.push(gateway);
-    const counts = await countsOf(gateway);
-    parts.push(counts);
+    const { gateway } = upstash;
+    counts = await countsOf(gateway);
     addresses = { url: gateway.url, token: gateway.token, countsUrl: counts.url };
   });
 
-  afterAll(async () => {
-    for (const part of parts.toReversed()) await part.stop();
-  });
+  afterAll(() => counts?.stop());
 
   describe('under Node', () => {
     it.each(checks.map(({ name, run }) => [name, run] as const))('%s', async (_, run) => {
@@ -75,31 +71,6 @@ function countsOf(gateway: GatewayPart) {
       outgoing.end(JSON.stringify({ commands: gateway.commandCount(), requests: gateway.requestCount() }));
     },
   });
-}
-
-async function startValkey(): Promise<Part & { url: string }> {
-  const port = 20_000 + Math.floor(Math.random() * 30_000);
-  const server = await startProcess({
-    name: 'Valkey',
-    file: 'valkey-server',
-    arguments: ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'],
-    ready: (line) => line.includes('Ready to accept connections'),
-    readyWithin: 10_000,
-    endings: [['SIGTERM', 2_000]],
-  });
-  return { name: 'Valkey', url: `redis://127.0.0.1:${port}`, stop: () => server.stop() };
-}
-
-function onPath(command: string): string[] {
-  const found = (process.env.PATH ?? '').split(delimiter).some((folder) => {
-    try {
-      accessSync(join(folder, command), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
-  return found ? [command] : [];
 }
 
 function denoBinary(): string {

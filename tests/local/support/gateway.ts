@@ -2,32 +2,28 @@
 import { Redis } from '@upstash/redis';
 import { createClient } from 'redis';
 import { afterAll, beforeAll, beforeEach } from 'vitest';
-import { type GatewayPart, startGateway } from '../../../local/gateway/gateway.ts';
-import { type RedisPart, startRedis } from '../../../local/parts/redis.ts';
+import type { GatewayPart } from '../../../local/gateway/gateway.ts';
+import { useUpstash } from '../../support/upstash.ts';
 
 export const TOKEN = 'a-token/with+odd=characters';
 /** Bytes of a request. */
 export const LIMIT = 64 * 1024;
 
-let redis: RedisPart;
 export let gateway: GatewayPart;
 /** Past the gateway. */
 export let direct: ReturnType<typeof createClient>;
 
 /** Registers the hooks of one test file. A call, since the files of a process share this module. */
 export function useGateway(): void {
+  const upstash = useUpstash({ gateway: { token: TOKEN, maxRequestBytes: LIMIT } });
+
   beforeAll(async () => {
-    redis = await startRedis();
-    gateway = await startGateway({ redisUrl: redis.url, token: TOKEN, maxRequestBytes: LIMIT });
-    direct = createClient({ url: redis.url, RESP: 2 });
+    gateway = upstash.gateway;
+    direct = createClient({ url: upstash.redis.url, RESP: 2 });
     await direct.connect();
   });
 
-  afterAll(async () => {
-    direct?.destroy();
-    await gateway?.stop();
-    await redis?.stop();
-  });
+  afterAll(() => direct?.destroy());
 
   beforeEach(async () => {
     await direct.sendCommand(['FLUSHALL']);

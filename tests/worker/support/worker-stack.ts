@@ -4,20 +4,17 @@
  */
 import pg from 'pg';
 import { vi } from 'vitest';
-import { type GatewayPart, startGateway } from '../../../local/gateway/gateway.ts';
-import { type RedisPart, startRedis } from '../../../local/parts/redis.ts';
 import { cloneDatabase } from '../../support/database.ts';
+import { startUpstash, TOKEN, type Upstash } from '../../support/upstash.ts';
 import { type FenceWatch, watchFences } from './fence-watch.ts';
 
 // Real servers and processes start inside these tests; a busy machine takes its time.
 vi.setConfig({ testTimeout: 120_000 });
 
-export const TOKEN = 'stack-token';
+export { TOKEN };
 
-export interface WorkerStack {
+export interface WorkerStack extends Upstash {
   readonly databaseUrl: string;
-  readonly redis: RedisPart;
-  readonly gateway: GatewayPart;
   readonly fences: FenceWatch;
   readonly sql: pg.Pool;
   /** The environment of a worker against this stack. */
@@ -37,8 +34,7 @@ let numbered = 0;
 export async function startWorkerStack(databaseUrl?: string): Promise<WorkerStack> {
   const database =
     databaseUrl === undefined ? await cloneDatabase() : { url: databaseUrl, drop: async () => undefined };
-  const redis = await startRedis();
-  const gateway = await startGateway({ redisUrl: redis.url, token: TOKEN });
+  const { redis, gateway, stop } = await startUpstash();
   const fences = await watchFences(redis.url);
   const sql = new pg.Pool({ connectionString: database.url, max: 8 });
   sql.on('error', () => undefined);
@@ -80,8 +76,7 @@ export async function startWorkerStack(databaseUrl?: string): Promise<WorkerStac
     async close() {
       await sql.end();
       await fences.close();
-      await gateway.stop();
-      await redis.stop();
+      await stop();
       await database.drop();
     },
   };
