@@ -8,6 +8,9 @@ import { LongestFirst } from './tests/support/longest-first.ts';
  *   sql       the migrations in Postgres, without a worker
  *   process   real servers, workers, edge functions and command lines
  *
+ * How long a test or a poll may take is no promise of ours: a busy machine takes its time to start servers and processes. What is one is
+ * checked by the test itself.
+ *
  * One Postgres serves the whole run (tests/support/global.ts) and starts when the first file asks for a database.
  */
 export default defineConfig({
@@ -26,6 +29,7 @@ export default defineConfig({
           ],
           isolate: false,
           testTimeout: 30_000,
+          expect: { poll: { timeout: 20_000 } },
         },
       },
       {
@@ -33,8 +37,9 @@ export default defineConfig({
           name: 'sql',
           include: ['tests/capture/**/*.test.ts'],
           isolate: false,
-          testTimeout: 60_000,
+          testTimeout: 120_000,
           hookTimeout: 120_000,
+          expect: { poll: { timeout: 60_000 } },
         },
       },
       {
@@ -45,9 +50,9 @@ export default defineConfig({
           exclude: ['tests/{capture,docs,support}/**', '**/node_modules/**'],
           globalSetup: ['tests/support/build-worker.ts'],
           isolate: false,
-          // A busy machine takes its time to start servers and processes.
           testTimeout: 120_000,
           hookTimeout: 120_000,
+          expect: { poll: { timeout: 60_000 } },
         },
       },
     ],

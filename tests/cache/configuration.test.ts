@@ -27,9 +27,7 @@ it.each([
   expect(lines[0]).not.toMatch(/SECRET/);
 });
 
-it('names the permission that it lacks under Deno, and does not blame the URL', {
-  timeout: 60_000,
-}, async () => {
+it('names the permission that it lacks under Deno, and does not blame the URL', async () => {
   const module = new URL('../../supabase/functions/_shared/cache.ts', import.meta.url).href;
   const program = `
     const { createCache } = await import(${JSON.stringify(module)});

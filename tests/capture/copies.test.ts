@@ -33,7 +33,7 @@ describe.skipIf(debian.path === undefined)(`pg_dump ${debian.reason}`, () => {
       insert into public.owners values (1, 'u');
       insert into public.things values (1, 'a', 1, 'x');
       insert into public.parted values (1, 'p')`);
-  }, 120_000);
+  });
 
   afterAll(async () => {
     await server?.stop();

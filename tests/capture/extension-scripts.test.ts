@@ -62,5 +62,5 @@ describe.skipIf(!versionsUnderTest().includes(18))('Postgres 18', () => {
       await server.stop();
       await rm(folder, { recursive: true });
     }
-  }, 60_000);
+  });
 });

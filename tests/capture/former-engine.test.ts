@@ -283,4 +283,4 @@ test('an upgrade from the engine with statement triggers fails no write and lose
     { target: 'slow:{id}', columns: null, min_interval: '00:01:00', joined: false },
   ]);
   expect((await admin.query('select * from cache_invalidation.problems()')).rows).toEqual([]);
-}, 120_000);
+});

@@ -25,7 +25,7 @@ describe.skipIf(partman.path === undefined)(`pg_partman ${partman.reason}`, () =
     await server.client.query(`create schema partman; create extension pg_partman schema partman;
       create table public.events (org_id text not null, at timestamptz not null) partition by range (at);
       select cache_invalidation.watch('public.events', 'events:{org_id}')`);
-  }, 120_000);
+  });
 
   afterAll(async () => {
     await server?.stop();
@@ -81,7 +81,7 @@ describe.skipIf(repack.path === undefined)(`pg_repack ${repack.reason}`, () => {
       create table public.stock (id integer primary key, org_id text, note text);
       insert into public.stock select i, 'org-' || i % 10, 'x' from generate_series(1, 1000) as i;
       select cache_invalidation.watch('public.stock', 'stock:{org_id}')`);
-  }, 120_000);
+  });
 
   beforeEach(async () => {
     await server.client.query('delete from cache_invalidation.changes');

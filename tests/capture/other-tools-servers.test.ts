@@ -111,7 +111,7 @@ test('a crash that loses commits loses their changes too, and no others', async 
   await after.query('delete from cache_invalidation.changes');
   await write(after, 1000);
   expect(await claimAll(after)).toEqual(['job:1000']);
-}, 60_000);
+});
 
 test('a restored base backup holds the changes of its moment, with the versions that they name', async () => {
   const folder = await newFolder();
@@ -126,7 +126,7 @@ test('a restored base backup holds the changes of its moment, with the versions 
   expect(await problems(restored)).toEqual([]);
   await write(restored, 3);
   expect(await claimAll(restored)).toEqual(['job:1', 'job:3']);
-}, 60_000);
+});
 
 test('a promoted standby hands out all that is committed and not acknowledged there', async () => {
   const folder = await newFolder();
@@ -152,7 +152,6 @@ test('a promoted standby hands out all that is committed and not acknowledged th
     .poll(
       async () =>
         (await follower.query('select pg_last_wal_replay_lsn() >= $1 as there', [written[0]?.lsn])).rows,
-      { timeout: 20_000 },
     )
     .toEqual([{ there: true }]);
   // The standby may have received this, or not.
@@ -169,4 +168,4 @@ test('a promoted standby hands out all that is committed and not acknowledged th
     'job:5',
   ]);
   expect(await jobs(promoted)).toEqual(['job:1', 'job:2', 'job:4', 'job:5']);
-}, 60_000);
+});

@@ -175,7 +175,7 @@ test('tenants as schemas: DDL on an unwatched table looks at no watch, and no ch
   expect(await problems()).toEqual([
     `error: tenant_7.stock is not watched for 'tenant-7:{org_id}', as the table was that had its name and was dropped`,
   ]);
-}, 120_000);
+});
 
 test('supabase db reset makes the engine anew from its migrations, with a new epoch', async () => {
   const reset = await cloneDatabase();
@@ -214,4 +214,4 @@ test('supabase db reset makes the engine anew from its migrations, with a new ep
     await rm(folder, { recursive: true, force: true });
     await reset.drop();
   }
-}, 60_000);
+});

@@ -18,7 +18,7 @@ describe.skipIf(cron.path === undefined)(`pg_cron ${cron.reason}`, () => {
       select cache_invalidation.watch('public.stock', 'stock:{id}');
       delete from cache_invalidation.changes;
       insert into public.stock values (1); insert into public.stock values (2)`);
-  }, 120_000);
+  });
 
   afterAll(async () => {
     await server?.stop();
@@ -51,5 +51,5 @@ describe.skipIf(cron.path === undefined)(`pg_cron ${cron.reason}`, () => {
         timeout: 10_000,
       })
       .toContainEqual({ status: 'succeeded' });
-  }, 120_000);
+  });
 });

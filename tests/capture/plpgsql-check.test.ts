@@ -30,7 +30,7 @@ describe.skipIf(debian.path === undefined)(`plpgsql_check ${debian.reason}`, () 
       select cache_invalidation.watch('public.parted', 'parted:{org_id}');
       select cache_invalidation.watch('public.parent', 'parent:{org_id}:{at}:{note}');
       select cache_invalidation.watch('public.items', 'plain:{p.org_id}:*', join => 'public.plain p on p.id = row.plain_id')`);
-  }, 120_000);
+  });
 
   afterAll(async () => {
     await server?.stop();

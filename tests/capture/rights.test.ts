@@ -174,7 +174,7 @@ describe.each([
     await writer.query(`reset role;
       set search_path = pg_temp, public, pg_catalog; set datestyle = 'SQL, DMY'; set timezone = 'Asia/Tokyo'; set bytea_output = 'escape';
       set standard_conforming_strings = off; set quote_all_identifiers = on; set extra_float_digits = -15`);
-  }, 120_000);
+  });
 
   afterAll(async () => {
     // The next round has relations where this one has types. (Those of the tables stay, because they are needed.)

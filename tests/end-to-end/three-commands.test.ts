@@ -73,7 +73,7 @@ test('the three printed commands do what they say, with psql and without', async
     await stack;
     await rm(scratch, { recursive: true, force: true });
   }
-}, 90_000);
+});
 
 /** As a person would: in a shell, in the repository's folder. */
 function paste(command: string) {

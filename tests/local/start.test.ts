@@ -24,9 +24,7 @@ import {
 cleanUpAfterEach();
 
 describe('a local stack', () => {
-  test('boots beside taken ports, shows what it promises, and ends with SIGTERM to npm', {
-    timeout: 120_000,
-  }, async () => {
+  test('boots beside taken ports, shows what it promises, and ends with SIGTERM to npm', async () => {
     const taken = createServer();
     await new Promise<void>((resolve) => {
       // Another process may have the port already, which serves as well.
@@ -80,21 +78,19 @@ describe('a local stack', () => {
     await expectNothingLeft(start, () => kill(start.npm, 'SIGTERM'));
   });
 
-  test('ends with Ctrl-C while it is starting', { timeout: 60_000 }, async () => {
+  test('ends with Ctrl-C while it is starting', async () => {
     const start = await npmStart();
     await start.says(/Redis +ready/);
     await expectNothingLeft(start, () => kill(-start.npm, 'SIGINT'));
   });
 
-  test('is cleaned up after kill -9 while it is starting', { timeout: 60_000 }, async () => {
+  test('is cleaned up after kill -9 while it is starting', async () => {
     const start = await npmStart();
     await start.says(/Postgres 17 +ready/);
     await expectNothingLeft(start, () => kill(-start.npm, 'SIGKILL'));
   });
 
-  test('is cleaned up after kill -9 while it is up, also when only npm is killed', {
-    timeout: 120_000,
-  }, async () => {
+  test('is cleaned up after kill -9 while it is up, also when only npm is killed', async () => {
     const start = await npmStart();
     await start.says(/Ctrl-C stops everything/);
     await expectNothingLeft(start, () => kill(start.npm, 'SIGKILL'));
@@ -112,21 +108,17 @@ describe('a local stack', () => {
     ],
     ['the script has said its first words', (start: Start) => start.says(/complete local stack/)],
     ['the first part is on its way', (start: Start) => runs(start, /reaper-process/)],
-  ])(
-    'SIGTERM to npm alone, when %s: nothing goes on without it',
-    { timeout: 60_000 },
-    async (_when, moment) => {
-      const start = await npmStart();
-      await moment(start);
-      await expectNobodyLeft(start);
-      // The reaper removes the folders after the last process has ended, and is none of these itself.
-      const left = async () =>
-        (await readdir(start.temporary, { recursive: true })).filter((name) => name !== 'local');
-      await expect.poll(left, { timeout: STOP_MS, interval: 50 }).toEqual([]);
-    },
-  );
+  ])('SIGTERM to npm alone, when %s: nothing goes on without it', async (_when, moment) => {
+    const start = await npmStart();
+    await moment(start);
+    await expectNobodyLeft(start);
+    // The reaper removes the folders after the last process has ended, and is none of these itself.
+    const left = async () =>
+      (await readdir(start.temporary, { recursive: true })).filter((name) => name !== 'local');
+    await expect.poll(left, { timeout: STOP_MS, interval: 50 }).toEqual([]);
+  });
 
-  test('reads FENCEPOST_LOCAL_DIR from .env, as the commands do', { timeout: 60_000 }, async () => {
+  test('reads FENCEPOST_LOCAL_DIR from .env, as the commands do', async () => {
     const clone = await scratchFolder();
     await cp(join(repository, 'local'), join(clone, 'local'), { recursive: true });
     await copyFile(join(repository, 'package.json'), join(clone, 'package.json'));
@@ -143,7 +135,7 @@ describe('a local stack', () => {
     expect(exitCode).toBe(1);
   });
 
-  test('SIGTERM to npm alone ends the installation of packages', { timeout: 60_000 }, async () => {
+  test('SIGTERM to npm alone ends the installation of packages', async () => {
     const clone = await scratchFolder();
     const programs = join(clone, 'node_modules/.bin');
     await mkdir(join(clone, 'local'));
@@ -164,9 +156,7 @@ describe('a local stack', () => {
     await expectNobodyLeft(start);
   });
 
-  test('a part that does not start stops the others, with its own explanation', {
-    timeout: 60_000,
-  }, async () => {
+  test('a part that does not start stops the others, with its own explanation', async () => {
     const programs = await scratchFolder();
     const broken = '#!/bin/sh\necho "Fatal: out of order" >&2\nexit 1\n';
     await writeFile(join(programs, 'redis-server'), broken, { mode: 0o755 });
@@ -182,19 +172,15 @@ describe('a local stack', () => {
     [{ LOG_LEVEL: 'chatty' }, ['LOG_LEVEL must be one of']],
     [{ PORT: '80x' }, ['PORT ']],
     [{ PORT: '70000', LOG_LEVEL: 'chatty' }, ['PORT ', 'LOG_LEVEL ']],
-  ])(
-    'with %j: one clear error, and nothing is started',
-    { timeout: 60_000 },
-    async (environment, problems) => {
-      const start = await npmStart(environment);
-      expect(await start.ended).toBe(78);
-      const said = start.output();
-      expect(said.match(/^The configuration has /gm)).toHaveLength(1);
-      for (const problem of problems) expect(said).toContain(`\n  ${problem}`);
-      expect(said).not.toMatch(/starting|^\s+at /im);
-      expect(await readdir(start.temporary)).toEqual([]);
-    },
-  );
+  ])('with %j: one clear error, and nothing is started', async (environment, problems) => {
+    const start = await npmStart(environment);
+    expect(await start.ended).toBe(78);
+    const said = start.output();
+    expect(said.match(/^The configuration has /gm)).toHaveLength(1);
+    for (const problem of problems) expect(said).toContain(`\n  ${problem}`);
+    expect(said).not.toMatch(/starting|^\s+at /im);
+    expect(await readdir(start.temporary)).toEqual([]);
+  });
 });
 
 describe('a project in the environment', () => {
@@ -225,16 +211,12 @@ describe('a project in the environment', () => {
       { ...project, UPSTASH_REDIS_REST_URL: 'rediss://x.upstash.io' },
       /UPSTASH_REDIS_REST_URL is a redis:\/\/ address/,
     ],
-  ])(
-    '%s: one clear error, and no stack is started',
-    { timeout: 60_000 },
-    async (_what, environment, message) => {
-      const start = await npmStart(environment);
-      expect(await start.ended).toBe(78);
-      expect(start.output()).toMatch(message);
-      expect(start.output()).not.toContain('secret-word');
-      expect(start.output()).not.toMatch(/^\s+at /m);
-      expect(await readdir(start.temporary)).toEqual([]);
-    },
-  );
+  ])('%s: one clear error, and no stack is started', async (_what, environment, message) => {
+    const start = await npmStart(environment);
+    expect(await start.ended).toBe(78);
+    expect(start.output()).toMatch(message);
+    expect(start.output()).not.toContain('secret-word');
+    expect(start.output()).not.toMatch(/^\s+at /m);
+    expect(await readdir(start.temporary)).toEqual([]);
+  });
 });

@@ -61,9 +61,7 @@ test('two that start at the same moment both become ready, and each applies its 
   }
   for (const start of starts) kill(start.npm, 'SIGTERM');
   for (const start of starts)
-    await expect
-      .poll(() => readdir(start.temporary, { recursive: true }), { timeout: 30_000 })
-      .toEqual(['local']);
+    await expect.poll(() => readdir(start.temporary, { recursive: true })).toEqual(['local']);
 });
 
 test('of two that start at the same moment in the same folder one starts', async () => {

@@ -40,7 +40,7 @@ describe.each(servers)('the cache module on %s', (server) => {
     });
   });
 
-  it('under Deno', { timeout: 120_000 }, async () => {
+  it('under Deno', async () => {
     const { stdout } = await promisify(execFile)(
       denoBinary(),
       [
