@@ -45,7 +45,7 @@ test('a full queue fails no watched write while the worker sleeps, and loses no 
     ).rejects.toThrow(/too many notifications/);
     await application.query(`insert into public.jobs values ('full')`);
     const { rows } = await application.query(
-      "select target from cache_invalidation.outbox where target like 'job:%' order by written_at",
+      "select target from cache_invalidation.outbox where target like 'job:%' order by xid",
     );
     expect(rows).toEqual([{ target: 'job:at%20half' }, { target: 'job:full' }]);
   } finally {

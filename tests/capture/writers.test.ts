@@ -161,14 +161,14 @@ test('two watch() in one transaction, and a writer that uses both tables in the 
   await client.query(`create table public.firsts (id integer); create table public.seconds (id integer);
     insert into public.firsts values (1); insert into public.seconds values (1)`);
   const migration = await connect(database.url);
-  for (const session of [migration, other]) await session.query(`set deadlock_timeout = '2s'; begin`);
+  for (const session of [migration, other]) await session.query(`set deadlock_timeout = '5s'; begin`);
   await migration.query(`select cache_invalidation.watch('public.firsts', 'first:{id}')`);
   await other.query('update public.seconds set id = 2');
   const written = other.query('update public.firsts set id = 2; commit');
   await waiting(other);
   await expect(
     migration.query(`select cache_invalidation.watch('public.seconds', 'second:{id}')`),
-  ).rejects.toMatchObject({ message: 'the table public.seconds is busy: no lock within 1s' });
+  ).rejects.toMatchObject({ message: 'the table public.seconds is busy: no lock within 2500ms' });
   await migration.end();
   await written;
 });
