@@ -33,8 +33,8 @@ afterAll(async () => {
 });
 
 const lines: string[] = [];
-const cacheOf = (address: string) =>
-  createCache({ url: address, token: 'timers', log: (line) => lines.push(line) });
+const cacheOf = (address: string, timeout = 10_000) =>
+  createCache({ url: address, token: 'timers', timeout, log: (line) => lines.push(line) });
 
 it('misses, hits and is well', async () => {
   const cache = cacheOf(url);
@@ -67,7 +67,7 @@ it('gives a Redis up that does not answer', async () => {
   const silent = createServer(() => {}).listen(0, '127.0.0.1');
   await once(silent, 'listening');
   const address = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`;
-  expect(await cacheOf(address).getOrSet('timers:3', () => 3)).toBe(3);
+  expect(await cacheOf(address, 250).getOrSet('timers:3', () => 3)).toBe(3);
   expect(lines).toEqual([expect.stringContaining('no answer in time')]);
   silent.closeAllConnections();
   silent.close();

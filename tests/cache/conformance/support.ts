@@ -152,9 +152,9 @@ export function gate<T = void>(): {
 
 /** Asks again until the answer is true; for what happens in the background. */
 export async function eventually(look: () => Promise<boolean>, what: string): Promise<void> {
-  const giveUpAt = Date.now() + 10_000;
+  const giveUpAt = Date.now() + 60_000;
   while (!(await look())) {
-    if (Date.now() > giveUpAt) throw new Error(`It did not happen within 10 s that ${what}.`);
+    if (Date.now() > giveUpAt) throw new Error(`It did not happen within a minute that ${what}.`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }

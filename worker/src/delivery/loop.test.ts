@@ -35,7 +35,7 @@ function setUp(batches: number, options: Options = {}) {
     return new Promise((resolve, reject) => waiting.set(name, { resolve, reject }));
   };
   const happen = async (name: string, error?: Error): Promise<void> => {
-    await vi.waitFor(() => expect([...waiting.keys()]).toContain(name), { interval: 1 });
+    await vi.waitFor(() => expect([...waiting.keys()]).toContain(name), { interval: 1, timeout: 20_000 });
     const { resolve, reject } = waiting.get(name) ?? { resolve: () => undefined, reject: () => undefined };
     waiting.delete(name);
     if (error === undefined) resolve();
@@ -189,7 +189,10 @@ describe('DeliveryLoop', () => {
     expect(steps).not.toContain('del due');
     await happen('acknowledge {0}');
     await happen('del due');
-    await vi.waitFor(() => expect(steps).toContain('confirm 7 in version 700'), { interval: 1 });
+    await vi.waitFor(() => expect(steps).toContain('confirm 7 in version 700'), {
+      interval: 1,
+      timeout: 20_000,
+    });
     for (const batch of [1, 2]) {
       for (const name of [`claim ${batch}`, `del ${batch}`, `acknowledge {${batch}}`]) await happen(name);
     }

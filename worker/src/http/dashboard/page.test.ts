@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished, vi } from 'vitest';
 import type { CacheState, DatabaseState } from '../../diagnostics/status/status.ts';
 import type { Overview } from './overview.ts';
 import { dashboardPage } from './page.ts';
@@ -96,6 +96,10 @@ it('of a standby shows when invalidations do not flow', async () => {
 });
 
 it('says how old it is when the database does not answer', async () => {
+  vi.useFakeTimers({ toFake: ['Date'] });
+  onTestFinished(() => {
+    vi.useRealTimers();
+  });
   expect(await page({ database: { value: database, at: Date.now() - 40_000 } })).toContain(
     'is up to 40.0 s old',
   );
