@@ -54,7 +54,7 @@ beforeAll(async () => {
     'supabase/migrations/20991230000000_notes.sql',
     'create table public.notes (id integer primary key, user_id text not null);',
   );
-}, 120_000);
+});
 afterAll(async () => {
   await server?.stop();
   await removePath(scratch);
@@ -86,7 +86,7 @@ async function outboxAfterUpdate(url: string): Promise<string[]> {
   });
 }
 
-it('from the first command to the first invalidation and the first hit', { timeout: 120_000 }, async () => {
+it('from the first command to the first invalidation and the first hit', async () => {
   await applyMigrations(server.url, project);
 
   const installed = await installPackage(scratch);

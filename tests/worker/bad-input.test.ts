@@ -1,23 +1,10 @@
 import pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { startGateway } from '../../local/gateway/gateway.ts';
-import {
-  asleep,
-  describeLines,
-  killAllWorkers,
-  startWorkerProcess,
-  type WorkerProcess,
-} from './support/worker-process.ts';
-import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
+import { asleep, describeLines, startWorkerProcess, type WorkerProcess } from './support/worker-process.ts';
+import { fenceOf, useWorkerStack } from './support/worker-stack.ts';
 
-let stack: WorkerStack;
-beforeAll(async () => {
-  stack = await startWorkerStack();
-});
-afterEach((test) => killAllWorkers(test));
-afterAll(async () => {
-  await stack.close();
-});
+const stack = useWorkerStack();
 
 /** Starts a worker that must give up. @returns what it logged */
 async function refusal(

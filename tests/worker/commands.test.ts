@@ -1,25 +1,16 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import getPort from 'get-port';
 import pg from 'pg';
 import { createClient } from 'redis';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
+import { onFreePort } from '../../local/parts/ports.ts';
+import { startProcess } from '../../local/parts/process.ts';
 import { ensureCommand } from '../../local/system-packages.ts';
-import { createCache } from '../../supabase/functions/_shared/cache.ts';
-import { asleep, killAllWorkers, runCommand, startWorkerProcess } from './support/worker-process.ts';
-import { startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
+import { asleep, ready, runCommand, startWorkerProcess } from './support/worker-process.ts';
+import { useWorkerStack } from './support/worker-stack.ts';
 
-let stack: WorkerStack;
-beforeAll(async () => {
-  stack = await startWorkerStack();
-});
-afterEach((test) => killAllWorkers(test));
-afterAll(async () => {
-  await stack.close();
-});
+const stack = useWorkerStack();
 
 const command = (parameters: readonly string[], changes: Record<string, string> = {}) =>
   runCommand(stack.environment(changes), parameters);
@@ -32,16 +23,16 @@ interface Doctor {
 describe('doctor', () => {
   it('finds nothing on a sound set-up with a worker', async () => {
     const worker = startWorkerProcess(stack.environment());
-    await asleep(worker);
+    await ready(worker);
     const { code, json } = await command(['doctor', '--json']);
     expect(json<Doctor>().findings.filter((finding) => finding.verdict === 'fail')).toEqual([]);
     expect(code).toBe(0);
   });
 
   it('names what is broken, each with its remedy', async () => {
-    await stack.sql.query("create role foreign_role login password 's'");
+    await stack.sql.query("create role lock_holder login password 's'");
     const place = new URL(stack.databaseUrl);
-    place.username = 'foreign_role';
+    place.username = 'lock_holder';
     place.password = 's';
     const foreign = new pg.Client(place.href);
     await foreign.connect();
@@ -57,7 +48,7 @@ describe('doctor', () => {
       expect(code).toBe(1);
       const found = json<Doctor>().findings.filter((finding) => finding.verdict !== 'ok');
       for (const [name, detail] of [
-        ['stranger', /role foreign_role.*leader lock/],
+        ['stranger', /role lock_holder.*leader lock/],
         ['worker', /none delivers/],
         ['watch', /sessions|missing or disabled/],
         ['outbox', /2\.0 h old/],
@@ -76,33 +67,36 @@ describe('doctor', () => {
       await foreign.end();
       await stack.sql.query('alter table public.sessions enable trigger all');
       await stack.sql.query('select cache_invalidation.refresh()');
-      await stack.sql.query('drop role foreign_role');
+      await stack.sql.query('drop role lock_holder');
       await stack.sql.query('delete from cache_invalidation.changes');
     }
   });
 
-  it('finds a pooler in transaction mode by its behaviour, whatever its port; the worker refuses it too', {
-    timeout: 120_000,
-  }, async () => {
+  it('finds a pooler in transaction mode by its behaviour, whatever its port; the worker refuses it too', async () => {
     const pgbouncer = await ensureCommand('pgbouncer', 'pgbouncer');
     const folder = mkdtempSync(join(tmpdir(), 'fencepost-pgbouncer-'));
     chmodSync(folder, 0o755);
-    const port = await getPort();
     const { hostname, port: upstream, pathname, password } = new URL(stack.databaseUrl);
-    writeFileSync(
-      join(folder, 'pgbouncer.ini'),
-      `[databases]\n${pathname.slice(1)} = host=${hostname} port=${upstream} user=postgres password=${password}\n[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port=${port}\nunix_socket_dir=\nauth_type=any\npool_mode=transaction\nignore_startup_parameters=extra_float_digits\n`,
-    );
-    chmodSync(join(folder, 'pgbouncer.ini'), 0o644);
-    const pooler = spawn(
-      pgbouncer,
-      [...(process.getuid?.() === 0 ? ['-u', 'nobody'] : []), join(folder, 'pgbouncer.ini')],
-      {
-        stdio: ['ignore', 'ignore', 'pipe'],
-      },
-    );
+    const settings = join(folder, 'pgbouncer.ini');
+    const { port, pooler } = await onFreePort({}, async (free) => {
+      writeFileSync(
+        settings,
+        `[databases]\n${pathname.slice(1)} = host=${hostname} port=${upstream} user=postgres password=${password}\n[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port=${free}\nunix_socket_dir=\nauth_type=any\npool_mode=transaction\nignore_startup_parameters=extra_float_digits\n`,
+        { mode: 0o644 },
+      );
+      const parameters = [...(process.getuid?.() === 0 ? ['-u', 'nobody'] : []), settings];
+      const isUp = (line: string) => line.includes('process up');
+      return {
+        port: free,
+        pooler: await startProcess({
+          name: 'PgBouncer',
+          file: pgbouncer,
+          arguments: parameters,
+          ready: isUp,
+        }),
+      };
+    });
     try {
-      for await (const chunk of pooler.stderr) if (String(chunk).includes('process up')) break;
       const url = new URL(stack.databaseUrl);
       url.port = String(port);
       url.password = '';
@@ -113,9 +107,7 @@ describe('doctor', () => {
       expect(await worker.exited).toBe(78);
       expect(worker.lines.some((line) => line.code === 'TRANSACTION_POOLER')).toBe(true);
     } finally {
-      const ended = once(pooler, 'exit');
-      pooler.kill('SIGKILL');
-      await ended;
+      await pooler.stop();
       rmSync(folder, { recursive: true, force: true });
     }
   });
@@ -190,7 +182,7 @@ describe('invalidate, status, retry, audit', () => {
     },
   );
 
-  it('says so when no worker is there, and keeps it', { timeout: 60_000 }, async () => {
+  it('says so when no worker is there, and keeps it', async () => {
     const { code, text } = await command(['invalidate', 'quota:patient:*']);
     expect(code).toBe(69);
     expect(text).toContain('kept in the outbox');
@@ -201,7 +193,7 @@ describe('invalidate, status, retry, audit', () => {
 
   it('shows a status that a program can read', async () => {
     const worker = startWorkerProcess(stack.environment());
-    await asleep(worker);
+    await ready(worker);
     const { code, json } = await command(['status', '--json']);
     expect(code).toBe(0);
     expect(json()).toMatchObject({
@@ -230,12 +222,11 @@ describe('invalidate, status, retry, audit', () => {
     await stack.fences.deleted(fences);
     // Ready: its heartbeat stands as well, and outlives it by a minute. An invalidation may be repeated at any time, so
     // the worker ends before there is anything cached: from here on only this test touches rows and entries.
-    const readyz = `${await worker.url()}/readyz`;
-    await expect.poll(async () => (await fetch(readyz)).status, { timeout: 20_000 }).toBe(200);
+    await ready(worker);
     worker.signal('SIGTERM');
     expect(await worker.exited).toBe(0);
 
-    const cache = createCache({ url: stack.gateway.url, token: TOKEN });
+    const cache = stack.reader();
     const load = async (org: string) => {
       const { rows } = await stack.sql.query<{ value: unknown }>(
         "select public.quota_answer($1, 'openai', 'm') -> 'value' as value",

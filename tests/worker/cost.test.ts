@@ -1,19 +1,11 @@
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { systemRuntime } from '../../supabase/functions/_shared/cache/redis/runtime.ts';
-import { createCache } from '../../supabase/functions/_shared/cache.ts';
 import { types } from '../../supabase/functions/_shared/key-types.ts';
 import type { Costs } from '../../worker/src/diagnostics/status/costs.ts';
 import { asleep, killAllWorkers, runCommand, startWorkerProcess } from './support/worker-process.ts';
-import { fenceOf, startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
+import { fenceOf, useWorkerStack } from './support/worker-stack.ts';
 
-let stack: WorkerStack;
-beforeAll(async () => {
-  stack = await startWorkerStack();
-});
-afterEach((test) => killAllWorkers(test));
-afterAll(async () => {
-  await stack.close();
-});
+const stack = useWorkerStack();
 
 const cost = (...parameters: string[]) => command('cost', ...parameters);
 
@@ -27,14 +19,13 @@ it('adds up what was billed for readers', async () => {
   expect((await cost()).text).toContain('Nothing was written down');
 
   // A reader that writes down what it counted, because its clock says that two minutes have gone by, both of this hour.
-  let minutes = new Date().getUTCMinutes() < 30 ? 0 : -2;
+  const start = Date.now();
+  let minutes = new Date(start).getUTCMinutes() < 30 ? 0 : -2;
   const background: Promise<unknown>[] = [];
-  const cache = createCache({
-    url: stack.gateway.url,
-    token: TOKEN,
+  const cache = stack.reader({
     runtime: {
       ...systemRuntime,
-      now: () => Date.now() + minutes * 60_000,
+      now: () => start + minutes * 60_000,
       background: (work) => background.push(work),
     },
   });

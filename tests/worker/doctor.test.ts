@@ -3,8 +3,8 @@ import pg from 'pg';
 import { createClient } from 'redis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { checkPrivileges } from '../../worker/src/diagnostics/doctor/database-checks.ts';
-import { killAllWorkers, runCommand } from './support/worker-process.ts';
-import { startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
+import { runCommand } from './support/worker-process.ts';
+import { useWorkerStack } from './support/worker-stack.ts';
 
 interface Finding {
   readonly name: string;
@@ -13,14 +13,7 @@ interface Finding {
   readonly remedy?: string;
 }
 
-let stack: WorkerStack;
-beforeAll(async () => {
-  stack = await startWorkerStack();
-});
-afterEach((test) => killAllWorkers(test));
-afterAll(async () => {
-  await stack.close();
-});
+const stack = useWorkerStack();
 
 /** What it says of one thing. */
 async function doctor(name: string, changes: Record<string, string> = {}): Promise<Finding[]> {

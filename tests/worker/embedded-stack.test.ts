@@ -2,8 +2,6 @@
 import { chownSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Redis } from '@upstash/redis';
-import getPort from 'get-port';
-
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { removePath, temporaryFolder } from '../../local/parts/reaper.ts';
 import { asleep, killAllWorkers, runCommand, startWorkerProcess } from './support/worker-process.ts';
@@ -75,6 +73,7 @@ it('takes a second worker, which stands by', async () => {
   await asleep(leader);
   const standby = startWorkerProcess({ PORT: '' }, ['run'], folder);
   expect(await (await fetch(`${await standby.url()}/healthz`)).text()).toBeTruthy();
+  await standby.line(({ role }) => role === 'following');
   expect(JSON.parse((await command(['status', '--json'])).text)).toMatchObject({ workers: 2 });
 });
 
@@ -126,7 +125,7 @@ it('leaves a PORT that is set as it is, which must be free', async () => {
 });
 
 it('that is gone is told from one that runs', async () => {
-  writeStack(join(folder, '.local'), `postgresql://postgres:hunter2@127.0.0.1:${await getPort()}/postgres`);
+  writeStack(join(folder, '.local'), 'postgresql://postgres:hunter2@127.0.0.1:1/postgres');
   const gone = await command(['status', '--json']);
   expect(gone).toMatchObject({ code: 78, text: '' });
   expect(gone.errors).toMatch(

@@ -1,16 +1,9 @@
 import { createClient } from 'redis';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { killAllWorkers, runCommand } from './support/worker-process.ts';
-import { startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
+import { describe, expect, it } from 'vitest';
+import { runCommand } from './support/worker-process.ts';
+import { useWorkerStack } from './support/worker-stack.ts';
 
-let stack: WorkerStack;
-beforeAll(async () => {
-  stack = await startWorkerStack();
-});
-afterEach((test) => killAllWorkers(test));
-afterAll(async () => {
-  await stack.close();
-});
+const stack = useWorkerStack();
 
 const command = (parameters: readonly string[], changes: Record<string, string> = {}) =>
   runCommand(stack.environment(changes), parameters);

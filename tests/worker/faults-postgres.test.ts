@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { cloneFrom, startTemplate } from '../support/template.ts';
 import { startTcpProxy } from './support/tcp-proxy.ts';
 import {
@@ -12,14 +12,9 @@ import {
   leading,
   startWorkerProcess,
 } from './support/worker-process.ts';
-import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
+import { fenceOf, startWorkerStack, useWorkerStack } from './support/worker-stack.ts';
 
-let stack: WorkerStack;
-beforeAll(async () => {
-  stack = await startWorkerStack();
-});
-afterEach((test) => killAllWorkers(test));
-afterAll(() => stack?.close());
+const stack = useWorkerStack();
 
 const recovered = (line: LogLine) => Array.isArray(line.over);
 

@@ -74,7 +74,7 @@ describe('the leader lock', () => {
       expect(line).toMatchObject({ pid, application: 'somebody' });
       expect(line.msg).toContain(`${how} process ${pid}`);
       expect(line.msg).toContain(remedy);
-      await expect.poll(() => readiness(worker), { timeout: 20_000 }).toMatchObject({ ready: true });
+      await expect.poll(() => readiness(worker)).toMatchObject({ ready: true });
       expect((await readiness(worker)).warnings.join()).toContain(remedy);
 
       const { findings } = await document<Found>('doctor');
@@ -101,7 +101,7 @@ describe('the leader lock', () => {
     const { client, pid } = await foreignSession();
     const waiting = client.query('select pg_advisory_lock_shared($1)', [LEADER_LOCK]);
     await expect
-      .poll(async () => (await document<Found>('doctor')).findings, { timeout: 20_000 })
+      .poll(async () => (await document<Found>('doctor')).findings)
       .toContainEqual(
         expect.objectContaining({
           name: 'stranger',

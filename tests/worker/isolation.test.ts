@@ -1,16 +1,9 @@
 import pg from 'pg';
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
-import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
+import { expect, it } from 'vitest';
+import { asleep, startWorkerProcess } from './support/worker-process.ts';
+import { fenceOf, useWorkerStack } from './support/worker-stack.ts';
 
-let stack: WorkerStack;
-beforeAll(async () => {
-  stack = await startWorkerStack();
-});
-afterEach((test) => killAllWorkers(test));
-afterAll(async () => {
-  await stack.close();
-});
+const stack = useWorkerStack();
 
 it('a worker’s claims abort no transaction of an application that is serializable by default', async () => {
   const database = new URL(stack.databaseUrl).pathname.slice(1);

@@ -71,12 +71,12 @@ function lead(rowsOf: (count: number) => object[]): void {
 describe('a refused lock without a visible holder', () => {
   it('makes the worker deliver leaderless after four refusals', async () => {
     lead(() => []);
-    await expect.poll(() => roles, { timeout: 30_000 }).toContain('contested');
+    await expect.poll(() => roles).toContain('contested');
     expect(roles).toEqual(['following', 'contested']);
     expect(election.leaderless).toContain('no session holds it');
     expect(warnings).toEqual([election.leaderless]);
     await holder.query('select pg_advisory_unlock($1)', [LEADER_LOCK]);
-    await expect.poll(() => roles.at(-1), { timeout: 30_000 }).toBe('leading');
+    await expect.poll(() => roles.at(-1)).toBe('leading');
     expect(election.leaderless).toBeNull();
   });
 
@@ -86,7 +86,7 @@ describe('a refused lock without a visible holder', () => {
       if (count === 7) void holder.query('select pg_advisory_unlock($1)', [LEADER_LOCK]);
       return count % 4 === 0 ? [LEADER] : [];
     });
-    await expect.poll(() => roles.at(-1), { timeout: 30_000 }).toBe('leading');
+    await expect.poll(() => roles.at(-1)).toBe('leading');
     expect(roles).toEqual(['following', 'leading']);
     expect(warnings).toEqual([]);
   });

@@ -154,7 +154,7 @@ describe('the check before a start', () => {
         const shutOut = new URL(primary.url);
         shutOut.username = shutOut.password = 'shut_out';
         await expect
-          .poll(() => check(shutOut.href), { timeout: 10_000 })
+          .poll(() => check(shutOut.href))
           .toMatchObject({
             code: 'DATABASE_REFUSED',
             exitCode: denied,
@@ -269,7 +269,7 @@ it('a worker without a session says why: /readyz and the log', async () => {
     const reasons = async () =>
       ((await (await fetch(`${await worker.url()}/readyz`)).json()) as { reasons: string[] }).reasons;
     await expect
-      .poll(reasons, { timeout: 20_000 })
+      .poll(reasons)
       .toEqual(['No session with the database yet.', expect.stringContaining('broke')]);
     expect(worker.lines.map(({ code }) => code)).not.toContain('INTERNAL');
   } finally {

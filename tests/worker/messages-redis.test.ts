@@ -4,19 +4,14 @@
  * dead letter, and everything is applied when Redis is back.
  */
 import { createClient } from 'redis';
-import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Finding } from '../../worker/src/diagnostics/doctor/finding.ts';
 import { startUpstash } from '../support/upstash.ts';
 import { startUpstashFaults } from './support/upstash-faults.ts';
-import { killAllWorkers, runCommand, startWorkerProcess } from './support/worker-process.ts';
-import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
+import { runCommand, startWorkerProcess } from './support/worker-process.ts';
+import { fenceOf, useWorkerStack } from './support/worker-stack.ts';
 
-let stack: WorkerStack;
-beforeAll(async () => {
-  stack = await startWorkerStack();
-});
-afterEach((test) => killAllWorkers(test));
-afterAll(() => stack?.close());
+const stack = useWorkerStack();
 
 interface Fault {
   readonly url: string;
@@ -110,7 +105,7 @@ describe('a worker that starts while Redis', () => {
       await worker.line(({ role }) => role === 'leading');
       const reasons = async () =>
         ((await (await fetch(`${await worker.url()}/readyz`)).json()) as { reasons: string[] }).reasons;
-      await expect.poll(reasons, { timeout: 20_000 }).toContainEqual(expect.stringContaining(words));
+      await expect.poll(reasons).toContainEqual(expect.stringContaining(words));
       const { findings } = JSON.parse(await output('doctor')) as { findings: Finding[] };
       const failed = findings.filter(({ name, verdict }) => name.startsWith('redis') && verdict === 'fail');
       expect(failed).toContainEqual(expect.objectContaining({ detail: expect.stringContaining(words) }));
@@ -139,7 +134,7 @@ describe('a worker that starts while Redis', () => {
       (await (await fetch(`${await worker.url()}/readyz`)).json()) as { ready: boolean; warnings: string[] };
     // With a heartbeat that stands, a worker has nothing to write that a full Redis refuses.
     const first = startWorkerProcess(stack.environment());
-    await expect.poll(() => readyz(first), { timeout: 20_000 }).toMatchObject({ ready: true });
+    await expect.poll(() => readyz(first)).toMatchObject({ ready: true });
     first.signal('SIGTERM');
     await first.exited;
     const [organisation = ''] = await stack.organisations(1);
@@ -147,7 +142,7 @@ describe('a worker that starts while Redis', () => {
     try {
       const worker = startWorkerProcess(stack.environment());
       await expect
-        .poll(() => readyz(worker), { timeout: 20_000 })
+        .poll(() => readyz(worker))
         .toMatchObject({ ready: true, warnings: [expect.stringContaining("Redis's memory is full")] });
       await stack.write([organisation]);
       await stack.fences.deleted([fenceOf(organisation)]);

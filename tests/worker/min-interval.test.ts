@@ -1,20 +1,13 @@
 /** min_interval in a real worker: at once, then at most once in each interval, however large the burst. */
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { explainDatabaseError } from '../../worker/src/db/errors.ts';
 import { deliveryPool } from '../../worker/src/db/pool.ts';
 import { OutboxVacuum } from '../../worker/src/db/vacuum.ts';
 import { startUpstashFaults } from './support/upstash-faults.ts';
-import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
-import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
+import { asleep, startWorkerProcess } from './support/worker-process.ts';
+import { fenceOf, useWorkerStack } from './support/worker-stack.ts';
 
-let stack: WorkerStack;
-beforeAll(async () => {
-  stack = await startWorkerStack();
-});
-afterEach((test) => killAllWorkers(test));
-afterAll(async () => {
-  await stack.close();
-});
+const stack = useWorkerStack();
 
 it('a burst that fills several batches runs once', async () => {
   await stack.sql.query(`create table public.counters (id text primary key, v int default 0);
@@ -56,9 +49,7 @@ it('a locked row of one target delays no other, and is not reported as a slow da
     await stack.write([organisation]);
     await stack.fences.deleted(['fence:counter:a', fenceOf(organisation)]);
     await expect
-      .poll(async () => (await stack.sql.query('select from cache_invalidation.outbox')).rowCount, {
-        timeout: 20_000,
-      })
+      .poll(async () => (await stack.sql.query('select from cache_invalidation.outbox')).rowCount)
       .toBe(0);
     expect(worker.lines.filter(({ level }) => level === 'warn' || level === 'error')).toEqual([]);
   } finally {
@@ -138,7 +129,6 @@ it('the server ends statements of the delivery before the client gives up, and w
               "select vacuum_count::int as times from pg_stat_user_tables where schemaname = 'cache_invalidation' and relname in ('changes', 'pending') and vacuum_count > 0",
             )
           ).rowCount,
-        { timeout: 20_000 },
       )
       .toBe(2);
   } finally {

@@ -218,9 +218,7 @@ describe('the npm package', () => {
     expect(scripts.prepack).toBe(scripts.build);
   });
 
-  it('is built anew where its sources are newer, knows nothing of the workbench, and says when its output has nowhere to go', {
-    timeout: 120_000,
-  }, async () => {
+  it('is built anew where its sources are newer, knows nothing of the workbench, and says when its output has nowhere to go', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'fencepost-stale-'));
     try {
       const installed = await installPackage(folder);
@@ -243,7 +241,7 @@ describe('the npm package', () => {
     }
   });
 
-  it('installs into an empty folder and runs with npx fencepost', { timeout: 120_000 }, async () => {
+  it('installs into an empty folder and runs with npx fencepost', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'fencepost-pack-'));
     try {
       // `npm test` has just built it; building again would pull it from under the tests that run it at this moment.

@@ -33,9 +33,6 @@ afterAll(async () => {
   await stack.close();
 });
 
-/** The queue is tried again every few seconds. */
-const WAIT = { timeout: 60_000 };
-
 interface ReadinessAnswer {
   readonly ready: boolean;
   readonly warnings: readonly string[];
@@ -82,7 +79,7 @@ describe.each(['refuse', 'blackhole'] as const)('the Redis of QUEUE_REDIS_URL: %
     const complaint = await worker.line(complains);
     expect(complaint.level).toBe('error');
     await writesFlow();
-    await expect.poll(rowsLeft, WAIT).toBe(1);
+    await expect.poll(rowsLeft).toBe(1);
     expect(await readyz(worker)).toMatchObject({
       ready: true,
       warnings: [expect.stringContaining('1 target waits for it')],
@@ -92,8 +89,8 @@ describe.each(['refuse', 'blackhole'] as const)('the Redis of QUEUE_REDIS_URL: %
     await asleep(worker, worker.lines.length);
     proxy.set('pass');
     await stack.fences.deleted([fence]);
-    await expect.poll(rowsLeft, WAIT).toBe(0);
-    await expect.poll(async () => (await readyz(worker)).warnings, WAIT).toEqual([]);
+    await expect.poll(rowsLeft).toBe(0);
+    await expect.poll(async () => (await readyz(worker)).warnings).toEqual([]);
   });
 
   it('ends in time, and the next worker does what waited', async () => {
@@ -104,14 +101,14 @@ describe.each(['refuse', 'blackhole'] as const)('the Redis of QUEUE_REDIS_URL: %
     const { pattern, fence } = await sweepable();
     await stack.sql.query('select cache_invalidation.invalidate($1)', [pattern]);
     await writesFlow();
-    await expect.poll(rowsLeft, WAIT).toBe(1);
+    await expect.poll(rowsLeft).toBe(1);
     first.signal('SIGTERM');
     expect(await first.exited).toBe(0);
     expect(await rowsLeft()).toBe(1);
     proxy.set('pass');
     startWorkerProcess(stack.environment(environment));
     await stack.fences.deleted([fence]);
-    await expect.poll(rowsLeft, WAIT).toBe(0);
+    await expect.poll(rowsLeft).toBe(0);
   });
 
   it.each(['status', 'retry'])('%s ends and says why', async (command) => {
@@ -151,7 +148,7 @@ describe('a queue that never worked', () => {
     expect((await worker.line(complains)).level).toBe('error');
     await stack.sql.query('select cache_invalidation.invalidate($1)', [(await sweepable()).pattern]);
     await writesFlow();
-    await expect.poll(rowsLeft, WAIT).toBe(1);
+    await expect.poll(rowsLeft).toBe(1);
   });
 
   it('without rights to the tables, delivery goes on', async () => {
@@ -171,12 +168,12 @@ describe('a queue that never worked', () => {
     await writesFlow();
     // A worker whose delivery fails does not sleep.
     await asleep(worker, worker.lines.length);
-    await expect.poll(rowsLeft, WAIT).toBe(1);
+    await expect.poll(rowsLeft).toBe(1);
     await stack.sql.query(
       'grant select, insert, update, delete on all tables in schema cache_invalidation_queue to fencepost_worker',
     );
     await stack.fences.deleted([fence]);
-    await expect.poll(rowsLeft, WAIT).toBe(0);
+    await expect.poll(rowsLeft).toBe(0);
     await worker.kill();
     await stack.sql.query('drop role without');
   });
@@ -194,10 +191,10 @@ describe('a queue that never worked', () => {
     await stack.write(organisations);
     await stack.fences.deleted(organisations.map(fenceOf));
     await asleep(worker, worker.lines.length);
-    await expect.poll(rowsLeft, WAIT).toBe(3);
+    await expect.poll(rowsLeft).toBe(3);
     await stack.fences.arm(organisations.map(fenceOf));
     proxy.set('pass');
     await stack.fences.deleted(organisations.map(fenceOf));
-    await expect.poll(rowsLeft, WAIT).toBe(0);
+    await expect.poll(rowsLeft).toBe(0);
   });
 });

@@ -149,7 +149,7 @@ describe('a worker', () => {
     expect(JSON.stringify(complaint)).toContain('fencepost queue-sql');
     const fence = await requestSweep('waits');
     await writesFlow();
-    await expect.poll(rowsLeft, { timeout: 20_000 }).toEqual([1]);
+    await expect.poll(rowsLeft).toEqual([1]);
     await asleep(worker, worker.lines.length);
     expect(await column(`select to_regclass('${QUEUE_SCHEMA}.job')::text`)).toEqual([null]);
     const readiness = await (await fetch(`${await worker.url()}/readyz`)).json();
@@ -163,7 +163,7 @@ describe('a worker', () => {
     expect(await script.exited).toBe(0);
     await using(as('hosted'), (owner) => owner.query(script.lines.map((line) => line.msg).join('\n')));
     await stack.fences.deleted([fence]);
-    await expect.poll(rowsLeft, { timeout: 20_000 }).toEqual([0]);
+    await expect.poll(rowsLeft).toEqual([0]);
   });
 
   it('killed in the middle leaves nothing, and the next one installs', async () => {
@@ -181,7 +181,6 @@ describe('a worker', () => {
                   "select from pg_stat_activity where application_name = 'fencepost:queue-install' and wait_event_type = 'Lock'",
                 )
               ).rowCount,
-            { timeout: 20_000 },
           )
           .toBe(1),
       );

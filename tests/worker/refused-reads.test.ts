@@ -4,11 +4,10 @@
  * when the read began has been confirmed, so the answer is not older.
  */
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { createCache } from '../../supabase/functions/_shared/cache.ts';
 import { random } from '../support/random.ts';
 import { startUpstashFaults, type UpstashFaults } from './support/upstash-faults.ts';
 import { asleep, killAllWorkers, startWorkerProcess, type WorkerProcess } from './support/worker-process.ts';
-import { startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
+import { startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
 const SEED = 20_261_129;
 const FAULTS_MS = 5_000;
@@ -73,7 +72,7 @@ it.each([
   const workers: WorkerProcess[] = [start()];
   if (workers[0] !== undefined) await asleep(workers[0]);
   if (kills) workers.push(start());
-  const cache = createCache({ url: stack.gateway.url, token: TOKEN, log: () => undefined });
+  const cache = stack.reader();
 
   const keyOf = (kind: Kind, id: number) => `${kind}:${id}:${behind ? 'b' : 'a'}`;
   const current = `select version from public.KIND where id = $1`;
@@ -187,16 +186,13 @@ it.each([
   );
   await stack.sql.query("select cache_invalidation.invalidate('swept:none*:a')");
   await expect
-    .poll(
-      async () => {
-        await lookAtTables();
-        const left = await stack.sql.query(
-          'select from cache_invalidation.outbox union all select from cache_invalidation.pending',
-        );
-        return left.rowCount;
-      },
-      { timeout: 60_000 },
-    )
+    .poll(async () => {
+      await lookAtTables();
+      const left = await stack.sql.query(
+        'select from cache_invalidation.outbox union all select from cache_invalidation.pending',
+      );
+      return left.rowCount;
+    })
     .toBe(0);
   for (let id = 0; id < ITEMS; id++)
     for (const kind of KINDS) expect(await read(kind, id)).toBe(await load(kind, id, current));

@@ -1,28 +1,18 @@
 import pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Readiness } from '../../worker/src/http/readiness.ts';
 import { startUpstash } from '../support/upstash.ts';
 import {
   asleep,
-  killAllWorkers,
   leading,
+  ready,
   runCommand,
   startWorkerProcess,
   type WorkerProcess,
 } from './support/worker-process.ts';
-import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
+import { fenceOf, useWorkerStack } from './support/worker-stack.ts';
 
-let stack: WorkerStack;
-beforeAll(async () => {
-  stack = await startWorkerStack();
-});
-afterEach((test) => killAllWorkers(test));
-afterAll(async () => {
-  await stack.close();
-});
-
-/** For what has no line in the log. */
-const WITHIN = { timeout: 20_000 };
+const stack = useWorkerStack();
 
 const line = (worker: WorkerProcess, text: string) => worker.line(({ msg }) => msg.includes(text));
 
@@ -42,16 +32,14 @@ async function status(): Promise<{ workers: number; unfit: number }> {
 
 describe('a standby', () => {
   it('that can take over is ready', async () => {
-    await asleep(startWorkerProcess(stack.environment()));
+    await ready(startWorkerProcess(stack.environment()));
     const standby = startWorkerProcess(stack.environment());
     await standby.line(({ role }) => role === 'following');
     expect(await readiness(standby)).toMatchObject({ status: 200, body: { reasons: [], warnings: [] } });
     expect(await status()).toMatchObject({ workers: 2, unfit: 0 });
   });
 
-  it('whose Redis is out of reach says so, in its log, /readyz, the metrics and status', {
-    timeout: 60_000,
-  }, async () => {
+  it('whose Redis is out of reach says so, in its log, /readyz, the metrics and status', async () => {
     await asleep(startWorkerProcess(stack.environment()));
     const standby = startWorkerProcess(stack.environment({ UPSTASH_REDIS_REST_URL: 'http://127.0.0.1:1' }));
     await line(standby, 'This standby could not take over');
@@ -60,12 +48,12 @@ describe('a standby', () => {
     expect(body).toMatchObject({ role: 'following' });
     expect(body.reasons.join(' ')).toContain('UPSTASH_REDIS_REST_URL');
     expect(await metric(standby, 'standby_unfit')).toBe('1');
-    await expect.poll(status, WITHIN).toMatchObject({ workers: 2, unfit: 1 });
+    await expect.poll(status).toMatchObject({ workers: 2, unfit: 1 });
     await standby.kill();
-    await expect.poll(status, WITHIN).toMatchObject({ workers: 1, unfit: 0 });
+    await expect.poll(status).toMatchObject({ workers: 1, unfit: 0 });
   });
 
-  it('with another Redis than the leader’s says so', { timeout: 60_000 }, async () => {
+  it('with another Redis than the leader’s says so', async () => {
     const { gateway, stop } = await startUpstash();
     onTestFinished(stop);
     await asleep(startWorkerProcess(stack.environment()));
@@ -80,7 +68,7 @@ describe('a standby', () => {
     await line(standby, 'could not take over');
     await leader.kill();
     await leading(standby);
-    await expect.poll(() => metric(standby, 'standby_unfit'), WITHIN).toBe('0');
+    await expect.poll(() => metric(standby, 'standby_unfit')).toBe('0');
     const { body } = await readiness(standby);
     expect(body.reasons.join(' ')).not.toContain('standby');
   });
@@ -185,7 +173,6 @@ describe('capture that has ended', () => {
         .poll(
           async () =>
             (await stack.sql.query('select count(*)::int as n from cache_invalidation.outbox')).rows,
-          WITHIN,
         )
         .toEqual([{ n: 0 }]);
     } finally {

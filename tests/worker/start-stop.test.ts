@@ -1,18 +1,11 @@
 /** A worker that is stopped before it has started, and twice. */
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { startTcpProxy } from './support/tcp-proxy.ts';
 import { startUpstashFaults } from './support/upstash-faults.ts';
-import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
-import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
+import { asleep, startWorkerProcess } from './support/worker-process.ts';
+import { fenceOf, useWorkerStack } from './support/worker-stack.ts';
 
-let stack: WorkerStack;
-beforeAll(async () => {
-  stack = await startWorkerStack();
-});
-afterEach((test) => killAllWorkers(test));
-afterAll(async () => {
-  await stack.close();
-});
+const stack = useWorkerStack();
 
 it.each(['SIGTERM', 'SIGINT'] as const)(
   '%s ends a start that waits for a database that says nothing',
@@ -23,7 +16,7 @@ it.each(['SIGTERM', 'SIGINT'] as const)(
       const worker = startWorkerProcess(
         stack.environment({ DATABASE_URL: proxy.through(stack.databaseUrl) }),
       );
-      await expect.poll(() => proxy.connections, { timeout: 60_000 }).toBeGreaterThan(0);
+      await expect.poll(() => proxy.connections).toBeGreaterThan(0);
       worker.signal(signal);
       // Stopped at once: the wait for the database was abandoned.
       expect(await worker.exited).toBe(0);

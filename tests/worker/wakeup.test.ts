@@ -3,22 +3,15 @@
  * polling can find a row. A row that only the fallback poll finds shows in a metric.
  */
 import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { random } from '../support/random.ts';
-import { asleep, killAllWorkers, startWorkerProcess } from './support/worker-process.ts';
-import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
+import { asleep, startWorkerProcess } from './support/worker-process.ts';
+import { fenceOf, useWorkerStack } from './support/worker-stack.ts';
 
 const WRITES = 1_200;
 const WRITERS = 6;
 
-let stack: WorkerStack;
-beforeAll(async () => {
-  stack = await startWorkerStack();
-});
-afterEach((test) => killAllWorkers(test));
-afterAll(async () => {
-  await stack.close();
-});
+const stack = useWorkerStack();
 
 type Write = (client: pg.PoolClient, organisation: string) => Promise<void>;
 const update = 'update public.quotas set used = used + 1 where org_id = $1';
@@ -65,7 +58,6 @@ const KINDS: readonly Write[] = [
 describe('the sleep protocol', () => {
   it.each([1, 2, 3])(
     'misses no write of six writers of five kinds, with pauses in which it falls asleep (seed %i)',
-    { timeout: 120_000 },
     async (seed) => {
       const worker = startWorkerProcess(stack.environment({ FENCEPOST_FALLBACK_POLL_SECONDS: '60' }));
       await asleep(worker);

@@ -1,10 +1,9 @@
 import { createClient } from 'redis';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { HEARTBEAT_KEY } from '../../supabase/functions/_shared/cache/protocol/epoch.ts';
-import { createCache } from '../../supabase/functions/_shared/cache.ts';
 import type { Why } from '../../worker/src/commands/why.ts';
-import { asleep, killAllWorkers, runCommand, startWorkerProcess } from './support/worker-process.ts';
-import { fenceOf, startWorkerStack, TOKEN, type WorkerStack } from './support/worker-stack.ts';
+import { killAllWorkers, ready, runCommand, startWorkerProcess } from './support/worker-process.ts';
+import { fenceOf, startWorkerStack, type WorkerStack } from './support/worker-stack.ts';
 
 let stack: WorkerStack;
 beforeAll(async () => {
@@ -27,12 +26,12 @@ async function why(key: string): Promise<Why> {
   return json();
 }
 
-const cache = () => createCache({ url: stack.gateway.url, token: TOKEN });
+const cache = () => stack.reader();
 
 describe('why', () => {
   it('tells a hit, and after a write what made it a miss; it shows no value', async () => {
     const worker = startWorkerProcess(stack.environment());
-    await asleep(worker);
+    await ready(worker);
     const [organisation = ''] = await stack.organisations(1);
     const key = `quota:${organisation}:openai:gpt`;
     await cache().getOrSet(key, async () => ({ secret: 'value' }));

@@ -6,7 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { createInterface } from 'node:readline';
-import { inject } from 'vitest';
+import { expect, inject } from 'vitest';
 
 export interface LogLine {
   readonly level: string;
@@ -152,6 +152,12 @@ export async function killAllWorkers(test?: {
 /** The worker sleeps: from now on every commit notifies it. */
 export function asleep(worker: WorkerProcess, from = 0): Promise<LogLine> {
   return worker.line((line) => line.state === 'asleep', from);
+}
+
+/** Invalidations flow, and the heartbeat stands: readers trust what they find. The first beat may come after the first sleep. */
+export async function ready(worker: WorkerProcess): Promise<void> {
+  const readyz = `${await worker.url()}/readyz`;
+  await expect.poll(async () => (await fetch(readyz)).status).toBe(200);
 }
 
 export function leading(worker: WorkerProcess, from = 0): Promise<LogLine> {

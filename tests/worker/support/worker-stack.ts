@@ -3,13 +3,12 @@
  * organisations of the reference table `quotas`, written by one statement each.
  */
 import pg from 'pg';
-import { vi } from 'vitest';
+import { afterAll, afterEach, beforeAll } from 'vitest';
+import { type Cache, type CacheOptions, createCache } from '../../../supabase/functions/_shared/cache.ts';
 import { cloneDatabase } from '../../support/database.ts';
 import { startUpstash, TOKEN, type Upstash } from '../../support/upstash.ts';
 import { type FenceWatch, watchFences } from './fence-watch.ts';
-
-// Real servers and processes start inside these tests; a busy machine takes its time.
-vi.setConfig({ testTimeout: 120_000 });
+import { killAllWorkers } from './worker-process.ts';
 
 export { TOKEN };
 
@@ -19,6 +18,8 @@ export interface WorkerStack extends Upstash {
   readonly sql: pg.Pool;
   /** The environment of a worker against this stack. */
   environment(changes?: Record<string, string>): Record<string, string>;
+  /** A reader. It waits for Redis as long as a busy machine needs. */
+  reader(options?: CacheOptions): Cache;
   /** A new organisation; its quota row is there and its fence armed. */
   organisations(count: number): Promise<string[]>;
   /** A committed write to each, in this order. */
@@ -50,6 +51,8 @@ export async function startWorkerStack(databaseUrl?: string): Promise<WorkerStac
       UPSTASH_REDIS_REST_TOKEN: TOKEN,
       ...changes,
     }),
+    reader: (options = {}) =>
+      createCache({ url: gateway.url, token: TOKEN, timeout: 10_000, log: () => undefined, ...options }),
     async organisations(count) {
       const names = Array.from({ length: count }, () => `org-${++numbered}`);
       // Set up without the outbox's knowledge: what is counted are the writes after this.
@@ -80,4 +83,15 @@ export async function startWorkerStack(databaseUrl?: string): Promise<WorkerStac
       await database.drop();
     },
   };
+}
+
+/** Registers the hooks of a file: one stack for all its tests, and workers that outlive none of them. */
+export function useWorkerStack(): WorkerStack {
+  const stack: Partial<WorkerStack> = {};
+  beforeAll(async () => {
+    Object.assign(stack, await startWorkerStack());
+  });
+  afterEach((test) => killAllWorkers(test));
+  afterAll(() => stack.close?.());
+  return stack as WorkerStack;
 }
