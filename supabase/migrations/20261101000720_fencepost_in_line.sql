@@ -88,9 +88,11 @@ begin
       where v.retired < pg_snapshot_xmin(pg_current_snapshot()) and not exists (select from cache_invalidation.changes)
       returning v.id
     )
-    select distinct cache_invalidation.target_function(e.id) from ended as e
+    -- (a materialized view has none)
+    select p.proname from pg_proc as p
+    where p.pronamespace = 'cache_invalidation'::regnamespace and p.proname in (select cache_invalidation.target_function(e.id) from ended as e)
   loop
-    execute format('drop function if exists cache_invalidation.%I(xid8[], bigint, integer, integer, smallint)', name);
+    execute format('drop function cache_invalidation.%I(xid8[], bigint, integer, integer, smallint)', name);
   end loop;
 end
 $$;
@@ -152,7 +154,9 @@ begin
       loop
         execute format('drop trigger %I on %s', t.tgname, t.rel);
       end loop;
-      execute format('drop function if exists cache_invalidation.%I()', function_name);
+      if to_regproc(format('cache_invalidation.%I', function_name)) is not null then
+        execute format('drop function cache_invalidation.%I()', function_name);
+      end if;
     end if;
     foreach parent in array parents loop
       perform cache_invalidation.bring_in_line(parent, within_ddl);

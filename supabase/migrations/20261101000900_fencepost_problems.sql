@@ -149,8 +149,9 @@ as $$
       format('alter table %s detach partition %s finalize;', i.inhparent::regclass, i.inhrelid::regclass), 'notice'
     from pg_inherits as i join cache_invalidation.watches as w on w.rel = i.inhparent where i.inhdetachpending group by i.inhrelid, i.inhparent
     union all
-    -- a row that we see is our own or was committed before our snapshot: with a later transaction it is another server's
-    select 9, null, 'the outbox holds changes from a restored dump, which no worker can claim',
+    -- A row that we see is our own or was committed before our snapshot: with a later transaction it is another server's. Acknowledged
+    -- too late, it would take along what a transaction of ours writes under that number.
+    select 9, null, 'the outbox holds changes of another server''s transactions, as from a restored dump',
       'truncate cache_invalidation.changes, cache_invalidation.pending; select cache_invalidation.invalidate(''*'');', 'error'
     where exists (
       select from cache_invalidation.changes as c

@@ -196,3 +196,16 @@ test('schemas that change names', async () => {
     `the watch of former.prices for 'price:{code}' was declared when that was called live.prices, which is another table now`,
   ]);
 });
+
+test('a materialized view that is dropped needs no word', async () => {
+  await client.query(`create materialized view public.fares as select 1;
+    select cache_invalidation.watch('public.fares', 'fare:*')`);
+  notices = [];
+  await client.query('drop materialized view public.fares');
+  // Its version can go now.
+  await client.query('delete from cache_invalidation.changes');
+  await client.query(`select cache_invalidation.watch('public.prices', 'price:{code}')`);
+  const { rows } = await client.query(`select from cache_invalidation.versions where target = 'fare:*'`);
+  expect(rows).toEqual([]);
+  expect(notices).toEqual([]);
+});

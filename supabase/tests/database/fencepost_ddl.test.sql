@@ -160,7 +160,7 @@ select is(pg_temp.problems(), '{}', 'no problem any more');
 select cache_invalidation.unwatch('public.restored');
 delete from cache_invalidation.changes;
 insert into cache_invalidation.changes (xid, change) values ('9000000000', array['restored:a:*']);
-select results_eq('select watch_id, problem from cache_invalidation.problems()', $$values (null::integer, 'the outbox holds changes from a restored dump, which no worker can claim')$$, 'changes of transactions that have not been yet are named');
+select results_eq('select watch_id, problem from cache_invalidation.problems()', $$values (null::integer, 'the outbox holds changes of another server''s transactions, as from a restored dump')$$, 'changes of transactions that have not been yet are named');
 delete from cache_invalidation.changes;
 
 -- without event triggers, as for a role that may not create them
