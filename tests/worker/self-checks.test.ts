@@ -130,7 +130,9 @@ describe('capture that has ended', () => {
     await stack.sql.query(
       'select cache_invalidation.refresh(); alter event trigger fencepost_rewrite enable always',
     );
+    const changedAt = performance.now();
     await line(worker, 'No longer: triggers are missing or disabled');
+    expect(performance.now() - changedAt).toBeLessThan(60_000);
     await line(worker, 'No longer: DDL is not seen always');
     expect(await readiness(worker)).toMatchObject({ status: 200, body: { reasons: [], warnings: [] } });
     expect(await problems('error')).toBe('0');
