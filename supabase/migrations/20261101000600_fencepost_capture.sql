@@ -61,9 +61,8 @@ as $$
 declare
   bits constant text := cache_invalidation.concerned_bits(version);
 begin
-  return concat('
--- ',
-    -- a line break in a name must not end the comment
+  -- `supabase db dump` leaves out each line that begins with two dashes; and a line break in a name must not end the comment
+  return concat(E'\n  -- ',
     (select regexp_replace(string_agg(v.target, ', ' order by v.place), '\s', ' ', 'g') from cache_invalidation.versions as v where v.id = version), $body$
 declare
   change text;

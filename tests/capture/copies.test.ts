@@ -3,6 +3,7 @@
  * what each lacks, its remedies end it, no copy loses writes in silence, and no identity is used twice.
  */
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -49,12 +50,33 @@ describe.skipIf(debian.path === undefined)(`pg_dump ${debian.reason}`, () => {
       )
     ).stdout;
 
+  /** What `supabase db dump` would run in its container, by its own word, run here. */
+  const supabaseDump = async (...options: string[]) => {
+    const url = `postgresql://postgres@127.0.0.1:${server.port}/postgres?sslmode=disable`;
+    const { stdout: script } = await execa(
+      'node_modules/.bin/supabase',
+      ['db', 'dump', '--dry-run', `--remote=${url}`, ...options],
+      { cwd: fileURLToPath(new URL('../..', import.meta.url)), stdin: 'ignore' },
+    );
+    expect(script).toContain('pg_dump');
+    const env = { PATH: `${join(programs, 'bin')}:${process.env.PATH}` };
+    return (await execa('bash', { input: script, env })).stdout;
+  };
+
   /** Restores a dump; returns the errors of its statements, which psql goes on after. */
-  const restore = async (script: string, user = 'postgres') => {
+  const restore = async (script: string, user = 'postgres', ...options: string[]) => {
     const { stderr } = await execa(
       join(programs, 'bin/psql'),
-      ['--host=127.0.0.1', `--port=${server.port}`, `--username=${user}`, '--no-psqlrc', '--quiet', 'copy'],
-      { input: script },
+      [
+        '--host=127.0.0.1',
+        `--port=${server.port}`,
+        `--username=${user}`,
+        '--no-psqlrc',
+        '--quiet',
+        'copy',
+        ...options,
+      ],
+      { input: script, reject: false },
     );
     return stderr.split('\n').flatMap((line) => /ERROR: {2}(.*)/.exec(line)?.[1] ?? []);
   };
@@ -121,6 +143,41 @@ describe.skipIf(debian.path === undefined)(`pg_dump ${debian.reason}`, () => {
     expect(await captured(write)).toEqual(exact);
   });
 
+  test('supabase db dump, the schema alone: triggers without declarations, and no event triggers', async () => {
+    expect(await restore(await supabaseDump())).toEqual([]);
+    expect((await problems()).map(({ severity, problem }) => `${severity}: ${problem}`)).toEqual([
+      expect.stringMatching(/^warning: there are capture functions without a declaration/),
+      expect.stringMatching(/^warning: the epoch is missing/),
+      expect.stringMatching(/^notice: there are no event triggers/),
+    ]);
+    await copy.query(`insert into public.owners values (1, 'u')`);
+    expect(await captured(write)).toEqual(['*']);
+    await copy.query('select cache_invalidation.create_event_triggers(), cache_invalidation.new_epoch()');
+    await copy.query(declare);
+    await copy.query((await problems())[0]?.remedy.replace(/^.*then: /, '') ?? '');
+    expect(await problems()).toEqual([]);
+    await copy.query('delete from public.things');
+    expect(await captured(write)).toEqual(exact);
+  });
+
+  test('supabase db dump, schema and data in one transaction, as Supabase restores a project', async () => {
+    const script = `${await supabaseDump()}\n${await supabaseDump('--data-only')}`;
+    expect(script).toContain('SET session_replication_role = replica');
+    expect(await restore(script, 'postgres', '--single-transaction', '--set=ON_ERROR_STOP=1')).toEqual([]);
+    expect((await problems()).map(({ severity, problem }) => `${severity}: ${problem}`)).toEqual(
+      expect.arrayContaining([
+        expect.stringMatching(/^warning: .*restored from a dump/),
+        expect.stringMatching(/^notice: there are no event triggers/),
+      ]),
+    );
+    expect(await captured(write)).toEqual(['note:*', 'parted:*', 'thing:*', 'user:*']);
+    await copy.query(`truncate cache_invalidation.changes, cache_invalidation.pending;
+      select cache_invalidation.create_event_triggers(), cache_invalidation.refresh(), cache_invalidation.invalidate('*')`);
+    expect(await problems()).toEqual([]);
+    await copy.query('delete from public.things where id = 2');
+    expect(await captured(write)).toEqual(exact);
+  });
+
   test('everything: it widens until refresh(), as problems() says', async () => {
     expect(await restore(await dump())).toEqual([]);
     expect((await problems()).map(({ severity, problem }) => `${severity}: ${problem}`)).toContainEqual(
@@ -151,7 +208,7 @@ describe.skipIf(debian.path === undefined)(`pg_dump ${debian.reason}`, () => {
     );
     expect(await restore(restored)).toEqual([]);
     const rows = await problems();
-    const found = rows.find(({ problem }) => problem.includes('changes of another server\'s transactions'));
+    const found = rows.find(({ problem }) => problem.includes("changes of another server's transactions"));
     expect(found?.severity).toBe('error');
     await copy.query(`${found?.remedy} select cache_invalidation.refresh()`);
     expect(await problems()).toEqual([]);

@@ -177,6 +177,35 @@ test('tenants as schemas: DDL on an unwatched table looks at no watch, and no ch
   ]);
 });
 
+test('supabase db diff --use-pg-delta against a schema without Fencepost drops the triggers: an error until refresh()', async () => {
+  const wanted = await cloneDatabase();
+  try {
+    const other = await connect(wanted.url);
+    // What the declarative schema has: the same table, and no trigger.
+    await other.query(`create table public.stock (id integer primary key, org_id text, note text)`);
+    await other.end();
+    const cli = fileURLToPath(new URL('../../node_modules/.bin/supabase', import.meta.url));
+    const [from, to] = [database.url, wanted.url].map((url) => `${url}?sslmode=disable`);
+    const { stdout } = await execa(
+      cli,
+      ['db', 'diff', '--use-pg-delta', `--from=${from}`, `--to=${to}`, '--schema=public'],
+      { cwd: tmpdir(), stdin: 'ignore' },
+    );
+    expect(stdout.match(/DROP TRIGGER .*/g)?.sort()).toEqual([
+      'DROP TRIGGER "fencepost_public_stock" ON "public"."stock";',
+      'DROP TRIGGER "fencepost_public_stock_truncate" ON "public"."stock";',
+    ]);
+    await client.query(stdout);
+    expect(await problems()).toEqual([
+      'error: triggers are missing or disabled: public.stock fencepost_public_stock, public.stock fencepost_public_stock_truncate',
+    ]);
+    expect(await captured('select cache_invalidation.refresh()')).toEqual(['stock:*']);
+    expect(await problems()).toEqual([]);
+  } finally {
+    await wanted.drop();
+  }
+}, 60_000);
+
 test('supabase db reset makes the engine anew from its migrations, with a new epoch', async () => {
   const reset = await cloneDatabase();
   const folder = await mkdtemp(join(tmpdir(), 'fencepost-reset-'));
