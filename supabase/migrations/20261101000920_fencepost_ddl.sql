@@ -66,6 +66,8 @@ declare
   gone oid[];
   concerned oid[];
   told record;
+  -- the tables whose triggers may have been dropped or disabled
+  bared oid[];
 begin
   -- our own DDL, or nothing is declared
   if current_setting('cache_invalidation.refreshing', true) = 'on'
@@ -91,6 +93,9 @@ begin
         or v.columns is null and v.rel in (select d.objid from pg_event_trigger_dropped_objects() as d where d.classid = 'pg_class'::regclass and d.objsubid <> 0)
         or 'fencepost_' || substr(v.function, 9) in (
         select d.address_names[3] from pg_event_trigger_dropped_objects() as d where d.classid = 'pg_trigger'::regclass))));
+    bared := array(
+      select v.rel from cache_invalidation.versions as v join pg_event_trigger_dropped_objects() as d
+        on d.classid = 'pg_trigger'::regclass and starts_with(d.address_names[3], 'fencepost_' || substr(v.function, 9)) where v.retired is null);
     -- also by the name that they had last
     perform cache_invalidation.remember(lost, d.object_identity)
       from pg_event_trigger_dropped_objects() as d join cache_invalidation.watches as lost on lost.rel = d.objid
@@ -128,8 +133,9 @@ begin
     end if;
   end if;
   concerned := array(select v.rel::oid from cache_invalidation.concerned_versions(touched) as v);
+  bared := coalesce(bared, array(select c.rel from unnest(concerned) as c(rel) where c.rel = any (touched)));
   -- most statements: what follows looks at every watch
-  if concerned = '{}' and tg_tag !~ '^ALTER (SCHEMA|EXTENSION)' and not exists (
+  if concerned = '{}' and bared = '{}' and tg_tag !~ '^ALTER (SCHEMA|EXTENSION)' and not exists (
     select from unnest(touched) as t(rel), lateral (
       select w.declared_as as name from cache_invalidation.watches as w union all select d.rel_name from cache_invalidation.dropped_watches as d) as known
     where known.name = t.rel::regclass::text) and not exists (select from cache_invalidation.joinable_again())
@@ -142,6 +148,10 @@ begin
     -- a dropped table; and what has come back may serve a declaration again
     select v.rel from cache_invalidation.concerned_versions(touched) as v where v.rel = any (gone) or v.problem is not null));
   for told in
+    -- left so, because whoever did it may have meant it
+    select m.problem, 'To capture again: select cache_invalidation.refresh();' as remedy
+    from cache_invalidation.mismatches(bared) as m where m.problem like 'triggers are missing%'
+    union all
     select s.problem, s.remedy from cache_invalidation.swapped(case when tg_tag !~ '^ALTER (SCHEMA|EXTENSION)' then touched end) as s
     union all
     select format('%s is not watched for %L, as the table was that had its name and was dropped', u.rel_name, u.target),
