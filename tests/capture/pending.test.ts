@@ -1,6 +1,6 @@
 /**
  * cache_invalidation.pending: what leaves the outbox unconfirmed. Merges and confirmations in real sessions, in every order that
- * matters. Random schedules are in pending-schedules.test.ts.
+ * matters. Random schedules are in schedules.test.ts.
  */
 import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';

@@ -53,9 +53,10 @@ export async function* worker(schedule: Schedule, client: pg.Client, rules: Rule
   function answer({ batch, targets }: Flight, sentAt: number): Unconfirmed[] {
     const left: Unconfirmed[] = [];
     for (const target of rules.applied(targets)) {
-      const isThrottled = batch.targets.some((each) => each.target === target && each.intervalMs !== null);
-      if (isThrottled && ran.has(target) && !schedule.isEnding)
-        left.push({ target, why: 'throttled', waitMs: 0 });
+      const isThrottled =
+        (schedule.focus.throttled !== undefined && below(4) < schedule.focus.throttled) ||
+        (ran.has(target) && batch.targets.some((each) => each.target === target && each.intervalMs !== null));
+      if (isThrottled && !schedule.isEnding) left.push({ target, why: 'throttled', waitMs: 0 });
       else if (schedule.redis(target, sentAt)) {
         ran.add(target);
         if (schedule.hasReplicas) left.push({ target, why: 'second delete', waitMs: 0 });
@@ -110,7 +111,8 @@ export async function* looker(schedule: Schedule, client: pg.Client, rules: Rule
   for (;;) {
     // Time passes, and somebody calls `fencepost retry`.
     await client.query('update cache_invalidation.pending set due_at = clock_timestamp(), failed_at = null');
-    const read = await pending.due(below(4) === 0 ? 'throttled' : 'delete', 3);
+    const kind = below(4) === 0 ? 'throttled' : 'delete';
+    const read = await pending.due(kind, 3);
     const sentAt = schedule.step;
     if (read.length === 0) {
       schedule.isIdle = true;
@@ -124,11 +126,15 @@ export async function* looker(schedule: Schedule, client: pg.Client, rules: Rule
     const refused = read.filter((each) => !confirmed.includes(each));
     schedule.note(`refused: ${refused.map(({ target }) => target)}`);
     yield;
+    // As the delivery loop does: what Redis refuses of its throttled targets is the queue's.
+    if (kind === 'throttled')
+      await pending.put(refused.map(({ target }) => ({ target, why: 'refused', waitMs: 0 })));
     await rules.confirm(client, confirmed, schedule.hasReplicas && !schedule.isEnding ? 1 : 0);
-    await pending.refused(
-      refused,
-      refused.map(() => 'UPSTASH_REFUSED'),
-    );
+    if (kind === 'delete')
+      await pending.refused(
+        refused,
+        refused.map(() => 'UPSTASH_REFUSED'),
+      );
     schedule.note('writes that to pending');
     await schedule.check();
     yield;

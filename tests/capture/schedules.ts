@@ -47,6 +47,8 @@ interface Focus {
   readonly weights: Readonly<Partial<Record<Kind, number>>>;
   /** Redis refuses so many of four targets. */
   readonly refusals: number;
+  /** Workers find that so many of four targets ran too recently, besides those whose declaration says so. */
+  readonly throttled?: number;
   /** Workers go from a claim to its acknowledgement in one step. */
   readonly isEager: boolean;
 }
@@ -73,7 +75,13 @@ export const FOCUSES = {
     refusals: 0,
     isEager: true,
   },
-  pending: { tables: ITEMS, weights: { caller: 3, worker: 2, looker: 2 }, refusals: 2, isEager: true },
+  pending: {
+    tables: ITEMS,
+    weights: { caller: 3, worker: 2, looker: 2 },
+    refusals: 2,
+    throttled: 1,
+    isEager: true,
+  },
   backlog: {
     tables: ITEMS,
     weights: { caller: 2, writer: 1, settler: 3, worker: 1, looker: 1 },
