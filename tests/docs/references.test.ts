@@ -99,6 +99,25 @@ describe.each(pages)('%s', (page) => {
   });
 });
 
+/** What the last column of a table names as its tests: a file of vitest or, without its ending, of pgTAP; then perhaps ` > words of a title`. */
+const testsOf = (page: string) =>
+  all(read(page), /^\|.*\| (?:test|tried in) \|\n\|[-|]+\|\n((?:\|.*\n)+)/gm)
+    .flatMap((rows) => all(rows, /\|([^|]*)\|$/gm))
+    .flatMap((cell) => all(cell, /`([\w./-]*(?:\.test\.ts|fencepost_\w+)(?: > [^`]+)?)`/g));
+
+it('the tables of tests name files and titles that exist', () => {
+  const named = pages.flatMap(testsOf);
+  expect(named.length).toBeGreaterThan(100);
+  const missing = named.filter((name) => {
+    const [file = '', title] = name.split(' > ');
+    const path = files.find((known) =>
+      `/${known}`.endsWith(`/${file.replace(/^(fencepost_\w+)$/, '$1.test.sql')}`),
+    );
+    return path === undefined || (title !== undefined && !read(path).replaceAll("''", "'").includes(title));
+  });
+  expect(missing).toEqual([]);
+});
+
 describe('comments in the code', () => {
   const sources = files.filter((path) => /\.(ts|mjs|sql)$/.test(path));
 

@@ -276,3 +276,25 @@ it('a worker without a session says why: /readyz and the log', async () => {
     await proxy.close();
   }
 });
+
+it('a worker that starts on a read-only database says so, waits, and goes on when that is over', async () => {
+  const readyz = async () =>
+    (await (await fetch(`${await worker.url()}/readyz`)).json()) as { ready: boolean; reasons: string[] };
+  await sql(`alter database ${name} set default_transaction_read_only = on`);
+  const worker = startWorkerProcess(stack.environment());
+  try {
+    expect(await worker.line(({ code }) => code === 'READ_ONLY_DATABASE')).toMatchObject({
+      msg: expect.stringMatching(/default_transaction_read_only is on.*Trying again\.$/),
+    });
+    await expect.poll(readyz, { timeout: 20_000 }).toMatchObject({
+      ready: false,
+      reasons: expect.arrayContaining([expect.stringContaining('default_transaction_read_only is on')]),
+    });
+  } finally {
+    await sql(`begin read write; alter database ${name} reset default_transaction_read_only; commit`);
+  }
+  // Sessions keep the default that they began with.
+  await sql(`select pg_terminate_backend(pid) from pg_stat_activity
+    where datname = current_database() and application_name like 'fencepost%'`);
+  await expect.poll(readyz, { timeout: 20_000 }).toMatchObject({ ready: true });
+});

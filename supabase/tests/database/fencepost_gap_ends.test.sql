@@ -128,5 +128,18 @@ select is((select array_agg(p.proname::text) from pg_proc as p where p.pronamesp
     and not (p.proconfig @> '{quote_all_identifiers=off,standard_conforming_strings=on}' and p.prosrc ~ 'set_config\(''lock_timeout'', previous_timeout, true\)')),
   null, 'what changes declarations sets how names are quoted, and puts lock_timeout back');
 
+-- a database without a worker, at a glance
+select cache_invalidation.resume_capture();
+delete from cache_invalidation.changes;
+select results_eq('select rows, oldest, pending, bytes > 0, confirmed_at, problems from cache_invalidation.status',
+  'values (0::bigint, null::timestamptz, 0::bigint, true, null::timestamptz, 0::bigint)', 'the view status of a database that nothing has happened to');
+insert into public.later values (2, 'a'), (3, 'b');
+insert into cache_invalidation.pending (target, why, due_at) values ('later:a', 'throttled', now());
+update cache_invalidation.epoch set confirmed_at = '2026-11-01';
+alter table public.later disable trigger user;
+select results_eq('select s.rows, s.oldest, s.pending, s.confirmed_at, s.problems from cache_invalidation.status as s',
+  $$select 2::bigint, min(c.at), 1::bigint, timestamptz '2026-11-01', 1::bigint from cache_invalidation.changes as c$$,
+  'what waits and since when, what is pending, when a worker was last there, and how many problems there are');
+
 select * from finish();
 rollback;

@@ -107,9 +107,8 @@ delete from cache_invalidation.dropped_watches;
 create table public.copied (id integer primary key, org_id text);
 select cache_invalidation.watch('public.copied', 'copied:{org_id}');
 
--- a copy of the schema alone: the engine's tables are empty, and their numbers begin again
-truncate cache_invalidation.watches, cache_invalidation.changes, cache_invalidation.versions, cache_invalidation.version_columns, cache_invalidation.pending, cache_invalidation.epoch, cache_invalidation.dropped_watches;
-alter table cache_invalidation.watches alter column id restart with 1;
+-- a copy of the schema alone, or TRUNCATE of every table: the engine's tables are empty, and their numbers begin again
+select pg_temp.run(format('truncate %s restart identity', string_agg(c.oid::regclass::text, ', '))) from pg_class as c where c.relnamespace = 'cache_invalidation'::regnamespace and c.relkind = 'r';
 select matches(pg_temp.problems()::text, '^\{"warning: the epoch is missing[^"]*","warning: there are capture functions without a declaration, as in a copy of the schema alone, on the tables .*copied', 'triggers without declarations, and no epoch');
 create temporary table epochs as select cache_invalidation.new_epoch() as made;
 select results_eq('select value from cache_invalidation.epoch', 'select made from epochs', 'new_epoch() makes one');
@@ -136,6 +135,17 @@ select is(pg_temp.captured($$insert into public.copied values (3, 'a')$$), array
 select pg_temp.run(format('drop trigger %I on %s', t.tgname, t.tgrelid::regclass)) from pg_trigger as t where t.tgrelid = 'public.other'::regclass and t.tgname like 'fencepost%';
 select matches(pg_temp.problems()::text, '^\{"error: triggers are missing or disabled: public.other', 'declarations without triggers');
 select is(pg_temp.captured('select cache_invalidation.refresh()'), array['- other:*'], 'refresh() makes them');
+
+-- the versions alone: refresh() makes new ones, and leaves the former triggers, because nothing tells whose they are
+truncate cache_invalidation.versions cascade;
+select matches(pg_temp.problems()::text, '"error: other:\{org_id\} is declared for public.other, and nothing captures for it"', 'versions that were emptied');
+select is(pg_temp.captured($$insert into public.other values (2, 'b')$$), array['i * 02000'], 'what is written meanwhile invalidates everything');
+select is(pg_temp.captured('select cache_invalidation.refresh()'), array['- copied:*', '- other:*'], 'refresh() makes them, and invalidates the types');
+select matches(pg_temp.problems()::text, '^\{"warning: there are capture functions without a declaration[^"]* on the tables public.copied, public.other"\}$', 'the former functions are left over');
+select is(pg_temp.captured($$insert into public.other values (3, 'c')$$), array['i * 02000', 'i other:c'], 'and go on');
+select pg_temp.run(split_part(remedy, 'then: ', 2)) from cache_invalidation.problems();
+select is(pg_temp.captured($$insert into public.other values (4, 'd')$$), array['i other:d'], 'until the remedy removes them');
+select is(pg_temp.problems(), '{}', 'no problem any more');
 
 -- event triggers lost in a restore
 drop event trigger fencepost_drop;
