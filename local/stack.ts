@@ -137,6 +137,7 @@ export async function startStack(options: StackOptions = {}): Promise<Part & { a
             UPSTASH_REDIS_REST_URL: upstashUrl,
             UPSTASH_REDIS_REST_TOKEN: upstashToken,
             CACHE_PREFIX: cachePrefix,
+            FENCEPOST_CACHE_TIMEOUT_MS: environment.FENCEPOST_CACHE_TIMEOUT_MS ?? '',
           },
           onLine: (name, text) => {
             if (!stopping) options.onLine?.(name, text);

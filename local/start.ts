@@ -132,7 +132,7 @@ async function runStack(): Promise<void> {
       ports: PORTS,
       workerPort,
       reload: process.argv.includes('--dev'),
-      environment: passedOn(['CACHE_PREFIX', 'LOG_LEVEL', 'TZ', 'NO_COLOR']),
+      environment: passedOn(['CACHE_PREFIX', 'FENCEPOST_CACHE_TIMEOUT_MS', 'LOG_LEVEL', 'TZ', 'NO_COLOR']),
       onReady: (part, milliseconds) => console.log(`  ${part.padEnd(16)} ready in ${seconds(milliseconds)}`),
       onNotice: (line) => {
         if (!leaving) console.log(`  ${line}`);

@@ -67,6 +67,8 @@ export async function npmStart(
       UPSTASH_REDIS_REST_URL: '',
       UPSTASH_REDIS_REST_TOKEN: '',
       LOG_LEVEL: 'info',
+      // Long, so that a busy machine does not look like an outage of Redis.
+      FENCEPOST_CACHE_TIMEOUT_MS: '10000',
       TMPDIR: temporary,
       // npm's own cache of compiled code, which newer Node versions keep in the temporary folder.
       NODE_DISABLE_COMPILE_CACHE: '1',
