@@ -80,10 +80,9 @@ describe.each(['refuse', 'blackhole'] as const)('the Redis of QUEUE_REDIS_URL: %
     expect(complaint.level).toBe('error');
     await writesFlow();
     await expect.poll(rowsLeft).toBe(1);
-    expect(await readyz(worker)).toMatchObject({
-      ready: true,
-      warnings: [expect.stringContaining('1 target waits for it')],
-    });
+    await expect
+      .poll(() => readyz(worker))
+      .toMatchObject({ ready: true, warnings: [expect.stringContaining('1 target waits for it')] });
     expect((await fetch(`${await worker.url()}/metrics`)).status).toBe(200);
     // It sleeps: a target that waits for the queue keeps nobody awake.
     await asleep(worker, worker.lines.length);

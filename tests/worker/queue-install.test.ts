@@ -152,8 +152,8 @@ describe('a worker', () => {
     await expect.poll(rowsLeft).toEqual([1]);
     await asleep(worker, worker.lines.length);
     expect(await column(`select to_regclass('${QUEUE_SCHEMA}.job')::text`)).toEqual([null]);
-    const readiness = await (await fetch(`${await worker.url()}/readyz`)).json();
-    expect(readiness).toMatchObject({
+    const readiness = async () => await (await fetch(`${await worker.url()}/readyz`)).json();
+    await expect.poll(readiness).toMatchObject({
       ready: true,
       // The check of capture has a warning of its own, as soon as it has run: this owner may not create event triggers.
       warnings: expect.arrayContaining([expect.stringContaining('1 target waits for it')]),
