@@ -155,6 +155,8 @@ with (
   vacuum_truncate = false
 );
 create index changes_xid on cache_invalidation.changes (xid);
+-- A publication `for all tables` publishes its deletions. Without a key, Postgres would refuse them, and nothing could be acknowledged.
+alter table cache_invalidation.changes replica identity full;
 
 -- What has left the outbox and is not confirmed yet: targets that ran too recently (min_interval), that Redis refused, patterns to be
 -- swept, and second deletions for loaders on replicas. What acknowledges a transaction puts its targets here in the same

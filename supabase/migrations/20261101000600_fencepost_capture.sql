@@ -95,12 +95,14 @@ $body$);
 end
 $$;
 
--- The text that the capture function of a version must have. While capture is paused it does nothing.
+-- The text that the capture function of a version must have. While capture is paused it does nothing. (What is replaced is longer than a
+-- name can be, so that no column's name is replaced.)
 create function cache_invalidation.function_text(version bigint) returns text language sql stable set search_path = pg_catalog, pg_temp
 return case
   when exists (select from cache_invalidation.epoch as e where e.paused_at is not null)
     then E'\nbegin\n  -- paused: see cache_invalidation.resume_capture()\n  return null;\nend\n'
-  else (select replace(v.body, 'values (<version>,', format('values (%s,', v.id)) from cache_invalidation.versions as v where v.id = version and v.place = 0)
+  else (select replace(v.body, 'insert into cache_invalidation.changes (version, change) values (<version>, ',
+    format('insert into cache_invalidation.changes (version, change) values (%s, ', v.id)) from cache_invalidation.versions as v where v.id = version and v.place = 0)
 end;
 
 -- The settings of a capture function. The text of these types depends on the session, and must not depend on the writer's.

@@ -138,6 +138,10 @@ begin
     returning known.*
   loop
     removed := removed + 1;
+    if w.hops <> '{}' then
+      -- changes that wait for their claim will find no parent's change beside them
+      perform cache_invalidation.invalidate_types(array[w.target]);
+    end if;
     foreach parent in array array(select h.parent::oid from unnest(w.hops) as h) || w.rel::oid loop
       perform cache_invalidation.bring_in_line(parent, only_declared => true);
     end loop;

@@ -94,6 +94,11 @@ select is(pg_temp.captured($$update shop_orders set user_id = 'v' where id = 1$$
 select cache_invalidation.unwatch('public.shop_notes');
 select is((select count(*) from pg_trigger where tgname like 'fencepost%' and tgrelid in ('public.shop_orders'::regclass, 'public.shop_items'::regclass)), 0::bigint, 'then no trigger is left');
 
+-- an item waits for its claim, while the order that it belongs to goes to somebody else and nobody watches that any more
+select cache_invalidation.watch('public.shop_items', 'user:{o.user_id}:orders', join => 'public.shop_orders o on o.id = row.order_id');
+select is(pg_temp.captured($$update shop_items set sku = 'u' where id = 8; select cache_invalidation.unwatch('public.shop_items'); update shop_orders set user_id = 'w' where id = 1$$),
+  array['~ user:*', 'u user:w:orders'], 'unwatch() invalidates the type: the former parent is named by nothing else');
+
 -- several steps
 create table public.shop_customers (id text primary key, tenant text);
 insert into shop_customers values ('u1', 'tenant-1'), ('u2', 'tenant-2');

@@ -165,6 +165,11 @@ select results_eq($$select target, declared_columns from cache_invalidation.watc
 select is(pg_temp.captured($$insert into public.moved values ('1', '2', '3')$$), array['i moved:1:2:3:u1'], 'after which targets are exact');
 select is((select count(*) from cache_invalidation.problems() where watch_id is not null), 0::bigint, 'and there is no problem');
 
+-- a column called like what stands for the version in the text of a capture function
+create table public.marked (id integer, "values (<version>," text, "(version, change) values (<version>, " text);
+select cache_invalidation.watch('public.marked', 'marked:{values (<version>,}:{(version, change) values (<version>, }');
+select is(pg_temp.captured($$insert into public.marked values (1, 'a', 'b')$$), array['i marked:a:b'], 'columns called like the place of the version');
+
 -- a joined table, its columns and its alias called anything
 create table public.of_names (id integer primary key, parent text);
 create function pg_temp.join_by(new_name text, place bigint) returns text[] language plpgsql as $$
