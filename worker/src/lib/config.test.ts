@@ -71,6 +71,8 @@ describe('readConfiguration', () => {
     ['DATABASE_URL', `"${good.DATABASE_URL}"`, 'stands in quotes'],
     ['UPSTASH_REDIS_REST_URL', '"https://x.upstash.io"', 'stands in quotes'],
     ['UPSTASH_REDIS_REST_TOKEN', "'hunter2'", 'stands in quotes'],
+    ['UPSTASH_REDIS_REST_TOKEN', "hunter2'", 'has a quote at one end'],
+    ['UPSTASH_REDIS_REST_URL', 'https://x.upstash.io/redis', 'has a path'],
     ['CACHE_PREFIX', '"app:"', 'stands in quotes'],
     ['PORT', '"8787"', 'stands in quotes'],
     ['HOST', '`::`', 'stands in quotes'],

@@ -39,6 +39,7 @@ describe('readSettings', () => {
       /^SUPABASE_URL is not an address: expected https:\/\/<ref>\.supabase\.co/,
     ],
     ['SUPABASE_URL', '"https://ref.supabase.co"', /^SUPABASE_URL stands in quotes/],
+    ['SUPABASE_URL', 'https://ref.supabase.co"', /^SUPABASE_URL has a quote at one end/],
     ['SUPABASE_ANON_KEY', "'anon'", /^SUPABASE_ANON_KEY stands in quotes/],
     ['FENCEPOST_JWT_SECRET', '"hunter2"', /^FENCEPOST_JWT_SECRET stands in quotes/],
     ['FENCEPOST_JWT_SECRET', 'hunter2\n', /^FENCEPOST_JWT_SECRET begins or ends with a line break/],
@@ -68,7 +69,8 @@ describe('readSettings', () => {
     'https://bücher.example',
     '"https://app.example"',
   ])('refuses an origin that no browser sends: %s', (origin) => {
-    const refused = () => read({ FENCEPOST_ALLOWED_ORIGINS: `https://other.example, ${origin}` });
+    const refused = () =>
+      read({ FENCEPOST_ALLOWED_ORIGINS: `https://other.example, ${origin}, https://a.example` });
     expect(refused).toThrow(/^FENCEPOST_ALLOWED_ORIGINS can never match in entry 2: /);
   });
 

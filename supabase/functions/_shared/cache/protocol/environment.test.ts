@@ -10,7 +10,7 @@ describe('httpAddress', () => {
     ['https://name.upstash.io//', 'https://name.upstash.io'],
     ['HTTPS://Name.Upstash.io:443', 'https://name.upstash.io'],
     ['name.upstash.io', 'https://name.upstash.io'],
-    ['name.upstash.io:8443/redis/', 'https://name.upstash.io:8443/redis'],
+    ['redis.example.com:8443/redis/', 'https://redis.example.com:8443/redis'],
     ['http://127.0.0.1:8079', 'http://127.0.0.1:8079'],
     ['http://localhost:8079/redis//', 'http://localhost:8079/redis'],
   ])('reads %s', (text, url) => {
@@ -29,6 +29,10 @@ describe('httpAddress', () => {
     ['default:hunter2@name.upstash.io', /is not an address/],
     ['https://name.upstash.io?_token=hunter2', /more than an address/],
     ['"https://name.upstash.io"', /stands in quotes/],
+    ['"https://name.upstash.io', /a quote at one end/],
+    ["https://name.upstash.io'", /a quote at one end/],
+    ['https://name.upstash.io/redis', /has a path.*expected https:\/\/<name>\.upstash\.io/],
+    ['https://console.upstash.com/redis/hunter2', /has a path/],
   ])('names what is wrong with %s, without repeating it', (text, problem) => {
     const address = httpAddress(text, example);
     expect(address.problem).toMatch(problem);
@@ -36,7 +40,7 @@ describe('httpAddress', () => {
   });
 });
 
-it.each(['"x"', "'x'", '`x`', '“x”', '„x“', '«x»', '‘x’', '""', '"a\nb"'])(
+it.each(['"x"', "'x'", '`x`', '“x”', '„x“', '«x»', '‘x’', '""', '"a\nb"', `"x'`])(
   'sees the quotes of %s',
   (text) => {
     expect(quotesProblem(text)).toMatch(/stands in quotes/);
@@ -45,7 +49,13 @@ it.each(['"x"', "'x'", '`x`', '“x”', '„x“', '«x»', '‘x’', '""', '"
   },
 );
 
-it.each(['x', '"', '"x', "it's", '{"default":"x"}', `"x'`])('sees no quotes around %s', (text) => {
+it.each(['"', '"x', "x'", '“x', 'x`'])('sees the quote at one end of %s', (text) => {
+  expect(quotesProblem(text)).toMatch(/a quote at one end/);
+  expect(tokenProblem(text)).toMatch(/a quote at one end/);
+  expect(prefixProblem(text)).toMatch(/a quote at one end/);
+});
+
+it.each(['x', "it's", '{"default":"x"}'])('sees no quotes around %s', (text) => {
   expect(quotesProblem(text)).toBeNull();
 });
 
@@ -55,6 +65,8 @@ it('refuses tokens that no header can hold, and prefixes that crowd keys out', (
   expect(tokenProblem('AX\nt0')).toMatch(/no token has/);
   expect(prefixProblem('app:'.repeat(25))).toBeNull();
   expect(prefixProblem('app:'.repeat(26))).toMatch(/longer than 100/);
+  expect(prefixProblem('😀:')).toBeNull();
+  for (const text of ['\ud83d:', '\ude00', 'a\0']) expect(prefixProblem(text)).toMatch(/surrogate/);
 });
 
 it('takes white space away, and counts an empty value as not set', () => {

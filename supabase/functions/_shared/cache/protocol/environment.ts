@@ -3,6 +3,7 @@
  * of them read differently would part them in silence. Values are trimmed; mistakes that are seen again and again are named. No
  * problem repeats a value.
  */
+import { UNREPRESENTABLE } from './fences.ts';
 
 /** The longest prefix: keys have to stay short beside it. */
 const LONGEST_PREFIX = 100;
@@ -13,12 +14,15 @@ export function trimmed(value: string | undefined): string | undefined {
   return text === '' ? undefined : text;
 }
 
-/** Quotes that a shell takes away, but `docker --env-file`, a dashboard's field and many other places do not. */
+const QUOTE = '["\'`“”„«»‘’]';
+const IN_QUOTES = new RegExp(`^${QUOTE}[^]*${QUOTE}$`);
+const QUOTE_AT_AN_END = new RegExp(`^${QUOTE}|${QUOTE}$`);
+
+/** Quotes that a shell takes away, but `docker --env-file`, a dashboard's field and many other places do not; or one that was left. */
 export function quotesProblem(text: string): string | null {
-  const any = '[^]*';
-  return new RegExp(`^(?:"${any}"|'${any}'|\`${any}\`|[“”„«]${any}[“”»]|‘${any}’)$`).test(text)
-    ? 'stands in quotes, which are part of the value here: leave them out'
-    : null;
+  if (IN_QUOTES.test(text)) return 'stands in quotes, which are part of the value here: leave them out';
+  if (!QUOTE_AT_AN_END.test(text)) return null;
+  return 'has a quote at one end, which is part of the value here: leave it out';
 }
 
 export type Address = { readonly url: string; readonly problem: null } | { readonly problem: string };
@@ -45,6 +49,8 @@ export function httpAddress(text: string, expected: string): Address {
       problem:
         'holds more than an address (a user, a password, ? or #), which no request can carry: leave it out',
     };
+  if (/(^|\.)upstash\.(io|com)$/.test(url.hostname) && /[^/]/.test(url.pathname))
+    return { problem: `has a path, which no REST address of Upstash has: expected ${expected}` };
   return { url: url.origin + url.pathname.replace(/\/+$/, ''), problem: null };
 }
 
@@ -57,8 +63,9 @@ export function tokenProblem(text: string): string | null {
 }
 
 export function prefixProblem(text: string): string | null {
-  return (
-    quotesProblem(text) ??
-    (text.length > LONGEST_PREFIX ? `is longer than ${LONGEST_PREFIX} characters` : null)
-  );
+  const quotes = quotesProblem(text);
+  if (quotes !== null) return quotes;
+  // What Redis would be asked for is not what the worker deletes.
+  if (UNREPRESENTABLE.test(text)) return 'holds NUL or half of a surrogate pair: leave it out';
+  return text.length > LONGEST_PREFIX ? `is longer than ${LONGEST_PREFIX} characters` : null;
 }

@@ -40,7 +40,7 @@ export const MOST_SEGMENTS = 32;
 const LONGEST_KEY = 4_096;
 
 /** NUL, or half of a surrogate pair: with the flag u a whole pair is one character and no member of the class. */
-const UNREPRESENTABLE = /[\0\ud800-\udfff]/u;
+export const UNREPRESENTABLE = /[\0\ud800-\udfff]/u;
 
 /** The characters that have a meaning in a glob. */
 const GLOB = /[*?[\]\\]/;
