@@ -17,6 +17,8 @@ it('ends with its last answer, though a refresh hangs', async () => {
       getMany,
       write: async (writes) => writes.map(({ op }) => (op === 'create' ? null : 'OK')),
       writeThenRead: async (writes, names) => ({ replies: writes.map(() => 'OK'), values: await getMany(names) }),
+      scan: async () => ({ cursor: '0', keys: [] }),
+      health: async () => ({ keyCount: 0, heartbeat: 'r', epoch: 'r' }),
     };
     const cache = createCache({ connection, lease: 0 });
     let hangs;

@@ -42,7 +42,7 @@ export interface Cache extends ProductCache {
  * @throws CacheError INVALID_CONFIGURATION for options that cannot work; never for a missing or malformed URL
  */
 export function createCache(options: CacheOptions = {}): Cache {
-  const cache = createProductCache({ ...options, types: options.types ?? types });
+  const cache = createProductCache(options, types);
   return {
     ...cache,
     invalidateSession: async (id) => cache.del(keys.session(id)),

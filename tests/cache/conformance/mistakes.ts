@@ -84,7 +84,7 @@ export const mistakes: Check[] = [
           for (const name of names) {
             const options: GetOrSetOptions = { [name]: value };
             await assert.rejects(
-              cache.getOrSet('member:org-1:u1', load, 60, options),
+              cache.getOrSet('member:org-1:u1', load, options),
               { code: 'INVALID_CONFIGURATION', message: new RegExp(`${name} must be a number of .*seconds`) },
               `${name} ${value}`,
             );

@@ -12,8 +12,7 @@ export { encodeSegment } from '../cache/protocol/keys.ts';
 export * from './key-types.ts';
 
 /** A separate cache, for tests. The functions below share one, which the environment configures at its first use. */
-export const createCache = (options: CacheOptions = {}): Cache =>
-  createCacheOf({ ...options, types: options.types ?? types });
+export const createCache = (options: CacheOptions = {}): Cache => createCacheOf(options, types);
 
 export const {
   defaultCache,

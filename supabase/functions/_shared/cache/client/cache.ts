@@ -2,7 +2,7 @@
 import type { Health } from '../redis/redis-access.ts';
 import type { LoadToken } from './get-set.ts';
 import type { LoadContext } from './loader.ts';
-import type { GetOrSetOptions } from './options.ts';
+import type { CallArguments } from './options.ts';
 import type { CacheStatistics } from './statistics.ts';
 import type { Time } from './times.ts';
 import type { WrapOptions } from './wrap.ts';
@@ -43,14 +43,14 @@ export interface Cache {
    * values like any other (see `negativeTtl`).
    * A value that JSON would change (a Date, a Map, a Response) is returned but not cached; a warning and `onError` say so.
    * @param load one call serves all callers of this isolate that may share it. Its error is theirs, and is not cached
-   * @param ttl seconds, or a text such as '5m'; default: the type's, else 300. The options may stand in its place: `{ ttl: '5m', fresh: true }`
+   * @param given the ttl in seconds, or a text such as '5m' (default: the type's, else 300), and options; or the options in its place:
+   * `{ ttl: '5m', fresh: true }`
    * @throws what `load` throws; CacheError LOAD_TIMEOUT, INVALID_KEY, INVALID_CONFIGURATION, INVALID_LOAD for no function
    */
   getOrSet<T>(
     key: string,
     load: (context: LoadContext) => T | PromiseLike<T>,
-    ttl?: Time | GetOrSetOptions,
-    options?: GetOrSetOptions,
+    ...given: CallArguments
   ): Promise<T>;
 
   /**
@@ -61,8 +61,7 @@ export interface Cache {
   getOrSetMany<T>(
     wanted: readonly string[],
     loadMany: (missing: readonly string[], context: LoadContext) => Loaded<T> | PromiseLike<Loaded<T>>,
-    ttl?: Time | GetOrSetOptions,
-    options?: GetOrSetOptions,
+    ...given: CallArguments
   ): Promise<Map<string, T | undefined>>;
 
   /**
@@ -96,6 +95,6 @@ export interface Cache {
   /** What this isolate has counted since it started, by key type. */
   stats(): CacheStatistics;
 
-  /** Asks Redis how it is, for health checks; two commands, also while the circuit is open. Never rejects. */
+  /** Asks Redis how it is, for health checks; three commands, also while the circuit is open. Never rejects. */
   ping(): Promise<Health>;
 }

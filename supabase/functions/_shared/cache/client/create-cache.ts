@@ -4,7 +4,7 @@ import { httpAddress, prefixProblem, tokenProblem, trimmed } from '../protocol/e
 import { CacheError } from '../protocol/errors.ts';
 import { checkPattern, type Plan } from '../protocol/fences.ts';
 import { judge } from '../protocol/key-state.ts';
-import { KeyCatalogue } from '../protocol/key-types.ts';
+import { KeyCatalogue, type KeyTypes } from '../protocol/key-types.ts';
 import { RedisAccess } from '../redis/redis-access.ts';
 import { environmentVariable, systemRuntime } from '../redis/runtime.ts';
 import { type Connection, Upstash } from '../redis/upstash.ts';
@@ -15,9 +15,12 @@ import { resolve } from './get-or-set.ts';
 import { GetAndSet } from './get-set.ts';
 import type { Core, LoadContext, LoadMany } from './loader.ts';
 import { LocalLevel } from './local-level.ts';
+import { checkOption, wrongOption } from './option-rules.ts';
 import {
   type CacheOptions,
+  type CallArguments,
   callHook,
+  checkCacheOptions,
   type GetOrSetOptions,
   optionsOf,
   type Settings,
@@ -28,21 +31,20 @@ import { RecentReads } from './recent-reads.ts';
 import { Values } from './serializer.ts';
 import { HUNG_AFTER_MS, SingleFlight } from './single-flight.ts';
 import { Statistics } from './statistics.ts';
-import type { Time } from './times.ts';
+import { TIME } from './times.ts';
 import { wrapWith } from './wrap.ts';
 
 /**
- * @throws CacheError INVALID_CONFIGURATION for types and numbers that cannot work; never for a missing or malformed URL, which
- * disables the cache
+ * @param types the application's, unless the options name others
+ * @throws CacheError INVALID_CONFIGURATION for options that cannot work; never for a missing or malformed URL, which disables the cache
  */
-export function createCache(options: CacheOptions = {}): Cache {
-  const core = createCore(options);
+export function createCache(options: CacheOptions = {}, types: KeyTypes = {}): Cache {
+  const core = createCore(options, types);
   const planFor = (key: string): Plan => core.catalogue.planFor(key);
   const { access, statistics } = core;
   const getAndSet = new GetAndSet(core);
   const readThrough = (plans: readonly Plan[], load: LoadMany, options: GetOrSetOptions) =>
     resolve(core, plans, { load, ttl: options.ttl, options });
-  const distinctPlans = (wanted: readonly string[]): Plan[] => [...new Set(wanted)].map(planFor);
   const planOfCall = (key: string, dependsOn: GetOrSetOptions['dependsOn']): Plan => {
     if (dependsOn === undefined) return planFor(key);
     return core.catalogue.planFor(
@@ -55,45 +57,53 @@ export function createCache(options: CacheOptions = {}): Cache {
     core.local === null ? deletion() : core.local.emptyAround(deletion);
 
   const cache: Cache = {
-    async get<T>(key: string) {
+    async get<T>(key: string, ...more: unknown[]) {
+      refuseOptions('get', more);
       return ((await getAndSet.read([planFor(key)])).get(key) ?? null) as T | null;
     },
-    async lookup<T>(key: string) {
+    async lookup<T>(key: string, ...more: unknown[]) {
+      refuseOptions('lookup', more);
       const found = await getAndSet.read([planFor(key)]);
       return found.has(key) ? { hit: true, value: found.get(key) as T | null | undefined } : { hit: false };
     },
-    async getMany<T>(wanted: readonly string[]) {
-      const found = await getAndSet.read(distinctPlans(wanted));
+    async getMany<T>(wanted: readonly string[], ...more: unknown[]) {
+      refuseOptions('getMany', more);
+      const found = await getAndSet.read(distinct(wanted).map(planFor));
       return new Map([...found].map(([key, value]) => [key, (value ?? null) as T | null]));
     },
-    begin: async (key) => getAndSet.begin(planFor(key)),
-    set: async (key, value, ttl, token) => getAndSet.set(planFor(key), value, ttl, token),
+    begin: async (key: string, ...more: unknown[]) => {
+      refuseOptions('begin', more);
+      return getAndSet.begin(planFor(key));
+    },
+    set: async (key, value, ttl, token) => {
+      checkOption('ttl', ttl, TIME);
+      return getAndSet.set(planFor(key), value, ttl, token);
+    },
     async getOrSet<T>(
       key: string,
       load: (context: LoadContext) => T | PromiseLike<T>,
-      ttl?: Time | GetOrSetOptions,
-      call?: GetOrSetOptions,
+      ...given: CallArguments
     ) {
       checkLoader(load);
-      const options = optionsOf(ttl, call);
+      const options = optionsOf(given);
       const loadOne: LoadMany = async (_, context) => new Map([[key, await load(context)]]);
       return (await readThrough([planOfCall(key, options.dependsOn)], loadOne, options)).get(key) as T;
     },
     async getOrSetMany<T>(
       wanted: readonly string[],
       loadMany: (missing: readonly string[], context: LoadContext) => Loaded<T> | PromiseLike<Loaded<T>>,
-      ttl?: Time | GetOrSetOptions,
-      call?: GetOrSetOptions,
+      ...given: CallArguments
     ) {
       checkLoader(loadMany);
-      const options = optionsOf(ttl, call);
-      const plans = [...new Set(wanted)].map((key) => planOfCall(key, options.dependsOn));
+      const options = optionsOf(given);
+      const plans = distinct(wanted).map((key) => planOfCall(key, options.dependsOn));
       const answers = await readThrough(plans, async (...args) => loadMany(...args), options);
       return new Map(plans.map(({ key }) => [key, answers.get(key) as T | undefined]));
     },
     wrap: (load, options) => wrapWith(cache.getOrSet, load, options),
     del: async (...wanted) => emptied(() => deleteKeys(core, wanted)),
-    delPattern: async (glob) => {
+    delPattern: async (glob: string, ...more: unknown[]) => {
+      refuseOptions('delPattern', more);
       checkPattern(glob);
       return emptied(() => deletePattern(core, glob));
     },
@@ -111,10 +121,24 @@ function checkLoader(load: unknown): void {
   );
 }
 
+/** What is no list would be read letter by letter, or give nothing. */
+function distinct(wanted: readonly string[]): string[] {
+  if (Array.isArray(wanted)) return [...new Set(wanted)];
+  throw new CacheError('INVALID_KEY', 'Several keys are given as a list.');
+}
+
+/** A number or a list in their place is what `map` adds, as in `keys.map(cache.get)`. */
+function refuseOptions(name: string, [first]: readonly unknown[]): void {
+  if (typeof first === 'object' && first !== null && !Array.isArray(first))
+    throw wrongOption(`${name} takes no options`);
+}
+
 /** What all calls of one cache share; exported for tests/cache/leaks.test.ts. */
-export function createCore(options: CacheOptions): Core {
+export function createCore(given: CacheOptions, ownTypes: KeyTypes = {}): Core {
+  const options = checkCacheOptions(given);
   const settings = settingsOf(options);
-  const catalogue = new KeyCatalogue(options.types ?? {});
+  const { types = ownTypes } = options;
+  const catalogue = new KeyCatalogue(types);
   const runtime = options.runtime ?? systemRuntime;
   const statistics = new Statistics(runtime, catalogue.types);
   const write = options.log ?? ((message: string) => console.warn(message));

@@ -11,19 +11,22 @@ export interface DefaultCache<Created extends Cache> extends Cache {
 export function defaultCacheFrom<Created extends Cache>(create: () => Created): DefaultCache<Created> {
   let created: Created | undefined;
   const defaultCache = (): Created => (created ??= create());
+  const lazily = <Name extends keyof Cache>(name: Name): Cache[Name] =>
+    ((...given: unknown[]) => Reflect.apply(defaultCache()[name], undefined, given)) as Cache[Name];
+  const getOrSet = lazily('getOrSet');
   return {
     defaultCache,
-    get: (key) => defaultCache().get(key),
-    lookup: (key) => defaultCache().lookup(key),
-    getMany: (wanted) => defaultCache().getMany(wanted),
-    begin: (key) => defaultCache().begin(key),
-    set: (...args) => defaultCache().set(...args),
-    getOrSet: (...args) => defaultCache().getOrSet(...args),
-    getOrSetMany: (...args) => defaultCache().getOrSetMany(...args),
-    wrap: (load, options) => wrapWith((...args) => defaultCache().getOrSet(...args), load, options),
-    del: (...args) => defaultCache().del(...args),
-    delPattern: (glob) => defaultCache().delPattern(glob),
-    stats: () => defaultCache().stats(),
-    ping: () => defaultCache().ping(),
+    get: lazily('get'),
+    lookup: lazily('lookup'),
+    getMany: lazily('getMany'),
+    begin: lazily('begin'),
+    set: lazily('set'),
+    getOrSet,
+    getOrSetMany: lazily('getOrSetMany'),
+    wrap: (load, options) => wrapWith(getOrSet, load, options),
+    del: lazily('del'),
+    delPattern: lazily('delPattern'),
+    stats: lazily('stats'),
+    ping: lazily('ping'),
   };
 }

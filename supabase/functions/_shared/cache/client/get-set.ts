@@ -1,6 +1,6 @@
 /** get, set and begin: reading without loading, and storing what was loaded elsewhere (rule 8, see recent-reads.ts). */
 
-import type { VersionStamp } from '../protocol/entry.ts';
+import { isStampOrNull, type VersionStamp } from '../protocol/entry.ts';
 import { CacheError } from '../protocol/errors.ts';
 import type { Plan } from '../protocol/fences.ts';
 import { allExist, type KeyState } from '../protocol/key-state.ts';
@@ -84,8 +84,8 @@ export class GetAndSet {
     token: LoadToken | undefined,
   ): Promise<boolean> {
     const { key } = plan;
-    if (token !== undefined && token.key !== key) {
-      throw new CacheError('TOKEN_MISMATCH', 'The token was given out by begin() for another key.');
+    if (token !== undefined && !(token?.key === key && isStampOrNull(token.stamp))) {
+      throw new CacheError('TOKEN_MISMATCH', 'The token is none that begin() gave out for this key.');
     }
     const { access, recentReads, settings, values } = this.#core;
     const encoded = values.encode(value);

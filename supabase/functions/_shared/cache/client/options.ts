@@ -1,17 +1,31 @@
 /**
- * Options of the cache and of single calls, their units and defaults, and the check that they can work.
+ * Options of the cache and of single calls: what each takes, in which unit, and its default.
  */
 
 import { DEGRADED_MAX_AGE_SECONDS } from '../protocol/epoch.ts';
-import { CacheError } from '../protocol/errors.ts';
+import type { CacheError } from '../protocol/errors.ts';
 import type { Plan } from '../protocol/fences.ts';
 import type { KeyTypes } from '../protocol/key-types.ts';
 import { OTHER_TYPE } from '../protocol/statistics.ts';
 import type { Runtime } from '../redis/runtime.ts';
 import type { Connection } from '../redis/upstash.ts';
 import type { LocalSettings } from './local-level.ts';
+import {
+  BOOLEAN,
+  checkOption,
+  checkOptions,
+  FUNCTION,
+  numberOf,
+  objectOf,
+  orNull,
+  type Rule,
+  type Rules,
+  STRING,
+  withMethods,
+  wrongOption,
+} from './option-rules.ts';
 import type { Serializer } from './serializer.ts';
-import { checked, milliseconds, secondsAsMs, type Time } from './times.ts';
+import { secondsAsMs, TIME, type Time } from './times.ts';
 
 /** How a read was answered. `disabled`: without asking Redis, because it is away or not configured. */
 export type Outcome = 'hit' | 'stale' | 'miss' | 'bypass' | 'disabled';
@@ -110,49 +124,70 @@ export interface Settings {
   readonly local: LocalSettings | null;
 }
 
-/** @throws CacheError INVALID_CONFIGURATION for options of another type, and for numbers that make no sense */
+const CACHE_RULES: Rules<CacheOptions> = {
+  // Where they are compiled, each is checked.
+  types: { expected: 'key types', accepts: () => true },
+  url: STRING,
+  token: STRING,
+  prefix: STRING,
+  timeout: numberOf('milliseconds', 1, LONGEST_TIMER_MS),
+  lease: numberOf('milliseconds', 0, LONGEST_LEASE_MS),
+  degradedMaxAge: TIME,
+  maxValueBytes: numberOf('bytes', 0, Number.MAX_SAFE_INTEGER),
+  local: objectOf({
+    ttl: numberOf('milliseconds', 1, LONGEST_LOCAL_MS),
+    max: numberOf('keys', 1, 1_000_000),
+  }),
+  serializer: withMethods<Serializer>('parse', 'stringify'),
+  onHit: FUNCTION,
+  onMiss: FUNCTION,
+  onError: FUNCTION,
+  log: FUNCTION,
+  connection: orNull(withMethods<Connection>('getMany', 'write', 'writeThenRead', 'scan', 'health')),
+  runtime: withMethods<Runtime>('now', 'monotonic', 'randomToken', 'random', 'sleep', 'background'),
+};
+
+/** What the cache uses of a signal; not its class, of which a test runner's page has another. */
+const SIGNAL_METHODS = withMethods<AbortSignal>('addEventListener', 'throwIfAborted');
+const SIGNAL: Rule = {
+  expected: 'an AbortSignal',
+  accepts: (value) =>
+    SIGNAL_METHODS.accepts(value) && typeof (value as { aborted?: unknown }).aborted === 'boolean',
+};
+
+export const CALL_RULES: Rules<GetOrSetOptions> = {
+  ttl: TIME,
+  negativeTtl: TIME,
+  degradedMaxAge: TIME,
+  staleWhileRevalidate: TIME,
+  staleIfError: TIME,
+  timeout: numberOf('milliseconds', 0, LONGEST_TIMER_MS),
+  lease: numberOf('milliseconds', 0, LONGEST_LEASE_MS),
+  signal: SIGNAL,
+  bypass: BOOLEAN,
+  fresh: BOOLEAN,
+  dependsOn: {
+    expected: 'a list of keys and groups, or a function that gives one',
+    accepts: (value) => Array.isArray(value) || typeof value === 'function',
+  },
+  identity: STRING,
+  onOutcome: FUNCTION,
+};
+
+/** @throws CacheError INVALID_CONFIGURATION for options that cannot work */
+export function checkCacheOptions(options: CacheOptions): CacheOptions {
+  return checkOptions('createCache', options, CACHE_RULES);
+}
+
+/** @param options checked ones */
 export function settingsOf(options: CacheOptions): Settings {
-  for (const name of ['url', 'token', 'prefix'] as const) checkType(name, options[name], 'string');
-  for (const name of ['log', 'onHit', 'onMiss', 'onError'] as const)
-    checkType(name, options[name], 'function');
-  const { timeout = 250, lease = 1_000, degradedMaxAge = DEGRADED_MAX_AGE_SECONDS } = options;
-  const { maxValueBytes = 1_048_576 } = options;
+  const { timeout = 250, lease = 1_000, degradedMaxAge = DEGRADED_MAX_AGE_SECONDS, local } = options;
   return {
-    timeoutMs: milliseconds('timeout', timeout, LONGEST_TIMER_MS, 1),
-    leaseMs: milliseconds('lease', lease, LONGEST_LEASE_MS),
-    degradedMs: secondsAsMs('degradedMaxAge', degradedMaxAge),
-    maxValueBytes: checked('maxValueBytes', maxValueBytes, 0, Number.MAX_SAFE_INTEGER, 'bytes'),
-    local: localSettings(options.local),
-  };
-}
-
-function checkCallOptions(options: GetOrSetOptions): void {
-  if (typeof options !== 'object' || options === null) refuse('options must be an object');
-  const { signal } = options;
-  if (signal !== undefined && !(typeof signal?.aborted === 'boolean' && 'addEventListener' in signal))
-    refuse('signal must be an AbortSignal');
-  checkType('bypass', options.bypass, 'boolean');
-  checkType('fresh', options.fresh, 'boolean');
-  if (options.fresh === true && options.bypass === true)
-    refuse('fresh stores and bypass does not, so give one of them');
-  checkType('identity', options.identity, 'string');
-  checkType('onOutcome', options.onOutcome, 'function');
-}
-
-function checkType(name: string, value: unknown, type: 'string' | 'function' | 'boolean'): void {
-  const found: string = typeof value;
-  if (value !== undefined && found !== type) refuse(`${name} must be a ${type}`);
-}
-
-function refuse(problem: string): never {
-  throw new CacheError('INVALID_CONFIGURATION', `${problem}; leave it out for the default.`);
-}
-
-function localSettings(local: CacheOptions['local']): LocalSettings | null {
-  if (local === undefined) return null;
-  return {
-    ttlMs: milliseconds('local.ttl', local?.ttl, LONGEST_LOCAL_MS, 1),
-    max: Math.ceil(checked('local.max', local?.max, 1, 1_000_000, 'keys')),
+    timeoutMs: Math.ceil(timeout),
+    leaseMs: Math.ceil(lease),
+    degradedMs: secondsAsMs(degradedMaxAge),
+    maxValueBytes: options.maxValueBytes ?? 1_048_576,
+    local: local === undefined ? null : { ttlMs: Math.ceil(local.ttl), max: Math.ceil(local.max) },
   };
 }
 
@@ -181,7 +216,7 @@ export interface Lifetimes {
 
 /**
  * @param ttl default: the type's, else 300 seconds. 0: answers are not stored.
- * @throws CacheError INVALID_CONFIGURATION for a number that is negative, not finite or out of range
+ * @param options checked ones
  */
 export function lifetimesOf(
   plan: Plan,
@@ -189,33 +224,22 @@ export function lifetimesOf(
   ttl: Time | undefined,
   options: GetOrSetOptions = NO_OPTIONS,
 ): Lifetimes {
-  const { negativeTtl, degradedMaxAge, staleWhileRevalidate, staleIfError, lease, timeout } = options;
+  const { negativeTtl, degradedMaxAge, staleWhileRevalidate = 0, staleIfError = 0, lease, timeout } = options;
   // The strictest of the key and all that it depends on.
-  const own = ttl === undefined ? (plan.type?.ttl ?? DEFAULT_TTL_SECONDS) : ttl;
-  const ttlMs = Math.min(
-    secondsAsMs('ttl', own),
-    ...plan.dependencyTypes.map((type) => secondsAsMs('ttl', type.ttl)),
-  );
-  const degradedMs =
-    degradedMaxAge === undefined ? settings.degradedMs : secondsAsMs('degradedMaxAge', degradedMaxAge);
-  const revalidateMs =
-    staleWhileRevalidate === undefined ? 0 : secondsAsMs('staleWhileRevalidate', staleWhileRevalidate);
-  const errorMs = staleIfError === undefined ? 0 : secondsAsMs('staleIfError', staleIfError);
-  if (timeout !== undefined) milliseconds('timeout', timeout, LONGEST_TIMER_MS);
-  const negativeTtlMs = Math.min(
-    negativeTtl === undefined ? ttlMs : secondsAsMs('negativeTtl', negativeTtl),
-    ...plan.dependencyTypes.map((type) => secondsAsMs('ttl', type.ttl)),
-  );
-  const asked = lease === undefined ? settings.leaseMs : milliseconds('lease', lease, LONGEST_LEASE_MS);
+  const others = plan.dependencyTypes.map((type) => secondsAsMs(type.ttl));
+  const ttlMs = Math.min(secondsAsMs(ttl ?? plan.type?.ttl ?? DEFAULT_TTL_SECONDS), ...others);
+  const degradedMs = degradedMaxAge === undefined ? settings.degradedMs : secondsAsMs(degradedMaxAge);
+  const negativeTtlMs = negativeTtl === undefined ? ttlMs : Math.min(secondsAsMs(negativeTtl), ...others);
   // When nothing is stored, waiting for another isolate's load would find nothing.
+  const asked = lease === undefined ? settings.leaseMs : Math.ceil(lease);
   const leaseMs = Math.max(ttlMs, negativeTtlMs) === 0 ? 0 : asked;
   const neverLate = grantsAccess(plan);
   return {
     ttlMs,
     negativeTtlMs,
     degradedMs: neverLate ? 0 : degradedMs,
-    revalidateMs: neverLate ? 0 : revalidateMs,
-    errorMs: neverLate ? 0 : errorMs,
+    revalidateMs: neverLate ? 0 : secondsAsMs(staleWhileRevalidate),
+    errorMs: neverLate ? 0 : secondsAsMs(staleIfError),
     leaseMs,
     waitMs: timeout === undefined ? leaseMs : Math.min(leaseMs, timeout / 2),
   };
@@ -223,17 +247,31 @@ export function lifetimesOf(
 
 const NO_OPTIONS: GetOrSetOptions = {};
 
-/**
- * A call's options, wherever they stand. @throws CacheError INVALID_CONFIGURATION for options of another type; lifetimesOf() checks the
- * numbers
- */
-export function optionsOf(ttl: Time | GetOrSetOptions | undefined, call?: GetOrSetOptions): GetOrSetOptions {
-  if (call !== undefined) checkCallOptions(call);
-  if (typeof ttl !== 'object' || ttl === null) {
-    return ttl === undefined || call?.ttl !== undefined ? (call ?? NO_OPTIONS) : { ...call, ttl };
+/** What follows the loader: a ttl, options beside it, or options in its place. */
+export type CallArguments =
+  | [options?: GetOrSetOptions]
+  | [ttl: Time | undefined, options?: Omit<GetOrSetOptions, 'ttl'> & { readonly ttl?: undefined }];
+
+/** A call's options, wherever they stand. @throws CacheError INVALID_CONFIGURATION for what cannot work, and for what is said twice */
+export function optionsOf([first, second]: CallArguments): GetOrSetOptions {
+  const call =
+    second === undefined ? NO_OPTIONS : checkOptions<GetOrSetOptions>('a call', second, CALL_RULES);
+  if (first === undefined) return coherent(call);
+  if (typeof first === 'object' && first !== null) {
+    if (second !== undefined)
+      throw wrongOption('Options stand in the third place or in the fourth, not in both');
+    return coherent(checkOptions('a call', first, CALL_RULES));
   }
-  checkCallOptions(ttl);
-  return { ...call, ...ttl };
+  if (call.ttl !== undefined)
+    throw wrongOption('The ttl stands in the third place or in the options, not in both');
+  checkOption('ttl', first, TIME);
+  return coherent({ ...call, ttl: first });
+}
+
+function coherent(options: GetOrSetOptions): GetOrSetOptions {
+  if (options.fresh === true && options.bypass === true)
+    throw wrongOption('fresh stores and bypass does not: give one of them');
+  return options;
 }
 
 /**

@@ -4,7 +4,6 @@
  */
 
 import type { Envelope } from '../protocol/entry.ts';
-import { CacheError } from '../protocol/errors.ts';
 import { failedAnswer, UnsupportedValue, unsupportedIn } from './values.ts';
 
 export interface Serializer {
@@ -23,12 +22,7 @@ export interface Encoded {
 export class Values {
   readonly #serializer: Serializer | undefined;
 
-  /** @throws CacheError INVALID_CONFIGURATION for what has not both functions */
   constructor(serializer: Serializer | undefined) {
-    const works = typeof serializer?.parse === 'function' && typeof serializer.stringify === 'function';
-    if (serializer !== undefined && !works) {
-      throw new CacheError('INVALID_CONFIGURATION', 'serializer must be an object with parse and stringify.');
-    }
     this.#serializer = serializer;
   }
 

@@ -15,6 +15,7 @@
  * An answer of supabase-js that holds an error is JSON, but no answer: it is not kept either.
  */
 import { CacheError } from '../protocol/errors.ts';
+import { isPlainObject, isRecord, isRoot } from '../protocol/plain-objects.ts';
 
 /** Deeper than any answer of a database, and far from where JSON.stringify runs out of stack. Cycles end here too. */
 const DEEPEST = 1_000;
@@ -100,12 +101,6 @@ function isKept(value: unknown, depth: number): boolean {
   return true;
 }
 
-/** Also of another realm, such as a test runner's: its Object.prototype is the one that has no prototype itself. */
-function isPlainObject(value: object): boolean {
-  const prototype: unknown = Object.getPrototypeOf(value);
-  return prototype === Object.prototype || isRoot(prototype);
-}
-
 /** What of an object JSON leaves out. @param enumerable how many properties it does not */
 function hiddenIn(value: object, enumerable: number): string | null {
   // `arguments` is known by its iterator.
@@ -118,15 +113,6 @@ function hiddenIn(value: object, enumerable: number): string | null {
 function isPlainArray(value: readonly unknown[]): boolean {
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === Array.prototype || (prototype !== null && isRoot(Object.getPrototypeOf(prototype)));
-}
-
-function isRoot(prototype: unknown): boolean {
-  return (
-    typeof prototype === 'object' &&
-    prototype !== null &&
-    Object.getPrototypeOf(prototype) === null &&
-    Object.hasOwn(prototype, 'hasOwnProperty')
-  );
 }
 
 interface Found {
@@ -202,8 +188,7 @@ function isMap(loaded: unknown): loaded is ReadonlyMap<string, unknown> {
 function problemOf(loaded: unknown, wanted: readonly string[]): string | null {
   if (typeof loaded !== 'object' || loaded === null) return loaded === null ? 'null' : typeof loaded;
   if (Array.isArray(loaded)) return 'an array, which does not say what belongs to which key';
-  if (!isPlainObject(loaded) && Object.getPrototypeOf(loaded) !== null)
-    return 'an object that is neither a Map nor a plain object';
+  if (!isRecord(loaded)) return 'an object that is neither a Map nor a plain object';
   // More than was asked for is welcome, and so is nothing; but `{ rows: … }` and `{ data: …, error: … }` are no keys.
   const names = Object.keys(loaded);
   const foreign = names.length > 0 && !names.some((name) => name.includes(':') || wanted.includes(name));

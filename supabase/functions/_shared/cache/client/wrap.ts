@@ -1,7 +1,8 @@
 /** `wrap`: a function whose answers are cached under keys that its arguments make. */
 import { CacheError } from '../protocol/errors.ts';
 import type { Cache } from './cache.ts';
-import type { GetOrSetOptions } from './options.ts';
+import { checkOptions, type Rule, type Rules, wrongOption } from './option-rules.ts';
+import { CALL_RULES, type GetOrSetOptions } from './options.ts';
 
 export interface WrapOptions<Arguments extends readonly unknown[]>
   extends Omit<GetOrSetOptions, 'dependsOn'> {
@@ -11,8 +12,14 @@ export interface WrapOptions<Arguments extends readonly unknown[]>
   readonly dependsOn?: ((...given: Arguments) => readonly string[]) | readonly string[] | undefined;
 }
 
+const KEY: Rule = {
+  expected: 'a function of the same arguments, or a string',
+  accepts: (value) => typeof value === 'function' || typeof value === 'string',
+};
+const WRAP_RULES: Rules<WrapOptions<readonly unknown[]>> = { ...CALL_RULES, key: KEY };
+
 /**
- * @throws CacheError INVALID_LOAD for what is no function; INVALID_CONFIGURATION for a key that is none
+ * @throws CacheError INVALID_LOAD for what is no function; INVALID_CONFIGURATION for options that cannot work
  */
 export function wrapWith<Arguments extends readonly unknown[], T>(
   getOrSet: Cache['getOrSet'],
@@ -22,20 +29,12 @@ export function wrapWith<Arguments extends readonly unknown[], T>(
   if (typeof load !== 'function') {
     throw new CacheError('INVALID_LOAD', 'wrap takes a function and its options.');
   }
-  if (typeof options?.key !== 'function' && typeof options?.key !== 'string') {
-    throw new CacheError(
-      'INVALID_CONFIGURATION',
-      'The key of wrap is a function of the same arguments, or a string.',
-    );
-  }
-  const { key, dependsOn, ...rest } = options;
+  const { key, dependsOn, ...rest } = checkOptions<WrapOptions<Arguments>>('wrap', options, WRAP_RULES);
+  if (key === undefined) throw wrongOption(`wrap needs key, ${KEY.expected}`);
   return async (...given) => {
     // All arguments would share one answer.
     if (typeof key === 'string' && given.length > 0) {
-      throw new CacheError(
-        'INVALID_CONFIGURATION',
-        'With arguments the key of wrap must be a function of them.',
-      );
+      throw wrongOption('With arguments the key of wrap must be a function of them');
     }
     const scopes = typeof dependsOn === 'function' ? dependsOn(...given) : dependsOn;
     return getOrSet(typeof key === 'string' ? key : key(...given), () => load(...given), {

@@ -23,8 +23,7 @@ export interface Dependency {
 }
 
 /** @throws CacheError INVALID_KEY for what is neither a key of two or more segments nor such a group */
-export function readDependency(dependency: unknown): Dependency {
-  if (typeof dependency !== 'string') throw refused('is a string');
+export function readDependency(dependency: string): Dependency {
   const isGroup = dependency.endsWith(':*');
   const scope = isGroup ? dependency.slice(0, -2) : dependency;
   if (!scope.includes(':')) {
@@ -36,9 +35,15 @@ export function readDependency(dependency: unknown): Dependency {
   return { scope, isGroup };
 }
 
-/** What a call's dependsOn names for one key. @throws CacheError INVALID_CONFIGURATION for what is no list */
+/**
+ * What a call's dependsOn names for one key. Each has to be a text here already: two lists that JSON writes alike are taken for one.
+ * @throws CacheError INVALID_CONFIGURATION for what is no list, INVALID_KEY for what is no text in it, also for a gap
+ */
 export function checkDependencies(dependsOn: unknown): readonly string[] {
-  if (Array.isArray(dependsOn)) return dependsOn;
+  if (Array.isArray(dependsOn)) {
+    for (const dependency of dependsOn) if (typeof dependency !== 'string') throw refused('is a string');
+    return dependsOn;
+  }
   throw new CacheError(
     'INVALID_CONFIGURATION',
     'dependsOn must be a list of keys and groups, or a function that gives one.',

@@ -32,6 +32,13 @@ export interface VersionStamp {
   readonly loadedAt: number;
 }
 
+export function isStampOrNull(value: unknown): value is VersionStamp | null {
+  if (typeof value !== 'object' || value === null) return value === null;
+  const { fences, epoch, loadedAt } = value as Partial<Record<keyof VersionStamp, unknown>>;
+  if (!Array.isArray(fences) || !fences.every((fence) => typeof fence === 'string')) return false;
+  return (typeof epoch === 'string' || epoch === null) && Number.isFinite(loadedAt);
+}
+
 export interface Envelope extends VersionStamp {
   readonly staleAt: number | null;
   /** How old it may be while no worker is alive; 0: it is no answer then. */

@@ -8,7 +8,7 @@ export type CacheErrorCode =
   | 'INVALID_KEY'
   /** A value that JSON would change on its way through the cache: a Date, a bigint, a Map, a Response, NaN, a cycle. Or one that the serializer refuses. */
   | 'UNSUPPORTED_VALUE'
-  /** `set(key, value, ttl, token)` with a token that `begin` gave out for another key. */
+  /** `set(key, value, ttl, token)` with what `begin` did not give out for this key. */
   | 'TOKEN_MISMATCH'
   /** A loader that is no function, or a batch loader's answer in which no key could be looked up. */
   | 'INVALID_LOAD'

@@ -13,6 +13,7 @@ import {
   RESERVED_FIRST_SEGMENTS,
   scopeOfFence,
 } from './fences.ts';
+import { isRecord } from './plain-objects.ts';
 import { OTHER_TYPE } from './statistics.ts';
 
 /** One declared type. */
@@ -82,10 +83,7 @@ export class KeyCatalogue {
 
   /** @throws CacheError INVALID_CONFIGURATION naming the type that cannot work */
   constructor(types: KeyTypes) {
-    if (!isRecord(types)) {
-      throw new CacheError('INVALID_CONFIGURATION', 'types must be an object of key types by name.');
-    }
-    this.types = Object.entries(types).map(([name, type]) => compileType(name, type));
+    this.types = compileTypes(types);
     for (const type of this.types) {
       // No literal is *, so only a variable takes it.
       const example = type.segments
@@ -176,7 +174,12 @@ export class KeyCatalogue {
 }
 
 /** @throws CacheError INVALID_CONFIGURATION: what TypeScript would refuse, too, since an application may be JavaScript */
-export function compileType(name: string, type: KeyType): CompiledType {
+export function compileTypes(types: KeyTypes): CompiledType[] {
+  if (isRecord(types)) return Object.entries(types).map(([name, type]) => compileType(name, type));
+  throw new CacheError('INVALID_CONFIGURATION', 'types must be an object of key types by name.');
+}
+
+function compileType(name: string, type: KeyType): CompiledType {
   const demand = (met: boolean, problem: string): void => {
     if (!met) throw wrongType(name, problem);
   };
@@ -188,7 +191,12 @@ export function compileType(name: string, type: KeyType): CompiledType {
     isRecord(type) && typeof type.key === 'string',
     'it must be an object such as { key: "order:{id}", entity: 2, ttl: 300 }',
   );
-  const { key, entity, ttl, hitRate, degraded } = type;
+  const { key, entity, ttl, hitRate, degraded, ...others } = type;
+  const [unknown] = Object.keys(others);
+  demand(
+    unknown === undefined,
+    `it has no ${JSON.stringify(unknown)}; there are key, entity, ttl, hitRate and degraded`,
+  );
   const shown = JSON.stringify(key);
   const segments = key.split(SEPARATOR).map((part): Segment => {
     const [, variable, segmentType = 'text'] = VARIABLE.exec(part) ?? [];
@@ -241,10 +249,6 @@ function wrongType(name: string, problem: string): CacheError {
 /** A number: '0.7' compares as one, and is none. */
 function isBetween(value: unknown, least: number, most: number): boolean {
   return typeof value === 'number' && value >= least && value <= most;
-}
-
-function isRecord(value: unknown): boolean {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** Ten years. A larger number was most likely meant in milliseconds. */

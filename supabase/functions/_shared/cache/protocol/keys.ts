@@ -27,7 +27,7 @@
 import { CacheError } from './errors.ts';
 import {
   type CompiledType,
-  compileType,
+  compileTypes,
   type KeyTypes,
   type SegmentType,
   type SegmentValues,
@@ -77,10 +77,10 @@ export type KeyBuilders<Types extends KeyTypes> = {
  * @throws CacheError INVALID_CONFIGURATION naming the type that cannot work
  */
 export function keyBuilders<const Types extends KeyTypes>(types: Types): KeyBuilders<Types> {
-  const builders = Object.entries(types).map(([name, type]) => {
-    const compiled = compileType(name, type);
-    return [name, (...values: unknown[]) => buildKey(compiled, values)];
-  });
+  const builders = compileTypes(types).map((type) => [
+    type.name,
+    (...values: unknown[]) => buildKey(type, values),
+  ]);
   return Object.fromEntries(builders) as KeyBuilders<Types>;
 }
 
