@@ -162,6 +162,9 @@ describe('what it writes', () => {
     );
     expect(text).toContain("'../_shared/fencepost/cache.ts'");
     expect(text).toMatch(/"imports": \{ "@upstash\/redis": "npm:@upstash\/redis@\d+\.\d+\.\d+" \}/);
+    expect(text).toContain(
+      'createCache({ local }) needs one line more there: "lru-cache": "npm:lru-cache@11.2"',
+    );
     for (const line of text.split('\n')) expect(line.length).toBeLessThanOrEqual(130);
     expect((await init('--into', '../elsewhere')).code).toBe(64);
   });

@@ -20,6 +20,9 @@ import { grantsAccess } from './options.ts';
 /** UTF-16 units of all entries together: at most 32 MB of the 256 MB that an edge function has. */
 const MOST_UNITS = 16_000_000;
 
+/** The versions to install: they import nothing of Node's. */
+export const LRU_CACHE = '11.2';
+
 /** An MGET that waits for its reply. */
 export interface LocalReading {
   readonly order: number;
@@ -62,18 +65,18 @@ export class LocalLevel {
   /** Until the package is there, or is known to be missing; then undefined. The first read waits for it. */
   loading: Promise<void> | undefined;
 
-  /** @param missing called when lru-cache is not installed: then the cache works without this level */
+  /** @param missing called when lru-cache is not there, or too old: then the cache works without this level */
   constructor(settings: LocalSettings, runtime: Runtime, missing: () => void) {
     this.#settings = settings;
     this.#runtime = runtime;
     // Imported here, so that a project that leaves the level off need not install it.
     // biome-ignore lint/suspicious/noTsIgnore: in this repository it is installed, elsewhere perhaps not
     // @ts-ignore
-    const imported: Promise<unknown> = import('lru-cache').catch(missing);
-    this.loading = imported.then((module) => {
+    const imported: Promise<Partial<LruCache>> = import('lru-cache').catch(() => ({}));
+    this.loading = imported.then(({ LRUCache }) => {
       this.loading = undefined;
-      if (module === undefined) return;
-      this.#store = new (module as LruCache).LRUCache({
+      if (LRUCache === undefined) return missing();
+      this.#store = new LRUCache({
         max: settings.max,
         maxSize: MOST_UNITS,
         sizeCalculation: ({ state }) => Math.max(1, state.entry?.length ?? 0),
