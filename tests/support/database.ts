@@ -11,8 +11,8 @@ export type { ClonedDatabase } from './template.ts';
 
 /**
  * Clones the template. The first call of a run also starts Postgres and applies the migrations (some three seconds).
- * Roles, settings and the write-ahead log are the server's, shared with the other files; a test that needs those for
- * itself, or that kills the server, starts its own with startPostgres.
+ * Roles, settings, the numbers of transactions and the write-ahead log are the server's, shared with the other files: no two files
+ * make a role of one name. A test that needs those for itself, or that kills the server, starts its own with startPostgres.
  */
 export async function cloneDatabase(): Promise<ClonedDatabase> {
   const response = await fetch(inject('fencepostDatabases'));
