@@ -1,13 +1,9 @@
--- Fencepost: the tables. Everything Fencepost keeps in your database lives in this schema. docs/architecture.md has the picture.
---
--- Read on in this order: _encoding (values to key segments), _wakeup (waking the worker), _declarations (what watch() accepts),
--- _checks, _capture (the trigger function of a table), _versions (what changes mean), _in_line (all follow the declarations), _watch,
--- _claim (the worker's side), _epoch, _problems, _ddl, _privileges. The proofs are in docs/protocol.md.
+-- Fencepost: the tables. Everything Fencepost keeps in your database lives in this schema. docs/architecture.md has the picture,
+-- docs/protocol.md the proofs. The files are to be read in their order.
 
 create schema cache_invalidation;
 comment on schema cache_invalidation is
   'Fencepost: what must be invalidated in the cache. Never expose this schema through an API.';
-revoke all on schema cache_invalidation from public;
 
 -- The worker's role has the least rights that the worker needs; grant it to the login role the worker connects as.
 -- (The role is shared by all databases of a server, so it may exist already.)
@@ -48,7 +44,6 @@ create table cache_invalidation.watches (
   declared_oid oid not null,
   declared_columns jsonb not null,
   declared_join text,
-  created_at timestamptz not null default pg_catalog.clock_timestamp(),
   -- two watches may exchange their targets with the names of their columns
   unique nulls not distinct (rel, target, implied_by) deferrable
 );
@@ -73,8 +68,23 @@ create table cache_invalidation.unfollowed (
   at timestamptz not null default pg_catalog.clock_timestamp()
 );
 
+-- A column that a version reads, as the catalog had it.
+create type cache_invalidation.read_column as (
+  -- empty: the watched table itself
+  alias text,
+  rel oid,
+  -- of a joined table, which queries name
+  rel_name text,
+  number smallint,
+  name name,
+  type oid,
+  row_version xid,
+  -- false: only compared, as `columns` asks
+  is_key boolean
+);
+
 -- What each capture function was generated for: one row for each declaration of its table. A change names the version it was
--- written under, so it is read as it was meant. Nothing but `retired` is ever changed, and a version is kept as long as a change
+-- written under, so it is read as it was meant. Nothing but `retired` and `written` is ever changed, and a version is kept as long as a change
 -- may name it. Ids are random, so that a restored or emptied table makes none again. docs/protocol.md#outbox-and-claims
 create table cache_invalidation.versions (
   id bigint,
@@ -85,14 +95,15 @@ create table cache_invalidation.versions (
   target text not null,
   columns text[],
   hops cache_invalidation.hop[] not null,
+  reads cache_invalidation.read_column[] not null,
   -- gives the targets of changes: see target_query(). Null: the declaration cannot be served, and gives its type's wildcard. The queries
   -- of a version are in a function, target_function(), because that keeps their plans; EXECUTE would make them at every claim.
   query text,
   problem text,
   -- what made it: see engine()
   engine text not null,
-  -- with the first declaration: the text of the capture function, without its version
-  body text,
+  -- with the first declaration: what the functions were when they were written, see functions_now()
+  written text,
   -- the order in which they were made, and the transaction that made the next one of this table
   made bigint generated always as identity,
   retired xid8,
@@ -104,29 +115,10 @@ create index versions_watch on cache_invalidation.versions (id, watch_id);
 
 create type cache_invalidation.outbox_target as (written_at timestamptz, op "char", target text);
 
--- The columns that a version reads, as the catalog had them. Where it differs by now, what was written cannot be trusted to mean
--- what it did, and the declaration gives its wildcard.
-create table cache_invalidation.version_columns (
-  version bigint,
-  place smallint,
-  rel oid,
-  -- empty: the watched table itself
-  alias text,
-  -- of a joined table, which queries name
-  rel_name text,
-  number smallint,
-  name name,
-  type oid,
-  row_version xid,
-  -- false: only compared, as `columns` asks
-  is_key boolean,
-  primary key (version, place, alias, number, is_key),
-  foreign key (version, place) references cache_invalidation.versions on delete cascade
-);
-
--- Those that are not so any more. They are compared by the version of their catalog rows too: a type there and back is a change.
+-- The columns that are not as the catalog had them. What was written cannot be trusted to mean what it did, and the declaration gives its
+-- wildcard. They are compared by the version of their catalog rows too: a type there and back is a change.
 create view cache_invalidation.stale_columns as
-  select c.* from cache_invalidation.version_columns as c
+  select v.id as version, v.place, v.watch_id, c.* from cache_invalidation.versions as v cross join lateral unnest(v.reads) as c
   left join pg_catalog.pg_attribute as a on a.attrelid = c.rel and a.attnum = c.number and not a.attisdropped
   where a.attname is distinct from c.name or a.atttypid <> c.type or a.xmin <> c.row_version or c.rel_name <> c.rel::regclass::text;
 
@@ -191,7 +183,6 @@ create index pending_since on cache_invalidation.pending (since) where failed_at
 create table cache_invalidation.epoch (
   singleton boolean primary key default true check (singleton),
   value text not null default pg_catalog.replace(pg_catalog.gen_random_uuid()::text, '-', ''),
-  started_at timestamptz not null default pg_catalog.clock_timestamp(),
   -- when a worker last said that it delivers
   confirmed_at timestamptz,
   -- since when pause() keeps writes from being captured

@@ -1,8 +1,6 @@
 -- Fencepost: waking the worker. NOTIFY takes a lock of the whole instance at commit, so writers notify only while the worker sleeps.
 --
--- Promise: while the worker sleeps, every committed change is followed by a notification. The sleeping worker holds WAKE_LOCK exclusively.
--- After each insert, in the same transaction, the writer tries it in shared mode, and sends NOTIFY where that fails. The rules:
--- docs/protocol.md#wakeup
+-- Promise: while the worker sleeps, every committed change is followed by a notification. The rules: docs/protocol.md#wakeup
 --
 -- `set local cache_invalidation.bell = off` silences NOTIFY for PREPARE TRANSACTION, which refuses it. The next fallback poll finds the row.
 
@@ -46,12 +44,8 @@ $$;
 create function cache_invalidation.invalidate(target text) returns bigint language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if target is null or target = '' or octet_length(target) > 8192 then
-    raise exception 'a target is a key or a pattern of at most 8192 bytes'
-      using errcode = 'invalid_parameter_value', hint = 'For example quota:org-1:* or session:42:state.';
-  end if;
-  if regexp_count(target, ':') >= 32 then
-    raise exception 'a target has at most 32 segments'
+  if coalesce(target, '') = '' or octet_length(target) > 8192 or regexp_count(target, ':') >= 32 then
+    raise exception 'a target is a key or a pattern of at most 8192 bytes and 32 segments'
       using errcode = 'invalid_parameter_value', hint = 'For example quota:org-1:* or session:42:state.';
   end if;
   perform cache_invalidation.check_type(target);

@@ -1,15 +1,8 @@
--- Fencepost: what watch() accepts as a target and as a join, and the SQL made of them.
+-- Fencepost: what watch() accepts as a target and as a join (docs/capture.md#watch), and the SQL made of them.
 --
---   target     type:segment:…     a segment is literal text, or {column}, or {alias.column} of a joined table, or a
---                                 last `*` for the whole group: quota:{org_id}:*   user:{o.user_id}:orders
---   {"column"}                    a name with `:`, `{`, `}` or `.` in it is quoted as SQL quotes it: x:{"a:b"}   x:{o."a.b"}
---                                 Any other name is written as it is in the catalog and never folded: {orgId} is the column "orgId".
---   join       schema.table alias on alias.column = row.column [and …] [join …], each step to a key of its table;
---              or the name of a foreign key, whose alias is the name of the table that it refers to. (In the queries each alias
---              qualifies columns beside "row" alone, so no other name can collide.)
---
--- A placeholder is a whole segment, because only whole segments are encoded so that no two tuples share a key. A NULL
--- widens the target to the group before it: cost:{provider}:{model} with a null model becomes cost:openai:*.
+-- A placeholder is a whole segment, because only whole segments are encoded so that no two tuples share a key. A name in it is never
+-- folded: {orgId} is the column "orgId". In the queries each alias of a join qualifies columns beside "row" alone, so no other name can
+-- collide.
 
 -- Takes a template, gives its segments in order: as written, and what they are: literal text ('*' only as the last), or alias and
 -- column. The alias of the watched table's own columns is ''.
@@ -80,8 +73,8 @@ as $$
 $$;
 
 -- Reads a join. Raises for what is no plain step to a key of each of its tables: anything else could not be looked up when the worker
--- asks, after the commit.
-create function cache_invalidation.read_join(rel regclass, join_clause text) returns cache_invalidation.hop[] language plpgsql stable
+-- asks, after the commit. A parent that need not exist is null.
+create function cache_invalidation.read_join(rel regclass, join_clause text, must_exist boolean default true) returns cache_invalidation.hop[] language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -95,27 +88,25 @@ declare
   parts text[];
   names text[];
   aliases text[] := array['row'];
-  foreign_key record;
   remedy constant text := 'Write the name of a foreign key, or its text: public.orders o on o.id = row.order_id. '
     'What a join cannot say belongs into a column of the watched table, or into a table of its own.';
 begin
   if remainder is null then
     return hops;
   end if;
-  select f.confrelid::regclass as parent, c.relname,
+  select f.confrelid::regclass, c.relname,
       array(select a.attname::text from unnest(f.confkey) with ordinality as k(number, place)
-        join pg_attribute as a on a.attrelid = f.confrelid and a.attnum = k.number order by k.place) as parent_columns,
+        join pg_attribute as a on a.attrelid = f.confrelid and a.attnum = k.number order by k.place),
+      array_fill(''::text, array[cardinality(f.conkey)]),
       array(select a.attname::text from unnest(f.conkey) with ordinality as k(number, place)
-        join pg_attribute as a on a.attrelid = f.conrelid and a.attnum = k.number order by k.place) as child_columns
-    into foreign_key
+        join pg_attribute as a on a.attrelid = f.conrelid and a.attnum = k.number order by k.place)
+    into hop
     from pg_constraint as f join pg_class as c on c.oid = f.confrelid
     -- Each name as the catalog has it: cut to 63 bytes. A foreign key to a partitioned table has one more for each of its partitions.
     where f.conrelid = rel and f.contype = 'f' and f.conname in (join_clause::name, remainder::name)
       and not exists (select from pg_constraint as whole where whole.oid = f.conparentid and whole.conrelid = f.conrelid)
     order by f.conname = join_clause::name desc;
   if found then
-    hop := row(foreign_key.parent, foreign_key.relname, foreign_key.parent_columns,
-      array_fill(''::text, array[cardinality(foreign_key.child_columns)]), foreign_key.child_columns);
     if hop.alias = 'row' or hop.alias ~ '[{}":.]' then
       hop.alias := 'parent';
       raise exception 'the join % is a foreign key to %, whose name cannot be an alias', quote_literal(join_clause), hop.parent
@@ -129,7 +120,7 @@ begin
     hop := row(to_regclass(parts[1]), (parse_ident(parts[2]))[1], '{}', '{}', '{}');
     if parts is null or hop.alias = any (aliases) then
       raise exception 'cannot read the join %', quote_literal(remainder) using errcode = 'invalid_parameter_value', hint = remedy;
-    elsif hop.parent is null then
+    elsif hop.parent is null and must_exist then
       raise exception 'the joined table % does not exist', parts[1]
         using errcode = 'undefined_table', hint = 'Check the spelling; the schema is needed.';
     end if;
@@ -206,27 +197,17 @@ return (
 
 -- The SQL expression of a template; segments has the expression of each variable segment, by its place. `||` gives NULL for
 -- a NULL segment, so coalesce falls back to the next wider group: 'cost:' || a || ':' || b, 'cost:' || a || ':*', 'cost:*'.
-create function cache_invalidation.target_expression(target text, segments text[]) returns text language plpgsql immutable set search_path = pg_catalog, pg_temp
-as $$
-declare
-  part record;
-  prefix text := '';
-  pending text := '';
-  alternatives text[] := array[]::text[];
-begin
-  for part in select s.* from cache_invalidation.template_segments(target_expression.target) as s order by s.place loop
-    pending := pending || case when part.place > 1 then ':' else '' end || coalesce(part.literal, '');
-    if part.literal is null then
-      prefix := concat_ws(' || ', nullif(prefix, ''), quote_literal(pending));
-      alternatives := regexp_replace(prefix, '''$', '*''') || alternatives;
-      prefix := prefix || ' || ' || segments[part.place];
-      pending := '';
-    end if;
-  end loop;
-  prefix := concat_ws(' || ', nullif(prefix, ''), quote_literal(nullif(pending, '')));
-  return format('coalesce(%s)', array_to_string(prefix || alternatives, ', '));
-end
-$$;
+create function cache_invalidation.target_expression(target text, segments text[]) returns text language sql immutable set search_path = pg_catalog, pg_temp
+return (
+  select format('coalesce(%s)', concat_ws(', ', (array_agg(p.whole order by p.place desc))[1],
+    string_agg(p.before || ' || '':*''', ', ' order by p.place desc) filter (where p.literal is null)))
+  from (
+    select s.place, s.literal, string_agg(s.value, ' || '':'' || ') over (order by s.place) as whole,
+      string_agg(s.value, ' || '':'' || ') over (order by s.place rows between unbounded preceding and 1 preceding) as before
+    from (
+      select t.place, t.literal, coalesce(quote_literal(t.literal), segments[t.place]) as value from cache_invalidation.template_segments(target) as t
+    ) as s
+  ) as p);
 
 -- A declaration with other names for some columns, all at once; renames has the new name for each 'alias.name'.
 create function cache_invalidation.rename_columns(w cache_invalidation.watches, renames jsonb) returns cache_invalidation.watches language sql stable

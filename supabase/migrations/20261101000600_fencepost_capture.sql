@@ -8,15 +8,14 @@
 create function cache_invalidation.key_columns(version bigint) returns text[] language sql stable set search_path = pg_catalog, pg_temp
 return array(
   select distinct c.name::text collate "C"
-  from cache_invalidation.version_columns as c
-  join cache_invalidation.versions as v on v.id = c.version and v.place = c.place and v.problem is null
-  where c.version = key_columns.version and c.alias = '' and c.is_key
+  from cache_invalidation.versions as v cross join lateral unnest(v.reads) as c
+  where v.id = key_columns.version and v.problem is null and c.alias = '' and c.is_key
   order by 1);
 
 -- What an operation gives as changes.change: one call of format(), because each call and each CASE costs a writer more than what it does.
 -- (A call takes 100 arguments at most.) format() calls the output function of any type, and nothing else. It quotes every value (%L),
 -- so that NULL is no text.
-create function cache_invalidation.change_expression(version bigint, op text, rows text[], bits text) returns text language sql stable
+create function cache_invalidation.change_expression(names text[], op text, rows text[], bits text) returns text language sql immutable
 set search_path = pg_catalog, pg_temp
 return (
   select string_agg(c.call, ' || ' order by c.number)
@@ -27,9 +26,9 @@ return (
       union all
       select row_number() over (order by r.place, n.place), '\x01%L', format('%s.%I', r.row, n.name)
       from unnest(rows) with ordinality as r("row", place)
-      cross join unnest(cache_invalidation.key_columns(version)) with ordinality as n(name, place)
+      cross join unnest(names) with ordinality as n(name, place)
       union all
-      select 1 + cardinality(rows) * cardinality(cache_invalidation.key_columns(version)), '\x01%s', bits where bits is not null
+      select 1 + cardinality(rows) * cardinality(names), '\x01%s', bits where bits is not null
     ) as e
     group by number
   ) as c);
@@ -47,20 +46,23 @@ return (
       string_agg('old.' || quote_ident(c.name), ', ' order by c.name) as old, string_agg('new.' || quote_ident(c.name), ', ' order by c.name) as new
     from cache_invalidation.versions as v
     left join lateral (
-      select distinct u.name from cache_invalidation.version_columns as u
-      where u.version = v.id and u.place = v.place and u.alias = '' and v.columns is not null and v.problem is null) as c on true
+      select distinct u.name from unnest(v.reads) as u where u.alias = '' and v.columns is not null and v.problem is null) as c on true
     where v.id = version
     group by v.place
   ) as d
   having count(d.old) > 0);
 
--- The text of a capture function, but for its version, for which <version> stands. The branch of updates comes first, each branch has one
--- expression, and a record that is never set is cheaper to return than null: docs/benchmarks.md has what each costs a writer.
+-- The text of a capture function. The branch of updates comes first, each branch has one expression, and a record that is never set is
+-- cheaper to return than null: docs/benchmarks.md has what each costs a writer. While capture is paused the function does nothing.
 create function cache_invalidation.capture_body(version bigint) returns text language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   bits constant text := cache_invalidation.concerned_bits(version);
+  names constant text[] := cache_invalidation.key_columns(version);
 begin
+  if exists (select from cache_invalidation.epoch as e where e.paused_at is not null) then
+    return E'\nbegin\n  -- paused: see cache_invalidation.resume_capture()\n  return null;\nend\n';
+  end if;
   -- `supabase db dump` leaves out each line that begins with two dashes; and a line break in a name must not end the comment
   return concat(E'\n  -- ',
     (select regexp_replace(string_agg(v.target, ', ' order by v.place), '\s', ' ', 'g') from cache_invalidation.versions as v where v.id = version), $body$
@@ -70,14 +72,14 @@ declare
 begin
   begin
     if tg_op = 'UPDATE' then
-      change := $body$, cache_invalidation.change_expression(version, 'u', '{new,old}', bits), $body$;
+      change := $body$, cache_invalidation.change_expression(names, 'u', '{new,old}', bits), $body$;
 $body$, case when bits is not null then $body$      if right(change, 2) = E'\x010' then
         return nothing;
       end if;
 $body$ end, $body$    elsif tg_op = 'INSERT' then
-      change := $body$, cache_invalidation.change_expression(version, 'i', '{new}', null), $body$;
+      change := $body$, cache_invalidation.change_expression(names, 'i', '{new}', null), $body$;
     elsif tg_op = 'DELETE' then
-      change := $body$, cache_invalidation.change_expression(version, 'd', '{old}', null), $body$;
+      change := $body$, cache_invalidation.change_expression(names, 'd', '{old}', null), $body$;
     else
       change := 't';
     end if;
@@ -85,7 +87,7 @@ $body$ end, $body$    elsif tg_op = 'INSERT' then
     when others then
       change := concat_ws(E'\x01', 'e', sqlstate, lower(left(tg_op, 1)));
   end;
-  insert into cache_invalidation.changes (version, change) values (<version>, change);
+  insert into cache_invalidation.changes (version, change) values ($body$, version, $body$, change);
   if not pg_try_advisory_xact_lock_shared($body$, cache_invalidation.doorbell_lock(), $body$) then
     perform cache_invalidation.ring();
   end if;
@@ -95,45 +97,21 @@ $body$);
 end
 $$;
 
--- The text that the capture function of a version must have. While capture is paused it does nothing. (What is replaced is longer than a
--- name can be, so that no column's name is replaced.)
-create function cache_invalidation.function_text(version bigint) returns text language sql stable set search_path = pg_catalog, pg_temp
-return case
-  when exists (select from cache_invalidation.epoch as e where e.paused_at is not null)
-    then E'\nbegin\n  -- paused: see cache_invalidation.resume_capture()\n  return null;\nend\n'
-  else (select replace(v.body, 'insert into cache_invalidation.changes (version, change) values (<version>, ',
-    format('insert into cache_invalidation.changes (version, change) values (%s, ', v.id)) from cache_invalidation.versions as v where v.id = version and v.place = 0)
-end;
-
--- The settings of a capture function. The text of these types depends on the session, and must not depend on the writer's.
-create function cache_invalidation.capture_settings(version bigint) returns text language sql stable set search_path = pg_catalog, pg_temp
-as $$
-  select 'set search_path = pg_catalog, pg_temp' || case when exists (
-    select from cache_invalidation.version_columns as c
-    where c.version = capture_settings.version and c.alias = '' and c.is_key
-      and cache_invalidation.base_type(c.type) in ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype, 'bytea'::regtype))
-  then ' set datestyle = ''ISO, YMD'' set timezone = ''UTC'' set bytea_output = hex' else '' end
-$$;
-
 -- The name of the function with a version's queries, which are told apart by their declaration's place.
-create function cache_invalidation.target_function(version bigint) returns name language plpgsql immutable set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return 'targets_' || to_hex(version);
-end
-$$;
+create function cache_invalidation.target_function(version bigint) returns name language sql immutable set search_path = pg_catalog, pg_temp
+return 'targets_' || to_hex(version);
 
--- Whether both functions of a version are there, and the capture function is as it must be. (A script that hardens all functions of a database
--- changes settings and rights: with its writer's rights it fails writes, with the writer's TimeZone it names other keys.)
-create function cache_invalidation.is_written(name name, version bigint) returns boolean language plpgsql stable set search_path = pg_catalog, pg_temp
+-- Both functions of a version as they are now: text, settings, owner and rights, and whether they are to capture. (A script that hardens
+-- all functions of a database changes settings and rights: with its writer's rights a function fails writes, with the writer's TimeZone it
+-- names other keys.)
+create function cache_invalidation.functions_now(name name, version bigint) returns text language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return to_regproc('cache_invalidation.' || cache_invalidation.target_function(version)) is not null and exists (
-    select from pg_proc as p join pg_namespace as n on n.oid = p.pronamespace
-    where n.nspname = 'cache_invalidation' and p.proname = name and p.prosrc = cache_invalidation.function_text(version)
-      and p.prosecdef and p.proowner = n.nspowner and has_function_privilege('public', p.oid, 'execute')
-      and array_to_string(p.proconfig, ' ') = 'search_path=pg_catalog, pg_temp'
-        || case when cache_invalidation.capture_settings(version) like '%datestyle%' then ' DateStyle=ISO, YMD TimeZone=UTC bytea_output=hex' else '' end);
+  return (
+    select md5(string_agg(concat_ws(' ', p.prosrc, p.proconfig, p.prosecdef, p.proowner = n.nspowner, has_function_privilege('public', p.oid, 'execute'),
+      exists (select from cache_invalidation.epoch as e where e.paused_at is not null)), ' ' order by p.proname = name))
+    from pg_proc as p join pg_namespace as n on n.oid = p.pronamespace
+    where n.nspname = 'cache_invalidation' and p.proname in (name, cache_invalidation.target_function(version)));
 end
 $$;
 
@@ -150,13 +128,19 @@ begin
       select format(E'\nbegin\n%send\n', string_agg(format(E'  if $5 = %s then\n    return query %s;\n  end if;\n', v.place, v.query), '' order by v.place))
       from cache_invalidation.versions as v where v.id = version and v.query is not null));
   execute format('revoke all on function %s from public', target_function);
-  execute format('create or replace function cache_invalidation.%I() returns trigger language plpgsql security definer %s as %L',
-    name, cache_invalidation.capture_settings(version), cache_invalidation.function_text(version));
+  execute format('create or replace function cache_invalidation.%I() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp %s as %L',
+    -- the text of these types depends on the session, and must not depend on the writer's
+    name, (select string_agg(distinct 'set datestyle = ''ISO, YMD'' set timezone = ''UTC'' set bytea_output = hex', '')
+      from cache_invalidation.versions as v cross join lateral unnest(v.reads) as c
+      where v.id = version and c.alias = '' and c.is_key
+        and cache_invalidation.base_type(c.type) in ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype, 'bytea'::regtype)),
+    cache_invalidation.capture_body(version));
   -- Postgres asks whoever creates a partition for this right. Nobody else can name the function without a right on its schema.
   execute format('grant execute on function cache_invalidation.%I() to public', name);
   -- whoever calls watch(), the function writes changes as the schema's owner
   execute format('alter function cache_invalidation.%I() owner to %s; alter function %s owner to %2$s',
     name, (select n.nspowner::regrole from pg_namespace as n where n.nspname = 'cache_invalidation'), target_function);
+  update cache_invalidation.versions as v set written = cache_invalidation.functions_now(name, version) where v.id = version and v.place = 0;
 end
 $$;
 
@@ -194,10 +178,10 @@ end
 $$;
 
 -- The present versions of these tables (null: of all).
-create function cache_invalidation.present_versions(tables oid[]) returns table (id bigint, rel regclass, function name) language sql stable rows 10
+create function cache_invalidation.present_versions(tables oid[]) returns table (id bigint, rel regclass, function name, written text) language sql stable rows 10
 set search_path = pg_catalog, pg_temp
 as $$
-  select v.id, v.rel, v.function from cache_invalidation.versions as v
+  select v.id, v.rel, v.function, v.written from cache_invalidation.versions as v
   where v.retired is null and v.place = 0
     and v.rel = any (coalesce(tables, array(select known.rel::oid from cache_invalidation.versions as known where known.retired is null)))
 $$;

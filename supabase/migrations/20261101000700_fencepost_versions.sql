@@ -34,15 +34,13 @@ begin
       coalesce(jsonb_object_agg(n.name, format('"row".k%s', n.place)), '{}') as variable
     into own
     from unnest(names) with ordinality as n(name, place)
-    where exists (
-      select from cache_invalidation.version_columns as c where c.version = v.id and c.place = v.place and c.alias = '' and c.is_key and c.name = n.name);
+    where exists (select from unnest(v.reads) as c where c.alias = '' and c.is_key and c.name = n.name);
   segments := (
     select array_agg(cache_invalidation.segment_expression(
         case when s.alias = '' then own.variable ->> s.col
           else format('case when %1$I.%2$I is not null then format(''%%s'', %1$I.%2$I) end', s.alias, s.col) end, c.type) order by s.place)
     from cache_invalidation.template_segments(v.target) as s
-    left join cache_invalidation.version_columns as c
-      on c.version = v.id and c.place = v.place and c.alias = s.alias and c.name = s.col and c.is_key);
+    left join unnest(v.reads) as c on c.alias = s.alias and c.name = s.col and c.is_key);
   -- A value is cast to the type and collation of the parent's column, so that its index serves. An enum's owner may have made a cast to it.
   joins := (
     select string_agg(format(' join %s as %I on %s', h.parent, h.alias, (
@@ -57,7 +55,7 @@ begin
         from unnest(h.parent_columns, h.child_aliases, h.child_columns) as p(parent_column, alias, child_column)
         join pg_attribute as a on a.attrelid = h.parent and a.attname = p.parent_column
         join pg_type as t on t.oid = cache_invalidation.base_type(a.atttypid)
-        left join cache_invalidation.version_columns as c on c.version = v.id and c.place = v.place and c.alias = p.alias and c.name = p.child_column and c.is_key
+        left join unnest(v.reads) as c on c.alias = p.alias and c.name = p.child_column and c.is_key
       )), '' order by h.place)
     from unnest(v.hops) with ordinality as h(parent, alias, parent_columns, child_aliases, child_columns, place));
   -- no joined table has the alias row
@@ -76,33 +74,25 @@ $$;
 -- All that a version says, to compare two of them.
 create function cache_invalidation.version_text(version bigint) returns text language sql stable set search_path = pg_catalog, pg_temp
 return (
-  select string_agg((to_jsonb(v) - '{id,made,retired}'::text[] || jsonb_build_object('columns read', (
-    select jsonb_agg(to_jsonb(c) - 'version' order by c.alias, c.number, c.is_key)
-    from cache_invalidation.version_columns as c where c.version = v.id and c.place = v.place)))::text, ', ' order by v.place)
-  from cache_invalidation.versions as v where v.id = version);
+  select string_agg((to_jsonb(v) - '{id,made,retired,written}'::text[])::text, ', ' order by v.place) from cache_invalidation.versions as v where v.id = version);
 
 -- Stands for the text of the engine's own functions: after a migration that changes them, refresh() makes all versions again.
-create function cache_invalidation.engine() returns text language plpgsql stable set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return (
-    select md5(string_agg(concat(p.proname, p.prosrc, p.prosqlbody), ' ' order by p.proname, p.oid)) from pg_proc as p
-    where p.pronamespace = 'cache_invalidation'::regnamespace and p.prorettype not in ('trigger'::regtype, 'cache_invalidation.outbox_target'::regtype));
-end
-$$;
+create function cache_invalidation.engine() returns text language sql stable set search_path = pg_catalog, pg_temp
+return (
+  select md5(string_agg(concat(p.proname, p.prosrc, p.prosqlbody), ' ' order by p.proname, p.oid)) from pg_proc as p
+  where p.pronamespace = 'cache_invalidation'::regnamespace and p.prorettype not in ('trigger'::regtype, 'cache_invalidation.outbox_target'::regtype));
 
 -- Why a declaration cannot be served; null: it can. Not for want of a right, which says nothing of the declaration.
 create function cache_invalidation.refused_because(w cache_invalidation.watches) returns text language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
+declare
+  refused cache_invalidation.refusal;
 begin
-  perform cache_invalidation.check_watch(w);
-  return null;
-exception
-  when others then
-    if sqlstate !~ '^(42|22|0A|55000)' or sqlstate = '42501' then
-      raise;
-    end if;
-    return sqlerrm;
+  select r.* into refused from cache_invalidation.refusals(w) as r limit 1;
+  if refused.state = 'insufficient_privilege' then
+    raise exception '%', refused.message using errcode = refused.state, hint = refused.hint;
+  end if;
+  return refused.message;
 end
 $$;
 
@@ -112,48 +102,40 @@ create function cache_invalidation.make_version(rel regclass, present bigint, fu
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  w cache_invalidation.watches;
-  kept cache_invalidation.versions;
   new_id constant bigint := ('x' || substr(replace(gen_random_uuid()::text, '-', ''), 17))::bit(64)::bigint;
   made_by constant text := cache_invalidation.engine();
-  next_place smallint := 0;
-  reason text;
   names text[];
   has_bits boolean;
   is_alike boolean;
+  refused cache_invalidation.versions;
 begin
-  for w in select found.* from cache_invalidation.watches as found where found.rel = make_version.rel order by found.id loop
-    select v.* into kept from cache_invalidation.versions as v
-      where only_declared and v.id = present and v.watch_id = w.id and v.target = w.target and v.columns is not distinct from w.columns and v.hops = w.hops
-        and v.problem is null and v.engine = made_by
-        and not exists (select from cache_invalidation.stale_columns as c where c.version = v.id and c.place = v.place);
-    reason := case when kept.id is null then cache_invalidation.refused_because(w) end;
-    insert into cache_invalidation.versions (id, place, rel, function, watch_id, target, columns, hops, query, problem, engine)
-    values (new_id, next_place, make_version.rel, function_name, w.id, w.target, w.columns, w.hops,
-      case when kept.place = next_place then kept.query end, reason, made_by);
-    insert into cache_invalidation.version_columns
-      select new_id, next_place, c.rel, c.alias, c.rel_name, c.number, c.name, c.type, c.row_version, c.is_key
-      from cache_invalidation.version_columns as c where c.version = kept.id and c.place = kept.place
-      union all
-      select new_id, next_place, u.rel, u.alias, case when u.alias <> '' then u.rel::regclass::text end, a.attnum, u.name, a.atttypid, a.xmin, u.is_key
-      from cache_invalidation.used_columns(w) as u
-      join pg_attribute as a on a.attrelid = u.rel and a.attname = u.name and a.attnum > 0 and not a.attisdropped
-      where kept.id is null;
-    if reason is not null and not exists (
-      select from cache_invalidation.versions as v where v.id = present and v.watch_id = w.id and v.problem is not null)
-    then
-      raise warning 'the watch of % for % invalidates the whole type now: %', w.rel, quote_literal(w.target), reason
-        using hint = format('Restore what is missing and call refresh(), or: select cache_invalidation.unwatch(%L, %L); '
-          'then watch() what the table has become.', w.rel, w.target);
-    end if;
-    next_place := next_place + 1;
+  insert into cache_invalidation.versions (id, place, rel, function, watch_id, target, columns, hops, reads, query, problem, engine)
+    select new_id, d.place, make_version.rel, function_name, (d.w).id, (d.w).target, (d.w).columns, (d.w).hops,
+      case when kept.id is not null then kept.reads else array(
+        select row(u.alias, u.rel, case when u.alias <> '' then u.rel::regclass::text end, a.attnum, u.name, a.atttypid, a.xmin, u.is_key)::cache_invalidation.read_column
+        from cache_invalidation.used_columns(d.w) as u
+        join pg_attribute as a on a.attrelid = u.rel and a.attname = u.name and a.attnum > 0 and not a.attisdropped
+        order by u.alias, a.attnum, u.is_key) end,
+      case when kept.place = d.place then kept.query end, case when kept.id is null then cache_invalidation.refused_because(d.w) end, made_by
+    from (
+      select w, row_number() over (order by w.id) - 1 as place from cache_invalidation.watches as w where w.rel = make_version.rel
+    ) as d left join cache_invalidation.versions as kept
+      on only_declared and kept.id = present and kept.watch_id = (d.w).id and kept.target = (d.w).target and kept.columns is not distinct from (d.w).columns
+        and kept.hops = (d.w).hops and kept.problem is null and kept.engine = made_by
+        and not exists (select from cache_invalidation.stale_columns as c where c.version = kept.id and c.place = kept.place);
+  for refused in
+    select v.* from cache_invalidation.versions as v where v.id = new_id and v.problem is not null and not exists (
+      select from cache_invalidation.versions as former where former.id = present and former.watch_id = v.watch_id and former.problem is not null)
+  loop
+    raise warning 'the watch of % for % invalidates the whole type now: %', refused.rel, quote_literal(refused.target), refused.problem
+      using hint = format('Restore what is missing and call refresh(), or: select cache_invalidation.unwatch(%L, %L); '
+        'then watch() what the table has become.', refused.rel, refused.target);
   end loop;
   names := cache_invalidation.key_columns(new_id);
   has_bits := cache_invalidation.concerned_bits(new_id) is not null;
   is_alike := names = cache_invalidation.key_columns(present) and has_bits = (cache_invalidation.concerned_bits(present) is not null);
   update cache_invalidation.versions as v set query = cache_invalidation.target_query(v, names, has_bits)
     where v.id = new_id and v.problem is null and (v.query is null or not is_alike);
-  update cache_invalidation.versions as v set body = cache_invalidation.capture_body(new_id) where v.id = new_id and v.place = 0;
   if cache_invalidation.version_text(new_id) = cache_invalidation.version_text(present) then
     delete from cache_invalidation.versions as v where v.id = new_id;
     return present;

@@ -38,8 +38,7 @@ as $$
 declare
   renames constant jsonb := (
     select jsonb_object_agg(c.alias || '.' || c.name, a.attname)
-    from cache_invalidation.versions as v
-    join cache_invalidation.version_columns as c on c.version = v.id and c.place = v.place
+    from cache_invalidation.versions as v cross join lateral unnest(v.reads) as c
     join pg_attribute as a on a.attrelid = c.rel and a.attnum = c.number and not a.attisdropped
     where v.rel = w.rel and v.retired is null and v.watch_id = w.id and a.attname <> c.name
       -- not after a restore
@@ -101,10 +100,8 @@ $$;
 -- matches already takes no lock on the table. A disabled trigger is enabled again, except within_ddl: ALTER TABLE … DISABLE
 -- TRIGGER must not undo itself. The caller has called begin_declaring().
 --
--- What ends a gap, in which writes left nothing, invalidates the types: a function or a trigger that is made again, a declaration that
--- is new or was changed, a partition that comes or goes with rows. So does what gives a name another meaning for whoever reads: a rename,
--- a column that is not as it was, DDL that was not followed. Before a function captures again, writers that are still open
--- are waited for. (Those that are open while a declaration is added need not be: see render().)
+-- What ends a gap in which writes left nothing invalidates the types, as does what gives a name another meaning for whoever reads:
+-- docs/protocol.md#capture
 create function cache_invalidation.bring_in_line(rel regclass, within_ddl boolean default false, only_declared boolean default false) returns void language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -118,23 +115,16 @@ declare
   t record;
   captures boolean;
   begins boolean;
-  paused constant boolean := (select e.paused_at is not null from cache_invalidation.epoch as e);
   added integer[];
-  stale integer[];
   every_type boolean;
   parent oid;
   parents oid[] := array[]::oid[];
-  previous_mark constant text := coalesce(current_setting('cache_invalidation.refreshing', true), '');
 begin
-  -- our own DDL needs no event trigger
-  perform set_config('cache_invalidation.refreshing', 'on', true);
   delete from cache_invalidation.unfollowed as u where u.rel = bring_in_line.rel;
   every_type := found;
   -- A restore of the data alone may have added another: the present one is what the function was made for.
-  select v.id, v.function into present, function_name from cache_invalidation.versions as v
-    where v.rel = bring_in_line.rel and v.retired is null and v.place = 0
-    order by cache_invalidation.is_written(v.function, v.id) desc
-    limit 1;
+  select p.id, p.function, p.written = cache_invalidation.functions_now(p.function, p.id) as is_written into present, function_name, captures
+    from cache_invalidation.present_versions(array[bring_in_line.rel]::oid[]) as p order by is_written desc nulls last limit 1;
   update cache_invalidation.versions as v set retired = pg_current_xact_id() where v.rel = bring_in_line.rel and v.retired is null and v.id <> present;
   if not exists (select from pg_class as c where c.oid = rel) then
     perform cache_invalidation.remember(gone, names.name)
@@ -161,7 +151,6 @@ begin
     foreach parent in array parents loop
       perform cache_invalidation.bring_in_line(parent, within_ddl);
     end loop;
-    perform set_config('cache_invalidation.refreshing', previous_mark, true);
     return;
   end if;
 
@@ -172,9 +161,7 @@ begin
       set target = f.target, columns = f.columns, hops = f.hops, join_clause = f.join_clause, known_as = f.known_as
       from cache_invalidation.watches as before cross join lateral cache_invalidation.follow_renames(before) as f
       where before.id = known.id and known.rel = bring_in_line.rel and f is distinct from before
-        and (known.known_as <> known.rel::text or known.id in (
-          select v.watch_id from cache_invalidation.versions as v
-          join cache_invalidation.stale_columns as c on c.version = v.id and c.place = v.place where v.id = present))
+        and (known.known_as <> known.rel::text or known.id in (select c.watch_id from cache_invalidation.stale_columns as c where c.version = present))
       returning known.id
   )
   select coalesce(array_agg(moved.id), '{}') into renamed from moved;
@@ -185,7 +172,6 @@ begin
   update cache_invalidation.watches as known set declared_oid = known.rel, declared_columns = cache_invalidation.number_columns(known)
     where known.rel = bring_in_line.rel and known.declared_oid <> known.rel::oid;
 
-  captures := function_name is not null and cache_invalidation.is_written(function_name, present);
   function_name := coalesce(function_name, cache_invalidation.free_function_name(rel));
   wanted := cache_invalidation.make_version(rel, present, function_name, only_declared);
   added := array(
@@ -195,7 +181,7 @@ begin
       where former.id = present and former.watch_id = v.watch_id and former.target = v.target
         and former.columns is not distinct from v.columns and former.hops = v.hops and (former.problem is null or v.problem is not null)));
   if not exists (select from pg_class as c where c.oid = rel and c.relkind = 'm') then
-    begins := not captures and not paused;
+    begins := captures is not true and not exists (select from cache_invalidation.epoch as e where e.paused_at is not null);
     every_type := every_type or begins;
     -- Writers that are still open have left nothing, or may have left nothing that shows an update to a declaration that comes now.
     if begins or (wanted <> present and cache_invalidation.concerned_bits(present) is not null and added <> '{}'
@@ -203,7 +189,7 @@ begin
     then
       execute format('lock table %s in share row exclusive mode', rel);
     end if;
-    if not captures or wanted <> present then
+    if captures is not true or wanted <> present then
       perform cache_invalidation.write_functions(function_name, wanted);
     end if;
     for t in
@@ -222,15 +208,12 @@ begin
       execute format('alter table %s enable always trigger %I', t.rel, t.name);
     end loop;
   end if;
-  stale := array(
-    select v.watch_id from cache_invalidation.versions as v
-    join cache_invalidation.stale_columns as c on c.version = v.id and c.place = v.place where v.id = present);
   -- DDL that no event trigger saw: whether it gave the rows other values is not known
   every_type := every_type or not within_ddl and exists (select from cache_invalidation.stale_columns as c where c.version = present and c.alias = '');
   perform cache_invalidation.invalidate_types(array(
-    select v.target from cache_invalidation.versions as v where v.id = wanted and (every_type or v.watch_id = any (added || renamed || stale))));
+    select v.target from cache_invalidation.versions as v where v.id = wanted and (every_type or v.watch_id = any (added || renamed)
+      or v.watch_id in (select c.watch_id from cache_invalidation.stale_columns as c where c.version = present))));
   perform cache_invalidation.drop_ended_versions();
-  perform set_config('cache_invalidation.refreshing', previous_mark, true);
 exception
   when lock_not_available then
     raise exception 'the table % is busy: no lock within %', rel, current_setting('lock_timeout')

@@ -1,6 +1,21 @@
 -- Fencepost: watch(), unwatch() and refresh(), which people call. They set the options that decide how SQL text is read and names are
 -- quoted, so that they write the same functions in any session.
 
+-- Writes a declaration down, in the place of one for the same table and target. Returns its id.
+create function cache_invalidation.save_watch(w cache_invalidation.watches) returns integer language sql set search_path = pg_catalog, pg_temp
+as $$
+  insert into cache_invalidation.watches as made
+    (id, rel, target, columns, min_interval, join_clause, hops, implied_by, declared_as, known_as, declared_oid, declared_columns) overriding system value
+  values (
+    coalesce((
+      select known.id from cache_invalidation.watches as known
+      where known.rel = w.rel and known.target = w.target and known.implied_by is not distinct from w.implied_by), nextval('cache_invalidation.watches_id_seq')),
+    w.rel, w.target, w.columns, w.min_interval, w.join_clause, w.hops, w.implied_by, w.rel::text, w.rel::text, w.rel, cache_invalidation.number_columns(w))
+  on conflict (id) do update
+    set columns = excluded.columns, min_interval = excluded.min_interval, join_clause = excluded.join_clause, hops = excluded.hops
+  returning made.id
+$$;
+
 -- A join gives the parent as it is when the worker claims, so each change of a parent must name its targets itself. This makes the
 -- watches that see to it: of each parent, for the same target as far as its columns and those of the parents behind it name it,
 -- whenever a column changes that the join or the target reads. Returns the parents' tables, former ones too.
@@ -17,9 +32,8 @@ declare
 begin
   foreach hop in array w.hops loop
     implied := w;
-    implied.id := null;
+    implied.implied_by := w.id;
     implied.rel := hop.parent;
-    implied.columns := array(select u.name from cache_invalidation.used_columns(w) as u where u.alias = hop.alias order by u.name collate "C");
     implied.hops := '{}';
     reached := array[hop.alias];
     foreach below in array w.hops loop
@@ -38,36 +52,22 @@ begin
         else '*' end);
       exit when implied.target like '%*';
     end loop;
-    update cache_invalidation.watches as known
-      set columns = case when known.id = any (kept) then known.columns || implied.columns else implied.columns end,
-        min_interval = implied.min_interval, hops = implied.hops, join_clause = implied.join_clause
-      where known.rel = implied.rel and known.target = implied.target and known.implied_by = w.id
-      returning known.id into implied.id;
-    if not found then
-      insert into cache_invalidation.watches as made
-        (rel, target, columns, min_interval, join_clause, hops, implied_by, declared_as, known_as, declared_oid, declared_columns)
-      values (implied.rel, implied.target, implied.columns, implied.min_interval, implied.join_clause, implied.hops, w.id, implied.rel::text, implied.rel::text,
-        implied.rel, cache_invalidation.number_columns(implied))
-      returning made.id into implied.id;
-    end if;
-    kept := kept || implied.id;
+    implied.columns := array(
+      select u.name collate "C" from cache_invalidation.used_columns(w) as u where u.alias = hop.alias
+      union
+      -- of an earlier step to the same table
+      select c.name from cache_invalidation.watches as known cross join unnest(known.columns) as c(name)
+      where known.id = any (kept) and known.rel = implied.rel and known.target = implied.target
+      order by 1);
+    kept := kept || cache_invalidation.save_watch(implied);
   end loop;
   delete from cache_invalidation.watches as known where known.implied_by = w.id and known.id <> all (kept);
   return tables || array(select h.parent::oid from unnest(w.hops) as h);
 end
 $$;
 
--- Declares that writes to rel invalidate target. Idempotent; another declaration for the same table and target
--- replaces the old one. A table may be watched for several targets.
---
---   rel           the table
---   target        key or pattern with {column} placeholders, for example quota:{org_id}:*
---   columns       only updates that change one of these columns count (null: all). Changes of the columns in the
---                 target, inserts, deletes and truncates always count.
---   min_interval  after one invalidation of a target, the next of it waits until this has passed; the last is never lost
---   "join"        a foreign key's name, or schema.table alias on alias.column = row.column, for {alias.column} placeholders
---
--- Returns the watch's id. Raises with a hint for what cannot be watched. Waits at most lock_timeout (half of deadlock_timeout when unset).
+-- Declares that writes to rel invalidate target, in the place of a former declaration for both: docs/capture.md#watch. Returns the
+-- watch's id.
 create function cache_invalidation.watch(
   rel regclass, target text, columns text[] default null, min_interval interval default null, "join" text default null
 ) returns integer language plpgsql set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
@@ -78,27 +78,17 @@ declare
   parent oid;
   previous_timeout text;
 begin
-  -- first, because begin_declaring() needs rights that it asks for with a hint
-  perform cache_invalidation.check_relation(watch.rel);
-  previous_timeout := cache_invalidation.begin_declaring();
   w.rel := watch.rel;
   w.target := cache_invalidation.plain_target(watch.target);
   w.columns := watch.columns;
   w.min_interval := watch.min_interval;
   w.hops := cache_invalidation.read_join(w.rel, watch."join");
   w.join_clause := cache_invalidation.join_text(w.hops);
+  -- first, because begin_declaring() needs rights that it asks for with a hint
   perform cache_invalidation.check_watch(w);
-  perform cache_invalidation.check_join(w);
+  previous_timeout := cache_invalidation.begin_declaring();
 
-  update cache_invalidation.watches as known
-    set columns = w.columns, min_interval = w.min_interval, join_clause = w.join_clause, hops = w.hops
-    where known.rel = w.rel and known.target = w.target and known.implied_by is null
-    returning known.id into w.id;
-  if not found then
-    insert into cache_invalidation.watches as made (rel, target, columns, min_interval, join_clause, hops, declared_as, known_as, declared_oid, declared_columns)
-    values (w.rel, w.target, w.columns, w.min_interval, w.join_clause, w.hops, w.rel::text, w.rel::text, w.rel, cache_invalidation.number_columns(w))
-    returning made.id into w.id;
-  end if;
+  w.id := cache_invalidation.save_watch(w);
   delete from cache_invalidation.dropped_watches as d where d.rel_name = w.rel::text and d.target = w.target;
   foreach parent in array cache_invalidation.imply(w) || w.rel::oid loop
     perform cache_invalidation.bring_in_line(parent, only_declared => true);
@@ -117,8 +107,8 @@ $$;
 create function cache_invalidation.plain_target(target text) returns text language sql immutable set search_path = pg_catalog, pg_temp
 return regexp_replace(target, '\{(row|"row")\.', '{', 'g');
 
--- Removes one declaration, or all of a table. Returns how many there were. Waits at most lock_timeout (half of deadlock_timeout when unset). `name` names
--- the table as problems() does, also when it was dropped.
+-- Removes one declaration, or all of a table. Returns how many there were. `name` names the table as problems() does, also when it was
+-- dropped.
 create function cache_invalidation.unwatch(rel regclass default null, target text default null, name text default null) returns integer language plpgsql
 set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
 as $$
@@ -167,32 +157,20 @@ as $$
 $$;
 
 -- The declarations that join a table which was dropped, where their join can be read again, with a table of its last or first name.
-create function cache_invalidation.joinable_again() returns setof cache_invalidation.watches language plpgsql stable set search_path = pg_catalog, pg_temp
+create function cache_invalidation.joinable_again() returns setof cache_invalidation.watches language sql stable set search_path = pg_catalog, pg_temp
 as $$
-declare
-  w cache_invalidation.watches;
-begin
-  for w in
-    select found.* from cache_invalidation.watches as found
-    where found.implied_by is null and exists (select from unnest(found.hops) as h where not exists (select from pg_class as c where c.oid = h.parent))
-  loop
-    foreach w.join_clause in array array[w.join_clause, w.declared_join] loop
-      begin
-        perform cache_invalidation.read_join(w.rel, w.join_clause);
-        return next w;
-        exit;
-      exception
-        when others then null;
-      end;
-    end loop;
-  end loop;
-end
+  select (jsonb_populate_record(w, jsonb_build_object('join_clause', again.clause))).*
+  from cache_invalidation.watches as w cross join lateral (
+    select c.clause from (values (1, w.join_clause), (2, w.declared_join)) as c(place, clause)
+    where not exists (select from unnest(cache_invalidation.read_join(w.rel, c.clause, must_exist => false)) as h where h.parent is null)
+    order by c.place
+    limit 1) as again
+  where w.implied_by is null and exists (select from unnest(w.hops) as h where not exists (select from pg_class as c where c.oid = h.parent))
 $$;
 
 -- Makes all watches match their tables, and watches and joins the tables that have the name of one that was dropped or renamed;
--- returns how many watches there were. It may be called at any time. A watch that matches takes no lock;
--- one that cannot be served gets a WARNING and stops no other. A migration that changes the engine ends with this call, so that
--- the generated functions are rewritten. Waits for a table at most lock_timeout (half of deadlock_timeout when unset).
+-- returns how many watches there were. A watch that matches takes no lock; one that cannot be served gets a WARNING and stops no other. A
+-- migration that changes the engine ends with this call, so that the generated functions are rewritten.
 create function cache_invalidation.refresh() returns integer language plpgsql
 set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
 as $$
@@ -205,7 +183,7 @@ declare
   lost cache_invalidation.dropped_watches;
 begin
   -- what happened meanwhile is not known: rows that were rewritten, names that were exchanged
-  if not cache_invalidation.sees_ddl('{fencepost_ddl,fencepost_drop,fencepost_rewrite}') then
+  if not cache_invalidation.sees_ddl() then
     perform cache_invalidation.invalidate_types(array(select known.target from cache_invalidation.watches as known));
   end if;
   foreach changed in array concerned loop

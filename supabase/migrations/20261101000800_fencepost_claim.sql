@@ -17,12 +17,9 @@ begin
 end
 $$;
 
--- The targets of these transactions, each once for each watch; watch_id is null when by hand. When a transaction is alone and has more
--- than 1 000 targets of a watch, they become its type's wildcard; a first part of its changes may be enough to tell.
---
--- What cannot be told becomes a wildcard, and its error an SQLSTATE: the type's where columns could not be read, where the catalog is no
--- longer what the version was made for, and where a joined table cannot be read at once; `*` for a version that is not known. A change
--- also gives the types of what was declared after its version, because its writer may have committed after that declaration.
+-- The targets of these transactions, each once for each watch; watch_id is null when by hand. What cannot be told becomes a wildcard, and
+-- its error an SQLSTATE: docs/protocol.md#capture. A change also gives the types of what was declared after its version, because its
+-- writer may have committed after that declaration.
 create function cache_invalidation.render(xids xid8[])
 returns table (written_at timestamptz, watch_id integer, op "char", error text, target text) language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp set quote_all_identifiers = off set enable_seqscan = off set enable_bitmapscan = off
@@ -58,6 +55,7 @@ begin
       found_targets := null;
       error := coalesce(part.error, case when not part.is_sound then '42804' end);
       if part.is_sound and not part.has_no_key then
+        -- more than 1 000 targets of a watch become its wildcard, and a first part of the changes may be enough to tell
         foreach sample in array case when part.number > 10000 then '{10000,null}' else '{null}' end::integer[] loop
           found_targets := array(
             select t from cache_invalidation.run_target_query(xids, part.version, sample, most, part.place) as t);
@@ -93,16 +91,8 @@ begin
 end
 $$;
 
--- Hands out a batch as one row of arrays. Writes nothing.
---
---   xids          its transactions, each once and complete; null when it is empty
---   changes       how many changes they have, or for one that is larger than a batch, that it has more than max_rows
---   targets       side by side with the arrays that follow: each distinct target of each watch. A batch may have transactions and no target.
---   waited_us     microseconds from the write of its oldest change to the claim
---   errors        null when no target has one
---   intervals_ms  the watch's min_interval; null when none of them has one
---
--- STABLE: every query below sees the snapshot of the calling statement. SECURITY DEFINER, because it reads joined tables.
+-- Hands out a batch as one row of arrays: docs/capture.md#how-a-worker-drives-it. Writes nothing. STABLE: every query below sees the
+-- snapshot of the calling statement. SECURITY DEFINER, because it reads joined tables.
 create function cache_invalidation.claim("position" cache_invalidation.claim_position default null, max_rows integer default 1000)
 returns table (
   next_position cache_invalidation.claim_position, drained boolean, xids xid8[], changes bigint,

@@ -4,30 +4,23 @@
 create function cache_invalidation.new_epoch() returns text language sql set search_path = pg_catalog, pg_temp
 as $$
   insert into cache_invalidation.epoch default values
-  on conflict (singleton) do update set value = excluded.value, started_at = excluded.started_at
+  on conflict (singleton) do update set value = excluded.value
   returning value
 $$;
 
--- Removes at least max_rows changes visible in the snapshot, whole transactions, or all of them; and what is pending and as old, once
--- there are no more. Returns how many changes.
-create function cache_invalidation.discard(snapshot pg_snapshot, max_rows integer default 50000) returns bigint language plpgsql
-set search_path = pg_catalog, pg_temp set enable_seqscan = off set plan_cache_mode = force_generic_plan
+-- Removes what is pending and visible in the snapshot, and as many changes as max_rows. Returns how many changes.
+create function cache_invalidation.discard(snapshot pg_snapshot, max_rows integer default 50000) returns bigint language sql
+set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
-declare
-  removed bigint;
-begin
-  delete from cache_invalidation.changes as c
+  delete from cache_invalidation.pending as p where p.version < pg_snapshot_xmax(snapshot) and pg_visible_in_snapshot(p.version, snapshot);
+  with removed as (
+    delete from cache_invalidation.changes as c
     where c.ctid = any (array(
       select old.ctid from cache_invalidation.changes as old
-      where old.xid < pg_snapshot_xmax(discard.snapshot) and pg_visible_in_snapshot(old.xid, discard.snapshot)
-      order by old.xid
-      limit max_rows
-    ));
-  get diagnostics removed = row_count;
-  delete from cache_invalidation.pending as p
-    where p.version < pg_snapshot_xmax(discard.snapshot) and pg_visible_in_snapshot(p.version, discard.snapshot);
-  return removed;
-end
+      where old.xid < pg_snapshot_xmax(snapshot) and pg_visible_in_snapshot(old.xid, snapshot) order by old.xid limit max_rows))
+    returning 1
+  )
+  select count(*) from removed
 $$;
 
 -- For a database without a worker: replaces the changes and what is pending by one change for `*`, for which a later worker starts a new
@@ -53,19 +46,11 @@ end
 $$;
 
 -- Stops capture for a database that has no worker and needs none: writes leave nothing. problems() says so as long as it lasts.
--- Waits for no table longer than watch() does.
-create function cache_invalidation.pause() returns void language plpgsql
-set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
+create function cache_invalidation.pause() returns void language plpgsql set search_path = pg_catalog, pg_temp
 as $$
-declare
-  changed oid;
-  previous_timeout constant text := cache_invalidation.begin_declaring();
 begin
   update cache_invalidation.epoch as e set paused_at = coalesce(e.paused_at, clock_timestamp());
-  for changed in select distinct w.rel::oid from cache_invalidation.watches as w loop
-    perform cache_invalidation.bring_in_line(changed);
-  end loop;
-  perform set_config('lock_timeout', previous_timeout, true);
+  perform cache_invalidation.refresh();
 end
 $$;
 

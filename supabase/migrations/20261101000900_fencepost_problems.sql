@@ -58,18 +58,15 @@ as $$
   union all
   select c.rel, format('the capture function of %s is missing or out of date', c.rel), 'error'
   from current as c join pg_class as r on r.oid = c.rel and r.relkind <> 'm'
-  where not cache_invalidation.is_written(c.function, c.id)
+  where c.written is distinct from cache_invalidation.functions_now(c.function, c.id)
   union all
-  select w.rel, format('%s is declared for %s, and nothing captures for it', string_agg(w.target, ', ' order by w.target), w.rel), 'error'
-  from cache_invalidation.watches as w join pg_class as r on r.oid = w.rel
-  where (tables is null or w.rel = any (tables))
-    and not exists (select from cache_invalidation.versions as v where v.rel = w.rel and v.retired is null and v.watch_id = w.id)
-  group by w.rel
-  union all
-  select v.rel, format('%s is captured for %s, and no longer declared', string_agg(v.target, ', ' order by v.target), v.rel), 'warning'
-  from cache_invalidation.versions as v join pg_class as r on r.oid = v.rel
-  where v.retired is null and (tables is null or v.rel = any (tables)) and v.watch_id not in (select w.id from cache_invalidation.watches as w)
-  group by v.rel
+  select r.oid, format(case when v.id is null then '%s is declared for %s, and nothing captures for it' else '%s is captured for %s, and no longer declared' end,
+    string_agg(coalesce(w.target, v.target), ', ' order by coalesce(w.target, v.target)), r.oid::regclass), case when v.id is null then 'error' else 'warning' end
+  from cache_invalidation.watches as w
+  full join (select present.* from cache_invalidation.versions as present where present.retired is null) as v on v.watch_id = w.id and v.rel = w.rel
+  join pg_class as r on r.oid = coalesce(w.rel, v.rel)
+  where (w.id is null or v.id is null) and (tables is null or r.oid = any (tables))
+  group by r.oid, v.id is null
   union all
   select c.rel, format('%s or its columns were renamed, changed, dropped or restored from a dump since its watches were last brought in line',
     string_agg(distinct c.of, ', ')), 'warning'
@@ -98,11 +95,8 @@ as $$
   where v.retired is null and (w.id is null or v.engine <> (select cache_invalidation.engine()) or v.problem is distinct from cache_invalidation.refused_because(w))
 $$;
 
--- What keeps a watch from being exact or complete, each with its remedy; no row when all is well. Changes nothing and waits for nothing.
--- SECURITY DEFINER, so that the worker may call it: it takes no argument and shows no application data.
---
--- severity is `error` where writes may be missed, `warning` where invalidations are wider or DDL is not followed, and `notice` for
--- what only may come to that.
+-- What keeps a watch from being exact or complete, each with its remedy: docs/capture.md#what-ends-capture. SECURITY DEFINER, so that the
+-- worker may call it: it takes no argument and shows no application data.
 create function cache_invalidation.problems() returns table (watch_id integer, problem text, remedy text, severity text) language sql stable security definer
 set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
 as $$
@@ -140,7 +134,7 @@ as $$
     select 6, w.id, format('nothing sees when %s is refreshed: the event trigger fencepost_ddl is missing or disabled', w.rel),
       'select cache_invalidation.create_event_triggers();', 'error'
     from cache_invalidation.watches as w join pg_class as c on c.oid = w.rel and c.relkind = 'm'
-    where not cache_invalidation.sees_ddl()
+    where not cache_invalidation.sees_ddl('{fencepost_ddl}')
     union all
     select 7, min(w.id), format('%s is unlogged: a crash empties it without firing a trigger', w.rel), format('alter table %s set logged;', w.rel), 'notice'
     from cache_invalidation.watches as w join pg_class as c on c.oid = w.rel and c.relpersistence = 'u' group by w.rel

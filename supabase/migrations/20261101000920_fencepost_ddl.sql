@@ -66,11 +66,13 @@ declare
   gone oid[];
   concerned oid[];
   told record;
+  stack text;
   -- the tables whose triggers may have been dropped or disabled
   bared oid[];
 begin
+  get diagnostics stack = pg_context;
   -- our own DDL, or nothing is declared
-  if current_setting('cache_invalidation.refreshing', true) = 'on'
+  if strpos(stack, 'cache_invalidation.bring_in_line(') > 0
     or not exists (select from cache_invalidation.watches) and not exists (select from cache_invalidation.dropped_watches)
   then
     return;
@@ -181,25 +183,24 @@ $$;
 -- fails for want of a right.
 create function cache_invalidation.create_event_triggers() returns void language plpgsql set search_path = pg_catalog, pg_temp
 as $$
+-- the events stand below: @plpgsql_check_options: security_warnings = false
 declare
-  present constant name[] := array(select e.evtname from pg_event_trigger as e);
-  saw_ddl constant boolean := cache_invalidation.sees_ddl('{fencepost_ddl,fencepost_drop,fencepost_rewrite}');
+  saw_ddl constant boolean := cache_invalidation.sees_ddl();
+  missing record;
 begin
-  if not 'fencepost_ddl' = any (present) then
-    create event trigger fencepost_ddl on ddl_command_end
-      when tag in (
+  for missing in
+    select n.name, n.event from (values
+      -- also statements that rename tables, or their columns
+      ('fencepost_ddl', $tags$ddl_command_end when tag in (
         'ALTER TABLE', 'CREATE TABLE', 'CREATE TABLE AS', 'CREATE MATERIALIZED VIEW', 'SELECT INTO', 'CREATE SCHEMA', 'CREATE FOREIGN TABLE',
-        -- which rename tables, or their columns, as well
         'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'ALTER INDEX',
-        'ALTER TYPE', 'ALTER SCHEMA', 'ALTER EXTENSION', 'REFRESH MATERIALIZED VIEW', 'GRANT', 'REVOKE')
-      execute function cache_invalidation.follow_ddl();
-  end if;
-  if not 'fencepost_drop' = any (present) then
-    create event trigger fencepost_drop on sql_drop execute function cache_invalidation.follow_ddl();
-  end if;
-  if not 'fencepost_rewrite' = any (present) then
-    create event trigger fencepost_rewrite on table_rewrite execute function cache_invalidation.follow_ddl();
-  end if;
+        'ALTER TYPE', 'ALTER SCHEMA', 'ALTER EXTENSION', 'REFRESH MATERIALIZED VIEW', 'GRANT', 'REVOKE')$tags$),
+      ('fencepost_drop', 'sql_drop'),
+      ('fencepost_rewrite', 'table_rewrite')) as n(name, event)
+    where n.name not in (select e.evtname from pg_event_trigger as e)
+  loop
+    execute format('create event trigger %I on %s execute function cache_invalidation.follow_ddl()', missing.name, missing.event);
+  end loop;
   -- a block of its own: a role that may create event triggers but not do this can still use them
   begin
     alter event trigger fencepost_ddl enable always;

@@ -2,19 +2,15 @@
 -- functions run as their owner. This is the engine's last migration, so that it covers every object before it. A later
 -- migration revokes what it adds by name: capture functions keep the right that partitions need.
 
-revoke all on all functions in schema cache_invalidation from public;
-revoke all on all tables in schema cache_invalidation from public;
-revoke all on all sequences in schema cache_invalidation from public;
-
--- Supabase's API roles, where they exist: default privileges of a project may have granted them something.
+-- Also Supabase's API roles, where they exist: default privileges of a project may have granted them something.
 do $$
 declare
-  api_role text;
+  role_name text;
 begin
-  foreach api_role in array array['anon', 'authenticated', 'service_role'] loop
-    if exists (select from pg_catalog.pg_roles as r where r.rolname = api_role) then
+  foreach role_name in array array['public', 'anon', 'authenticated', 'service_role'] loop
+    if role_name = 'public' or exists (select from pg_catalog.pg_roles as r where r.rolname = role_name) then
       execute format('revoke all on schema cache_invalidation from %1$I; revoke all on all tables in schema cache_invalidation from %1$I;'
-        'revoke all on all functions in schema cache_invalidation from %1$I; revoke all on all sequences in schema cache_invalidation from %1$I', api_role);
+        'revoke all on all functions in schema cache_invalidation from %1$I; revoke all on all sequences in schema cache_invalidation from %1$I', role_name);
     end if;
   end loop;
 end

@@ -39,7 +39,8 @@ const migration = `
     for changed in
       select * from (values
         -- a changed generator: capture functions also note who wrote
-        ('capture_body', '(version, change) values (<version>, change)', '(version, change, written_by) values (<version>, change, session_user)'),
+        ('capture_body', '(version, change) values ($body$, version, $body$, change)',
+          '(version, change, written_by) values ($body$, version, $body$, change, session_user)'),
         -- a changed claim: the worker's statement stays the same
         ('claim', 'total constant integer', 'upgraded constant boolean := true; total constant integer')
       ) as changes(name, piece, replacement)
