@@ -44,13 +44,8 @@ return case when value then 'true' when not value then 'false' end;
 create function cache_invalidation.segment(value bytea) returns text language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 return cache_invalidation.segment(encode(value, 'hex'));
 
--- Dates and times are ISO 8601:
---
---   date          2026-11-01
---   timestamptz   2026-11-01T09:30:00Z   2026-11-01T09:30:00.25Z   2026-11-01T09:30:00.000001Z      always UTC; up to six
---   timestamp     2026-11-01T09:30:00    2026-11-01T09:30:00.25    digits after the point, without trailing zeros
---
--- Readers' builders take the years 0001 to 9999. Any other value gives NULL, which widens the target as NULL does.
+-- Dates and times are ISO 8601: docs/capture.md#watch. Readers' builders take the years 0001 to 9999. Any other value gives NULL, which
+-- widens the target as NULL does.
 create function cache_invalidation.segment(value timestamp) returns text language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 return case when value between '0001-01-01' and '9999-12-31 23:59:59.999999'
   then cache_invalidation.segment(rtrim(rtrim(to_char(value, 'YYYY-MM-DD"T"HH24:MI:SS.US'), '0'), '.')) end;
