@@ -73,12 +73,12 @@ create type cache_invalidation.read_column as (
   -- empty: the watched table itself
   alias text,
   rel oid,
-  -- of a joined table, which queries name
-  rel_name text,
   number smallint,
   name name,
   type oid,
   row_version xid,
+  -- see column_meaning()
+  meaning text,
   -- false: only compared, as `columns` asks
   is_key boolean
 );
@@ -114,13 +114,6 @@ create index versions_present on cache_invalidation.versions (rel) where retired
 create index versions_watch on cache_invalidation.versions (id, watch_id);
 
 create type cache_invalidation.outbox_target as (written_at timestamptz, op "char", target text);
-
--- The columns that are not as the catalog had them. What was written cannot be trusted to mean what it did, and the declaration gives its
--- wildcard. They are compared by the version of their catalog rows too: a type there and back is a change.
-create view cache_invalidation.stale_columns as
-  select v.id as version, v.place, v.watch_id, c.* from cache_invalidation.versions as v cross join lateral unnest(v.reads) as c
-  left join pg_catalog.pg_attribute as a on a.attrelid = c.rel and a.attnum = c.number and not a.attisdropped
-  where a.attname is distinct from c.name or a.atttypid <> c.type or a.xmin <> c.row_version or c.rel_name <> c.rel::regclass::text;
 
 -- The only truth about what must still be invalidated: one row for each changed row of a watched table. People read the view
 -- outbox, which shows targets. There is no foreign key to versions, because all writers would share its lock.

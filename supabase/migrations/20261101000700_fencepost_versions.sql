@@ -1,6 +1,28 @@
 -- Fencepost: versions. A version says what the changes of a table mean: which columns each declaration of the table reads, and which query
 -- makes targets of them.
 
+-- What else a column's values mean, in text; null: nothing. Of a joined table, the names that queries have: of the table, the column's type
+-- and its collation. Of an enum, its labels, which are catalog rows of their own: after a rename the label that was captured is nobody's,
+-- or another one's.
+create function cache_invalidation.column_meaning(rel oid, alias text, type oid, "collation" oid) returns text language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  base constant oid := cache_invalidation.base_type(type);
+begin
+  return nullif(concat_ws(' ', case when alias <> '' then concat_ws(' ', rel::regclass, base::regtype, "collation"::regcollation) end, (
+    select md5(string_agg(concat_ws(' ', e.oid, e.xmin, e.enumlabel), ' ' order by e.oid)) from pg_enum as e where e.enumtypid = base)), '');
+end
+$$;
+
+-- The columns that are not as the catalog had them. What was written cannot be trusted to mean what it did, and the declaration gives its
+-- wildcard. They are compared by the version of their catalog rows too: a type there and back is a change.
+create view cache_invalidation.stale_columns as
+  select v.id as version, v.place, v.watch_id, c.* from cache_invalidation.versions as v cross join lateral unnest(v.reads) as c
+  left join pg_catalog.pg_attribute as a on a.attrelid = c.rel and a.attnum = c.number and not a.attisdropped
+  where a.attname is distinct from c.name or a.atttypid <> c.type or a.xmin <> c.row_version
+    or c.meaning is not null and c.meaning <> cache_invalidation.column_meaning(c.rel, c.alias, c.type, a.attcollation);
+
 -- The value of an element of a change, as an expression: what quote_literal() makes, undone.
 create function cache_invalidation.value_expression(element text) returns text language sql immutable set search_path = pg_catalog, pg_temp
 return format($$case left(%1$s, 1)
@@ -112,7 +134,8 @@ begin
   insert into cache_invalidation.versions (id, place, rel, function, watch_id, target, columns, hops, reads, query, problem, engine)
     select new_id, d.place, make_version.rel, function_name, (d.w).id, (d.w).target, (d.w).columns, (d.w).hops,
       case when kept.id is not null then kept.reads else array(
-        select row(u.alias, u.rel, case when u.alias <> '' then u.rel::regclass::text end, a.attnum, u.name, a.atttypid, a.xmin, u.is_key)::cache_invalidation.read_column
+        select row(u.alias, u.rel, a.attnum, u.name, a.atttypid, a.xmin,
+          cache_invalidation.column_meaning(u.rel, u.alias, a.atttypid, a.attcollation), u.is_key)::cache_invalidation.read_column
         from cache_invalidation.used_columns(d.w) as u
         join pg_attribute as a on a.attrelid = u.rel and a.attname = u.name and a.attnum > 0 and not a.attisdropped
         order by u.alias, a.attnum, u.is_key) end,

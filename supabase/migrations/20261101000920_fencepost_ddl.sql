@@ -194,7 +194,7 @@ begin
       ('fencepost_ddl', $tags$ddl_command_end when tag in (
         'ALTER TABLE', 'CREATE TABLE', 'CREATE TABLE AS', 'CREATE MATERIALIZED VIEW', 'SELECT INTO', 'CREATE SCHEMA', 'CREATE FOREIGN TABLE',
         'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'ALTER INDEX',
-        'ALTER TYPE', 'ALTER SCHEMA', 'ALTER EXTENSION', 'REFRESH MATERIALIZED VIEW', 'GRANT', 'REVOKE')$tags$),
+        'ALTER TYPE', 'ALTER COLLATION', 'ALTER SCHEMA', 'ALTER EXTENSION', 'REFRESH MATERIALIZED VIEW', 'GRANT', 'REVOKE')$tags$),
       ('fencepost_drop', 'sql_drop'),
       ('fencepost_rewrite', 'table_rewrite')) as n(name, event)
     where n.name not in (select e.evtname from pg_event_trigger as e)

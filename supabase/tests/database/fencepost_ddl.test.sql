@@ -148,7 +148,7 @@ select cache_invalidation.watch('public.restored', 'restored:{org_id}:*');
 insert into public.restored values (0, 'before');
 update cache_invalidation.watches set declared_oid = 1, declared_columns = '{"org_id": 1}' where rel = 'public.restored'::regclass;
 update cache_invalidation.versions as v
-  set reads = array(select row(c.alias, 1, c.rel_name, 1, c.name, c.type, '3', c.is_key)::cache_invalidation.read_column from unnest(v.reads) as c)
+  set reads = array(select row(c.alias, 1, 1, c.name, c.type, '3', c.meaning, c.is_key)::cache_invalidation.read_column from unnest(v.reads) as c)
   where v.rel = 'public.restored'::regclass;
 select is(array(select target from cache_invalidation.outbox where op = 'i' and error = '42804'), array['restored:*'], 'what was written before the dump widens');
 select is(pg_temp.captured($$insert into public.restored values (1, 'a')$$), array['i restored:* 42804'], 'and what is written before refresh()');

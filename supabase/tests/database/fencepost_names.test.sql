@@ -155,7 +155,7 @@ update cache_invalidation.watches
   where rel = 'public.moved'::regclass;
 update cache_invalidation.versions as v
   set reads = array(
-    select case c.alias when '' then row(c.alias, 1, c.rel_name, case c.name when 'b' then 1 when 'c' then 3 else 2 end, c.name, c.type, c.row_version, c.is_key)::cache_invalidation.read_column else c end
+    select case c.alias when '' then row(c.alias, 1, case c.name when 'b' then 1 when 'c' then 3 else 2 end, c.name, c.type, c.row_version, c.meaning, c.is_key)::cache_invalidation.read_column else c end
     from unnest(v.reads) as c)
   where v.rel = 'public.moved'::regclass and v.retired is null;
 select matches((select string_agg(problem, '; ') from cache_invalidation.problems() where watch_id is not null), 'public.moved or its columns were renamed, .* or restored', 'problems() after a restore');
