@@ -138,8 +138,26 @@ begin
 end
 $$;
 
--- Raises for a new declaration that cannot be served. Warns of owners who are trusted with its joins: planning a query of a joined table
--- evaluates functions in its indexes, as the schema's owner.
+-- The owners who are trusted with a declaration's join: planning a query of a joined table evaluates functions in its indexes, and in those
+-- of each table below it, as the schema's owner.
+create function cache_invalidation.trusted_owners(w cache_invalidation.watches) returns table (message text, remedy text) language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select format('%s, who owns %s, can run code with the rights of %s, who owns the capture functions', owned.owner, owned.tables, owned.rights),
+      format('If %s is not to be trusted with that: select cache_invalidation.unwatch(%L, %L); and watch without this join, or let %s own the table.',
+        owned.owner, w.rel, w.target, owned.rights)
+    from (
+      select c.relowner::regrole as owner, n.nspowner::regrole as rights, string_agg(distinct t.rel::regclass::text, ', ') as tables
+      from cache_invalidation.table_trees(array(select h.parent::oid from unnest(w.hops) as h)) as t join pg_class as c on c.oid = t.rel, pg_namespace as n
+      where n.nspname = 'cache_invalidation' and not pg_has_role(c.relowner, n.nspowner, 'member')
+      group by c.relowner, n.nspowner
+    ) as owned;
+end
+$$;
+
+-- Raises for a new declaration that cannot be served. Warns of owners who are trusted with its joins.
 create function cache_invalidation.check_watch(w cache_invalidation.watches) returns void language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -149,21 +167,14 @@ begin
     raise exception '%', told.message using errcode = told.state, hint = told.hint;
   end loop;
   for told in
-    select c.oid::regclass as rel, c.relpersistence, c.relowner::regrole as owner, n.nspowner::regrole as rights,
-      t.is_joined and not pg_has_role(c.relowner, n.nspowner, 'member') as is_stranger
-    from (select w.rel, false as is_joined union select h.parent, true from unnest(w.hops) as h) as t
-    join pg_class as c on c.oid = t.rel, pg_namespace as n where n.nspname = 'cache_invalidation'
+    select c.oid::regclass as rel from pg_class as c
+    where c.relpersistence = 'u' and (c.oid = w.rel or c.oid in (select h.parent from unnest(w.hops) as h))
   loop
-    if told.relpersistence = 'u' then
-      raise notice '% is unlogged: a crash empties it without firing a trigger', told.rel
-        using hint = 'Start a new epoch after a crash: select cache_invalidation.invalidate(''*'').';
-    end if;
-    if told.is_stranger then
-      raise warning '%, who owns %, can run code with the rights of %, who owns the capture functions', told.owner, told.rel, told.rights
-        using detail = 'A join uses indexes, whose functions the owner of a table can change.',
-          hint = format('If %s is not to be trusted with that: select cache_invalidation.unwatch(%L, %L); and watch without this join, or let %s own the table.',
-            told.owner, w.rel, w.target, told.rights);
-    end if;
+    raise notice '% is unlogged: a crash empties it without firing a trigger', told.rel
+      using hint = 'Start a new epoch after a crash: select cache_invalidation.invalidate(''*'').';
+  end loop;
+  for told in select t.* from cache_invalidation.trusted_owners(w) as t loop
+    raise warning '%', told.message using detail = 'A join uses indexes, whose functions the owner of a table can change.', hint = told.remedy;
   end loop;
 end
 $$;

@@ -136,6 +136,9 @@ as $$
     from cache_invalidation.watches as w join pg_class as c on c.oid = w.rel and c.relkind = 'm'
     where not cache_invalidation.sees_ddl('{fencepost_ddl}')
     union all
+    select 7, w.id, t.message, t.remedy, 'notice'
+    from cache_invalidation.watches as w cross join lateral cache_invalidation.trusted_owners(w) as t where w.implied_by is null and w.hops <> '{}'
+    union all
     select 7, min(w.id), format('%s is unlogged: a crash empties it without firing a trigger', w.rel), format('alter table %s set logged;', w.rel), 'notice'
     from cache_invalidation.watches as w join pg_class as c on c.oid = w.rel and c.relpersistence = 'u' group by w.rel
     union all

@@ -47,6 +47,34 @@ test('a join names the owner of the joined table, who has fewer rights', async (
   ]);
 });
 
+test.each([
+  { what: 'partition', partitioned: 'partition by list (id)', below: 'partition of public.shared default' },
+  { what: 'inheritance child', partitioned: '', below: '(check (id > 0)) inherits (public.shared)' },
+])(
+  'and the owner of each $what of it; whoever becomes an owner later stands in problems()',
+  async ({ partitioned, below }) => {
+    await client.query(`create table public.shared (id integer primary key, user_id text) ${partitioned};
+    create table public.below ${below}; alter table public.below owner to fencepost_test_tenant;
+    create table public.lines (id integer primary key, shared_id integer);
+    select cache_invalidation.watch('public.lines', 'user:{s.user_id}', join => 'public.shared s on s.id = row.shared_id')`);
+    const problems = async () =>
+      (await client.query<{ problem: string }>('select problem, severity from cache_invalidation.problems()'))
+        .rows;
+    const trusted = (tables: string) => [
+      `fencepost_test_tenant, who owns ${tables}, can run code with the rights of postgres, who owns the capture functions`,
+    ];
+    expect(warnings).toEqual(trusted('public.below'));
+    await client.query('alter table public.below owner to postgres');
+    expect(await problems()).toEqual([]);
+    await client.query(
+      'alter table public.shared owner to fencepost_test_tenant; alter table public.below owner to fencepost_test_tenant',
+    );
+    expect(await problems()).toEqual(
+      trusted('public.below, public.shared').map((problem) => ({ problem, severity: 'notice' })),
+    );
+  },
+);
+
 test('not the owner of the watched table, not one who has these rights, and nobody without a join', async () => {
   await client.query('alter table public.items owner to fencepost_test_tenant');
   await client.query(watchJoined);
