@@ -35,6 +35,8 @@ create table cache_invalidation.watches (
   -- for people: hops as text
   join_clause text,
   hops cache_invalidation.hop[] not null default '{}',
+  -- declared by the name of a foreign key: see followed_hops()
+  foreign_key name,
   -- the watch whose join reads this table, for which this one captures the parent's own changes; null: declared with watch()
   implied_by integer references cache_invalidation.watches on delete cascade,
   -- the table and the number of each of its columns in the declaration, as watch() found them: see swapped()
@@ -57,6 +59,7 @@ create table cache_invalidation.dropped_watches (
   columns text[],
   min_interval interval,
   join_clause text,
+  foreign_key name,
   primary key (rel_name, target)
 );
 

@@ -72,6 +72,31 @@ as $$
   from unnest(hops) with ordinality as h(parent, alias, parent_columns, child_aliases, child_columns, place)
 $$;
 
+-- The foreign keys of a table, each as a step whose alias is the parent's name. (One that refers to a partitioned table has one more for each
+-- of its partitions.)
+create function cache_invalidation.foreign_keys(rel oid) returns table (name name, hop cache_invalidation.hop) language plpgsql stable rows 3
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select f.conname, row(f.confrelid, c.relname,
+      array(select a.attname from unnest(f.confkey) with ordinality as k(number, place)
+        join pg_attribute as a on a.attrelid = f.confrelid and a.attnum = k.number order by k.place),
+      array_fill(''::text, array[cardinality(f.conkey)]),
+      array(select a.attname from unnest(f.conkey) with ordinality as k(number, place)
+        join pg_attribute as a on a.attrelid = f.conrelid and a.attnum = k.number order by k.place))::cache_invalidation.hop
+    from pg_constraint as f join pg_class as c on c.oid = f.confrelid
+    where f.conrelid = foreign_keys.rel and f.contype = 'f'
+      and not exists (select from pg_constraint as whole where whole.oid = f.conparentid and whole.conrelid = f.conrelid);
+end
+$$;
+
+-- The foreign key that a join names, as the catalog has it: cut to 63 bytes. Null: it is none's name.
+create function cache_invalidation.named_key(rel oid, join_clause text) returns name language sql stable set search_path = pg_catalog, pg_temp
+return (
+  select k.name from cache_invalidation.foreign_keys(rel) as k
+  where k.name in (join_clause::name, btrim(join_clause)::name) order by k.name = join_clause::name desc limit 1);
+
 -- Reads a join. Raises for what is no plain step to a key of each of its tables: anything else could not be looked up when the worker
 -- asks, after the commit. A parent that need not exist is null.
 create function cache_invalidation.read_join(rel regclass, join_clause text, must_exist boolean default true) returns cache_invalidation.hop[] language plpgsql stable
@@ -94,18 +119,7 @@ begin
   if remainder is null then
     return hops;
   end if;
-  select f.confrelid::regclass, c.relname,
-      array(select a.attname::text from unnest(f.confkey) with ordinality as k(number, place)
-        join pg_attribute as a on a.attrelid = f.confrelid and a.attnum = k.number order by k.place),
-      array_fill(''::text, array[cardinality(f.conkey)]),
-      array(select a.attname::text from unnest(f.conkey) with ordinality as k(number, place)
-        join pg_attribute as a on a.attrelid = f.conrelid and a.attnum = k.number order by k.place)
-    into hop
-    from pg_constraint as f join pg_class as c on c.oid = f.confrelid
-    -- Each name as the catalog has it: cut to 63 bytes. A foreign key to a partitioned table has one more for each of its partitions.
-    where f.conrelid = rel and f.contype = 'f' and f.conname in (join_clause::name, remainder::name)
-      and not exists (select from pg_constraint as whole where whole.oid = f.conparentid and whole.conrelid = f.conrelid)
-    order by f.conname = join_clause::name desc;
+  select (k.hop).* into hop from cache_invalidation.foreign_keys(rel) as k where k.name = cache_invalidation.named_key(rel, join_clause);
   if found then
     if hop.alias = 'row' or hop.alias ~ '[{}":.]' then
       hop.alias := 'parent';

@@ -31,6 +31,29 @@ as $$
     ', "join" => ' || quote_literal(w.join_clause))
 $$;
 
+-- The steps of a declaration's join. One that was declared by the name of a foreign key follows the key of this name wherever it leads, or
+-- where there is none, because it was dropped or renamed, one of the same columns. Its alias stays.
+create function cache_invalidation.followed_hops(w cache_invalidation.watches) returns cache_invalidation.hop[] language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  declared constant cache_invalidation.hop := w.hops[1];
+  hop cache_invalidation.hop;
+begin
+  if w.foreign_key is not null then
+    select (k.hop).* into hop from cache_invalidation.foreign_keys(w.rel) as k
+      where k.name = w.foreign_key or (k.hop).child_columns = declared.child_columns
+      order by k.name = w.foreign_key desc, ((k.hop).parent, (k.hop).parent_columns) = (declared.parent, declared.parent_columns) desc, k.name
+      limit 1;
+  end if;
+  if hop.parent is null then
+    return w.hops;
+  end if;
+  hop.alias := declared.alias;
+  return array[hop];
+end
+$$;
+
 -- The declaration with the present names of its tables and columns, found by their numbers. What was dropped keeps its name.
 create function cache_invalidation.follow_renames(w cache_invalidation.watches) returns cache_invalidation.watches language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -48,6 +71,7 @@ begin
     w := cache_invalidation.rename_columns(w, renames);
   end if;
   w.known_as := w.rel::text;
+  w.hops := cache_invalidation.followed_hops(w);
   -- the name of a table that is gone stays
   if not exists (select from unnest(w.hops) as h where not exists (select from pg_class as c where c.oid = h.parent)) then
     w.join_clause := cache_invalidation.join_text(w.hops);
@@ -69,9 +93,9 @@ $$;
 create function cache_invalidation.remember(w cache_invalidation.watches, rel_name text) returns void language sql set search_path = pg_catalog, pg_temp
 as $$
   insert into cache_invalidation.dropped_watches
-    select rel_name, w.target, w.columns, w.min_interval, w.join_clause where w.implied_by is null
+    select rel_name, w.target, w.columns, w.min_interval, w.join_clause, w.foreign_key where w.implied_by is null
   on conflict (rel_name, target) do update
-    set columns = excluded.columns, min_interval = excluded.min_interval, join_clause = excluded.join_clause
+    set columns = excluded.columns, min_interval = excluded.min_interval, join_clause = excluded.join_clause, foreign_key = excluded.foreign_key
 $$;
 
 -- Drops the retired versions of all tables that no change can name any more: every transaction that may have written under one has ended,
@@ -161,12 +185,17 @@ begin
       set target = f.target, columns = f.columns, hops = f.hops, join_clause = f.join_clause, known_as = f.known_as
       from cache_invalidation.watches as before cross join lateral cache_invalidation.follow_renames(before) as f
       where before.id = known.id and known.rel = bring_in_line.rel and f is distinct from before
-        and (known.known_as <> known.rel::text or known.id in (select c.watch_id from cache_invalidation.stale_columns as c where c.version = present))
+        and (known.known_as <> known.rel::text or cache_invalidation.followed_hops(before) <> before.hops
+          or known.id in (select c.watch_id from cache_invalidation.stale_columns as c where c.version = present))
       returning known.id
   )
   select coalesce(array_agg(moved.id), '{}') into renamed from moved;
   for w in select found.* from cache_invalidation.watches as found where found.id = any (renamed) and found.implied_by is null loop
-    raise notice 'the watch of % follows a rename, it is now: %', w.rel, cache_invalidation.declaration(w, w.rel::text);
+    raise notice 'the watch of % follows %, it is now: %', w.rel, case when w.foreign_key is null then 'a rename' else 'a rename or its foreign key' end,
+      cache_invalidation.declaration(w, w.rel::text);
+    if w.foreign_key is not null then
+      parents := parents || cache_invalidation.imply(w);
+    end if;
   end loop;
   -- after a restore
   update cache_invalidation.watches as known set declared_oid = known.rel, declared_columns = cache_invalidation.number_columns(known)
@@ -214,6 +243,9 @@ begin
     select v.target from cache_invalidation.versions as v where v.id = wanted and (every_type or v.watch_id = any (added || renamed)
       or v.watch_id in (select c.watch_id from cache_invalidation.stale_columns as c where c.version = present))));
   perform cache_invalidation.drop_ended_versions();
+  foreach parent in array parents loop
+    perform cache_invalidation.bring_in_line(parent, within_ddl);
+  end loop;
 exception
   when lock_not_available then
     raise exception 'the table % is busy: no lock within %', rel, current_setting('lock_timeout')

@@ -5,14 +5,17 @@
 create function cache_invalidation.save_watch(w cache_invalidation.watches) returns integer language sql set search_path = pg_catalog, pg_temp
 as $$
   insert into cache_invalidation.watches as made
-    (id, rel, target, columns, min_interval, join_clause, hops, implied_by, declared_as, known_as, declared_oid, declared_columns) overriding system value
+    (id, rel, target, columns, min_interval, join_clause, hops, foreign_key, implied_by, declared_as, known_as, declared_oid, declared_columns)
+  overriding system value
   values (
     coalesce((
       select known.id from cache_invalidation.watches as known
       where known.rel = w.rel and known.target = w.target and known.implied_by is not distinct from w.implied_by), nextval('cache_invalidation.watches_id_seq')),
-    w.rel, w.target, w.columns, w.min_interval, w.join_clause, w.hops, w.implied_by, w.rel::text, w.rel::text, w.rel, cache_invalidation.number_columns(w))
+    w.rel, w.target, w.columns, w.min_interval, w.join_clause, w.hops, w.foreign_key, w.implied_by, w.rel::text, w.rel::text, w.rel,
+    cache_invalidation.number_columns(w))
   on conflict (id) do update
-    set columns = excluded.columns, min_interval = excluded.min_interval, join_clause = excluded.join_clause, hops = excluded.hops
+    set columns = excluded.columns, min_interval = excluded.min_interval, join_clause = excluded.join_clause, hops = excluded.hops,
+      foreign_key = excluded.foreign_key
   returning made.id
 $$;
 
@@ -33,6 +36,7 @@ begin
   foreach hop in array w.hops loop
     implied := w;
     implied.implied_by := w.id;
+    implied.foreign_key := null;
     implied.rel := hop.parent;
     implied.hops := '{}';
     reached := array[hop.alias];
@@ -84,6 +88,7 @@ begin
   w.min_interval := watch.min_interval;
   w.hops := cache_invalidation.read_join(w.rel, watch."join");
   w.join_clause := cache_invalidation.join_text(w.hops);
+  w.foreign_key := cache_invalidation.named_key(w.rel, watch."join");
   -- first, because begin_declaring() needs rights that it asks for with a hint
   perform cache_invalidation.check_watch(w);
   previous_timeout := cache_invalidation.begin_declaring();
@@ -148,7 +153,7 @@ as $$
   from (
     select d.* from cache_invalidation.dropped_watches as d
     union
-    select w.declared_as, w.target, w.columns, w.min_interval, w.join_clause
+    select w.declared_as, w.target, w.columns, w.min_interval, w.join_clause, w.foreign_key
     from cache_invalidation.watches as w where w.implied_by is null and to_regclass(w.declared_as) <> w.rel
   ) as named
   where to_regclass(named.rel_name) is not null
@@ -201,10 +206,13 @@ begin
   for lost in
     select u.* from cache_invalidation.unwatched() as u
     union all
-    select j.rel::text, j.target, j.columns, j.min_interval, j.join_clause from cache_invalidation.joinable_again() as j
+    select j.rel::text, j.target, j.columns, j.min_interval, j.join_clause, j.foreign_key from cache_invalidation.joinable_again() as j
   loop
     begin
       perform cache_invalidation.watch(lost.rel_name::regclass, lost.target, lost.columns, lost.min_interval, lost.join_clause);
+      update cache_invalidation.watches as known set foreign_key = lost.foreign_key
+        where known.rel = lost.rel_name::regclass and known.target = lost.target and known.implied_by is null;
+      perform cache_invalidation.bring_in_line(lost.rel_name::regclass);
     exception
       when lock_not_available or insufficient_privilege then
         raise;

@@ -78,6 +78,14 @@ as $$
   ) as c join pg_class as r on r.oid = c.rel
   group by c.rel
   union all
+  select w.rel, format('the foreign key by which %s is joined for %s leads elsewhere now', w.rel, w.target), 'error'
+  from cache_invalidation.watches as w join pg_class as r on r.oid = w.rel
+  where (tables is null or w.rel = any (tables)) and w.foreign_key is not null and cache_invalidation.followed_hops(w) <> w.hops
+    -- a rename is no other key
+    and not exists (
+      select from cache_invalidation.versions as v join cache_invalidation.stale_columns as u on u.version = v.id and u.place = v.place
+      where v.watch_id = w.id and v.retired is null)
+  union all
   select u.rel, format('DDL that concerns %s was not followed, at %s', u.rel, min(u.at)), 'error'
   from cache_invalidation.unfollowed as u join pg_class as r on r.oid = u.rel
   where tables is null or u.rel = any (tables)

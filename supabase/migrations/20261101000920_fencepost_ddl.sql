@@ -108,7 +108,8 @@ begin
         select c.classid, c.objid from pg_event_trigger_ddl_commands() as c
         where c.schema_name is distinct from 'cache_invalidation' and c.schema_name is distinct from 'pg_temp'
       )
-      select c.objid from commands as c where c.classid = 'pg_class'::regclass
+      select coalesce(f.conrelid, c.objid) from commands as c left join pg_constraint as f on f.oid = c.objid and c.classid = 'pg_constraint'::regclass
+      where c.classid in ('pg_class'::regclass, 'pg_constraint'::regclass)
       union
       -- what types, schemas, extensions and rights on columns have changed, or was detached; only for these are all columns compared
       select v.rel from cache_invalidation.versions as v
