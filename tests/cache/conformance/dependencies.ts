@@ -96,6 +96,20 @@ export const dependencies: Check[] = [
     },
   },
   {
+    name: 'lists that stand for the same fences are one list, because the same writes end their answers',
+    run: async (support) => {
+      const cache = await support.withWorker();
+      const lists = [[QUOTA], ['quota:org-1:*'], ['quota:org-1:a:b', QUOTA, 'quota:org-1:*']];
+      for (const stored of lists) {
+        await read(cache, 'stored', { dependsOn: stored, fresh: true });
+        for (const list of lists) assert.equal(await read(cache, 'x', { dependsOn: list }), 'stored');
+      }
+      assert.deepEqual(support.logged, []);
+      await invalidate(support, 'quota:org-1:c:d');
+      for (const list of lists) assert.equal(await read(cache, 'new', { dependsOn: list }), 'new');
+    },
+  },
+  {
     name: 'getOrSetMany has dependencies for each key',
     run: async (support) => {
       const cache = await support.withWorker();

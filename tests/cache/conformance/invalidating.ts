@@ -107,6 +107,27 @@ export const invalidating: Check[] = [
     },
   },
   {
+    name: 'what an exact target of no declared type ends beside its key: the keys that it begins with, and their type where it is that',
+    run: async (support) => {
+      const cache = await support.withWorker();
+      const long = `otp${':x'.repeat(32)}`;
+      const all = ['otp', 'otp:login', 'otp:login:alice', 'otp:login:alice:at-home', 'otp:login:bob', long];
+      const without = (...ended: string[]) => all.filter((key) => !ended.includes(key));
+      for (const [target, left] of [
+        ['otp:login:alice', without('otp:login', 'otp:login:alice')],
+        ['otp:login', without('otp:login')],
+        ['otp', []],
+        [long, []],
+      ] as const) {
+        for (const invalidated of [() => cache.del(target), () => invalidate(support, target)]) {
+          await cache.getOrSetMany(all, async (missing) => new Map(missing.map((key) => [key, key])));
+          await invalidated();
+          assert.deepEqual([...(await cache.getMany(all)).keys()], left, target);
+        }
+      }
+    },
+  },
+  {
     name: 'any number of targets is one request, and a group of any size one command',
     run: async (support) => {
       const cache = await support.withWorker();

@@ -76,7 +76,9 @@ export interface Cache {
 
   /**
    * Makes keys unreadable, and what is being loaded for them too: two commands in one request. Their fences go as well, so the other
-   * keys of the same entity become unreadable too, and whatever depends on them.
+   * keys of the same entity become unreadable too, and whatever depends on them. A key of no declared type leaves its siblings, but ends
+   * the keys of two or more segments that it begins with (`a:b` of `a:b:c`); one of a single segment, or of more than 32, ends all keys of
+   * its first segment.
    * @returns how many of these keys were cached; null when Redis did not acknowledge: then nothing is promised
    */
   del(...wanted: string[]): Promise<number | null>;

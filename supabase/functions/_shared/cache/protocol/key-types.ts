@@ -1,7 +1,7 @@
 /**
  * Key types: what an application declares about its keys, and how a key finds its type. The product knows none: they are an
- * argument of createCache. A key of no declared type works too; it lives for five minutes, its entity is the whole key, and it is counted
- * under `other`.
+ * argument of createCache. A key of no declared type works too; it lives for five minutes, its entity is the whole key (its first two
+ * segments when it has more than 32), and it is counted under `other`.
  */
 import { MOST_FENCES, readDependency } from './dependencies.ts';
 import { CacheError } from './errors.ts';
