@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { RedisFailure } from '../../../supabase/functions/_shared/cache/redis/failure.ts';
 import { invalidate } from './invalidating.ts';
-import { type Check, QUOTA } from './support.ts';
+import { type Check, eventually, gate, QUOTA } from './support.ts';
 
 const COST = 'cost:openai:gpt-5';
 
@@ -84,13 +84,34 @@ export const setting: Check[] = [
           },
         },
       });
-      const stores: (() => Promise<boolean>)[] = [
+      // Redis was away for its get, and is back.
+      let isAway = true;
+      const late = support.isolate({
+        connection: {
+          ...connection,
+          getMany: async (names) =>
+            isAway ? Promise.reject(new RedisFailure('unreachable')) : connection.getMany(names),
+        },
+      });
+      await late.get(QUOTA);
+      isAway = false;
+      support.lasting += 1_001;
+      const asked = late.stats().commands;
+      await eventually(async () => {
+        await late.get('own:other');
+        return late.stats().commands > asked;
+      }, 'Redis is asked again');
+      const unsupported = { code: 'UNSUPPORTED_VALUE' };
+      const stores: (() => Promise<unknown>)[] = [
         () => cache.set(QUOTA, 'x'.repeat(2_000)),
         () => cache.set(QUOTA, 1, 0),
         () => refusing.set(QUOTA, 1),
+        () => late.set(QUOTA, 1),
+        () => assert.rejects(cache.set(QUOTA, new Date(0)), unsupported).then(() => false),
+        () => assert.rejects(cache.set(QUOTA, { data: null, error: {} }), unsupported).then(() => false),
       ];
       for (const store of stores) {
-        await cache.getOrSet(QUOTA, () => 'older');
+        await cache.getOrSet(QUOTA, () => 'older', { lease: 0 });
         assert.equal(await store(), false);
         assert.deepEqual(await support.isolate().lookup(QUOTA), { hit: false });
       }
@@ -105,9 +126,104 @@ export const setting: Check[] = [
       const late = await cache.begin(QUOTA);
       await cache.set(QUOTA, 'new', 60, late);
       assert.equal(await cache.get(QUOTA), 'new');
-      await cache.set(QUOTA, 'old', 60, early);
-      assert.equal(await cache.get(QUOTA), null);
+      assert.equal(await cache.set(QUOTA, 'old', 60, early), false);
+      assert.equal(await cache.get(QUOTA), 'new');
       await assert.rejects(cache.set(COST, 1, 60, late), { code: 'TOKEN_MISMATCH' });
+    },
+  },
+  {
+    name: 'a set with a token of before an invalidation that this isolate knows of is false, and leaves a good entry alone',
+    run: async (support) => {
+      const cache = await support.withWorker();
+      const other = support.isolate();
+      const invalidations: (() => Promise<unknown>)[] = [
+        () => cache.del(QUOTA),
+        () => cache.delPattern('*'),
+        async () => {
+          await invalidate(support, QUOTA);
+          await cache.getOrSet(QUOTA, () => 'good');
+        },
+        // Too long ago to be remembered: Redis is asked, whoever invalidated.
+        async () => {
+          support.lasting += 30_001;
+          await other.del(QUOTA);
+        },
+      ];
+      for (const [index, invalidated] of invalidations.entries()) {
+        const token = await cache.begin(QUOTA);
+        await invalidated();
+        assert.equal(await cache.getOrSet(QUOTA, () => 'good'), 'good');
+        assert.equal(await cache.set(QUOTA, 'old', 60, token), false, String(index));
+        assert.equal(await other.get(QUOTA), 'good', String(index));
+      }
+      assert.equal(support.logged.length, 1);
+      assert.match(support.logged[0] ?? '', /^cache: a set of type quota stored nothing.*begin\(key\)/);
+      const token = await cache.begin(QUOTA);
+      support.lasting += 30_001;
+      const spent = await support.counted(() => cache.set(QUOTA, 'new', 60, token));
+      assert.deepEqual([spent.result, spent.commands], [true, 2]);
+      assert.equal(await cache.get(QUOTA), 'new');
+    },
+  },
+  ...[true, false].map(
+    (hasToken): Check => ({
+      name: `a set is false for what was loaded too long ago without a worker, or before one came back (a token: ${hasToken})`,
+      run: async (support) => {
+        const cache = support.isolate({ degradedMaxAge: 1 });
+        const start = async () => (hasToken ? cache.begin(QUOTA) : void (await cache.get(QUOTA)));
+        for (const [ahead, isKept] of [
+          [500, true],
+          [1_300, false],
+        ] as const) {
+          support.lasting += 30_001;
+          const token = await start();
+          support.ahead += ahead;
+          assert.equal(await cache.set(QUOTA, ahead, 60, token ?? undefined), isKept);
+          assert.equal(await cache.get(QUOTA), isKept ? ahead : null);
+        }
+        support.lasting += 30_001;
+        await cache.set(QUOTA, 'older');
+        const token = await start();
+        await support.redis(
+          'SET',
+          support.key('fencepost:heartbeat'),
+          (await support.redis('GET', support.key('fencepost:epoch'))) as string,
+        );
+        assert.equal(await cache.set(QUOTA, 'old', 60, token ?? undefined), false);
+        assert.equal(await cache.get(QUOTA), null);
+      },
+    }),
+  ),
+  {
+    name: 'a reply that arrives late is no news: set stores what was loaded after a get',
+    run: async (support) => {
+      const connection = support.connection();
+      const [held, answered] = [gate(), gate()];
+      let reads = 0;
+      await support.heartbeat('epoch-1');
+      const cache = support.isolate({
+        connection: {
+          ...connection,
+          getMany: async (names) => {
+            const isFirst = ++reads === 1;
+            const values = await connection.getMany(names);
+            if (!isFirst) return values;
+            answered.open();
+            await held.opened;
+            return values;
+          },
+        },
+      });
+      const early = cache.get(QUOTA);
+      await answered.opened;
+      const token = await cache.begin(QUOTA);
+      await cache.get(QUOTA);
+      held.open();
+      await early;
+      assert.equal(await cache.set(QUOTA, 1), true);
+      assert.equal(await cache.set(QUOTA, 2, 60, token), true);
+      assert.equal(await cache.get(QUOTA), 2);
+      assert.deepEqual(support.logged, []);
     },
   },
   {

@@ -29,11 +29,12 @@ export interface Cache {
   /**
    * Stores a value. With a token of `begin`, or after a `get` of this key in this isolate within 30 s, a value that was
    * invalidated since then is not readable. With neither, the value is taken as true now: use that only for values whose truth
-   * is the cache itself. What stores nothing because the value is too large, the ttl 0 or Redis refuses it leaves no older value.
+   * is the cache itself. What stores nothing leaves no older value, unless the value may itself be older than an invalidation.
    * @param ttl seconds, or a text such as '5m'; default: the type's, else 300
    * @returns whether Redis has it; false when Redis is away, the value is too large, this isolate deleted the key or saw it
-   * invalidated since the `get` (a warning says so), the token was taken or the `get` made without Redis, or so many keys were read
-   * within 30 s (10 000) that it is not known whether this one was
+   * invalidated since the `get` or `begin` (a warning says so), either was made without Redis, or without a worker that is back by now or
+   * longer ago than `degradedMaxAge`, or so many keys were read within 30 s (10 000) that it is not known whether this one was. True for
+   * what another isolate or the worker has invalidated meanwhile: it is stored and unreadable
    * @throws CacheError UNSUPPORTED_VALUE, INVALID_KEY, INVALID_CONFIGURATION, TOKEN_MISMATCH: mistakes of the program
    */
   set(key: string, value: unknown, ttl?: Time, token?: LoadToken): Promise<boolean>;

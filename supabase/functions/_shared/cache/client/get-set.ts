@@ -3,10 +3,10 @@
 import { isStampOrNull, type VersionStamp } from '../protocol/entry.ts';
 import { CacheError } from '../protocol/errors.ts';
 import type { Plan } from '../protocol/fences.ts';
-import { allExist, type KeyState } from '../protocol/key-state.ts';
+import { allExist, isCurrent, type KeyState, sameTexts } from '../protocol/key-state.ts';
 import { prepare, readStates } from './key-states.ts';
 import type { Core } from './loader.ts';
-import { lifetimesOf, typeName } from './options.ts';
+import { type Lifetimes, lifetimesOf, typeName } from './options.ts';
 import { longestMs, store } from './store.ts';
 import type { Time } from './times.ts';
 import { UnsupportedValue } from './values.ts';
@@ -73,10 +73,21 @@ export class GetAndSet {
 
   /** The fences of a key as they stand now, for a load that begins after this. */
   async begin(plan: Plan): Promise<LoadToken> {
-    return { key: plan.key, stamp: await this.#currentStamp(plan, undefined) };
+    const { recentReads } = this.#core;
+    const reading = recentReads.begin();
+    try {
+      const stamp = await this.#currentStamp(plan, undefined);
+      if (stamp !== null) recentReads.rememberToken(plan, stamp, reading);
+      return { key: plan.key, stamp };
+    } finally {
+      reading.end();
+    }
   }
 
-  /** Stores a value under the token's fences, else under remembered ones, else under the current ones. */
+  /**
+   * Stores a value under the token's fences, else under remembered ones, else under the current ones. What stores nothing deletes the
+   * entry, so that no older value answers; but not where the value may itself be older than what can be read.
+   */
   async set(
     plan: Plan,
     value: unknown,
@@ -87,25 +98,48 @@ export class GetAndSet {
     if (token !== undefined && !(token?.key === key && isStampOrNull(token.stamp))) {
       throw new CacheError('TOKEN_MISMATCH', 'The token is none that begin() gave out for this key.');
     }
-    const { access, recentReads, settings, values } = this.#core;
-    const encoded = values.encode(value);
-    if (encoded instanceof UnsupportedValue) throw encoded;
+    const { settings, values } = this.#core;
     const lifetimes = lifetimesOf(plan, settings, ttl);
-    const remembered = token === undefined ? recentReads.oldest(key) : token.stamp;
-    if (remembered === 'dead') {
-      access.warn(
-        `set of ${typeName(plan)}`,
-        `a set of type ${typeName(plan)} stored nothing: the key was invalidated since the get before it, and the value may have been ` +
-          'loaded before that. Take a token with begin(key) before the load, and give it to set.',
-      );
-      return false;
+    const keep = async (stamp: VersionStamp | null, kept: { value: unknown; serialized: boolean }) => {
+      const item = { plan, stamp, ...kept, lifetimes, lease: null, replaces: true };
+      return (await store(this.#core, [item])).stored.has(key);
+    };
+    const nothing = { value: undefined, serialized: false };
+    const encoded = values.encode(value);
+    if (encoded instanceof UnsupportedValue) {
+      await keep(null, nothing);
+      throw encoded;
     }
-    const stamp = remembered === undefined ? await this.#currentStamp(plan, ttl) : remembered;
-    if (stamp === null) return false;
-    const { stored } = await store(this.#core, [
-      { plan, stamp, ...encoded, lifetimes, lease: null, replaces: true },
-    ]);
-    return stored.has(key);
+    const stamp = await this.#stampFor(plan, ttl, lifetimes, token);
+    if (stamp !== 'dead') return keep(stamp, stamp === null ? nothing : encoded);
+    this.#core.access.warn(
+      `set of ${typeName(plan)}`,
+      `a set of type ${typeName(plan)} stored nothing: the key was invalidated since the get or begin before it, and the value may have ` +
+        'been loaded before that. Take a token with begin(key) before the load, and give it to set.',
+    );
+    return false;
+  }
+
+  /**
+   * What a set stores its value under; null where that could not be read. Redis is asked once more about a token that is not remembered
+   * any more, and where no worker was alive: one that is back vouches for nothing that was loaded before.
+   */
+  async #stampFor(
+    plan: Plan,
+    ttl: Time | undefined,
+    { degradedMs }: Lifetimes,
+    token: LoadToken | undefined,
+  ): Promise<VersionStamp | 'dead' | null> {
+    const { recentReads, runtime } = this.#core;
+    const stamp = token === undefined ? recentReads.oldest(plan.key) : token.stamp;
+    if (stamp === undefined) return this.#currentStamp(plan, ttl);
+    if (stamp === null || stamp === 'dead') return stamp;
+    const known = token === undefined ? stamp : recentReads.ofToken(plan.key, stamp);
+    if (known === 'dead' || (known !== undefined && stamp.epoch !== null)) return known;
+    const [state] = (await readStates(this.#core, [plan])) ?? [];
+    if (state === undefined) return null;
+    if (!sameTexts(state.fences, stamp.fences)) return 'dead';
+    return isCurrent(stamp, state.epoch, degradedMs, runtime.now()) ? stamp : null;
   }
 
   async #currentStamp(plan: Plan, ttl: Time | undefined): Promise<VersionStamp | null> {

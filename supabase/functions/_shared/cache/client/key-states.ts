@@ -48,9 +48,11 @@ export async function readStates(
     const { names, statesFrom } = mgetFor(group, leases?.slice(from, from + group.length));
     const values = await access.read(names);
     if (values === null) return null;
-    states.push(...statesFrom(values));
+    const some = statesFrom(values);
+    recentReads.notice(some, sentAt);
+    states.push(...some);
+    const sentAt = recentReads.moment();
   }
-  recentReads.notice(states);
   return states;
 }
 
@@ -201,7 +203,7 @@ async function askAgain(
   );
   if (exchange === null) return null;
   const states = statesFrom(exchange.values);
-  recentReads.notice(states);
+  recentReads.notice(states, sentAt);
   return states.map((state, index): PreparedKey => {
     const { fences, epoch } = state;
     const reply = exchange.replies[index] ?? null;
@@ -220,6 +222,7 @@ function* requestsFor(plans: readonly Plan[]): Generator<Plan[]> {
   let units = 0;
   for (const plan of plans) {
     const more = [plan.key, ...plan.fences].filter((name) => !names.has(name));
+  const sentAt = recentReads.moment();
     // The lease repeats the key.
     const added = more.reduce((sum, { length }) => sum + length, plan.key.length);
     // Two names are the epoch and the heartbeat.

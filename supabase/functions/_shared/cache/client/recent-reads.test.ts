@@ -98,14 +98,14 @@ describe('recent reads', () => {
     for (const [die, name] of [
       [(reads: RecentReads) => reads.deleted(['fence:k']), 'deleted'],
       [(reads: RecentReads) => reads.deleted(['fencepost:epoch']), 'epoch deleted'],
-      [(reads: RecentReads) => reads.notice([state('k', 'f2', 'e1')]), 'replaced'],
-      [(reads: RecentReads) => reads.notice([state('k', null, 'e1')]), 'gone'],
-      [(reads: RecentReads) => reads.notice([state('k', 'f1', 'e2')]), 'epoch over'],
+      [(reads: RecentReads) => reads.notice([state('k', 'f2', 'e1')], reads.moment()), 'replaced'],
+      [(reads: RecentReads) => reads.notice([state('k', null, 'e1')], reads.moment()), 'gone'],
+      [(reads: RecentReads) => reads.notice([state('k', 'f1', 'e2')], reads.moment()), 'epoch over'],
     ] as const) {
       const { clock, reads } = recentReads();
       reads.remember(plan('k'), stamp('f1'), quiet);
       clock.now = 10_000;
-      reads.notice([state('k', 'f1', 'e1'), state('other', 'f9', 'e9')]);
+      reads.notice([state('k', 'f1', 'e1'), state('other', 'f9', 'e9')], reads.moment());
       reads.deleted(['fence:other']);
       expect(reads.oldest('k'), name).toEqual(stamp('f1'));
       die(reads);
@@ -115,6 +115,36 @@ describe('recent reads', () => {
       clock.now = 30_001;
       expect(reads.oldest('k'), name).toEqual(stamp('f3'));
     }
+  });
+
+  it('takes no reply for news that was asked for before the stamp was known', () => {
+    const { reads } = recentReads();
+    const sentAt = reads.moment();
+    reads.remember(plan('k'), stamp('f1'), quiet);
+    reads.notice([state('k', null, 'e1')], sentAt);
+    expect(reads.oldest('k')).toEqual(stamp('f1'));
+  });
+
+  it('knows of a token for 30 s whether it is dead, whatever a get saw; then Redis has to be asked', () => {
+    const { clock, reads } = recentReads();
+    reads.rememberToken(plan('k'), stamp('f1'), quiet);
+    expect(reads.oldest('k')).toBeUndefined();
+    expect(reads.ofToken('k', stamp('f1'))).toEqual(stamp('f1'));
+    reads.notice([state('k', 'f2', 'e1')], reads.moment());
+    reads.rememberToken(plan('k'), stamp('f2'), quiet);
+    expect([reads.ofToken('k', stamp('f1')), reads.ofToken('k', stamp('f2'))]).toEqual(['dead', stamp('f2')]);
+    reads.deleted(['fence:k']);
+    expect(reads.ofToken('k', stamp('f2'))).toBe('dead');
+    clock.now = 30_001;
+    expect(reads.ofToken('k', stamp('f2'))).toBeUndefined();
+    // What does not fit is asked about, too, and makes no set fail.
+    for (let key = 0; key <= 10_000; key++) reads.rememberToken(plan(`k${key}`), stamp('f'), quiet);
+    for (let fence = 0; fence <= 8; fence++) reads.rememberToken(plan('l'), stamp(`f${fence}`), quiet);
+    expect([reads.ofToken('k0', stamp('f')), reads.ofToken('l', stamp('f0'))]).toEqual([
+      undefined,
+      undefined,
+    ]);
+    expect([reads.ofToken('l', stamp('f1')), reads.oldest('never seen')]).toEqual([stamp('f1'), undefined]);
   });
 
   it('takes the reply to a read that was under way during a deletion for one from before it', () => {

@@ -1,5 +1,6 @@
 /**
- * What makes a plain `get`, load, `set` safe: the version stamps under which this isolate's recent `get`s read a key.
+ * What makes a plain `get`, load, `set` safe, and `set` truthful: the version stamps under which this isolate's recent `get`s read a key,
+ * and those of its recent tokens and loads.
  *
  *   Rule 8  `set` has no version stamp of its own: fences read at the time of the set may be younger than the load, and would make
  *           a stale value look fresh. So every `get` remembers, per key and for 30 s, the fences it saw, and `set` uses the
@@ -18,7 +19,8 @@
  *
  * A stamp is dead when this isolate deleted one of its fences, or a later read of any kind saw another value. What is stored under it
  * could not be read, and would overwrite what can. So it forbids the set for what is left of its time. A younger stamp does not
- * replace it: the value may have been loaded before that.
+ * replace it: the value may have been loaded before that. A read says so only if it was sent when the stamp was known: the reply to an
+ * earlier one may arrive later. Of a token that is not remembered any more, `set` asks Redis.
  */
 import type { VersionStamp } from '../protocol/entry.ts';
 import type { Plan } from '../protocol/fences.ts';
@@ -33,8 +35,12 @@ interface Remembered {
   readonly plan: Plan;
   readonly stamp: VersionStamp | null;
   lastAt: number;
+  /** When it became known, in the order of events here. */
+  readonly knownSince: number;
   dead: boolean;
 }
+
+type Memory = Map<string, Remembered[]>;
 
 /** A `get` that waits for its reply, and what this isolate deletes meanwhile: the reply may be older. */
 export interface ReadInProgress {
@@ -42,17 +48,27 @@ export interface ReadInProgress {
   end(): void;
 }
 
+/** Nothing can have been deleted meanwhile. */
+const AT_ONCE = { deleted: new Set<string>() };
+
 export class RecentReads {
   readonly #runtime: Runtime;
-  readonly #reads = new Map<string, Remembered[]>();
+  readonly #reads: Memory = new Map();
+  readonly #tokens: Memory = new Map();
   readonly #inProgress = new Set<Set<string>>();
   #droppedAt = Number.NEGATIVE_INFINITY;
+  #moments = 0;
 
   constructor(runtime: Runtime) {
     this.#runtime = runtime;
   }
 
-  /** A get is about to ask Redis. */
+  /** A moment in the order of events here: a read is about to be sent. */
+  moment(): number {
+    return ++this.#moments;
+  }
+
+  /** A get or a begin is about to ask Redis. */
   begin(): ReadInProgress {
     const deleted = new Set<string>();
     this.#inProgress.add(deleted);
@@ -60,32 +76,59 @@ export class RecentReads {
   }
 
   /** A get of this key saw these fences, or made them; null when they could not be confirmed. */
-  remember(plan: Plan, stamp: VersionStamp | null, { deleted }: Pick<ReadInProgress, 'deleted'>): void {
-    const { key } = plan;
+  remember(plan: Plan, stamp: VersionStamp | null, reading: Pick<ReadInProgress, 'deleted'>): void {
     const now = this.#runtime.monotonic();
-    const remembered = this.#current(key, now);
-    const dead = guardsOf(plan).some((name) => deleted.has(name));
-    const same = remembered.find((one) => sameStamp(one.stamp, stamp));
-    if (same === undefined) remembered.push({ plan, stamp, lastAt: now, dead });
-    else {
-      same.lastAt = now;
-      same.dead ||= dead;
-    }
+    const remembered = this.#add(this.#reads, plan, stamp, reading, now);
     if (remembered.length > MOST_STAMPS) {
       const [oldest] = remembered;
       const [second] = remembered.splice(1, 1);
       if (oldest !== undefined && second !== undefined) oldest.lastAt = second.lastAt;
     }
+    if (this.#reads.size > MOST_KEYS && this.#dropOldest(this.#reads, now)) this.#droppedAt = now;
+  }
+
+  /** A token of this key was given out that holds this stamp, or a load begins under it. */
+  rememberToken(plan: Plan, stamp: VersionStamp, reading: Pick<ReadInProgress, 'deleted'> = AT_ONCE): void {
+    const now = this.#runtime.monotonic();
+    const remembered = this.#add(this.#tokens, plan, stamp, reading, now);
+    if (remembered.length > MOST_STAMPS) remembered.shift();
+    if (this.#tokens.size > MOST_KEYS) this.#dropOldest(this.#tokens, now);
+  }
+
+  /** The stamp of a token, undefined when Redis has to be asked whether it is dead. */
+  ofToken(key: string, stamp: VersionStamp): VersionStamp | 'dead' | undefined {
+    const found = this.#current(this.#tokens, key, this.#runtime.monotonic()).find((one) =>
+      sameStamp(one.stamp, stamp),
+    );
+    return found?.dead === true ? 'dead' : found && stamp;
+  }
+
+  #add(
+    memory: Memory,
+    plan: Plan,
+    stamp: VersionStamp | null,
+    { deleted }: Pick<ReadInProgress, 'deleted'>,
+    now: number,
+  ): Remembered[] {
+    const { key } = plan;
+    const remembered = this.#current(memory, key, now);
+    const dead = guardsOf(plan).some((name) => deleted.has(name));
+    const same = remembered.find((one) => sameStamp(one.stamp, stamp));
+    if (same === undefined) remembered.push({ plan, stamp, lastAt: now, knownSince: this.moment(), dead });
+    else {
+      same.lastAt = now;
+      same.dead ||= dead;
+    }
     // Re-inserting keeps the map in order of last use, so that the first key is the one to drop.
-    this.#reads.delete(key);
-    this.#reads.set(key, remembered);
-    if (this.#reads.size > MOST_KEYS) this.#dropOldest(now);
+    memory.delete(key);
+    memory.set(key, remembered);
+    return remembered;
   }
 
   /** The stamp for a set: a remembered one, null when the set must be skipped, undefined when nothing is remembered. */
   oldest(key: string): VersionStamp | 'dead' | null | undefined {
     const now = this.#runtime.monotonic();
-    const remembered = this.#current(key, now);
+    const remembered = this.#current(this.#reads, key, now);
     if (remembered.length === 0) this.#reads.delete(key);
     const [first] = remembered;
     if (first !== undefined) return first.dead ? 'dead' : first.stamp;
@@ -97,14 +140,15 @@ export class RecentReads {
     return this.#reads.get(key)?.length ?? 0;
   }
 
-  /** What a read of any kind showed. */
-  notice(states: readonly KeyState[]): void {
-    if (this.#reads.size === 0) return;
+  /** What a read of any kind showed. @param sentAt the moment before it was sent */
+  notice(states: readonly KeyState[], sentAt: number): void {
+    if (this.#reads.size === 0 && this.#tokens.size === 0) return;
     for (const { plan, fences } of states) {
-      const remembered = this.#reads.get(plan.key);
-      if (remembered === undefined) continue;
+      const remembered = [this.#reads, this.#tokens].flatMap((memory) => memory.get(plan.key) ?? []);
+      if (remembered.length === 0) continue;
       const seen = new Map(guardsOf(plan).map((name, index) => [name, fences[index] ?? null]));
       for (const one of remembered) {
+        if (sentAt < one.knownSince) continue;
         one.dead ||= guardsOf(one.plan).some(
           (name, index) => seen.has(name) && seen.get(name) !== one.stamp?.fences[index],
         );
@@ -114,26 +158,33 @@ export class RecentReads {
 
   /** This isolate deletes these names: called before the request is sent and again when it is answered. */
   deleted(names: Iterable<string>): void {
-    if (this.#reads.size === 0 && this.#inProgress.size === 0) return;
+    if (this.#reads.size === 0 && this.#tokens.size === 0 && this.#inProgress.size === 0) return;
     const gone = new Set(names);
     for (const deleted of this.#inProgress) for (const name of gone) deleted.add(name);
-    for (const remembered of this.#reads.values()) {
-      for (const one of remembered) one.dead ||= guardsOf(one.plan).some((name) => gone.has(name));
+    for (const memory of [this.#reads, this.#tokens]) {
+      for (const remembered of memory.values()) {
+        for (const one of remembered) one.dead ||= guardsOf(one.plan).some((name) => gone.has(name));
+      }
     }
   }
 
-  #current(key: string, now: number): Remembered[] {
-    return (this.#reads.get(key) ?? []).filter(({ lastAt }) => now - lastAt <= REMEMBERED_MS);
+  #current(memory: Memory, key: string, now: number): Remembered[] {
+    return (memory.get(key) ?? []).filter(({ lastAt }) => now - lastAt <= REMEMBERED_MS);
   }
 
-  /** Forgets the keys that were read longest ago: all that have expired, then as many others as are above the limit. */
-  #dropOldest(now: number): void {
-    for (const [key, remembered] of this.#reads) {
+  /**
+   * Forgets the keys that were read longest ago: all that have expired, then as many others as are above the limit.
+   * @returns whether some had not expired
+   */
+  #dropOldest(memory: Memory, now: number): boolean {
+    let forgot = false;
+    for (const [key, remembered] of memory) {
       const over = remembered.every(({ lastAt }) => now - lastAt > REMEMBERED_MS);
-      if (!over && this.#reads.size <= MOST_KEYS) return;
-      this.#reads.delete(key);
-      if (!over) this.#droppedAt = now;
+      if (!over && memory.size <= MOST_KEYS) break;
+      memory.delete(key);
+      forgot ||= !over;
     }
+    return forgot;
   }
 }
 

@@ -10,6 +10,7 @@
 
 import { type VersionStamp, writeEnvelope } from '../protocol/entry.ts';
 import type { Plan } from '../protocol/fences.ts';
+import { isCurrent } from '../protocol/key-state.ts';
 import type { RedisAccess } from '../redis/redis-access.ts';
 import { groupsOf, splitKeys } from '../redis/requests.ts';
 import type { Runtime } from '../redis/runtime.ts';
@@ -125,7 +126,7 @@ function entryFor(
   const windowMs = Math.max(lifetimes.revalidateMs, lifetimes.errorMs);
   if (stamp === null || freshMs < 1) return null;
   // Loaded without a heartbeat, an entry may answer for degradedMs and never again.
-  if (stamp.epoch === null && lifetimes.degradedMs === 0) return null;
+  if (stamp.epoch === null && !isCurrent(stamp, null, lifetimes.degradedMs, runtime.now())) return null;
   const staleAt = windowMs > 0 ? runtime.now() + freshMs : null;
   let text: string;
   try {
