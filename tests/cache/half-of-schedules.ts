@@ -5,7 +5,16 @@
 import * as fc from 'fast-check';
 import { describe, it } from 'vitest';
 import { runHerd, runScenario } from './interleavings.ts';
-import { dependent, duel, epochs, herd, ownDeletions, plain, scenario } from './scenarios.ts';
+import {
+  dependent,
+  duel,
+  epochs,
+  herd,
+  invalidatedHerd,
+  ownDeletions,
+  plain,
+  scenario,
+} from './scenarios.ts';
 
 const half = Math.ceil(Number(process.env.FENCEPOST_SCHEDULES ?? 5_000) / 2);
 
@@ -31,6 +40,14 @@ export function testHalfOfTheSchedules(): void {
     it(`in all of ${tenth} schedules`, { timeout: 60_000 + tenth * 40 }, async () => {
       await fc.assert(
         fc.asyncProperty(herd, (chosen) => runHerd(chosen, null)),
+        { numRuns: tenth },
+      );
+    });
+    it(`and once more for each invalidation, in all of ${tenth} schedules`, {
+      timeout: 60_000 + tenth * 40,
+    }, async () => {
+      await fc.assert(
+        fc.asyncProperty(invalidatedHerd, (chosen) => runHerd(chosen, null)),
         { numRuns: tenth },
       );
     });

@@ -219,15 +219,26 @@ export const ownDeletions = local('application');
 /** The same where the worker invalidates, of which the isolate learns nothing in time: what the bound on staleness is for. */
 export const foreignDeletions = local('worker');
 
+const readOfHerd = fc.record({ ...readOf, isolate: fc.constantFrom(0, 1, 2), pause });
+
 /** Readers of one key in three isolates, where nothing is written, lost or over: one load serves them all. */
-export const herd: typeof scenario = scenarioOf(
-  fc.record({
-    kind: fc.constant('getOrSet' as const),
-    key: fc.constant<Key>(favourite),
-    isolate: fc.constantFrom(0, 1, 2),
-    ttl: fc.constant(60),
-    pause,
-  }),
+export const herd: typeof scenario = scenarioOf(readOfHerd, ['none'], { lease: fc.constant(30_000) });
+
+/** The same with invalidations in between: each costs one load. */
+export const invalidatedHerd: typeof scenario = scenarioOf(
+  fc.oneof(
+    { weight: 5, arbitrary: readOfHerd },
+    {
+      weight: 1,
+      arbitrary: fc.record({
+        kind: fc.constant('write' as const),
+        key: fc.constant<Key>(favourite),
+        reach: fc.constantFrom('key' as const, 'group' as const),
+        by: fc.constant('worker' as const),
+        pause,
+      }),
+    },
+  ),
   ['none'],
   { lease: fc.constant(30_000) },
 );

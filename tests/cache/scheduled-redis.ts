@@ -31,6 +31,8 @@ export type Sabotage =
   | 'release after store'
   /** Every isolate that proposes a fence takes it for its own. */
   | 'every creation won'
+  /** A lease's name holds whatever is stored under the key, also what an invalidated load has stored. */
+  | 'dead entry in the lease'
   /** An entry forgets what it depends on. */
   | 'own fences alone'
   /** A group in dependsOn stands behind its own fence alone, which exact targets leave. */
@@ -51,6 +53,10 @@ export class ScheduledRedis {
   readonly #nextFault: () => Fault;
   readonly #data = new Map<string, { value: string; until: number }>();
   #lastEpoch: string | null = null;
+  /** How often an entry that could be read was replaced by one that was dead on arrival. */
+  overwritten = 0;
+  /** By a worker. */
+  invalidations = 0;
 
   constructor(scheduler: Scheduler, clock: Clock, nextFault: () => Fault, sabotage: Sabotage | null) {
     this.#scheduler = scheduler;
@@ -104,6 +110,7 @@ export class ScheduledRedis {
   async invalidate(label: string, keys: readonly string[]): Promise<void> {
     await this.#step(`${label} arrives`);
     const misses = this.#sabotage === 'group fence alone' && keys[0]?.startsWith('fence:') === false;
+    this.invalidations++;
     this.#execute({ op: 'delete', keys: misses ? keys.filter((key) => key !== 'fence:quota:org-1') : keys });
   }
 
@@ -153,8 +160,21 @@ export class ScheduledRedis {
       if (this.#sabotage === 'epoch in the heartbeat' && key === EPOCH_KEY) {
         return this.#get(HEARTBEAT_KEY) ?? epochOf(this.#get(keys[0] ?? '')) ?? 'none';
       }
-      return this.#get(key);
+      return this.#get(this.#leaseName(key));
     });
+  }
+
+  #leaseName(name: string): string {
+    if (this.#sabotage !== 'dead entry in the lease') return name;
+    const [, key] = /^fencepost:lease:(.*):[^:]*$/.exec(name) ?? [];
+    return key === undefined ? name : `${name} ${this.#get(key)}`;
+  }
+
+  /** Whether an entry's fences stand; its row names them. */
+  #stands(entry: string | null): boolean {
+    if (entry === null) return false;
+    const { f, d }: { f: string[]; d?: { fences?: string[] } } = JSON.parse(entry);
+    return (d?.fences ?? []).every((fence, place) => this.#get(fence) === f[place]);
   }
 
   #get(key: string): string | null {
@@ -177,8 +197,9 @@ export class ScheduledRedis {
           write.seconds === null ? Infinity : write.seconds * 1_000,
         );
       case 'claim':
-        return this.#setIfAbsent(write.key, write.value, write.milliseconds);
+        return this.#setIfAbsent(this.#leaseName(write.key), write.value, write.milliseconds);
       case 'put':
+        if (this.#stands(this.#get(write.key)) && !this.#stands(write.value)) this.overwritten++;
         this.#set(write.key, this.#stamped(write.value), write.milliseconds);
         if (this.#sabotage === 'release after store') {
           for (const key of this.keys())

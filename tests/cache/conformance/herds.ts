@@ -1,5 +1,6 @@
 /** Several readers at once: shared loads, leases between isolates, timeouts, signals, errors. */
 import assert from 'node:assert/strict';
+import { invalidate } from './invalidating.ts';
 import { type Check, eventually, gate, QUOTA } from './support.ts';
 
 export const herds: Check[] = [
@@ -39,6 +40,26 @@ export const herds: Check[] = [
       old.open('old');
       assert.deepEqual(await Promise.all([before, after]), ['old', 'new']);
       assert.equal(await cache.get(QUOTA), 'new');
+    },
+  },
+  {
+    name: 'a load that was invalidated stores nothing where its isolate knows, so that it replaces no better answer',
+    run: async (support) => {
+      const cache = await support.withWorker();
+      const [old, started] = [gate<string>(), gate()];
+      const before = cache.getOrSet(QUOTA, () => {
+        started.open();
+        return old.opened;
+      });
+      await started.opened;
+      await invalidate(support, QUOTA);
+      assert.equal(await cache.getOrSet(QUOTA, () => 'new'), 'new');
+      const spent = await support.counted(async () => {
+        old.open('old');
+        return before;
+      });
+      assert.deepEqual([spent.result, spent.commands], ['old', 0]);
+      assert.equal(await support.isolate().get(QUOTA), 'new');
     },
   },
   {

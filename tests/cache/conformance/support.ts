@@ -104,10 +104,11 @@ export class Support {
 
   /** The physical name of the lease that a reader asks for who finds a key as it is now. All of its fences must stand. */
   async lease(key: string): Promise<string> {
-    const names = [key, ...catalogue.planFor(key).fences, EPOCH_KEY].map((name) => this.key(name));
+    const plan = catalogue.planFor(key);
+    const names = [key, ...plan.fences, EPOCH_KEY].map((name) => this.key(name));
     const [entry = null, ...fences] = (await this.redis('MGET', ...names)) as (string | null)[];
     assert.ok(!fences.includes(null), `all fences of ${key} stand`);
-    return this.key(leaseKey(key, fences as string[], entry));
+    return this.key(leaseKey(plan, fences as string[], entry));
   }
 
   /** One Redis command, past the cache. */

@@ -145,8 +145,9 @@ export const waiting: Check[] = [
         await support.withWorker(settings),
         support.isolate(settings),
         support.isolate(settings),
+        support.isolate(settings),
       ];
-      const [first, second, third] = isolates as [Cache, Cache, Cache];
+      const [first, second, third, fourth] = isolates as [Cache, Cache, Cache, Cache];
       const [old, row] = [gate<string>(), gate<string>()];
       const [dead, started] = [gate(), gate()];
       const before = first.getOrSet(QUOTA, () => {
@@ -163,11 +164,66 @@ export const waiting: Check[] = [
       const asked = third.stats().commands;
       const waiter = third.getOrSet(QUOTA, () => assert.fail('loaded'));
       await eventually(async () => third.stats().commands > asked + 4, 'the third isolate waits');
-      // What the first isolate stores is dead on arrival, and ends nobody's wait.
+      // What the first isolate stores is dead on arrival. It ends nobody's wait, and gives nobody a lease beside the one that is held.
       old.open('old');
       assert.equal(await before, 'old');
+      const looked = third.stats().commands;
+      const late = fourth.getOrSet(QUOTA, () => assert.fail('loaded'));
+      await eventually(async () => third.stats().commands > looked + 2, 'the third isolate goes on waiting');
+      await eventually(async () => fourth.stats().commands > 3, 'the fourth one waits');
       row.open('new');
-      assert.deepEqual(await Promise.all([after, waiter]), ['new', 'new']);
+      assert.deepEqual(await Promise.all([after, waiter, late]), ['new', 'new', 'new']);
+    },
+  },
+  {
+    name: 'a waiter whose leader was invalidated late waits as long for the one after it',
+    run: async (support) => {
+      const lease = 60_000;
+      let waited = 0;
+      let [asleep, wake] = [gate(), gate()];
+      const runtime: Runtime = {
+        ...systemRuntime,
+        monotonic: () => waited,
+        sleep: async (milliseconds, signal) => {
+          if (milliseconds > LONGEST_PAUSE_MS) return hurried(support).sleep(milliseconds, signal);
+          asleep.open();
+          await wake.opened;
+          wake = gate();
+          waited += milliseconds;
+        },
+      };
+      const waitUntil = async (milliseconds: number) => {
+        for (;;) {
+          await asleep.opened;
+          if (waited >= milliseconds) return;
+          asleep = gate();
+          wake.open();
+        }
+      };
+      const leaders = [await support.withWorker({ lease }), support.isolate({ lease })];
+      const rows = leaders.map(() => gate<string>());
+      const lead = async (which: number) => {
+        const started = gate();
+        const read = leaders[which]?.getOrSet(QUOTA, () => {
+          started.open();
+          return rows[which]?.opened ?? '';
+        });
+        await started.opened;
+        return { read };
+      };
+      const first = await lead(0);
+      const waiter = support.isolate({ lease: 1_000, runtime });
+      const read = waiter.getOrSet(QUOTA, () => 'own');
+      await waitUntil(600);
+      await support.redis('DEL', ...['quota', 'quota:org-1'].map((scope) => support.key(`fence:${scope}`)));
+      const second = await lead(1);
+      await waitUntil(1_600);
+      rows[1]?.open('second');
+      assert.equal(await second.read, 'second');
+      wake.open();
+      assert.equal(await read, 'second');
+      rows[0]?.open('first');
+      assert.equal(await first.read, 'first');
     },
   },
   {

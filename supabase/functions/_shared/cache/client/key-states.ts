@@ -30,6 +30,9 @@ import type { Core } from './loader.ts';
 const MOST_NAMES = 1_000;
 const MOST_UNITS = 300_000;
 
+/** How often a key is prepared that is invalidated meanwhile. */
+const MOST_TRIES = 3;
+
 /** What every function here needs. */
 export type Redis = Pick<Core, 'access' | 'runtime' | 'recentReads'>;
 
@@ -46,12 +49,12 @@ export async function readStates(
   for (const group of requestsFor(plans)) {
     const from = states.length;
     const { names, statesFrom } = mgetFor(group, leases?.slice(from, from + group.length));
+    const sentAt = recentReads.moment();
     const values = await access.read(names);
     if (values === null) return null;
     const some = statesFrom(values);
     recentReads.notice(some, sentAt);
     states.push(...some);
-    const sentAt = recentReads.moment();
   }
   return states;
 }
@@ -74,8 +77,8 @@ export interface PreparedKey {
   readonly stamp: Pick<VersionStamp, 'fences' | 'epoch'> | null;
   /** Ours; null: it was lost, or not asked for. */
   readonly lease: Lease | null;
-  /** Another isolate holds the lease, so it loads. */
-  readonly lost: boolean;
+  /** The name of the lease that another isolate holds, which therefore loads; null: none does. */
+  readonly heldLease: string | null;
 }
 
 /** Creates missing fences and asks for leases; null when Redis is away. */
@@ -101,7 +104,11 @@ interface Attempt {
   readonly first: boolean;
 }
 
-async function prepareSome(redis: Redis, wanted: readonly KeyToPrepare[]): Promise<PreparedKey[] | null> {
+async function prepareSome(
+  redis: Redis,
+  wanted: readonly KeyToPrepare[],
+  tries = MOST_TRIES,
+): Promise<PreparedKey[] | null> {
   const attempts = await attempt(redis, wanted);
   if (attempts === null) return null;
   const again: { place: number; fences: readonly string[] }[] = [];
@@ -113,7 +120,7 @@ async function prepareSome(redis: Redis, wanted: readonly KeyToPrepare[]): Promi
     }
     // The heartbeat was read before a missing epoch was made, so nobody vouches for that.
     const stamp = confirmed ? { fences, epoch: state.epoch } : null;
-    return { state, reread: false, stamp, lease: granted, lost: false };
+    return { state, reread: false, stamp, lease: granted, heldLease: null };
   });
   if (again.length === 0) return prepared;
   const asked = again.flatMap(({ place, fences }) => {
@@ -123,9 +130,27 @@ async function prepareSome(redis: Redis, wanted: readonly KeyToPrepare[]): Promi
   const settled = await askAgain(redis, asked);
   again.forEach(({ place }, index) => {
     const state = wanted[place]?.state;
-    const unknown = state && { state, reread: false, stamp: null, lease: null, lost: false };
+    const unknown = state && { state, reread: false, stamp: null, lease: null, heldLease: null };
     const result = settled?.[index] ?? unknown;
     if (result !== undefined) prepared[place] = result;
+  });
+  if (settled === null || tries === 1) return prepared;
+  // Invalidated while it was prepared. Without fences such a key would be loaded by everybody whom that befell.
+  const gone = again.flatMap(({ place }) => {
+    const [key, result] = [wanted[place], prepared[place]];
+    return key === undefined || result?.stamp !== null
+      ? []
+      : [{ place, key: { ...key, state: result.state } }];
+  });
+  if (gone.length === 0) return prepared;
+  const anew = await prepareSome(
+    redis,
+    gone.map(({ key }) => key),
+    tries - 1,
+  );
+  gone.forEach(({ place }, index) => {
+    const result = anew?.[index];
+    if (result !== undefined) prepared[place] = { ...result, reread: true };
   });
   return prepared;
 }
@@ -139,7 +164,7 @@ async function attempt(
   const asked = wanted.map((key) => {
     const { plan, fences, entry } = key.state;
     const hoped = guardsOf(plan).map((name, index) => fences[index] ?? creations.get(name)?.value ?? '');
-    const lease = key.leaseMs > 0 ? newLease(leaseKey(plan.key, hoped, entry), key.leaseMs, runtime) : null;
+    const lease = key.leaseMs > 0 ? newLease(leaseKey(plan, hoped, entry), key.leaseMs, runtime) : null;
     return { key, lease };
   });
   const claims = asked.flatMap(({ lease }) => (lease === null ? [] : [claimOf(lease, runtime)]));
@@ -194,9 +219,10 @@ async function askAgain(
   wanted: readonly { key: KeyToPrepare; fences: readonly string[] }[],
 ): Promise<PreparedKey[] | null> {
   const leases = wanted.map(({ key: { state, leaseMs }, fences }) =>
-    newLease(leaseKey(state.plan.key, fences, state.entry), leaseMs, runtime),
+    newLease(leaseKey(state.plan, fences, state.entry), leaseMs, runtime),
   );
   const { names, statesFrom } = mgetFor(wanted.map(({ key }) => key.state.plan));
+  const sentAt = recentReads.moment();
   const exchange = await access.writeThenRead(
     leases.map((lease) => claimOf(lease, runtime)),
     names,
@@ -211,7 +237,8 @@ async function askAgain(
     // A lease under fences that have changed since is no lease of this key any more.
     const ours = reply === 'OK' && sameTexts(fences, wanted[index]?.fences ?? []);
     const lost = stamp !== null && !ours && !(reply instanceof RedisFailure);
-    return { state, reread: true, stamp, lease: ours ? (leases[index] ?? null) : null, lost };
+    const heldLease = lost ? leaseKey(state.plan, stamp.fences, state.entry) : null;
+    return { state, reread: true, stamp, lease: ours ? (leases[index] ?? null) : null, heldLease };
   });
 }
 
@@ -222,7 +249,6 @@ function* requestsFor(plans: readonly Plan[]): Generator<Plan[]> {
   let units = 0;
   for (const plan of plans) {
     const more = [plan.key, ...plan.fences].filter((name) => !names.has(name));
-  const sentAt = recentReads.moment();
     // The lease repeats the key.
     const added = more.reduce((sum, { length }) => sum + length, plan.key.length);
     // Two names are the epoch and the heartbeat.

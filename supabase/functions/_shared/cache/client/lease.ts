@@ -5,7 +5,7 @@
  *           bounded time, and then loads anyway. A lease only saves work: two leaders do no harm, because what each of them
  *           stores is judged by its fences alone.
  *
- * A lease's name holds the fences that it was asked under and the unusable entry that was seen (leaseKey). So it need not be given back
+ * A lease's name holds the fences that it was asked under and the unusable entry of theirs that was seen (leaseKey). So it need not be given back
  * when the answer was stored: whoever misses later, for another reason, asks for another lease. Whoever missed before the answer was
  * stored loses, reads again and finds it. It is given back when nothing was stored, or when the entry lives shorter than the lease.
  *

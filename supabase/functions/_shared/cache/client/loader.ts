@@ -3,11 +3,12 @@
  *
  *   WAITING ── entry is there now ──────────────▶ settled with it
  *      │ ├──── lease is free, or is another one by now ──▶ prepared again ── won ──▶ LOADING
- *      │ └──── still held ──▶ pause, read again                             (lost: WAITING)
+ *      │ └──── still held ──▶ pause, read again                             (lost: WAITING for its holder)
  *      └────── waited long enough, or Redis is away ──▶ LOADING without a lease
  *
  *   Rule 7  A caller that does not get the lease repeats the read and the attempt for a bounded time, and then loads itself. It waits
- *           for at most a lease's lifetime and at most half of the call's `timeout`, so that a dead leader causes no LOAD_TIMEOUT.
+ *           for at most a lease's lifetime, once more where the key got another lease meanwhile, and at most half of the call's `timeout`,
+ *           so that a dead leader causes no LOAD_TIMEOUT.
  *
  * Every load settles exactly once, unless its loader never ends; wait-limits.ts says how long a caller waits for that. A leader
  * that dies delays the others by what is left of its lease. A value that a loader gives after all callers gave up is still stored:
@@ -15,7 +16,7 @@
  */
 import type { CacheError } from '../protocol/errors.ts';
 import type { Plan } from '../protocol/fences.ts';
-import { type Hit, type KeyState, leaseKey, type Miss, sameTexts } from '../protocol/key-state.ts';
+import { allExist, type Hit, type KeyState, leaseKey, type Miss } from '../protocol/key-state.ts';
 import type { KeyCatalogue } from '../protocol/key-types.ts';
 import type { RedisAccess } from '../redis/redis-access.ts';
 import type { Runtime } from '../redis/runtime.ts';
@@ -26,7 +27,7 @@ import type { LocalLevel } from './local-level.ts';
 import { type Outcome, type Settings, typeName } from './options.ts';
 import type { RecentReads } from './recent-reads.ts';
 import type { Values } from './serializer.ts';
-import type { KeyLoad, SingleFlight } from './single-flight.ts';
+import { type KeyLoad, type SingleFlight, waitsAtMostUntil } from './single-flight.ts';
 import type { Statistics } from './statistics.ts';
 import { longestMs, store } from './store.ts';
 import { UnsupportedValue, valuesOf } from './values.ts';
@@ -81,11 +82,10 @@ export async function carryOut(core: Core, loads: readonly KeyLoad[], load: Load
 
 async function waitFor(core: Core, loads: readonly KeyLoad[], load: LoadMany): Promise<void> {
   const { runtime } = core;
-  const deadline = Math.max(...loads.map(({ waitsUntil }) => waitsUntil ?? 0));
   const loading: Promise<void>[] = [];
   let waiting = loads;
   for (let pause = FIRST_PAUSE_MS; waiting.length > 0; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
-    const left = deadline - runtime.monotonic();
+    const left = Math.max(...waiting.map(({ waitsUntil }) => waitsUntil ?? 0)) - runtime.monotonic();
     if (left <= 0) break;
     const signal = signalOf(waiting);
     await runtime.sleep(Math.min(left, pause * (0.75 + 0.5 * runtime.random())), signal);
@@ -93,7 +93,7 @@ async function waitFor(core: Core, loads: readonly KeyLoad[], load: LoadMany): P
     const states = await readStates(
       core,
       waiting.map(({ plan }) => plan),
-      waiting.map(({ plan, stamp, entry }) => leaseKey(plan.key, stamp?.fences ?? [], entry)),
+      waiting.map(({ heldLease }) => heldLease ?? ''),
     );
     if (states === null) break;
     const now = runtime.now();
@@ -102,8 +102,9 @@ async function waitFor(core: Core, loads: readonly KeyLoad[], load: LoadMany): P
     waiting.forEach((keyLoad, index) => {
       const state = states[index];
       if (state === undefined || settleFrom(core, state, keyLoad, now)) return;
-      const unchanged = state.entry === keyLoad.entry && sameTexts(state.fences, keyLoad.stamp?.fences ?? []);
-      if (unchanged && state.leased) held.push(keyLoad);
+      const { plan, fences, entry, leased } = state;
+      const unchanged = allExist(fences) && leaseKey(plan, fences, entry) === keyLoad.heldLease;
+      if (unchanged && leased) held.push(keyLoad);
       else free.push({ keyLoad, state });
     });
     const won = free.length === 0 ? [] : await claim(core, free, held);
@@ -132,16 +133,24 @@ async function claim(
     return { state, longestMs: longestMs(lifetimes), leaseMs: lifetimes.leaseMs };
   });
   const prepared = await prepare(core, wanted);
-  const now = core.runtime.now();
+  const { runtime } = core;
+  const now = runtime.now();
   const mayLoad: KeyLoad[] = [];
   free.forEach(({ keyLoad }, index) => {
     const ready = prepared?.[index];
     if (ready?.reread === true && settleFrom(core, ready.state, keyLoad, now)) return;
     // Its fences may be newer than those it started with: callers that join from now on have to have seen these.
     keyLoad.stamp = ready?.stamp ? { ...ready.stamp, loadedAt: now } : null;
-    keyLoad.entry = ready?.state.entry ?? null;
     keyLoad.lease = ready?.lease ?? null;
-    (ready?.lost === true ? held : mayLoad).push(keyLoad);
+    const heldLease = ready?.heldLease ?? null;
+    if (heldLease === null) mayLoad.push(keyLoad);
+    else {
+      // The new holder may take as long as the former one.
+      const until = runtime.monotonic() + keyLoad.lifetimes.waitMs;
+      keyLoad.waitsUntil = Math.min(until, waitsAtMostUntil(keyLoad));
+      held.push(keyLoad);
+    }
+    keyLoad.heldLease = heldLease;
   });
   return mayLoad;
 }
@@ -155,7 +164,9 @@ async function loadInto(core: Core, loads: readonly KeyLoad[], load: LoadMany): 
   for (const keyLoad of loads) {
     singleFlight.close(keyLoad);
     keyLoad.waitsUntil = null;
-    if (keyLoad.stamp !== null) keyLoad.stamp = { ...keyLoad.stamp, loadedAt: startedAt };
+    if (keyLoad.stamp === null) continue;
+    keyLoad.stamp = { ...keyLoad.stamp, loadedAt: startedAt };
+    core.recentReads.rememberToken(keyLoad.plan, keyLoad.stamp);
   }
   const counted = (failed: boolean): void => {
     const milliseconds = runtime.now() - startedAt;
@@ -198,6 +209,9 @@ async function keep(
     const { plan, stamp, lifetimes, lease, replaces } = keyLoad;
     // The store gives it back.
     keyLoad.lease = null;
+    // Nobody could read it, nor asks for this lease any more, and what is there now may be good.
+    if (stamp !== null && core.recentReads.ofToken(plan.key, stamp) === 'dead')
+      return { plan, stamp: null, ...encoded, lifetimes, lease: null, replaces: false };
     return { plan, stamp: sharable ? stamp : null, ...encoded, lifetimes, lease, replaces };
   });
   const { stored, uncacheable } = await store(core, toStore);

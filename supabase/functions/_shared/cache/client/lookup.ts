@@ -211,7 +211,7 @@ export class Lookup {
       this.#loadUncached(plan, lifetimes, 'miss', lease);
       return;
     }
-    const { stamp, state, lost } = ready;
+    const { stamp, heldLease } = ready;
     // With the lease in hand this call loads: a load in the same isolate may be waiting for this very lease.
     const { identity, fresh } = this.#call.options;
     const joinable =
@@ -225,9 +225,9 @@ export class Lookup {
     this.#report(plan, 'miss', 0);
     const load = this.#newLoad(plan, lifetimes, {
       stamp: { ...stamp, loadedAt: runtime.now() },
-      entry: state.entry,
       lease,
-      waitsUntil: lost ? runtime.monotonic() + lifetimes.waitMs : null,
+      heldLease,
+      waitsUntil: heldLease === null ? null : runtime.monotonic() + lifetimes.waitMs,
     });
     singleFlight.register(load);
     this.own.push(load);
@@ -253,8 +253,8 @@ export class Lookup {
     }
     const load = this.#newLoad(plan, lifetimes, {
       stamp: null,
-      entry: null,
       lease,
+      heldLease: null,
       waitsUntil: null,
     });
     if (shared) singleFlight.collect(load);
@@ -266,7 +266,7 @@ export class Lookup {
   #newLoad(
     plan: Plan,
     lifetimes: Lifetimes,
-    state: Pick<KeyLoad, 'stamp' | 'entry' | 'lease' | 'waitsUntil'>,
+    state: Pick<KeyLoad, 'stamp' | 'lease' | 'heldLease' | 'waitsUntil'>,
   ): KeyLoad {
     this.#ownWaiters ??= new Waiters();
     this.#waitFor(this.#ownWaiters);

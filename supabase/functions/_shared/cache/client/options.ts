@@ -212,6 +212,8 @@ export interface Lifetimes {
   readonly leaseMs: number;
   /** For how long this call waits for another isolate's load; then there is still time for one of its own. */
   readonly waitMs: number;
+  /** The same for all loads that it waits for: where the first was invalidated, there is time for the one after it. */
+  readonly mostWaitMs: number;
 }
 
 /**
@@ -242,6 +244,7 @@ export function lifetimesOf(
     errorMs: neverLate ? 0 : secondsAsMs(staleIfError),
     leaseMs,
     waitMs: timeout === undefined ? leaseMs : Math.min(leaseMs, timeout / 2),
+    mostWaitMs: timeout === undefined ? leaseMs * 2 : Math.min(leaseMs * 2, timeout / 2),
   };
 }
 

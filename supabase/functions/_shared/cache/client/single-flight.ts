@@ -13,7 +13,7 @@
  * - the identity is the same: a refusal is one caller's, not the next one's;
  * - while no heartbeat bounds staleness, the load began no longer ago than the caller accepts of an entry, and tolerates no older
  *   entries than the caller does;
- * - the load waits for another isolate no longer than the caller's own `timeout` allows.
+ * - the load waits for other isolates no longer than the caller's own `timeout` allows.
  */
 import type { VersionStamp } from '../protocol/entry.ts';
 import type { Plan } from '../protocol/fences.ts';
@@ -89,11 +89,11 @@ export interface KeyLoad {
   readonly startedAt: number;
   /** Taken before the loader is called; `loadedAt` is set again when it is. Null: nothing may be stored. */
   stamp: VersionStamp | null;
-  /** The unusable entry that was seen, as it is stored: with the stamp's fences it names the lease. */
-  entry: string | null;
   /** Null when the key's lease is not ours. */
   lease: Lease | null;
-  /** By the monotonic clock: until when this load waits for another isolate's; null: it does not wait. */
+  /** The name of the lease that another isolate holds; null: this load does not wait for one. */
+  heldLease: string | null;
+  /** By the monotonic clock: until when this load waits for that isolate; null: it does not wait. */
   waitsUntil: number | null;
   /** Asked for with `fresh`: what is cached must not answer any more, even if the value is not kept. */
   readonly replaces: boolean;
@@ -162,6 +162,7 @@ export class SingleFlight {
     lifetimes: Lifetimes,
     identity: string | undefined,
   ): KeyLoad | undefined {
+    const now = this.#runtime.monotonic();
     return this.#byKey
       .get(plan.key)
       ?.find(
@@ -169,7 +170,8 @@ export class SingleFlight {
           load.stamp !== null &&
           this.#isLive(load) &&
           load.identity === identity &&
-          (load.waitsUntil ?? 0) <= this.#runtime.monotonic() + lifetimes.waitMs &&
+          (load.waitsUntil === null ||
+            waitsAtMostUntil(load) <= waitsAtMostUntil({ startedAt: now, lifetimes })) &&
           load.stamp.epoch === epoch &&
           sameTexts(load.stamp.fences, fences) &&
           isCurrent(load.stamp, epoch, lifetimes.degradedMs, this.#runtime.now()) &&
@@ -205,6 +207,11 @@ export class SingleFlight {
   #isLive(load: KeyLoad): boolean {
     return !load.waiters.signal.aborted && this.hungIn(load) > 0;
   }
+}
+
+/** By the monotonic clock: when a load stops waiting for others' loads, even if it is invalidated again and again. */
+export function waitsAtMostUntil({ startedAt, lifetimes }: Pick<KeyLoad, 'startedAt' | 'lifetimes'>): number {
+  return startedAt + lifetimes.mostWaitMs;
 }
 
 /** Promise.withResolvers, which Node 20 does not have. */

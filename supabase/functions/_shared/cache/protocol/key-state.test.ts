@@ -113,15 +113,20 @@ describe('judge', () => {
   });
 
   it('names a lease after the key, its fences and the entry that was seen', () => {
+    const plan = planOfEntry(KEY, null);
+    const late = writeEnvelope(STAMP, 1, NOW - 1);
     const names = [
-      leaseKey(KEY, ['a', 'b'], null),
-      leaseKey(KEY, ['a', 'c'], null),
-      leaseKey(KEY, ['a', 'b'], 'entry'),
-      leaseKey(`${KEY}:x`, ['a', 'b'], null),
+      leaseKey(plan, ['t', 'e', 'epoch'], null),
+      leaseKey(plan, ['t', 'e', 'next'], null),
+      leaseKey(plan, ['t', 'e', 'epoch'], 'of another format'),
+      leaseKey(plan, ['t', 'e', 'epoch'], late),
+      leaseKey(planOfEntry(`${KEY}:x`, null), ['t', 'e', 'epoch'], null),
     ];
-    expect(new Set(names).size).toBe(4);
+    expect(new Set(names).size).toBe(5);
     for (const name of names)
       expect(name).toMatch(/^fencepost:lease:quota:acme:openai:gpt-5(:x)?:[0-9a-z]{1,11}$/);
-    expect(leaseKey(KEY, ['a', 'b'], null)).toBe(names[0]);
+    expect(leaseKey(plan, ['t', 'e', 'epoch'], null)).toBe(names[0]);
+    // What an invalidated load stores changes no lease's name.
+    expect(leaseKey(plan, ['t', 'e', 'next'], late)).toBe(names[1]);
   });
 });

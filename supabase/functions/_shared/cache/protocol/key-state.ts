@@ -55,11 +55,22 @@ export function guardsOf({ fences }: Plan): string[] {
 /**
  * The name of a lease: of the load of a key under these fences, in place of this entry. An invalidation gives the key another lease, so
  * that nobody waits for a load whose answer cannot be used. It starts with `fencepost:`, as no cached key does.
+ *
+ * An entry that was loaded under other values of the fences counts as none. It may land at any moment, being what an invalidated load
+ * stores, and must not give a second reader another lease beside the load that is running by then.
  * @param fences of the key, in the order of guardsOf
  * @param entry the unusable entry that was seen, as it is stored
  */
-export function leaseKey(key: string, fences: readonly string[], entry: string | null): string {
-  return `fencepost:lease:${key}:${shortHash(`${fences.join(' ')} ${entry ?? ''}`)}`;
+export function leaseKey(plan: Plan, fences: readonly string[], entry: string | null): string {
+  const seen = entry === null || isDead(plan, fences, entry) ? '' : entry;
+  return `fencepost:lease:${plan.key}:${shortHash(`${fences.join(' ')} ${seen}`)}`;
+}
+
+/** Whether an entry's own fences are not those that stand, so that it is never a hit again. */
+function isDead({ dependencies }: Plan, fences: readonly string[], entry: string): boolean {
+  const envelope = readEnvelope(entry);
+  if (envelope === null || !sameTexts(envelope.dependencies, dependencies)) return false;
+  return envelope.fences.length === fences.length && !sameTexts(envelope.fences, fences);
 }
 
 /**
