@@ -125,9 +125,11 @@ begin
         join pg_trigger as t on t.tgrelid = c.objid and c.classid = 'pg_class'::regclass
         join pg_proc as p on p.oid = t.tgfoid and p.pronamespace = 'cache_invalidation'::regnamespace
         join cache_invalidation.versions as v on v.function = p.proname and v.retired is null);
-    -- a column that is renamed, though no key is made of it: its name may go to another
+    -- a column that is renamed, though no key is made of it: its name may go to another (with an attribute of a type, those of its tables)
     perform cache_invalidation.invalidate_types(array(
-      select v.target from pg_event_trigger_ddl_commands() as c cross join lateral cache_invalidation.table_trees(array[c.objid]) as t
+      select v.target from pg_event_trigger_ddl_commands() as c join pg_class as own on own.oid = c.objid
+      cross join lateral cache_invalidation.table_trees(array(
+        select named.oid from pg_class as named where named.oid = own.oid or named.reloftype = nullif(own.reltype, 0))) as t
       join cache_invalidation.versions as v on v.rel = t.rel
       where c.classid = 'pg_class'::regclass and c.objsubid <> 0 and v.retired is null and v.columns is null));
     if tg_tag = 'REFRESH MATERIALIZED VIEW' then

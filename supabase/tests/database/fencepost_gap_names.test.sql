@@ -28,6 +28,15 @@ select is(pg_temp.captured('alter table public.fares rename code to code_former;
 select is((pg_temp.problems())[1], 'error: the watch of public.fares for ''fare:{code_former}'' follows the column code_former, which was called code; another column is called that now', 'another column in its place');
 select is(pg_temp.captured('alter table public.fares rename code to code_next; alter table public.fares rename code_former to code'), array['- fare:*', '- line:*'], 'and takes it back');
 select is(pg_temp.captured('alter table public.fares drop column code; alter table public.fares add column code integer'), array['- fare:*', '- line:*'], 'a column that is dropped and added again in one transaction');
+create type public.fare_type as (code text, price integer, price_next integer);
+create table public.typed_fares of public.fare_type;
+create table public.typed_parts of public.fare_type partition by list (code);
+create table public.typed_part partition of public.typed_parts default;
+select cache_invalidation.watch('public.typed_fares', 'typed:{code}'), cache_invalidation.watch('public.typed_part', 'part:{code}'), cache_invalidation.watch('public.typed_fares', 'code:{code}', columns => '{code}');
+select is(pg_temp.captured('alter type public.fare_type rename attribute price to price_former cascade; alter type public.fare_type rename attribute price_next to price cascade'),
+  array['- part:*', '- typed:*'], 'columns of typed tables, by their type');
+select is(pg_temp.captured('alter type public.fare_type drop attribute price_former cascade'), array['- part:*', '- typed:*'], 'or dropped with an attribute');
+select is(pg_temp.captured('alter type public.fare_type alter attribute price type text cascade'), array['- code:*', '- part:*', '- typed:*'], 'or rewritten');
 select is(pg_temp.captured('alter table public.fares drop column code'), array['- fare:*', '- line:*'], 'a column that is dropped');
 select is(pg_temp.captured('alter table public.fares add column code text default ''a'''), array['- fare:*'], 'and added again, with values');
 select is(pg_temp.captured('alter table public.fares add column note text'), '{}', 'a column that nobody names');
