@@ -140,7 +140,11 @@ const ofArguments: Readonly<Record<string, readonly [unknown[], (value: unknown)
   glob: [NO_KEY, (value) => cache.delPattern(as<string>(value))],
   keys: [
     [...['abc', 5, null, undefined, {}, new Set([KEY])], [KEY, 5], Array(1)],
-    (value) => cache.getMany(as<string[]>(value)),
+    async (value) => {
+      const refused = { code: codeOf('keys') };
+      await expect(cache.getOrSetMany(as<string[]>(value), never)).rejects.toMatchObject(refused);
+      await cache.getMany(as<string[]>(value));
+    },
   ],
   token: [
     [
