@@ -150,7 +150,9 @@ begin
         owned.owner, w.rel, w.target, owned.rights)
     from (
       select c.relowner::regrole as owner, n.nspowner::regrole as rights, string_agg(distinct t.rel::regclass::text, ', ') as tables
-      from cache_invalidation.table_trees(array(select h.parent::oid from unnest(w.hops) as h)) as t join pg_class as c on c.oid = t.rel, pg_namespace as n
+      from pg_namespace as n, cache_invalidation.table_trees(array(select h.parent::oid from unnest(w.hops) as h)) as t
+      -- looked up, because the planner expects a thousand
+      cross join lateral (select own.relowner from pg_class as own where own.oid = t.rel offset 0) as c
       where n.nspname = 'cache_invalidation' and not pg_has_role(c.relowner, n.nspowner, 'member')
       group by c.relowner, n.nspowner
     ) as owned;
