@@ -91,8 +91,6 @@ class World {
   }
 
   async run(): Promise<void> {
-    // lru-cache is imported in no step of the scheduler.
-    if (this.#scenario.local) for (const cache of this.#caches) await cache.getMany([]);
     const begun = this.#startEpoch();
     const actors = this.#scenario.actors.map((actions) => this.#act(actions, begun));
     await this.#scheduler.waitIdle();

@@ -2,7 +2,7 @@
  * Where the cache module runs and compiles: bundled for any platform without an import of Node's, under Bun and Deno as it is, and
  * typed for the tsconfig of a Next.js application and for the one that `tsc --init` writes.
  */
-import { cp, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -10,7 +10,8 @@ import { fileURLToPath } from 'node:url';
 import { createContext, runInContext } from 'node:vm';
 import { type BuildOptions, build } from 'esbuild';
 import { execa } from 'execa';
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { PACKAGES } from '../../worker/src/adoption/template.ts';
 import { TOKEN, useUpstash } from '../support/upstash.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -27,12 +28,15 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-/** Reads one key twice. @returns what both reads gave, which a hit shows */
+/** Reads one key three times: loaded, from Redis, and from the process itself. @returns what these reads gave, and what the last cost */
 const program = (key: string) => `
-  const cache = createCache({ url: '${upstash.gateway.url}', token: '${TOKEN}', timeout: 10000, log: () => {} });
+  const cache = createCache({ url: '${upstash.gateway.url}', token: '${TOKEN}', timeout: 10000, log: () => {},
+    local: { ttl: 60000, max: 9 } });
   const read = (value) => cache.getOrSet('${key}', () => value);
-  const answers = [await read(1), await read(2), (await cache.ping()).connected];`;
-const expected = [1, 1, true];
+  const answers = [await read(1), await read(2)];
+  const { commands } = cache.stats();
+  answers.push(await read(3), cache.stats().commands - commands, (await cache.ping()).connected);`;
+const expected = [1, 1, 1, 0, true];
 
 /** What every platform of the web has; no `process`, no `Deno`, no `require`. */
 function webGlobals(): Record<string, unknown> {
@@ -74,6 +78,20 @@ describe('a bundle', () => {
   });
 });
 
+it('imports the packages that init names, no other, and each as every bundler must find it', async () => {
+  const { metafile } = await build({
+    entryPoints: [module],
+    bundle: true,
+    format: 'esm',
+    packages: 'external',
+    metafile: true,
+    write: false,
+  });
+  const imports = Object.values(metafile.inputs).flatMap((input) => input.imports);
+  const packages = imports.flatMap(({ external, path, kind }) => (external ? [`${kind} ${path}`] : []));
+  expect([...new Set(packages)].sort()).toEqual(PACKAGES.map((name) => `import-statement ${name}`));
+});
+
 describe('as it is', () => {
   const script = async (name: string): Promise<string> => {
     const path = join(folder, `${name}.mjs`);
@@ -97,88 +115,6 @@ describe('as it is', () => {
       '--no-check --no-remote --node-modules-dir=manual --no-lock --no-config --allow-net --allow-env --allow-read';
     const { stdout } = await execa(deno, ['run', ...flags.split(' '), await script('deno')], { cwd: root });
     expect(JSON.parse(stdout)).toEqual(expected);
-  });
-});
-
-describe('local in a project that adopts the module', () => {
-  const remedy = expect.stringMatching(
-    /local is off.* npm install lru-cache@11\.2, or in Deno "lru-cache": "npm:lru-cache@11\.2" in the imports of deno\.json/,
-  );
-  const packages: readonly [string, ((place: string) => Promise<void>) | null, unknown][] = [
-    ['without lru-cache', null, { warnings: [remedy], commands: 1 }],
-    [
-      'with the lru-cache that other packages bring, which has no class of that name',
-      async (place) => {
-        await mkdir(place);
-        await writeFile(
-          join(place, 'package.json'),
-          '{ "name": "lru-cache", "version": "5.1.1", "main": "index.js" }',
-        );
-        await writeFile(join(place, 'index.js'), 'module.exports = class LRUCache {};');
-      },
-      { warnings: [remedy], commands: 1 },
-    ],
-    [
-      'with lru-cache',
-      (place) => symlink(join(root, 'node_modules/lru-cache'), place),
-      { warnings: [], commands: 0 },
-    ],
-  ];
-
-  it.each(packages)('%s, under Deno and in a bundle', async (name, install, result) => {
-    // Not in the folder above, from which the repository's own packages are found.
-    const project = await mkdtemp(join(tmpdir(), 'fencepost-adopted-'));
-    onTestFinished(() => rm(project, { recursive: true, force: true }));
-    const write = (path: string, text: string) => writeFile(join(project, path), text);
-    await cp(join(root, 'supabase/functions/_shared'), join(project, '_shared'), { recursive: true });
-    await mkdir(join(project, 'node_modules'));
-    await symlink(join(root, 'node_modules/@upstash'), join(project, 'node_modules/@upstash'));
-    await install?.(join(project, 'node_modules/lru-cache'));
-    const version = install === null ? {} : { 'lru-cache': '*' };
-    await write(
-      'package.json',
-      JSON.stringify({ type: 'module', dependencies: { '@upstash/redis': '*', ...version } }),
-    );
-    await write(
-      'deno.json',
-      JSON.stringify({
-        imports: {
-          '@upstash/redis': 'npm:@upstash/redis',
-          ...(name === 'with lru-cache' ? { 'lru-cache': 'npm:lru-cache@11.2' } : {}),
-        },
-      }),
-    );
-    await write(
-      'program.mjs',
-      `import { createCache } from './_shared/cache.ts';
-       const warnings = [];
-       const cache = createCache({ url: '${upstash.gateway.url}', token: '${TOKEN}', timeout: 10000, local: { ttl: 60000, max: 9 },
-         log: (line) => warnings.push(line) });
-       const key = 'adopted:' + process.pid;
-       await cache.getOrSet(key, () => 1);
-       await cache.get(key);
-       const { commands } = cache.stats();
-       await cache.get(key);
-       console.log(JSON.stringify({ warnings, commands: cache.stats().commands - commands }));`,
-    );
-    const deno = join(dirname(require.resolve('deno/package.json')), 'deno');
-    const flags =
-      '--no-check --no-remote --node-modules-dir=manual --no-lock --allow-net --allow-env --allow-read';
-    const own = await execa(deno, ['run', ...flags.split(' '), 'program.mjs'], { cwd: project });
-    expect(JSON.parse(own.stdout), 'Deno').toEqual(result);
-
-    await build({
-      bundle: true,
-      platform: 'neutral',
-      mainFields: ['module', 'main'],
-      format: 'esm',
-      absWorkingDir: project,
-      entryPoints: ['program.mjs'],
-      outfile: join(project, 'bundle.mjs'),
-      logLevel: 'silent',
-    });
-    const bundled = await execa(process.execPath, ['bundle.mjs'], { cwd: project });
-    expect(JSON.parse(bundled.stdout), 'bundle').toEqual(result);
   });
 });
 

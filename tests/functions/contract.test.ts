@@ -204,7 +204,7 @@ it('declares every function for deployment, with the same pinned packages as the
   const folder = new URL('../../supabase/', import.meta.url);
   const configuration = await readFile(new URL('config.toml', folder), 'utf8');
   const { devDependencies } = JSON.parse(await readFile(new URL('../package.json', folder), 'utf8'));
-  const pinned = ['@supabase/supabase-js', '@upstash/redis', 'jose'].map((name) => [
+  const pinned = ['@supabase/supabase-js', '@upstash/redis', 'jose', 'lru-cache'].map((name) => [
     name,
     `npm:${name}@${devDependencies[name]}`,
   ]);

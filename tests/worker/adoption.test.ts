@@ -138,11 +138,14 @@ const second = await getOrSet('user:anna:orders', load);
 console.log(JSON.stringify({ first, second, loads, key: keys.orders('anna', 2) }));
 `,
   );
-  // What a download would bring: the package, and the types of Node that it refers to.
+  // What a download would bring: the packages, and the types of Node that it refers to.
   await symlink(join(repository, 'node_modules'), join(project, 'node_modules'));
   await write(
     'package.json',
-    JSON.stringify({ type: 'module', dependencies: { '@upstash/redis': '*', '@types/node': '*' } }),
+    JSON.stringify({
+      type: 'module',
+      dependencies: { '@upstash/redis': '*', 'lru-cache': '*', '@types/node': '*' },
+    }),
   );
   await typesAreSound();
 

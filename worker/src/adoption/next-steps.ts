@@ -24,10 +24,9 @@ export function nextSteps({ later, imports, into }: Situation): string {
     ]),
     step(
       3,
-      `Read through the cache: import { getOrSet } from '../${into}/cache.ts'. Its package, in the function's deno.json:`,
+      `Read through the cache: import { getOrSet } from '../${into}/cache.ts'. Its packages, in the function's deno.json:`,
       [
         `"imports": ${JSON.stringify(imports).replaceAll(/([:{,](?=")|(?=}))/g, '$1 ')}`,
-        'createCache({ local }) needs one line more there: "lru-cache": "npm:lru-cache@11.2"',
         'npx supabase secrets set UPSTASH_REDIS_REST_URL=… UPSTASH_REDIS_REST_TOKEN=…',
       ],
     ),

@@ -25,8 +25,8 @@ export interface TemplateFile {
 export const MIGRATIONS = 'migrations';
 export const MODULES = 'functions/_shared';
 
-/** The one package that the module imports. */
-export const PACKAGE = '@upstash/redis';
+/** The packages that the module imports. */
+export const PACKAGES = ['@upstash/redis', 'lru-cache'] as const;
 
 const MIGRATION = /^\d+_fencepost(_\w+)?\.sql$/;
 const MODULE = /^(?:starter|cache)\/.+(?<!\.test)\.ts$/;

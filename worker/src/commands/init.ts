@@ -16,7 +16,7 @@ import {
   WRITTEN,
 } from '../adoption/plan.ts';
 import { checkProject, readProject, writeProject } from '../adoption/project.ts';
-import { PACKAGE, readTemplate, templateFolder } from '../adoption/template.ts';
+import { PACKAGES, readTemplate, templateFolder } from '../adoption/template.ts';
 import { ExitCode, WorkerError } from '../lib/errors.ts';
 import { paint, print, printJson, type Tone, table } from './output.ts';
 
@@ -39,8 +39,9 @@ export async function init(folder: string, options: InitOptions): Promise<ExitCo
   const isWriting = refused.length === 0 && !dryRun;
   if (isWriting) await writeProject(root, files);
 
-  // As Deno's import map names it, in the version that the worker itself runs with.
-  const imports = { [PACKAGE]: `npm:${PACKAGE}@${packageJson.dependencies[PACKAGE]}` };
+  // As Deno's import map names them, in the versions that this repository tests.
+  const pinned = { ...packageJson.dependencies, ...packageJson.devDependencies };
+  const imports = Object.fromEntries(PACKAGES.map((name) => [name, `npm:${name}@${pinned[name]}`]));
   if (json) {
     const states = plan.files.map(({ path, state }) => ({ path, state }));
     const written = isWriting ? files.length : 0;

@@ -14,7 +14,7 @@ import { FenceRenewals } from './fence-renewals.ts';
 import { resolve } from './get-or-set.ts';
 import { GetAndSet } from './get-set.ts';
 import type { Core, LoadContext, LoadMany } from './loader.ts';
-import { LocalLevel, LRU_CACHE } from './local-level.ts';
+import { LocalLevel } from './local-level.ts';
 import { checkOption, wrongOption } from './option-rules.ts';
 import {
   type CacheOptions,
@@ -159,15 +159,7 @@ export function createCore(given: CacheOptions, ownTypes: KeyTypes = {}): Core {
     recentReads: new RecentReads(runtime),
     singleFlight: new SingleFlight(runtime),
     values,
-    local:
-      settings.local === null
-        ? null
-        : new LocalLevel(settings.local, runtime, () => {
-            log(
-              `cache: local is off, because it needs the package lru-cache: npm install lru-cache@${LRU_CACHE}, or in Deno ` +
-                `"lru-cache": "npm:lru-cache@${LRU_CACHE}" in the imports of deno.json. Reads go to Redis.`,
-            );
-          }),
+    local: settings.local === null ? null : new LocalLevel(settings.local, runtime),
     judge: (state, degradedMs, now) => {
       const judged = judge(state, degradedMs, now);
       if (!judged.hit || !judged.envelope.serialized) return judged;

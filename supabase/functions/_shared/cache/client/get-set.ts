@@ -28,7 +28,6 @@ export class GetAndSet {
   /** The cached values of those keys that hit. All are remembered for `set`; what misses gets fences that stand from then on. */
   async read(plans: readonly Plan[]): Promise<Map<string, unknown>> {
     const { access, local, recentReads, runtime, settings } = this.#core;
-    if (local?.loading !== undefined) await local.loading;
     const reading = recentReads.begin();
     try {
       const startedAt = runtime.now();

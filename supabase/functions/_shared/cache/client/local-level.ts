@@ -12,16 +12,14 @@
  *   fills it. The same for one key when this isolate stores it.
  * - An MGET that was sent later replaces what an earlier one showed, never the other way round.
  */
+import { LRUCache } from 'lru-cache';
 import type { Plan } from '../protocol/fences.ts';
 import type { KeyState } from '../protocol/key-state.ts';
 import type { Runtime } from '../redis/runtime.ts';
 import { grantsAccess } from './options.ts';
 
-/** UTF-16 units of all entries together: at most 32 MB of the 256 MB that an edge function has. */
+/** UTF-16 units of all that is kept, names included: at most 32 MB of the 256 MB that an edge function has. */
 const MOST_UNITS = 16_000_000;
-
-/** The versions to install: they import nothing of Node's. */
-export const LRU_CACHE = '11.2';
 
 /** An MGET that waits for its reply. */
 export interface LocalReading {
@@ -39,18 +37,6 @@ interface Kept {
   readonly reading: LocalReading;
 }
 
-/** What this module needs of lru-cache, whose types are there only where it is installed. */
-interface Store {
-  get(key: string): Kept | undefined;
-  set(key: string, kept: Kept): unknown;
-  delete(key: string): boolean;
-  clear(): void;
-}
-
-interface LruCache {
-  LRUCache: new (options: { max: number; maxSize: number; sizeCalculation: (kept: Kept) => number }) => Store;
-}
-
 export interface LocalSettings {
   readonly ttlMs: number;
   readonly max: number;
@@ -60,33 +46,22 @@ export class LocalLevel {
   readonly #settings: LocalSettings;
   readonly #runtime: Runtime;
   readonly #readings = new Set<LocalReading>();
-  #store: Store | null = null;
+  readonly #store: LRUCache<string, Kept>;
   #sent = 0;
-  /** Until the package is there, or is known to be missing; then undefined. The first read waits for it. */
-  loading: Promise<void> | undefined;
 
-  /** @param missing called when lru-cache is not there, or too old: then the cache works without this level */
-  constructor(settings: LocalSettings, runtime: Runtime, missing: () => void) {
+  constructor(settings: LocalSettings, runtime: Runtime) {
     this.#settings = settings;
     this.#runtime = runtime;
-    // Imported here, so that a project that leaves the level off need not install it.
-    // biome-ignore lint/suspicious/noTsIgnore: in this repository it is installed, elsewhere perhaps not
-    // @ts-ignore
-    const imported: Promise<Partial<LruCache>> = import('lru-cache').catch(() => ({}));
-    this.loading = imported.then(({ LRUCache }) => {
-      this.loading = undefined;
-      if (LRUCache === undefined) return missing();
-      this.#store = new LRUCache({
-        max: settings.max,
-        maxSize: MOST_UNITS,
-        sizeCalculation: ({ state }) => Math.max(1, state.entry?.length ?? 0),
-      });
+    this.#store = new LRUCache<string, Kept>({
+      max: settings.max,
+      maxSize: MOST_UNITS,
+      sizeCalculation: unitsOf,
     });
   }
 
   /** What an MGET said of a key not longer than `ttl` ago; to be judged like any other state. */
   find(plan: Plan): KeyState | null {
-    const kept = this.#store?.get(plan.key);
+    const kept = this.#store.get(plan.key);
     if (kept === undefined) return null;
     const { state, reading } = kept;
     const age = Math.max(
@@ -94,7 +69,7 @@ export class LocalLevel {
       this.#runtime.monotonic() - reading.sentMonotonic,
     );
     if (age > this.#settings.ttlMs) {
-      this.#store?.delete(plan.key);
+      this.#store.delete(plan.key);
       return null;
     }
     // It may have been read for a caller that named other dependencies.
@@ -118,8 +93,8 @@ export class LocalLevel {
   answered(reading: LocalReading, states: readonly KeyState[] | null): void {
     this.#readings.delete(reading);
     for (const { plan } of states ?? []) {
-      const kept = this.#store?.get(plan.key);
-      if (kept !== undefined && kept.reading.order < reading.order) this.#store?.delete(plan.key);
+      const kept = this.#store.get(plan.key);
+      if (kept !== undefined && kept.reading.order < reading.order) this.#store.delete(plan.key);
       for (const other of this.#readings) if (other.order < reading.order) other.changed.add(plan.key);
     }
   }
@@ -128,8 +103,8 @@ export class LocalLevel {
   fill(reading: LocalReading, state: KeyState): void {
     const { key } = state.plan;
     if (reading.emptied || reading.changed.has(key) || grantsAccess(state.plan)) return;
-    if ((this.#store?.get(key)?.reading.order ?? -1) > reading.order) return;
-    this.#store?.set(key, { state, reading });
+    if ((this.#store.get(key)?.reading.order ?? -1) > reading.order) return;
+    this.#store.set(key, { state, reading });
   }
 
   /** Carries out a deletion of this isolate's: whatever its reply, nothing from before it is answered afterwards. */
@@ -145,13 +120,17 @@ export class LocalLevel {
   /** This isolate writes these entries: called before the request is sent and again when it is answered. */
   wrote(keys: readonly string[]): void {
     for (const key of keys) {
-      this.#store?.delete(key);
+      this.#store.delete(key);
       for (const reading of this.#readings) reading.changed.add(key);
     }
   }
 
   #empty(): void {
-    this.#store?.clear();
+    this.#store.clear();
     for (const reading of this.#readings) reading.emptied = true;
   }
+}
+
+function unitsOf({ state: { plan, fences, entry } }: Kept): number {
+  return [plan.key, ...plan.fences, ...fences, entry].reduce((sum, text) => sum + (text?.length ?? 0), 0);
 }

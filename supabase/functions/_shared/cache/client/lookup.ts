@@ -86,7 +86,6 @@ export class Lookup {
   /** Reads all keys, and finds or starts a load for each that misses. */
   async read(plans: readonly WantedKey[]): Promise<void> {
     const { local, singleFlight, runtime } = this.#core;
-    if (local?.loading !== undefined) await local.loading;
     let wanted = local === null ? plans : plans.filter((want) => !this.#answerFrom(local, want));
     for (let attempt = 0; wanted.length > 0; attempt++) {
       const startedAt = runtime.now();

@@ -66,7 +66,7 @@ export interface CacheOptions {
   readonly maxValueBytes?: number | undefined;
   /**
    * A first level in the process, for keys that are read hundreds of times a second; off by default. An answer may then be older than an
-   * acknowledged invalidation by `ttl` milliseconds (1 to 60 000), except this process's own `del`. `max`: keys. Needs the package lru-cache.
+   * acknowledged invalidation by `ttl` milliseconds (1 to 60 000), except this process's own `del`. `max`: keys.
    */
   readonly local?: { readonly ttl: number; readonly max: number } | undefined;
   /** For values that JSON would change: `superjson`, or any `{ parse, stringify }`. Isolates without one load such keys anew. */
