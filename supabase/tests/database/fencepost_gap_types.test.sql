@@ -13,25 +13,28 @@ $$;
 
 create type public.kind as enum ('a', 'b');
 create domain public.kind_domain as public.kind;
+create type public.mood as enum ('x');
 create collation public.croatian (provider = icu, locale = 'hr');
 create schema aside;
 create table public.kinds (kind public.kind primary key, owner text);
 create table public.lines (id integer primary key, kind public.kind constraint of_kind references public.kinds, v integer);
 create table public.own (id integer primary key, kind public.kind_domain, v integer);
+create table public.moods (id integer primary key, mood public.mood, v integer);
 create table public.words (word text collate public.croatian primary key, owner text);
 create table public.uses (id integer primary key, word text, v integer);
 insert into public.kinds values ('a', 'ann'), ('b', 'bob');
 insert into public.lines values (1, 'a', 1);
 insert into public.own values (1, 'a', 1);
+insert into public.moods values (1, 'x', 1);
 insert into public.words values ('w', 'ann');
 insert into public.uses values (1, 'w', 1);
-select cache_invalidation.watch('public.lines', 'join:{kinds.owner}', join => 'of_kind'), cache_invalidation.watch('public.own', 'own:{kind}'),
+select cache_invalidation.watch('public.lines', 'join:{kinds.owner}', join => 'of_kind'), cache_invalidation.watch('public.own', 'own:{kind}'), cache_invalidation.watch('public.moods', 'mood:{mood}'),
   cache_invalidation.watch('public.uses', 'word:{w.owner}', join => 'public.words w on w.word = row.word');
 create function pg_temp.write() returns void language sql as $$
-  update public.lines set v = v + 1; update public.own set v = v + 1; update public.uses set v = v + 1
+  update public.lines set v = v + 1; update public.own set v = v + 1; update public.moods set v = v + 1; update public.uses set v = v + 1
 $$;
 create function pg_temp.exact() returns text[] language sql as $$
-  select array['u join:ann', 'u own:' || (select o.kind from public.own as o), 'u word:ann']
+  select array['u join:ann', 'u mood:x', 'u own:' || (select o.kind from public.own as o), 'u word:ann']
 $$;
 
 -- what was written before gives the types of what it may have meant
@@ -59,7 +62,7 @@ from (values
   (1, 'alter type public.kind rename value ''a'' to ''c''', array['join', 'own']),
   (2, 'alter type public.kind rename value ''b'' to ''d''; alter type public.kind rename value ''c'' to ''b''; alter type public.kind rename value ''d'' to ''a''', array['join', 'own']),
   (3, 'alter type public.kind rename value ''a'' to ''x''; alter type public.kind rename value ''b'' to ''a''; alter type public.kind rename value ''x'' to ''b''', array['join', 'own']),
-  (4, 'alter type public.kind rename value ''a'' to ''e''; update public.lines set v = 0; alter type public.kind rename value ''e'' to ''a''; alter type public.kind add value ''new''', array['join', 'own']),
+  (4, 'alter type public.mood add value ''new''', array['mood']),
   (5, 'alter type public.kind rename to kind_2', array['join']),
   (6, 'alter type public.kind_2 set schema aside; alter type aside.kind_2 rename to kind', array['join']),
   (7, 'alter schema aside rename to aside_2', array['join']),
