@@ -63,13 +63,22 @@ create table cache_invalidation.dropped_watches (
   primary key (rel_name, target)
 );
 
--- The watched tables whose triggers and declarations could not follow a DDL statement, until bring_in_line(). The table is no
--- key, because one session's DDL would wait for another's.
-create table cache_invalidation.unfollowed (
-  id bigint generated always as identity primary key,
-  rel regclass not null,
-  at timestamptz not null default pg_catalog.clock_timestamp()
+-- A catalog row that capture stands on: see footing().
+create type cache_invalidation.catalog_row as (kind "char", rel oid, object oid, number smallint, row_version xid);
+
+-- The catalog rows that capture of a table stands on, as they were when all was in line. Other ones say that a gap may have opened since,
+-- even if it is closed by now. The last footing of a table counts, because DDL would wait for a row that another session's has updated.
+create table cache_invalidation.footings (
+  -- 0: the event triggers
+  rel regclass,
+  id bigint generated always as identity,
+  at timestamptz not null default pg_catalog.clock_timestamp(),
+  -- Empty: DDL that concerns the table could not be followed. Null: this transaction is in bring_in_line(), whose DDL needs no event
+  -- trigger. (No other role can write a row, as it could a setting.)
+  catalog_rows cache_invalidation.catalog_row[],
+  primary key (rel, id)
 );
+create index footings_own_ddl on cache_invalidation.footings (rel) where catalog_rows is null;
 
 -- A column that a version reads, as the catalog had it.
 create type cache_invalidation.read_column as (

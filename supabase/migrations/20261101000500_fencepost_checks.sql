@@ -1,9 +1,28 @@
 -- Fencepost: what watch() refuses, each with the remedy. Nothing here changes anything or waits for a lock.
 
--- Whether these event triggers see DDL. The first alone sees the REFRESH of a materialized view.
-create function cache_invalidation.sees_ddl(triggers text[] default '{fencepost_ddl,fencepost_drop,fencepost_rewrite}') returns boolean language sql stable
+-- The event triggers that there should be. state is that of pg_event_trigger; null: it is missing, or another of that name.
+create function cache_invalidation.event_triggers() returns table (name name, definition text, state "char") language sql stable
 set search_path = pg_catalog, pg_temp
-return cardinality(triggers) = (select count(*) from pg_event_trigger as e where e.evtname = any (triggers) and e.evtenabled <> 'D');
+as $$
+  select w.name, format('on %s%s execute function cache_invalidation.follow_ddl()', w.event, ' when tag in (''' || array_to_string(w.tags, ''', ''') || ''')'),
+    e.evtenabled
+  from (values
+    ('fencepost_ddl'::name, 'ddl_command_end', array[
+      'ALTER TABLE', 'CREATE TABLE', 'CREATE TABLE AS', 'CREATE MATERIALIZED VIEW', 'SELECT INTO', 'CREATE SCHEMA', 'CREATE FOREIGN TABLE',
+      -- which rename tables, or their columns, as well
+      'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'ALTER INDEX',
+      'ALTER TYPE', 'ALTER COLLATION', 'ALTER SCHEMA', 'ALTER EXTENSION', 'REFRESH MATERIALIZED VIEW', 'GRANT', 'REVOKE']),
+    ('fencepost_drop', 'sql_drop', null),
+    ('fencepost_rewrite', 'table_rewrite', null)
+  ) as w(name, event, tags)
+  left join pg_event_trigger as e on e.evtname = w.name and e.evtevent = w.event and e.evttags is not distinct from w.tags
+    and e.evtfoid = to_regprocedure('cache_invalidation.follow_ddl()')
+$$;
+
+-- Whether these event triggers see DDL. fencepost_ddl alone sees the REFRESH of a materialized view. (Those ENABLE REPLICA see nothing of an ordinary session.)
+create function cache_invalidation.sees_ddl(triggers text default '%') returns boolean language sql stable
+set search_path = pg_catalog, pg_temp
+return not exists (select from cache_invalidation.event_triggers() as e where e.name like triggers and e.state in ('O', 'A') is not true);
 
 -- The joined tables of which row level security hides rows from the schema's owner, as which claim() reads. (The watched table's own rows
 -- come from the trigger, past all policies.)
@@ -55,7 +74,7 @@ begin
         format('Run watch() as a role that owns both, or: grant %s to %s; or keep what a key needs of it in a table of your own.', c.relowner::regrole, current_user)),
       (c.relkind = 'm' and t.alias is not null, 'wrong_object_type', format('%s is joined, and is no table', t.rel),
         'Join a table: each of its changes has to be seen, too.'),
-      (c.relkind = 'm' and not cache_invalidation.sees_ddl('{fencepost_ddl}'), 'feature_not_supported',
+      (c.relkind = 'm' and not cache_invalidation.sees_ddl('fencepost_ddl'), 'feature_not_supported',
         format('%s is a materialized view, and nothing would see when it is refreshed', t.rel),
         'select cache_invalidation.create_event_triggers(); as a role that may. Or watch the tables that it reads.'),
       (t.alias is not null and exists (

@@ -101,17 +101,14 @@ $$;
 create function cache_invalidation.target_function(version bigint) returns name language sql immutable set search_path = pg_catalog, pg_temp
 return 'targets_' || to_hex(version);
 
--- Both functions of a version as they are now: text, settings, owner and rights, and whether they are to capture. (A script that hardens
--- all functions of a database changes settings and rights: with its writer's rights a function fails writes, with the writer's TimeZone it
--- names other keys.)
+-- Both functions of a version as they are now, and whether they are to capture. (A script that hardens all functions of a database changes
+-- settings and rights: with its writer's rights a function fails writes, with the writer's TimeZone it names other keys.)
 create function cache_invalidation.functions_now(name name, version bigint) returns text language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (
-    select md5(string_agg(concat_ws(' ', p.prosrc, p.proconfig, p.prosecdef, p.proowner = n.nspowner, has_function_privilege('public', p.oid, 'execute'),
-      exists (select from cache_invalidation.epoch as e where e.paused_at is not null)), ' ' order by p.proname = name))
-    from pg_proc as p join pg_namespace as n on n.oid = p.pronamespace
-    where n.nspname = 'cache_invalidation' and p.proname in (name, cache_invalidation.target_function(version)));
+    select concat(string_agg(concat_ws(' ', p.oid, p.xmin), ', ' order by p.oid), (select ' paused' from cache_invalidation.epoch as e where e.paused_at is not null))
+    from pg_proc as p where p.pronamespace = 'cache_invalidation'::regnamespace and p.proname in (name, cache_invalidation.target_function(version)));
 end
 $$;
 
@@ -186,6 +183,19 @@ as $$
     and v.rel = any (coalesce(tables, array(select known.rel::oid from cache_invalidation.versions as known where known.retired is null)))
 $$;
 
+-- The triggers of the capture functions of watched tables (null: all), on whatever table.
+create function cache_invalidation.capture_triggers(tables oid[] default null)
+returns table (root regclass, rel regclass, oid oid, name name, row_version xid, is_clone boolean, type smallint, always boolean) language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select w.rel, t.tgrelid, t.oid, t.tgname, t.xmin, t.tgparentid <> 0, t.tgtype, t.tgenabled = 'A' and t.tgqual is null and t.tgattr::text = ''
+  from cache_invalidation.present_versions(tables) as w
+  join pg_proc as p on p.proname = w.function and p.pronamespace = 'cache_invalidation'::regnamespace
+  -- through pg_depend, because pg_trigger has no index on its functions
+  join pg_depend as d on d.refclassid = 'pg_proc'::regclass and d.refobjid = p.oid and d.classid = 'pg_trigger'::regclass
+  join pg_trigger as t on t.oid = d.objid
+$$;
+
 -- The triggers of watched tables (null: all) that are not as they must be: missing, left over, not firing always or not for every row.
 -- Row triggers are cloned to partitions, inheritance children need their own, and TRUNCATE triggers are needed everywhere. definition is
 -- the rest of CREATE TRIGGER; null: left over.
@@ -208,17 +218,11 @@ as $$
         -- Postgres 15 has none for foreign tables
         else c.relkind <> 'f' or current_setting('server_version_num')::integer >= 160000 end
   ), found as materialized (
-    select w.rel as root, t.tgrelid as rel, t.tgname as name, t.tgparentid, t.tgtype as type,
-      t.tgenabled = 'A' and t.tgqual is null and t.tgattr::text = '' as always
-    from watched as w
-    join pg_proc as p on p.proname = w.function and p.pronamespace = 'cache_invalidation'::regnamespace
-    -- through pg_depend, because pg_trigger has no index on its functions
-    join pg_depend as d on d.refclassid = 'pg_proc'::regclass and d.refobjid = p.oid and d.classid = 'pg_trigger'::regclass
-    join pg_trigger as t on t.oid = d.objid
+    select f.* from cache_invalidation.capture_triggers(tables) as f
   )
   select coalesce(n.root, f.root), coalesce(n.rel, f.rel), coalesce(n.name, f.name), n.definition, f.name is null
-  from wanted as n full join (select own.* from found as own where own.tgparentid = 0) as f on f.rel = n.rel and f.name = n.name
+  from wanted as n full join (select own.* from found as own where not own.is_clone) as f on f.rel = n.rel and f.name = n.name
   where n.name is null or f.always is not true or f.type <> n.type
     -- a trigger fires always only if its clones do (hashed, because a table may have thousands of partitions)
-    or (n.root, n.name) in (select clone.root, clone.name from found as clone where clone.tgparentid <> 0 and not clone.always)
+    or (n.root, n.name) in (select clone.root, clone.name from found as clone where clone.is_clone and not clone.always)
 $$;

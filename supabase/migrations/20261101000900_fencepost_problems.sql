@@ -85,17 +85,14 @@ as $$
     and not exists (
       select from cache_invalidation.versions as v join cache_invalidation.stale_columns as u on u.version = v.id and u.place = v.place
       where v.watch_id = w.id and v.retired is null)
-  union all
-  select u.rel, format('DDL that concerns %s was not followed, at %s', u.rel, min(u.at)), 'error'
-  from cache_invalidation.unfollowed as u join pg_class as r on r.oid = u.rel
-  where tables is null or u.rel = any (tables)
-  group by u.rel
 $$;
 
 -- The tables that bring_in_line() has to look at: where something does not match, and where a declaration can be served no longer, or again.
 create function cache_invalidation.out_of_line() returns setof oid language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select m.rel::oid from cache_invalidation.mismatches() as m
+  union
+  select s.rel from cache_invalidation.shifted() as s where s.rel <> 0
   union
   select w.rel::oid from cache_invalidation.watches as w where w.declared_oid <> w.rel or not exists (select from pg_class as c where c.oid = w.rel)
   union
@@ -108,7 +105,9 @@ $$;
 create function cache_invalidation.problems() returns table (watch_id integer, problem text, remedy text, severity text) language sql stable security definer
 set search_path = pg_catalog, pg_temp set standard_conforming_strings = on set quote_all_identifiers = off
 as $$
-  with refresh(remedy) as (values ('select cache_invalidation.refresh();')), found as (
+  with refresh(remedy) as (values ('select cache_invalidation.refresh();')), mismatched as materialized (
+    select m.* from cache_invalidation.mismatches() as m
+  ), found as (
     select 1 as rank, null::integer as watch_id, format('capture has been paused since %s: writes are not captured', e.paused_at) as problem,
       'select cache_invalidation.resume_capture();' as remedy, 'error' as severity
     from cache_invalidation.epoch as e where e.paused_at is not null
@@ -119,7 +118,14 @@ as $$
     where not exists (select from pg_class as c where c.oid = w.rel)
     union all
     select 3, (select min(w.id) from cache_invalidation.watches as w where w.rel = m.rel), m.problem, r.remedy, m.severity
-    from cache_invalidation.mismatches() as m, refresh as r
+    from (
+      select known.* from mismatched as known
+      union all
+      select s.rel, format(case when s.former = '{}' then 'DDL that concerns %s was not followed, at %s'
+          else 'triggers, partitions or columns of %s were changed, and nothing followed it: writes may have been missed' end, s.rel, s.at), 'error'
+      from cache_invalidation.shifted() as s join pg_class as c on c.oid = s.rel
+      where s.former = '{}' or s.rel not in (select known.rel from mismatched as known where known.severity = 'error')
+    ) as m, refresh as r
     union all
     select 4, v.watch_id, format('writes to %s invalidate the whole type of %s: %s', v.rel, v.target, v.problem),
       'Restore what is missing and call refresh(), or unwatch() and watch() again: ' || r.remedy, 'warning'
@@ -142,7 +148,7 @@ as $$
     select 6, w.id, format('nothing sees when %s is refreshed: the event trigger fencepost_ddl is missing or disabled', w.rel),
       'select cache_invalidation.create_event_triggers();', 'error'
     from cache_invalidation.watches as w join pg_class as c on c.oid = w.rel and c.relkind = 'm'
-    where not cache_invalidation.sees_ddl('{fencepost_ddl}')
+    where not cache_invalidation.sees_ddl('fencepost_ddl')
     union all
     select 7, w.id, t.message, t.remedy, 'notice'
     from cache_invalidation.watches as w cross join lateral cache_invalidation.trusted_owners(w) as t where w.implied_by is null and w.hops <> '{}'
@@ -174,16 +180,19 @@ as $$
     where not exists (select from cache_invalidation.epoch)
     union all
     select 12, null, 'DDL is not seen always, because these event triggers are disabled, or are so under session_replication_role = replica: '
-        || string_agg(e.evtname, ', ' order by e.evtname),
-      string_agg(format('alter event trigger %I enable always;', e.evtname), ' ' order by e.evtname), 'warning'
-    from pg_event_trigger as e where e.evtname in ('fencepost_ddl', 'fencepost_drop', 'fencepost_rewrite') and e.evtenabled <> 'A'
+        || string_agg(e.name, ', ' order by e.name),
+      string_agg(format('alter event trigger %I enable always;', e.name), ' ' order by e.name) || ' ' || min(r.remedy), 'warning'
+    from cache_invalidation.event_triggers() as e, refresh as r where e.state <> 'A'
     having count(*) > 0
     union all
     select 13, null, format('there are no event triggers (%s), so invalidations widen after a change of a watched table, until refresh()', string_agg(n.name, ', ')),
       'select cache_invalidation.create_event_triggers(); or, if your role may not, after changing a watched table: select cache_invalidation.refresh();', 'notice'
-    from unnest('{fencepost_ddl,fencepost_drop,fencepost_rewrite}'::text[]) as n(name)
-    where n.name not in (select e.evtname from pg_event_trigger as e)
+    from cache_invalidation.event_triggers() as n where n.state is null
     having count(*) > 0
+    union all
+    select 14, null, 'event triggers were missing, disabled or changed, and DDL may not have been seen', r.remedy, 'error'
+    from refresh as r
+    where cache_invalidation.sees_ddl() and exists (select from cache_invalidation.shifted('{0}') as s where s.former is not null) and exists (select from cache_invalidation.watches)
   )
   select f.watch_id, f.problem, f.remedy, f.severity from found as f order by f.watch_id nulls last, f.rank
 $$;

@@ -21,8 +21,27 @@ end;
 -- Remembers that the watches of these tables (null: all) could not follow a DDL statement, and invalidates their types.
 create function cache_invalidation.remember_unfollowed(tables oid[] default null) returns void language sql set search_path = pg_catalog, pg_temp
 as $$
-  insert into cache_invalidation.unfollowed (rel) select distinct w.rel from cache_invalidation.watches as w where tables is null or w.rel = any (tables);
+  insert into cache_invalidation.footings (rel, catalog_rows)
+    select distinct w.rel, '{}'::cache_invalidation.catalog_row[] from cache_invalidation.watches as w where tables is null or w.rel = any (tables);
   select cache_invalidation.invalidate_types(array(select w.target from cache_invalidation.watches as w where tables is null or w.rel = any (tables)));
+$$;
+
+-- Those of these tables whose footing says, at the end of a DDL statement, that a gap has ended or that rows came or went. What is new
+-- counts where it has rows, what is gone counts always: its rows are not there to be asked for. Triggers count once they are as they must
+-- be, and columns not where the statement has changed them, which is told by other means. (Within a savepoint they count.)
+create function cache_invalidation.ended_gaps(tables oid[]) returns setof oid language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select s.rel from cache_invalidation.shifted(tables) as s
+  where coalesce(s.former, '{}') = '{}'
+    or exists (
+      select from (select f.* from unnest(s.former) as f except select p.* from unnest(s.present) as p) as lost
+      where case lost.kind
+        when 'c' then not exists (select from unnest(s.present) as p where p.kind = 'c' and p.number = lost.number and p.row_version = pg_current_xact_id()::xid)
+        when 't' then not exists (select from cache_invalidation.wrong_triggers(array[s.rel]::oid[]) as w where not w.is_missing and w.definition is not null)
+        else true end)
+    or exists (
+      select from unnest(s.present) as p join pg_class as c on c.oid = p.rel
+      where p.kind = 'i' and p.rel not in (select f.rel from unnest(s.former) as f where f.kind = 'i') and (c.relkind = 'f' or pg_relation_size(c.oid) > 0))
 $$;
 
 -- Brings watched tables in line within a DDL statement. While this waits for a lock, readers of the statement's own table wait behind the
@@ -65,14 +84,13 @@ declare
   touched oid[];
   gone oid[];
   concerned oid[];
+  unlike oid[];
   told record;
-  stack text;
   -- the tables whose triggers may have been dropped or disabled
   bared oid[];
 begin
-  get diagnostics stack = pg_context;
   -- our own DDL, or nothing is declared
-  if strpos(stack, 'cache_invalidation.bring_in_line(') > 0
+  if exists (select from cache_invalidation.footings as k where k.catalog_rows is null)
     or not exists (select from cache_invalidation.watches) and not exists (select from cache_invalidation.dropped_watches)
   then
     return;
@@ -85,19 +103,20 @@ begin
     -- CASCADE can drop a table or a column together with nearly anything (a function, a collation, an access method)
     touched := array(
       select distinct d.objid from pg_event_trigger_dropped_objects() as d
-      where d.classid = 'pg_class'::regclass and d.schema_name is distinct from 'cache_invalidation' and not d.is_temporary);
+      where d.classid = 'pg_class'::regclass and d.schema_name is distinct from 'cache_invalidation' and not d.is_temporary
+      union
+      select to_regclass(format('%I.%I', d.address_names[1], d.address_names[2])) from pg_event_trigger_dropped_objects() as d where d.object_type = 'default value');
     gone := array(select d.objid from pg_event_trigger_dropped_objects() as d where d.classid = 'pg_class'::regclass and d.objsubid = 0);
-    -- The rows of a dropped table went without a write, and the values of a dropped column, whose name another may get. A partition is no
-    -- longer known as one, but the clones of our triggers went with it.
+    -- The rows of a dropped table went without a write, and the values of a dropped column, whose name another may get.
     perform cache_invalidation.invalidate_types(array(
       select v.target from cache_invalidation.versions as v
-      where v.retired is null and touched <> '{}' and (v.rel = any (gone)
-        or v.columns is null and v.rel in (select d.objid from pg_event_trigger_dropped_objects() as d where d.classid = 'pg_class'::regclass and d.objsubid <> 0)
-        or 'fencepost_' || substr(v.function, 9) in (
-        select d.address_names[3] from pg_event_trigger_dropped_objects() as d where d.classid = 'pg_trigger'::regclass))));
+      where v.retired is null and (v.rel = any (gone)
+        or v.columns is null and v.rel in (select d.objid from pg_event_trigger_dropped_objects() as d where d.classid = 'pg_class'::regclass and d.objsubid <> 0))));
     bared := array(
-      select v.rel from cache_invalidation.versions as v join pg_event_trigger_dropped_objects() as d
+      select v.rel::oid from cache_invalidation.versions as v join pg_event_trigger_dropped_objects() as d
         on d.classid = 'pg_trigger'::regclass and starts_with(d.address_names[3], 'fencepost_' || substr(v.function, 9)) where v.retired is null);
+    -- A dropped partition is no longer known as one, but the clones of our triggers went with it.
+    touched := touched || case when touched <> '{}' then bared end;
     -- also by the name that they had last
     perform cache_invalidation.remember(lost, d.object_identity)
       from pg_event_trigger_dropped_objects() as d join cache_invalidation.watches as lost on lost.rel = d.objid
@@ -116,7 +135,10 @@ begin
       where v.retired is null
         and (tg_tag !~ '(TABLE|VIEW|INDEX)'
           or exists (select from commands as c join pg_class as p on p.oid = c.objid and p.relkind = 'p' and c.classid = 'pg_class'::regclass))
-        and (v.problem is not null or v.id in (select c.version from cache_invalidation.stale_columns as c))
+        and (v.problem is not null or v.id in (select c.version from cache_invalidation.stale_columns as c)
+          or v.rel in (
+            select s.rel from cache_invalidation.shifted() as s
+            where array(select f from unnest(s.former) as f where f.kind = 'c') <> array(select p from unnest(s.present) as p where p.kind = 'c')))
       union
       select w.rel from cache_invalidation.watches as w where tg_tag !~ '(TABLE|VIEW|INDEX)' and w.known_as <> w.rel::text
       union
@@ -134,6 +156,7 @@ begin
       where c.classid = 'pg_class'::regclass and c.objsubid <> 0 and v.retired is null and v.columns is null));
     if tg_tag = 'REFRESH MATERIALIZED VIEW' then
       perform cache_invalidation.invalidate_types(array(select w.target from cache_invalidation.watches as w where w.rel = any (touched)));
+      perform cache_invalidation.keep_footing(touched);
       return;
     end if;
   end if;
@@ -147,11 +170,17 @@ begin
   then
     return;
   end if;
-  perform cache_invalidation.bring_in_line_within_ddl(array(
+  perform cache_invalidation.invalidate_types(array(
+    select v.target from cache_invalidation.versions as v where v.retired is null and v.rel in (select cache_invalidation.ended_gaps(concerned))));
+  unlike := array(
     select m.rel::oid from cache_invalidation.mismatches(concerned) as m
     union
+    select s.rel from cache_invalidation.shifted(concerned) as s where s.former = '{}'
+    union
     -- a dropped table; and what has come back may serve a declaration again
-    select v.rel from cache_invalidation.concerned_versions(touched) as v where v.rel = any (gone) or v.problem is not null));
+    select v.rel from cache_invalidation.concerned_versions(touched) as v where v.rel = any (gone) or v.problem is not null);
+  perform cache_invalidation.bring_in_line_within_ddl(unlike);
+  perform cache_invalidation.keep_footing(array(select s.rel::oid from cache_invalidation.shifted(concerned) as s where s.rel <> all (unlike)));
   for told in
     -- left so, because whoever did it may have meant it
     select m.problem, 'To capture again: select cache_invalidation.refresh();' as remedy
@@ -186,29 +215,20 @@ $$;
 -- fails for want of a right.
 create function cache_invalidation.create_event_triggers() returns void language plpgsql set search_path = pg_catalog, pg_temp
 as $$
--- the events stand below: @plpgsql_check_options: security_warnings = false
+-- the definitions are those of event_triggers(): @plpgsql_check_options: security_warnings = false
 declare
-  saw_ddl constant boolean := cache_invalidation.sees_ddl();
-  missing record;
+  saw_ddl constant boolean := cache_invalidation.sees_ddl() and not exists (select from cache_invalidation.shifted('{0}'));
+  e record;
 begin
-  for missing in
-    select n.name, n.event from (values
-      -- also statements that rename tables, or their columns
-      ('fencepost_ddl', $tags$ddl_command_end when tag in (
-        'ALTER TABLE', 'CREATE TABLE', 'CREATE TABLE AS', 'CREATE MATERIALIZED VIEW', 'SELECT INTO', 'CREATE SCHEMA', 'CREATE FOREIGN TABLE',
-        'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'ALTER INDEX',
-        'ALTER TYPE', 'ALTER COLLATION', 'ALTER SCHEMA', 'ALTER EXTENSION', 'REFRESH MATERIALIZED VIEW', 'GRANT', 'REVOKE')$tags$),
-      ('fencepost_drop', 'sql_drop'),
-      ('fencepost_rewrite', 'table_rewrite')) as n(name, event)
-    where n.name not in (select e.evtname from pg_event_trigger as e)
-  loop
-    execute format('create event trigger %I on %s execute function cache_invalidation.follow_ddl()', missing.name, missing.event);
+  for e in select known.* from cache_invalidation.event_triggers() as known where known.state is null loop
+    execute format('drop event trigger if exists %I', e.name);
+    execute format('create event trigger %I %s', e.name, e.definition);
   end loop;
   -- a block of its own: a role that may create event triggers but not do this can still use them
   begin
-    alter event trigger fencepost_ddl enable always;
-    alter event trigger fencepost_drop enable always;
-    alter event trigger fencepost_rewrite enable always;
+    for e in select known.name from cache_invalidation.event_triggers() as known where known.state <> 'A' loop
+      execute format('alter event trigger %I enable always', e.name);
+    end loop;
   exception
     when insufficient_privilege then
       raise notice 'DDL under session_replication_role = replica is not seen: % may not enable event triggers for it', current_user
@@ -217,6 +237,7 @@ begin
   -- as in refresh(), which sees no sign of it any more
   if not saw_ddl then
     perform cache_invalidation.invalidate_types(array(select w.target from cache_invalidation.watches as w));
+    perform cache_invalidation.keep_footing('{0}');
   end if;
 exception
   when insufficient_privilege then

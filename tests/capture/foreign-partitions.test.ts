@@ -114,7 +114,8 @@ describe('without event triggers', () => {
       ]);
       expect(
         await captured(
-          'alter event trigger fencepost_ddl enable always; select cache_invalidation.refresh()',
+          `alter event trigger fencepost_ddl enable always; select cache_invalidation.keep_footing('{0}');
+          select cache_invalidation.refresh()`,
         ),
       ).toEqual([`${name}:*`]);
       expect(await captured(`update public.${name} set id = id + 1`)).toEqual([`${name}:f`]);

@@ -195,7 +195,9 @@ describe('a partition of another owner than the capture function’s', () => {
   });
 
   afterEach(async () => {
-    await client.query('reset role; alter event trigger fencepost_ddl enable always');
+    await client.query(
+      'reset role; alter event trigger fencepost_ddl enable always; select cache_invalidation.refresh()',
+    );
   });
 
   test.each([
@@ -236,7 +238,7 @@ describe('a partition of another owner than the capture function’s', () => {
   });
 });
 
-test('DETACH CONCURRENTLY that hangs is a notice, and is seen when it ends', async () => {
+test('DETACH CONCURRENTLY that hangs is an error, because its rows are gone for readers, and is seen when it ends', async () => {
   await client.query(`create table public.whole (id integer, org_id text) partition by list (id);
     create table public.whole_1 partition of public.whole for values in (1);
     create table public.whole_2 partition of public.whole for values in (2);
@@ -258,6 +260,10 @@ test('DETACH CONCURRENTLY that hangs is a notice, and is seen when it ends', asy
   const problems = async () =>
     (await client.query('select problem, remedy, severity from cache_invalidation.problems()')).rows;
   expect(await problems()).toEqual([
+    expect.objectContaining({
+      problem: expect.stringMatching(/^triggers, partitions or columns of public\.whole were changed/),
+      severity: 'error',
+    }),
     {
       problem: 'DETACH CONCURRENTLY of public.whole_1 from public.whole has not ended',
       remedy: 'alter table public.whole detach partition public.whole_1 finalize;',

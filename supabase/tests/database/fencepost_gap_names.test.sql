@@ -63,7 +63,9 @@ create function pg_temp.unseen(statement text, trigger text, mended_by text) ret
 begin
   execute format('alter event trigger %I disable; %s', trigger, statement);
   statement := (pg_temp.captured(format('select cache_invalidation.%s()', mended_by)))::text;
-  execute format('alter event trigger %I enable always', trigger);
+  if not cache_invalidation.sees_ddl(trigger) then
+    execute format('alter event trigger %I enable always', trigger);
+  end if;
   return statement::text[];
 end
 $$;

@@ -43,6 +43,8 @@ end
 $$;
 grant all on all tables in schema cache_invalidation to fencepost_test_owner;
 grant execute on all functions in schema cache_invalidation to fencepost_test_owner;
+-- the capture functions of the watches that were there before have changed
+select cache_invalidation.refresh();
 
 -- FORCE ROW LEVEL SECURITY on the watched table: of a plain table and of a partitioned one
 create table public.forced (id integer, org_id text);

@@ -163,6 +163,7 @@ export const UNSEEN: readonly Way[] = [
     done: 'alter table public.moved rename code to codes',
     found: [
       ['warning', /^public\.moved or its columns were renamed, changed, dropped or restored from a dump/],
+      ['error', /^triggers, partitions or columns of public\.moved were changed, and nothing followed it/],
     ],
   },
   {
