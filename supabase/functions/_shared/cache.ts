@@ -21,11 +21,11 @@ export type { LoadContext } from './cache/client/loader.ts';
 export type { CacheOptions, GetOrSetOptions, Outcome, ReadEvent } from './cache/client/options.ts';
 export type { Serializer } from './cache/client/serializer.ts';
 export type { CacheStatistics, TypeStatistics } from './cache/client/statistics.ts';
-export type { Time } from './cache/client/times.ts';
 export type { WrapOptions } from './cache/client/wrap.ts';
 export { CacheError, type CacheErrorCode } from './cache/protocol/errors.ts';
 export type { KeyType, KeyTypes } from './cache/protocol/key-types.ts';
 export { encodeSegment, keyBuilders } from './cache/protocol/keys.ts';
+export type { Time } from './cache/protocol/times.ts';
 export type { Health } from './cache/redis/redis-access.ts';
 export { keys, TTL } from './key-types.ts';
 

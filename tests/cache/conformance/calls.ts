@@ -156,6 +156,10 @@ export const calls: Check[] = [
           assert.ok(left > most * 0.9 - 1_000 && left <= most, `${text}: ${left}`);
         }
       }
+      const types = { mine: { key: 'mine:{id}', entity: 2, ttl: '90s' } } as const;
+      await support.isolate({ types }).getOrSet('mine:1', () => 1);
+      const typed = Number(await support.redis('PTTL', support.key('mine:1')));
+      assert.ok(typed > 80_000 && typed <= 90_000, String(typed));
       for (const text of ['', '5', '5 m', '-5m', '5M', '5min', 'm', '1e3s', '5m ', '9999999d', 'Infinitys']) {
         const wrong = cache.getOrSet(QUOTA, () => assert.fail('loaded'), { ttl: text as '5m' });
         await assert.rejects(wrong, { code: 'INVALID_CONFIGURATION', message: /ttl .* such as '30s'/ }, text);

@@ -1,10 +1,11 @@
 /** What a cache can do for an application: the interface behind cache.ts. create-cache.ts makes one. */
+
+import type { Time } from '../protocol/times.ts';
 import type { Health } from '../redis/redis-access.ts';
 import type { LoadToken } from './get-set.ts';
 import type { LoadContext } from './loader.ts';
 import type { CallArguments } from './options.ts';
 import type { CacheStatistics } from './statistics.ts';
-import type { Time } from './times.ts';
 import type { WrapOptions } from './wrap.ts';
 
 /** A batch loader's answer: a key that it leaves out is cached as absent. */

@@ -1,9 +1,9 @@
 /** A call of getOrSet or getOrSetMany, and its keys. */
 import type { Plan } from '../protocol/fences.ts';
 import type { KeyState } from '../protocol/key-state.ts';
+import type { Time } from '../protocol/times.ts';
 import type { LoadMany } from './loader.ts';
 import type { GetOrSetOptions, Lifetimes } from './options.ts';
-import type { Time } from './times.ts';
 
 /** What a call of getOrSet asks for. */
 export interface Call {

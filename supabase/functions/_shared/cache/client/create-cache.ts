@@ -15,7 +15,7 @@ import { resolve } from './get-or-set.ts';
 import { GetAndSet } from './get-set.ts';
 import type { Core, LoadContext, LoadMany } from './loader.ts';
 import { LocalLevel } from './local-level.ts';
-import { checkOption, wrongOption } from './option-rules.ts';
+import { checkOption, TIME, wrongOption } from './option-rules.ts';
 import {
   type CacheOptions,
   type CallArguments,
@@ -31,7 +31,6 @@ import { RecentReads } from './recent-reads.ts';
 import { Values } from './serializer.ts';
 import { HUNG_AFTER_MS, SingleFlight } from './single-flight.ts';
 import { Statistics } from './statistics.ts';
-import { TIME } from './times.ts';
 import { wrapWith } from './wrap.ts';
 
 /**

@@ -4,11 +4,11 @@ import { isStampOrNull, type VersionStamp } from '../protocol/entry.ts';
 import { CacheError } from '../protocol/errors.ts';
 import type { Plan } from '../protocol/fences.ts';
 import { allExist, isCurrent, type KeyState, sameTexts } from '../protocol/key-state.ts';
+import type { Time } from '../protocol/times.ts';
 import { prepare, readStates } from './key-states.ts';
 import type { Core } from './loader.ts';
 import { type Lifetimes, lifetimesOf, typeName } from './options.ts';
 import { longestMs, store } from './store.ts';
-import type { Time } from './times.ts';
 import { UnsupportedValue } from './values.ts';
 
 /** What `begin` gives for `set`: the fences of one key as they stood before a load. Opaque. */

@@ -5,6 +5,7 @@
  */
 import { CacheError } from '../protocol/errors.ts';
 import { isRecord } from '../protocol/plain-objects.ts';
+import { isTime, TIME_IN_WORDS } from '../protocol/times.ts';
 
 export interface Rule {
   /** Ends the sentence "timeout must be …". */
@@ -18,6 +19,7 @@ export type Rules<Options> = { readonly [Name in keyof Options]-?: Rule };
 export const STRING: Rule = { expected: 'a string', accepts: (value) => typeof value === 'string' };
 export const BOOLEAN: Rule = { expected: 'a boolean', accepts: (value) => typeof value === 'boolean' };
 export const FUNCTION: Rule = { expected: 'a function', accepts: (value) => typeof value === 'function' };
+export const TIME: Rule = { expected: TIME_IN_WORDS, accepts: isTime };
 
 export function numberOf(unit: string, least: number, most: number): Rule {
   return {

@@ -7,6 +7,7 @@ import type { CacheError } from '../protocol/errors.ts';
 import type { Plan } from '../protocol/fences.ts';
 import type { KeyTypes } from '../protocol/key-types.ts';
 import { OTHER_TYPE } from '../protocol/statistics.ts';
+import { secondsAsMs, type Time } from '../protocol/times.ts';
 import type { Runtime } from '../redis/runtime.ts';
 import type { Connection } from '../redis/upstash.ts';
 import type { LocalSettings } from './local-level.ts';
@@ -21,11 +22,11 @@ import {
   type Rule,
   type Rules,
   STRING,
+  TIME,
   withMethods,
   wrongOption,
 } from './option-rules.ts';
 import type { Serializer } from './serializer.ts';
-import { secondsAsMs, TIME, type Time } from './times.ts';
 
 /** How a read was answered. `disabled`: without asking Redis, because it is away or not configured. */
 export type Outcome = 'hit' | 'stale' | 'miss' | 'bypass' | 'disabled';
@@ -66,10 +67,10 @@ export interface CacheOptions {
   readonly maxValueBytes?: number | undefined;
   /**
    * A first level in the process, for keys that are read hundreds of times a second; off by default. An answer may then be older than an
-   * acknowledged invalidation by `ttl` milliseconds (1 to 60 000), except this process's own `del`. `max`: keys.
+   * acknowledged invalidation by `ttl` milliseconds (1 to 60 000), except this cache's own `del`. `max`: keys.
    */
   readonly local?: { readonly ttl: number; readonly max: number } | undefined;
-  /** For values that JSON would change: `superjson`, or any `{ parse, stringify }`. Isolates without one load such keys anew. */
+  /** For values that JSON would change: `superjson`, or any `{ parse, stringify }`. Isolates with another, or without, load such keys anew. */
   readonly serializer?: Serializer | undefined;
   readonly onHit?: ((event: ReadEvent & { readonly stale: boolean }) => void) | undefined;
   readonly onMiss?: ((event: ReadEvent) => void) | undefined;

@@ -90,7 +90,7 @@ describe('a catalogue of key types', () => {
     ['a variable twice', keyed('x:{a}:{a}'), /"mine".* twice/],
     ['a ttl below 0', { mine: { ...type, ttl: -1 } }, /"mine".* ttl .* from 0/],
     ['a ttl that is none', { mine: { ...type, ttl: Number.NaN } }, /"mine".* ttl /],
-    ['a ttl as text', { mine: { ...type, ttl: '60' } }, /"mine".* ttl /],
+    ['a ttl as text without a unit', { mine: { ...type, ttl: '60' } }, /"mine".* ttl /],
     ['a ttl that set would refuse', { mine: { ...type, ttl: 1e12 } }, /"mine".* ttl .* to 315360000/],
     ['a rate in per cent', { mine: { ...type, hitRate: 80 } }, /"mine".* hitRate /],
     ['a rate as text', { mine: { ...type, hitRate: '0.7' } }, /"mine".* hitRate /],

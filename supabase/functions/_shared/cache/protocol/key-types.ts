@@ -15,6 +15,7 @@ import {
 } from './fences.ts';
 import { isRecord } from './plain-objects.ts';
 import { OTHER_TYPE } from './statistics.ts';
+import { isTime, TIME_IN_WORDS, type Time } from './times.ts';
 
 /** One declared type. */
 export interface KeyType {
@@ -29,8 +30,8 @@ export interface KeyType {
    * provider's other prices alone.
    */
   readonly entity: number;
-  /** Seconds an entry lives at most. It is a safety net, since what changes is invalidated. */
-  readonly ttl: number;
+  /** Seconds, or a text such as '5m', an entry lives at most. It is a safety net, since what changes is invalidated. */
+  readonly ttl: Time;
   /** The share of reads that should be hits, from 0 to 1; `fencepost status` compares. */
   readonly hitRate?: number;
   /** False: no answer while no worker is alive, not even for seconds, and none past its time. For what grants access. */
@@ -233,10 +234,7 @@ function compileType(name: string, type: KeyType): CompiledType {
     Number.isInteger(entity) && entity >= 2 && entity <= segments.length,
     `its entity must be between 2 and the ${segments.length} segments of ${shown}`,
   );
-  demand(
-    isBetween(ttl, 0, LONGEST_SECONDS),
-    `its ttl must be a number of seconds from 0 to ${LONGEST_SECONDS}`,
-  );
+  demand(isTime(ttl), `its ttl must be ${TIME_IN_WORDS}`);
   demand(hitRate === undefined || isBetween(hitRate, 0, 1), 'its hitRate must be a number between 0 and 1');
   demand(degraded === undefined || degraded === false, 'its degraded must be false or left out');
   return { ...type, name, segments };
@@ -250,9 +248,6 @@ function wrongType(name: string, problem: string): CacheError {
 function isBetween(value: unknown, least: number, most: number): boolean {
   return typeof value === 'number' && value >= least && value <= most;
 }
-
-/** Ten years. A larger number was most likely meant in milliseconds. */
-export const LONGEST_SECONDS = 315_360_000;
 
 /** It is a member of the statistics, a label in Prometheus and a cell of a table. */
 const NAME = /^(?!#)[^\p{Cc}\p{Cs}\u2028\u2029]+$/u;
