@@ -1,7 +1,7 @@
 /**
  * The client before a miss took three commands, as far as another version meets it in Redis: fences are bare random values made with SET
- * NX, one lease a key, the entity of a key of no type is its first two segments, and an entry's dependencies mean nothing to it. It
- * waits for nobody, since leases make nothing right or wrong.
+ * NX, one lease a key, the entity of a key of no type is its first two segments, an entry's dependencies mean nothing to it, and it knows
+ * the format 1 alone. It waits for nobody, since leases make nothing right or wrong.
  */
 import {
   readEnvelope,
@@ -76,7 +76,7 @@ export class FormerClient {
   #judge([entry = null, ...rest]: readonly (string | null)[]): { value: unknown } | null {
     const heartbeat = rest.at(-1) ?? null;
     const fences = rest.slice(0, -1);
-    const envelope = entry === null ? null : readEnvelope(entry);
+    const envelope = entry?.startsWith('{"v":1,') ? readEnvelope(entry) : null;
     if (envelope === null || envelope.fences.length !== fences.length) return null;
     if (fences.some((fence, index) => fence === null || fence !== envelope.fences[index])) return null;
     const epoch = fences.at(-1) ?? null;

@@ -13,11 +13,12 @@ const upstash = useUpstash();
 async function bothVersions() {
   const support = new Support({ url: upstash.gateway.url, token: TOKEN, countsUrl: '' });
   const cache = await support.withWorker();
+  const serializing = support.isolate({ serializer: JSON });
   const former = new FormerClient(support.connection(), Date.now, systemRuntime.randomToken);
   // Workers of both versions delete the same names.
   const invalidate = (target: string) =>
     support.redis('DEL', ...deletionsFor(target).keys.map((name) => support.key(name)));
-  return { cache, former, invalidate };
+  return { cache, serializing, former, invalidate };
 }
 
 it.each([QUOTA, 'cost:openai:gpt-5', 'session:s1:state', 'own:a', 'solo'])(
@@ -52,6 +53,14 @@ it('a key of no type with three segments, and an answer with dependencies: each 
     expect(await former.getOrSet(OWN, async () => 'former again')).toBe('former again');
     await cache.del(OWN);
   }
+});
+
+it('what a serializer wrote is a miss for the former, and what the former wrote is a hit', async () => {
+  const { cache, former, serializing } = await bothVersions();
+  await serializing.getOrSet(QUOTA, () => ({ of: 1 }));
+  expect(await cache.lookup(QUOTA)).toEqual({ hit: false });
+  expect(await former.getOrSet(QUOTA, async () => 'former')).toBe('former');
+  expect(await serializing.getOrSet(QUOTA, () => 'unused')).toBe('former');
 });
 
 it.each([QUOTA, 'own:a'])('%s: a load of either that was invalidated is unreadable for both', async (key) => {

@@ -12,7 +12,6 @@ const serializer: Serializer = {
   stringify: (value) =>
     JSON.stringify(value, function (this: Record<string, unknown>, name, found) {
       const original = this[name];
-      if (typeof original === 'function') throw new TypeError('a function');
       if (original instanceof Date) return { $: 'date', of: original.getTime() };
       if (typeof original === 'bigint') return { $: 'bigint', of: String(original) };
       if (original instanceof Map) return { $: 'map', of: [...original] };
@@ -192,6 +191,16 @@ export const calls: Check[] = [
       await Promise.all([priceOf('openai', 'a'), priceOf('openai', 'a')]);
       assert.deepEqual(asked, ['a', 'b', 'a']);
       let count = 0;
+      const prices = {
+        factor: 3,
+        of: cache.wrap(
+          function (this: { factor: number }, by: number) {
+            return this.factor * by;
+          },
+          { key: (by) => `own:${by}` },
+        ),
+      };
+      assert.equal(await prices.of(2), 6);
       const counted = cache.wrap(() => ++count, { key: 'own:count' });
       assert.deepEqual([await counted(), await counted()], [1, 1]);
       await assert.rejects(counted(...([5] as unknown as [])), { code: 'INVALID_CONFIGURATION' });
@@ -240,7 +249,7 @@ export const calls: Check[] = [
       await assert.rejects(cache.set(QUOTA, refused), { code: 'UNSUPPORTED_VALUE' });
       assert.match(
         support.logged.join(),
-        /^cache: a value of type quota is not cached: the serializer gives no text/,
+        /^cache: a value of type quota is not cached: the serializer would change it/,
       );
       assert.doesNotMatch(support.logged.join(), /secret/);
       const failed = { data: null, error: { message: 'away' } };
@@ -258,6 +267,92 @@ export const calls: Check[] = [
       // What was stored without one is read with one.
       await support.isolate().getOrSet(OTHER, () => ({ plain: [1] }));
       assert.deepEqual(await cache.get(OTHER), { plain: [1] });
+    },
+  },
+  {
+    name: 'what a serializer would change in silence is not cached, for the first caller as for those who join',
+    run: async (support) => {
+      class Instance {
+        of = 1;
+      }
+      const cache = await support.withWorker({ serializer });
+      const changed: unknown[] = [
+        new Response('x'),
+        [Promise.resolve(1)],
+        new Instance(),
+        { at: { call: () => 1 } },
+        { [Symbol('s')]: 1 },
+        [Symbol('s')],
+        new Set([1]),
+        [new Error('x')],
+        Number.NaN,
+        [-0],
+        Object.assign([1], { count: 1 }),
+        Object.create(null),
+      ];
+      for (const [index, value] of changed.entries()) {
+        const answers = await Promise.all([1, 2].map(() => cache.getOrSet<unknown>(QUOTA, () => value)));
+        assert.ok(
+          answers.every((answer) => Object.is(answer, value)),
+          String(index),
+        );
+        assert.deepEqual(await cache.lookup(QUOTA), { hit: false }, String(index));
+        await assert.rejects(cache.set(OTHER, value), { code: 'UNSUPPORTED_VALUE' });
+      }
+      // What a serializer knows is kept.
+      const knows: Serializer = {
+        stringify: (value) => (value instanceof Instance ? 'instance' : serializer.stringify(value)),
+        parse: (text) => (text === 'instance' ? new Instance() : serializer.parse(text)),
+      };
+      const knowing = support.isolate({ serializer: knows });
+      await knowing.getOrSet<unknown>(OTHER, () => new Instance(), { fresh: true });
+      assert.ok((await knowing.get(OTHER)) instanceof Instance);
+      const kept = { left: undefined, list: [new Date(7)] };
+      await cache.getOrSet<unknown>(QUOTA, () => kept, { fresh: true });
+      assert.deepEqual(await cache.get(QUOTA), { list: [new Date(7)] });
+    },
+  },
+  {
+    name: 'an entry of another serializer is a miss, whatever this one would make of it',
+    run: async (support) => {
+      await support.heartbeat('epoch-1');
+      const tagged: Serializer = {
+        stringify: (value) => JSON.stringify([value]),
+        parse: (text) => (JSON.parse(text) as unknown[])[0],
+      };
+      let texts = 0;
+      const salted: Serializer = {
+        stringify: (value) => `${++texts} ${serializer.stringify(value)}`,
+        parse: (text) => serializer.parse(text.slice(text.indexOf(' '))),
+      };
+      const all = [serializer, tagged, JSON, salted];
+      for (const writes of all) {
+        for (const reads of all) {
+          await support.isolate({ serializer: writes }).getOrSet(QUOTA, () => [['x']], { fresh: true });
+          const found = await support.isolate({ serializer: reads }).lookup(QUOTA);
+          const at = `${all.indexOf(writes)} to ${all.indexOf(reads)}`;
+          assert.deepEqual(found, writes === reads ? { hit: true, value: [['x']] } : { hit: false }, at);
+        }
+      }
+    },
+  },
+  {
+    name: 'a serializer that gives promises keeps nothing, and its rejections reach nobody',
+    run: async (support) => {
+      await support.heartbeat('epoch-1');
+      const late = () => Promise.reject(new Error('late'));
+      const asynchronous: Serializer[] = [
+        { ...serializer, stringify: late as unknown as Serializer['stringify'] },
+        { ...serializer, parse: late },
+      ];
+      for (const wrong of asynchronous) {
+        const cache = support.isolate({ serializer: wrong });
+        assert.deepEqual(await cache.getOrSet(QUOTA, row), row());
+        await assert.rejects(cache.set(QUOTA, row()), { code: 'UNSUPPORTED_VALUE', message: /a promise/ });
+        await support.isolate({ serializer }).getOrSet(OTHER, row);
+        assert.deepEqual(await cache.lookup(OTHER), { hit: false });
+        assert.deepEqual([...(await cache.getMany([OTHER]))], []);
+      }
     },
   },
 ];

@@ -1,5 +1,6 @@
 /** The first level in process: what it saves, how old its answers may be, and what empties it. */
 import assert from 'node:assert/strict';
+import { RedisFailure } from '../../../supabase/functions/_shared/cache/redis/failure.ts';
 import type { Connection } from '../../../supabase/functions/_shared/cache/redis/upstash.ts';
 import type { Cache } from '../../../supabase/functions/_shared/cache.ts';
 import { invalidate } from './invalidating.ts';
@@ -135,6 +136,34 @@ export const localLevel: Check[] = [
     },
   },
   {
+    name: 'local: nothing is answered past its TTL, in Redis or by the clocks, absence included',
+    run: async (support) => {
+      const cache = await support.withWorker({ local });
+      const writer = support.isolate();
+      for (const clock of ['ahead', 'lasting'] as const) {
+        for (const [value, options] of [
+          ['short', { ttl: '9s' }],
+          [null, { negativeTtl: '9s' }],
+          ['short', { ttl: '9s', staleWhileRevalidate: 600 }],
+        ] as const) {
+          await writer.getOrSet<unknown>(QUOTA, () => value, { ...options, fresh: true });
+          const answer = () => cache.getOrSet<unknown>(QUOTA, () => 'next', { ttl: 60 });
+          assert.equal(await answer(), value);
+          assert.equal((await support.counted(answer)).commands, 0);
+          await support.redis('DEL', support.key(QUOTA));
+          support[clock] += 9_001;
+          assert.equal(await answer(), 'next', clock);
+        }
+      }
+      // An entry of an earlier version does not say when it ends.
+      const entry = JSON.parse((await support.redis('GET', support.key(QUOTA))) as string);
+      await support.redis('SET', support.key(QUOTA), JSON.stringify({ ...entry, l: undefined }));
+      const reader = support.isolate({ local });
+      assert.equal(await read(reader), 'next');
+      assert.equal((await support.counted(() => read(reader))).commands, 1);
+    },
+  },
+  {
     name: 'local: what grants access is asked for each time',
     run: async (support) => {
       const cache = await support.withWorker({ local });
@@ -167,6 +196,9 @@ export const localLevel: Check[] = [
         },
         sweep: () => cache.delPattern('quota:*:openai:*'),
         fresh: () => cache.getOrSet(QUOTA, () => 'new', { fresh: true }),
+        'fresh whose value is not kept': async () => {
+          await cache.getOrSet<unknown>(QUOTA, () => new Date(0), { fresh: true });
+        },
         'set with a token': async () => cache.set(QUOTA, 'new', 60, await support.isolate().begin(QUOTA)),
       };
       for (const [name, change] of Object.entries(changes)) {
@@ -191,23 +223,87 @@ export const localLevel: Check[] = [
     },
   },
   {
-    name: 'local: what is read between a deletion and its reply is not answered afterwards',
+    name: 'local: what is read between a deletion or a store and its reply is not answered afterwards',
+    run: async (support) => {
+      const changes: [(cache: Cache) => Promise<unknown>, unknown][] = [
+        [(cache) => cache.del(QUOTA), null],
+        [(cache) => cache.set(QUOTA, 'new'), 'new'],
+        [(cache) => cache.getOrSet(QUOTA, () => 'new', { fresh: true }), 'new'],
+      ];
+      for (const [change, after] of changes) {
+        const connection = support.connection();
+        const [asked, go] = [gate(), gate()];
+        const write: Connection['write'] = async (writes) => {
+          asked.open();
+          await go.opened;
+          return connection.write(writes);
+        };
+        const cache = await support.withWorker({ local, connection: { ...connection, write } });
+        await stored(support, 'old');
+        const changed = change(cache);
+        await asked.opened;
+        assert.equal(await cache.get(QUOTA), 'old');
+        go.open();
+        await changed;
+        assert.equal(await cache.get(QUOTA), after);
+      }
+    },
+  },
+  {
+    name: 'local: its time is counted from before the read was sent',
+    run: async (support) => {
+      const { connection, stop } = stopping(support);
+      const cache = await support.withWorker({ local, connection });
+      for (const clock of ['ahead', 'lasting'] as const) {
+        await stored(support, 'old');
+        const { sent, go } = stop();
+        const slow = read(cache);
+        await sent;
+        support[clock] += 40_000;
+        go();
+        assert.equal(await slow, 'old');
+        await stored(support, 'new');
+        support[clock] += 20_001;
+        assert.equal(await read(cache), 'new', clock);
+        support[clock] += 60_001;
+      }
+    },
+  },
+  {
+    name: 'local: what an MGET shows of a key ends what an earlier one showed, a miss included',
+    run: async (support) => {
+      const cache = await support.withWorker({ local });
+      await stored(support, 'old');
+      assert.equal(await read(cache), 'old');
+      await stored(support, 'new');
+      // With other dependencies it is a miss, for which Redis is asked.
+      const failing = () => Promise.reject(new Error('away'));
+      await assert.rejects(cache.getOrSet(QUOTA, failing, { dependsOn: ['user:u1:*'] }), { message: 'away' });
+      assert.equal(await read(cache), 'new');
+    },
+  },
+  {
+    name: 'local: fresh ends an answer while Redis is away too, though it joins a load of the same moment',
     run: async (support) => {
       const connection = support.connection();
-      const [asked, go] = [gate(), gate()];
-      const write: Connection['write'] = async (writes) => {
-        asked.open();
-        await go.opened;
-        return connection.write(writes);
+      let away = false;
+      const getMany: Connection['getMany'] = async (keys) => {
+        if (away) throw new RedisFailure('unreachable', { isReply: false });
+        return connection.getMany(keys);
       };
-      const cache = await support.withWorker({ local, connection: { ...connection, write } });
+      const cache = await support.withWorker({ local, connection: { ...connection, getMany } });
       await stored(support, 'old');
-      const deleted = cache.del(QUOTA);
-      await asked.opened;
-      assert.equal(await cache.get(QUOTA), 'old');
-      go.open();
-      assert.equal(await deleted, 1);
-      assert.equal(await cache.get(QUOTA), null);
+      assert.equal(await read(cache), 'old');
+      away = true;
+      let loads = 0;
+      const load = async () => `new ${++loads}`;
+      const dependsOn = ['user:u1:*'];
+      const answers = [
+        cache.getOrSet(QUOTA, load, { dependsOn }),
+        cache.getOrSet(QUOTA, load, { dependsOn, fresh: true }),
+      ];
+      assert.deepEqual(await Promise.all(answers), ['new 1', 'new 1']);
+      assert.equal(await read(cache), 'loaded');
     },
   },
   {
@@ -244,8 +340,9 @@ export const localLevel: Check[] = [
       await read(cache);
       assert.equal(await cache.get(QUOTA), 'old');
       await invalidate(support, QUOTA);
-      await cache.set(QUOTA, 'old');
-      assert.deepEqual(await support.isolate().lookup(QUOTA), { hit: false });
+      await stored(support, 'good');
+      assert.equal(await cache.set(QUOTA, 'old'), false);
+      assert.deepEqual(await support.isolate().lookup(QUOTA), { hit: true, value: 'good' });
     },
   },
   {

@@ -100,7 +100,7 @@ async function compare(
   const { verdict, envelope } = await inspect(cache, key);
   // An entry past its time stands behind the same fences.
   if ((verdict !== 'hit' && verdict !== 'stale') || envelope === null) return null;
-  if (envelope.serialized) {
+  if (envelope.serializer !== null) {
     nameOne(skipped, key, SERIALIZED);
     return null;
   }

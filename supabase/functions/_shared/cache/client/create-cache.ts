@@ -161,7 +161,7 @@ export function createCore(given: CacheOptions, ownTypes: KeyTypes = {}): Core {
     local: settings.local === null ? null : new LocalLevel(settings.local, runtime),
     judge: (state, degradedMs, now) => {
       const judged = judge(state, degradedMs, now);
-      if (!judged.hit || !judged.envelope.serialized) return judged;
+      if (!judged.hit || judged.envelope.serializer === null) return judged;
       const decoded = values.decode(judged.envelope);
       if (decoded === undefined) return { hit: false, reason: 'unreadable', fence: null, envelope: null };
       return { ...judged, envelope: { ...judged.envelope, value: decoded.value } };

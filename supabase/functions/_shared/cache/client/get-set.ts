@@ -3,11 +3,12 @@
 import { isStampOrNull, type VersionStamp } from '../protocol/entry.ts';
 import { CacheError } from '../protocol/errors.ts';
 import type { Plan } from '../protocol/fences.ts';
-import { allExist, isCurrent, type KeyState, sameTexts } from '../protocol/key-state.ts';
+import { allExist, type Hit, isCurrent, type KeyState, sameTexts } from '../protocol/key-state.ts';
 import type { Time } from '../protocol/times.ts';
 import { prepare, readStates } from './key-states.ts';
 import type { Core } from './loader.ts';
 import { type Lifetimes, lifetimesOf, typeName } from './options.ts';
+import type { Encoded } from './serializer.ts';
 import { longestMs, store } from './store.ts';
 import { UnsupportedValue } from './values.ts';
 
@@ -32,19 +33,19 @@ export class GetAndSet {
     try {
       const startedAt = runtime.now();
       const found = new Map<string, unknown>();
-      const answers = (state: KeyState): boolean => {
+      const answer = (state: KeyState): Hit | null => {
         const { plan, fences, epoch } = state;
         const now = runtime.now();
         const judged = this.#core.judge(state, lifetimesOf(plan, settings, undefined).degradedMs, now);
-        if (!judged.hit || judged.staleFor !== null) return false;
+        if (!judged.hit || judged.staleFor !== null) return null;
         found.set(plan.key, judged.envelope.value);
         this.#core.observe(plan, 'hit', now - startedAt);
         if (allExist(fences)) recentReads.remember(plan, { fences, epoch, loadedAt: now }, reading);
-        return true;
+        return judged;
       };
       const asked = plans.filter((plan) => {
         const state = local?.find(plan) ?? null;
-        return state === null || !answers(state);
+        return state === null || answer(state) === null;
       });
       const localReading = local?.begin();
       const states = await readStates(this.#core, asked);
@@ -55,10 +56,10 @@ export class GetAndSet {
         return found;
       }
       const missing = states.filter((state) => {
-        const isHit = answers(state);
-        if (!isHit) this.#core.observe(state.plan, 'miss', 0);
-        else if (localReading !== undefined) local?.fill(localReading, state);
-        return !isHit;
+        const hit = answer(state);
+        if (hit === null) this.#core.observe(state.plan, 'miss', 0);
+        else if (localReading !== undefined) local?.fill(localReading, state, hit.envelope.freshUntil);
+        return hit === null;
       });
       const stamps = await this.#stampsFor(missing, undefined);
       missing.forEach(({ plan }, index) => {
@@ -99,11 +100,11 @@ export class GetAndSet {
     }
     const { settings, values } = this.#core;
     const lifetimes = lifetimesOf(plan, settings, ttl);
-    const keep = async (stamp: VersionStamp | null, kept: { value: unknown; serialized: boolean }) => {
+    const keep = async (stamp: VersionStamp | null, kept: Encoded) => {
       const item = { plan, stamp, ...kept, lifetimes, lease: null, replaces: true };
       return (await store(this.#core, [item])).stored.has(key);
     };
-    const nothing = { value: undefined, serialized: false };
+    const nothing = { value: undefined, serializer: null };
     const encoded = values.encode(value);
     if (encoded instanceof UnsupportedValue) {
       await keep(null, nothing);
@@ -121,7 +122,8 @@ export class GetAndSet {
 
   /**
    * What a set stores its value under; null where that could not be read. Redis is asked once more about a token that is not remembered
-   * any more, and where no worker was alive: one that is back vouches for nothing that was loaded before.
+   * any more, where the first level in process may have answered the get, and where no worker was alive: one that is back vouches for
+   * nothing that was loaded before.
    */
   async #stampFor(
     plan: Plan,
@@ -129,12 +131,14 @@ export class GetAndSet {
     { degradedMs }: Lifetimes,
     token: LoadToken | undefined,
   ): Promise<VersionStamp | 'dead' | null> {
-    const { recentReads, runtime } = this.#core;
+    const { local, recentReads, runtime } = this.#core;
     const stamp = token === undefined ? recentReads.oldest(plan.key) : token.stamp;
     if (stamp === undefined) return this.#currentStamp(plan, ttl);
     if (stamp === null || stamp === 'dead') return stamp;
     const known = token === undefined ? stamp : recentReads.ofToken(plan.key, stamp);
-    if (known === 'dead' || (known !== undefined && stamp.epoch !== null)) return known;
+    if (known === 'dead') return known;
+    const isSure = known !== undefined && (token !== undefined || local === null);
+    if (isSure && stamp.epoch !== null) return known;
     const [state] = (await readStates(this.#core, [plan])) ?? [];
     if (state === undefined) return null;
     if (!sameTexts(state.fences, stamp.fences)) return 'dead';

@@ -203,7 +203,7 @@ async function keep(
     const encoded = core.values.encode(value);
     if (!(encoded instanceof UnsupportedValue)) return { keyLoad, value, encoded, sharable: true };
     core.reportUnsupported(keyLoad.plan, encoded);
-    return { keyLoad, value, encoded: { value, serialized: false }, sharable: false };
+    return { keyLoad, value, encoded: { value, serializer: null }, sharable: false };
   });
   const toStore = values.map(({ keyLoad, encoded, sharable }) => {
     const { plan, stamp, lifetimes, lease, replaces } = keyLoad;

@@ -2,11 +2,12 @@
  * The first level, in the process itself: for keys that one isolate reads hundreds of times a second. Off unless `local` is set.
  *
  * What it costs in truth is stated: an answer may be older than an acknowledged invalidation by at most `ttl`, whoever invalidated, and
- * by nothing after this isolate's own del. The rules (docs/protocol.md#the-first-level-in-process):
+ * by nothing after this cache's own del. The rules (docs/protocol.md#the-first-level-in-process):
  *
  * - It is filled only by an MGET whose entry was judged a hit, and dated by the moment before that was sent: what a load gave may have been
  *   invalidated already. An answer's age is the larger of both clocks: one may be set back, the other stands while a process is frozen.
  * - It keeps what the MGET said, not the verdict. Each caller judges that anew under its own options, and gets a value of its own.
+ * - Nothing is answered past its TTL: an entry says itself when that is over, since Redis is not asked.
  * - Types that grant access are never kept.
  * - This isolate's own del and delPattern empty it before they are sent and after their reply, and no MGET that was sent before the reply
  *   fills it. The same for one key when this isolate stores it.
@@ -35,6 +36,8 @@ export interface LocalReading {
 interface Kept {
   readonly state: KeyState;
   readonly reading: LocalReading;
+  /** Milliseconds from the sending. */
+  readonly longestMs: number;
 }
 
 export interface LocalSettings {
@@ -59,16 +62,16 @@ export class LocalLevel {
     });
   }
 
-  /** What an MGET said of a key not longer than `ttl` ago; to be judged like any other state. */
+  /** What an MGET said of a key not longer than `ttl` ago, while its entry was fresh; to be judged like any other state. */
   find(plan: Plan): KeyState | null {
     const kept = this.#store.get(plan.key);
     if (kept === undefined) return null;
-    const { state, reading } = kept;
+    const { state, reading, longestMs } = kept;
     const age = Math.max(
       this.#runtime.now() - reading.sentAt,
       this.#runtime.monotonic() - reading.sentMonotonic,
     );
-    if (age > this.#settings.ttlMs) {
+    if (age > longestMs) {
       this.#store.delete(plan.key);
       return null;
     }
@@ -99,12 +102,14 @@ export class LocalLevel {
     }
   }
 
-  /** A state of this MGET, which was answered just now, was judged a hit. */
-  fill(reading: LocalReading, state: KeyState): void {
+  /** A state of this MGET, which was answered just now, was judged a hit. @param freshUntil of its entry; null: nobody knows */
+  fill(reading: LocalReading, state: KeyState, freshUntil: number | null): void {
     const { key } = state.plan;
+    const longestMs = Math.min(this.#settings.ttlMs, (freshUntil ?? 0) - reading.sentAt);
+    if (longestMs <= 0) return;
     if (reading.emptied || reading.changed.has(key) || grantsAccess(state.plan)) return;
     if ((this.#store.get(key)?.reading.order ?? -1) > reading.order) return;
-    this.#store.set(key, { state, reading });
+    this.#store.set(key, { state, reading, longestMs });
   }
 
   /** Carries out a deletion of this isolate's: whatever its reply, nothing from before it is answered afterwards. */

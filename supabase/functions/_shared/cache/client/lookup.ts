@@ -186,7 +186,7 @@ export class Lookup {
       this.answers.set(plan.key, judged.envelope.value);
       this.#report(plan, late === null ? 'hit' : 'stale', now - startedAt);
       if (late !== null) this.refreshes.push(read);
-      else if (reading !== undefined) this.#core.local?.fill(reading, state);
+      else if (reading !== undefined) this.#core.local?.fill(reading, state, judged.envelope.freshUntil);
       return true;
     }
     if (late < lifetimes.errorMs) this.fallbacks.set(plan.key, read);
@@ -247,6 +247,7 @@ export class Lookup {
     const collecting =
       shared && lease === null ? singleFlight.collecting(plan.key, this.#call.options.identity) : undefined;
     if (collecting !== undefined) {
+      collecting.replaces ||= this.#call.options.fresh === true;
       this.#join(collecting, outcome);
       return;
     }

@@ -96,7 +96,7 @@ export interface KeyLoad {
   /** By the monotonic clock: until when this load waits for that isolate; null: it does not wait. */
   waitsUntil: number | null;
   /** Asked for with `fresh`: what is cached must not answer any more, even if the value is not kept. */
-  readonly replaces: boolean;
+  replaces: boolean;
   readonly settled: Promise<Settled>;
   readonly settle: (outcome: Settled) => void;
 }

@@ -32,8 +32,8 @@ export interface LoadedKey {
   /** Null: the fences were not confirmed, or JSON would change the value, so it is not stored. */
   readonly stamp: VersionStamp | null;
   readonly value: unknown;
-  /** The value is a text of the application's serializer. */
-  readonly serialized: boolean;
+  /** Which of the application's serializers the value is a text of; null: none. */
+  readonly serializer: string | null;
   readonly lifetimes: Lifetimes;
   /** Null when it is not ours. */
   readonly lease: Lease | null;
@@ -117,7 +117,7 @@ async function send(access: RedisAccess, writes: readonly Write[]): Promise<(Rep
 }
 
 function entryFor(
-  { plan, stamp, value, serialized, lifetimes }: LoadedKey,
+  { plan, stamp, value, serializer, lifetimes }: LoadedKey,
   access: RedisAccess,
   runtime: Runtime,
 ): (Write & { op: 'put' }) | null {
@@ -126,11 +126,14 @@ function entryFor(
   const windowMs = Math.max(lifetimes.revalidateMs, lifetimes.errorMs);
   if (stamp === null || freshMs < 1) return null;
   // Loaded without a heartbeat, an entry may answer for degradedMs and never again.
-  if (stamp.epoch === null && !isCurrent(stamp, null, lifetimes.degradedMs, runtime.now())) return null;
-  const staleAt = windowMs > 0 ? runtime.now() + freshMs : null;
+  const { degradedMs } = lifetimes;
+  const now = runtime.now();
+  if (stamp.epoch === null && !isCurrent(stamp, null, degradedMs, now)) return null;
+  const freshUntil = now + freshMs;
+  const staleAt = windowMs > 0 ? freshUntil : null;
   let text: string;
   try {
-    text = writeEnvelope(stamp, value, staleAt, lifetimes.degradedMs, plan.dependencies, serialized);
+    text = writeEnvelope(stamp, value, staleAt, degradedMs, plan.dependencies, serializer, freshUntil);
   } catch {
     // A Proxy or a hidden toJSON may still refuse what `unsupportedIn` could read.
     access.warn('value', `a value of type ${typeName(plan)} cannot be written as JSON; not cached.`);

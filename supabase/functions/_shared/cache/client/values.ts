@@ -110,7 +110,7 @@ function hiddenIn(value: object, enumerable: number): string | null {
     : null;
 }
 
-function isPlainArray(value: readonly unknown[]): boolean {
+export function isPlainArray(value: readonly unknown[]): boolean {
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === Array.prototype || (prototype !== null && isRoot(Object.getPrototypeOf(prototype)));
 }

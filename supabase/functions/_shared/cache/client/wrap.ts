@@ -31,13 +31,13 @@ export function wrapWith<Arguments extends readonly unknown[], T>(
   }
   const { key, dependsOn, ...rest } = checkOptions<WrapOptions<Arguments>>('wrap', options, WRAP_RULES);
   if (key === undefined) throw wrongOption(`wrap needs key, ${KEY.expected}`);
-  return async (...given) => {
+  return async function (this: unknown, ...given) {
     // All arguments would share one answer.
     if (typeof key === 'string' && given.length > 0) {
       throw wrongOption('With arguments the key of wrap must be a function of them');
     }
     const scopes = typeof dependsOn === 'function' ? dependsOn(...given) : dependsOn;
-    return getOrSet(typeof key === 'string' ? key : key(...given), () => load(...given), {
+    return getOrSet(typeof key === 'string' ? key : key(...given), () => Reflect.apply(load, this, given), {
       ...rest,
       dependsOn: scopes,
     });

@@ -13,9 +13,10 @@ describe('the envelope', () => {
         expect(readEnvelope(writeEnvelope(stamp, value, staleAt))).toEqual({
           ...stamp,
           staleAt,
+          freshUntil: staleAt,
           degradedMs: 30_000,
           dependencies: [],
-          serialized: false,
+          serializer: null,
           value: expected,
         });
       }),
@@ -36,9 +37,20 @@ describe('the envelope', () => {
   });
 
   it('says what a serializer wrote, in a format that others take for none of theirs', () => {
-    const text = writeEnvelope(stamp, '"text"', null, 30_000, [], true);
+    const text = writeEnvelope(stamp, '"text"', null, 30_000, [], 'superjson');
     expect(text).toContain('"v":2');
-    expect(readEnvelope(text)).toMatchObject({ serialized: true, value: '"text"' });
+    expect(readEnvelope(text)).toMatchObject({ serializer: 'superjson', value: '"text"' });
+  });
+
+  it('says once until when it is fresh', () => {
+    const until = stamp.loadedAt + 300_000;
+    const text = writeEnvelope(stamp, 1, null, 30_000, [], null, until);
+    expect(text).toContain('"l":300000');
+    expect(readEnvelope(text)).toMatchObject({ staleAt: null, freshUntil: until });
+    const window = writeEnvelope(stamp, 1, until, 30_000, [], null, until);
+    expect(window).not.toContain('"l"');
+    expect(readEnvelope(window)).toMatchObject({ staleAt: until, freshUntil: until });
+    expect(readEnvelope(writeEnvelope(stamp, 1, null))?.freshUntil).toBeNull();
   });
 
   it('tells null from absence', () => {
@@ -59,6 +71,8 @@ describe('the envelope', () => {
     '{"v":1,"f":["a"],"e":null}',
     '{"v":1,"f":["a"],"e":null,"t":1,"s":"x"}',
     '{"v":1,"f":["a"],"e":null,"t":1,"g":"x"}',
+    '{"v":1,"f":["a"],"e":null,"t":1,"l":"x"}',
+    '{"v":2,"f":["a"],"e":null,"t":1,"d":"x"}',
     '{"v":1,"f":["a"],"e":null,"t":1,"x":"user"}',
     '{"v":1,"f":["a"],"e":null,"t":1,"x":[7]}',
     '{"v":1,',

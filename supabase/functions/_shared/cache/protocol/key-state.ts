@@ -77,7 +77,7 @@ function isDead({ dependencies }: Plan, fences: readonly string[], entry: string
  * 53 bits in base 36 (cyrb53). Two loads whose names collide wait for each other for as long as a lease lives, no more: fences are
  * random, so nobody can choose their hash.
  */
-function shortHash(text: string): string {
+export function shortHash(text: string): string {
   let high = 0xdeadbeef;
   let low = 0x41c6ce57;
   for (let index = 0; index < text.length; index++) {
