@@ -104,6 +104,8 @@ export const limits: Check[] = [
   {
     name: 'statistics, hooks and their cost',
     run: async (support) => {
+      // They are counted by the hour, and none ends within this check.
+      support.ahead = 3_600_000 - (Date.now() % 3_600_000);
       const events: string[] = [];
       const cache = await support.withWorker({
         onHit: ({ type, stale }) => events.push(`hit ${type} ${stale}`),
