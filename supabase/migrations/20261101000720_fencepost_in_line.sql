@@ -98,8 +98,8 @@ as $$
     set columns = excluded.columns, min_interval = excluded.min_interval, join_clause = excluded.join_clause, foreign_key = excluded.foreign_key
 $$;
 
--- Drops the retired versions of all tables that no change can name any more: every transaction that may have written under one has ended,
--- and there is no change.
+-- Drops the retired versions of all tables that hardly a change will name: what ran when the retiring transaction took its id has ended,
+-- and there is no change. (A writer that took its own id between that and the commit may be open. Its changes give `*`.)
 create function cache_invalidation.drop_ended_versions() returns void language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -256,16 +256,19 @@ begin
   wanted := cache_invalidation.make_version(rel, present, function_name, only_declared);
   added := array(
     select v.watch_id from cache_invalidation.versions as v
-    where v.id = wanted and v.watch_id <> all (renamed) and not exists (
+    where v.id = wanted and not exists (
       select from cache_invalidation.versions as former
       where former.id = present and former.watch_id = v.watch_id and former.target = v.target
         and former.columns is not distinct from v.columns and former.hops = v.hops and (former.problem is null or v.problem is not null)));
   if not exists (select from pg_class as c where c.oid = rel and c.relkind = 'm') then
     begins := captures is not true and not exists (select from cache_invalidation.epoch as e where e.paused_at is not null);
     every_type := every_type or begins;
-    -- Writers that are still open have left nothing, or may have left nothing that shows an update to a declaration that comes now.
-    if begins or (wanted <> present and cache_invalidation.concerned_bits(present) is not null and added <> '{}'
-      and not exists (select from cache_invalidation.versions as v where v.id = present and (v.columns is null or v.problem is not null)))
+    -- Writers that are still open have left nothing, or may have left nothing of an update that concerns a declaration now: one of a
+    -- column of which the present function does not know the name, while it does not tell of every update.
+    if begins or not exists (select from cache_invalidation.versions as v where v.id = present and (v.columns is null or v.problem is not null)) and exists (
+      select from cache_invalidation.versions as v left join unnest(v.reads) as c on c.alias = ''
+      where v.id = wanted and (v.columns is null or c.name not in (
+        select k.name from cache_invalidation.versions as known cross join unnest(known.reads) as k where known.id = present and k.alias = '')))
     then
       execute format('lock table %s in share row exclusive mode', rel);
     end if;

@@ -46,8 +46,8 @@ $$;
 
 -- Brings watched tables in line within a DDL statement. While this waits for a lock, readers of the statement's own table wait behind the
 -- statement. So all tables share half a second, or the session's lock_timeout where that is shorter. A wait ends before
--- statement_timeout fails the statement, and before Postgres looks for a deadlock. It ends at once while another session waits for this
--- one: that session may hold the lock that we want, and would be the one to fail.
+-- statement_timeout or transaction_timeout fails it, and before Postgres looks for a deadlock. It ends at once while another session waits
+-- for this one: that session may hold the lock that we want, and would be the one to fail.
 create function cache_invalidation.bring_in_line_within_ddl(tables oid[]) returns void language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -55,7 +55,9 @@ declare
   deadline constant timestamptz := clock_timestamp() + case
     when tables = '{}' or exists (select from pg_locks as l where not l.granted and pg_backend_pid() = any (pg_blocking_pids(l.pid))) then interval '0'
     else least(interval '500 ms', current_setting('deadlock_timeout')::interval / 2,
-      (statement_timestamp() + nullif(current_setting('statement_timeout')::interval, interval '0') - clock_timestamp()) / 2)
+      (statement_timestamp() + nullif(current_setting('statement_timeout')::interval, interval '0') - clock_timestamp()) / 2,
+      -- of Postgres 17 and later
+      (transaction_timestamp() + nullif(current_setting('transaction_timeout', true)::interval, interval '0') - clock_timestamp()) / 2)
   end;
   previous_timeout constant text := current_setting('lock_timeout');
 begin

@@ -87,3 +87,19 @@ test('another watch waits for nobody whose change is kept, which gives its type 
   await writer.query('commit');
   expect(await targetsIn(client)).toEqual(['note:*', 'stock:a']);
 });
+
+test('a version that is deleted under a writer who began while it was retired: his change is `*`', async () => {
+  await client.query(`select cache_invalidation.watch('public.stock', 'stock:{org_id}')`);
+  await client.query(`begin; ${note}`);
+  await writer.query(`begin; update public.stock set note = 'y'`);
+  await client.query('commit');
+  for (let versions = 0; versions !== 1; ) {
+    await client.query(`delete from cache_invalidation.changes; ${note}`);
+    const { rows } = await client.query(
+      `select distinct id from cache_invalidation.versions where rel = 'public.stock'::regclass`,
+    );
+    versions = rows.length;
+  }
+  await writer.query('commit');
+  expect(await targetsIn(client)).toEqual(['*']);
+});

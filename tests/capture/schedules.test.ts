@@ -126,8 +126,8 @@ describe.runIf(only === undefined)('the invariant finds', () => {
       'a declaration that does not wait for those who left nothing',
       'declarations',
       'bring_in_line',
-      `added <> '{}'`,
-      'false',
+      'v.id = wanted and (v.columns is null',
+      'false and (v.columns is null',
     ],
     [
       'a declaration that does not invalidate its type',

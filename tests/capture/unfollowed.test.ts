@@ -107,6 +107,29 @@ test('a statement that cannot be read: the types of all watches', async () => {
   expect(await errors()).toEqual([]);
 });
 
+test('watch() with other columns, after a rename that was not followed, waits for open writers', async () => {
+  await client.query(`create table public.notes (id integer, title text, body text);
+    insert into public.notes values (1, 'a', 'b');
+    select cache_invalidation.watch('public.notes', 'note:{id}', columns => '{title}')`);
+  await unfollowed('alter table public.notes rename to pages');
+  await declaring.query(`begin; update public.pages set body = 'c'`);
+  const watch = `select cache_invalidation.watch('public.pages', 'note:{id}', columns => '{title,body}')`;
+  await expect(client.query(watch)).rejects.toMatchObject({ code: '55P03' });
+  await declaring.query('commit');
+  expect(await captured(watch)).toEqual(['note:*']);
+});
+
+test('rights on a column that end with DROP OWNED leave its watch exact', async () => {
+  await client.query('create role fencepost_test_reader');
+  try {
+    await client.query('grant select (code) on public.whole to fencepost_test_reader');
+    await client.query('drop owned by fencepost_test_reader');
+    expect(await captured(`insert into public.whole values (1, 'c')`)).toEqual(['whole:c']);
+  } finally {
+    await client.query('drop role fencepost_test_reader');
+  }
+});
+
 test('two sessions whose DDL was not followed do not wait for each other', async () => {
   await client.query(`create table public.parents (id integer primary key, user_id text, code text);
     create table public.children (id integer, parent_id integer);
