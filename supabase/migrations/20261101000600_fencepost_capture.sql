@@ -141,27 +141,34 @@ begin
 end
 $$;
 
+-- Whether a trigger calls a function. (Through pg_depend, because pg_trigger has no index on its functions.)
+create function cache_invalidation.is_called(function oid) returns boolean language sql stable set search_path = pg_catalog, pg_temp
+return exists (select from pg_depend as d where d.refclassid = 'pg_proc'::regclass and d.refobjid = function and d.classid = 'pg_trigger'::regclass);
+
 -- A free name for the capture function of a table. It is made of the table's name, so it is the same in every environment. A function
--- of that name that stands for something else (a former table of that name, a copy of the schema alone) is left alone.
+-- of that name that stands for another table, or that triggers call (of a former table of that name, a copy of the schema alone), is left
+-- alone.
 create function cache_invalidation.free_function_name(rel regclass) returns name language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   wanted text := (select n.nspname || '_' || c.relname from pg_class as c join pg_namespace as n on n.oid = c.relnamespace where c.oid = rel);
   suffix text := '';
 begin
-  -- with 'fencepost_' before and '_truncate' behind it, it names a trigger: 63 bytes
-  if octet_length(wanted) > 36 then
+  -- With 'fencepost_' before and '_truncate' behind it, it names a trigger: 63 bytes. Without, it must not be another table's name with it.
+  if octet_length(wanted) > 36 or wanted like '%\_truncate' then
     wanted := left(regexp_replace(wanted, '[^ -~]', '', 'g'), 25) || '_' || left(md5(wanted), 10);
   end if;
-  while to_regproc(format('cache_invalidation.%I', 'capture_' || wanted || suffix)) is not null loop
+  while exists (select from cache_invalidation.versions as v where v.function = 'capture_' || wanted || suffix and v.retired is null)
+    or cache_invalidation.is_called(to_regproc(format('cache_invalidation.%I', 'capture_' || wanted || suffix)))
+  loop
     suffix := '_' || (coalesce(nullif(ltrim(suffix, '_'), ''), '1')::integer + 1);
   end loop;
   return 'capture_' || wanted || suffix;
 end
 $$;
 
--- A table and what is below it, partitions or inheritance children. (Without locks, which pg_partition_tree() takes. PL/pgSQL keeps its
--- plan, and claims ask this.)
+-- A table and what is below it, partitions or inheritance children, but for temporary ones, which one session alone sees. (Without locks,
+-- which pg_partition_tree() takes. PL/pgSQL keeps its plan, and claims ask this.)
 create function cache_invalidation.table_trees(tables oid[]) returns table (root oid, rel oid) language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -170,7 +177,7 @@ begin
     union
     select tree.root, i.inhrelid from tree join pg_inherits as i on i.inhparent = tree.rel
   )
-  select tree.root, tree.rel from tree join pg_class as c on c.oid = tree.rel;
+  select tree.root, tree.rel from tree join pg_class as c on c.oid = tree.rel and c.relpersistence <> 't';
 end
 $$;
 

@@ -103,19 +103,22 @@ $$;
 create function cache_invalidation.drop_ended_versions() returns void language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  name name;
+  unused regprocedure;
 begin
-  for name in
+  for unused in
     with ended as (
       delete from cache_invalidation.versions as v
       where v.retired < pg_snapshot_xmin(pg_current_snapshot()) and not exists (select from cache_invalidation.changes)
-      returning v.id
+      returning v.id, v.function
     )
     -- (a materialized view has none)
-    select p.proname from pg_proc as p
-    where p.pronamespace = 'cache_invalidation'::regnamespace and p.proname in (select cache_invalidation.target_function(e.id) from ended as e)
+    select p.oid from pg_proc as p
+    where p.pronamespace = 'cache_invalidation'::regnamespace and (p.proname in (select cache_invalidation.target_function(e.id) from ended as e)
+      -- of a table that was dropped
+      or p.proname in (select e.function from ended as e) and not cache_invalidation.is_called(p.oid)
+        and p.proname not in (select v.function from cache_invalidation.versions as v where v.id not in (select e.id from ended as e)))
   loop
-    execute format('drop function cache_invalidation.%I(xid8[], bigint, integer, integer, smallint)', name);
+    execute format('drop function %s', unused);
   end loop;
 end
 $$;
@@ -136,6 +139,7 @@ begin
     union all
     select t.root, 'i', i.inhrelid, i.inhparent, null, i.xmin
     from cache_invalidation.table_trees(array(select w.rel::oid from watched as w)) as t join pg_inherits as i on i.inhparent = t.rel
+    join pg_class as below on below.oid = i.inhrelid and below.relpersistence <> 't'
     union all
     select w.rel, 'c', null, a.atttypid, a.attnum, a.xmin from watched as w join pg_attribute as a on a.attrelid = w.rel and a.attnum > 0
     union all
@@ -218,7 +222,8 @@ begin
       loop
         execute format('drop trigger %I on %s', t.tgname, t.rel);
       end loop;
-      if to_regproc(format('cache_invalidation.%I', function_name)) is not null then
+      -- within DDL it stays as long as its versions: a dump that is restored in one transaction makes the triggers again
+      if not within_ddl and to_regproc(format('cache_invalidation.%I', function_name)) is not null then
         execute format('drop function cache_invalidation.%I()', function_name);
       end if;
     end if;

@@ -173,7 +173,7 @@ as $$
       format('watch() these tables again, then: drop function %s cascade;', string_agg(distinct p.oid::regprocedure::text, ', ')), 'warning'
     from pg_proc as p left join pg_trigger as t on t.tgfoid = p.oid
     where p.pronamespace = 'cache_invalidation'::regnamespace and p.prorettype = 'trigger'::regtype
-      and p.proname not in (select v.function from cache_invalidation.versions as v where v.retired is null)
+      and p.proname not in (select v.function from cache_invalidation.versions as v where v.retired is null or t.oid is null)
     having count(*) > 0
     union all
     select 11, null, 'the epoch is missing, as in a copy of the schema alone', 'select cache_invalidation.new_epoch(); a worker does it when it starts.', 'warning'

@@ -70,5 +70,20 @@ create table part.wholes_1 partition of public.wholes for values in (1);
 select cache_invalidation.watch('public.wholes', 'whole:{org_id}');
 select is(pg_temp.captured('drop schema part cascade'), array['- whole:*'], 'DROP SCHEMA CASCADE with a partition of a table elsewhere');
 
+-- a dump of the application's schema that is restored in its place, in one transaction
+create table public.restored (id integer, org_id text);
+create table public.restored_too (id integer primary key, user_id text);
+select cache_invalidation.watch('public.restored', 'restored:{org_id}');
+select cache_invalidation.watch('public.restored', 'too:{t.user_id}', join => 'public.restored_too t on t.id = row.id');
+select is(pg_temp.answer($$drop table public.restored; drop table public.restored_too;
+  create table public.restored (id integer, org_id text); create table public.restored_too (id integer primary key, user_id text);
+  create trigger fencepost_public_restored_too after insert or delete or update on public.restored_too for each row execute function cache_invalidation.capture_public_restored_too();
+  create trigger fencepost_public_restored after insert or delete or update on public.restored for each row execute function cache_invalidation.capture_public_restored();
+  alter table public.restored enable always trigger fencepost_public_restored$$), 'ok', 'the triggers of a dropped table can be made again');
+select matches(pg_temp.captured($$insert into public.restored values (1, 'a')$$)::text, 'restored:\*', 'its writes widen');
+select matches(pg_temp.problems()::text, 'error: public.restored is not watched for ''restored:\{org_id\}''', 'and a problem says so');
+select cache_invalidation.refresh();
+select ok(array['i restored:a'] <@ pg_temp.captured($$insert into public.restored values (1, 'a')$$), 'refresh() watches it again');
+
 select * from finish();
 rollback;

@@ -124,6 +124,20 @@ select cache_invalidation.unwatch('public.animals'), cache_invalidation.unwatch(
 select is(array(select tgrelid::regclass || ' ' || tgname from pg_trigger where tgname like 'fencepost%' and tgrelid in ('animals'::regclass, 'cats'::regclass, 'kittens'::regclass, 'lions'::regclass) order by 1),
   array['kittens fencepost_public_pets', 'kittens fencepost_public_pets_truncate'], 'unwatch() leaves no trigger on the children but those of another parent');
 
+-- a temporary child, which one session alone sees
+create temporary table mice () inherits (public.pets);
+select is((select count(*) from cache_invalidation.problems() where watch_id is not null), 0::bigint, 'a temporary child is no problem');
+select cache_invalidation.refresh();
+select is((select count(*) from pg_trigger where tgrelid = 'mice'::regclass), 0::bigint, 'and refresh() leaves it alone');
+drop table mice;
+
+-- a partition whose name is that of a trigger of its parent
+create table public.lots (id integer, org_id text) partition by list (id);
+create table public.lots_truncate partition of public.lots default;
+select cache_invalidation.watch('public.lots', 'lot:{org_id}'), cache_invalidation.watch('public.lots_truncate', 'rest:{org_id}');
+select is(pg_temp.captured($$insert into lots values (1, 'a')$$), array['i lot:a', 'i rest:a'], 'a partition called like the parent with _truncate, INSERT');
+select is(pg_temp.captured($$truncate lots_truncate$$), array['t lot:*', 't rest:*'], 'TRUNCATE');
+
 select is((select count(*) from cache_invalidation.outbox where error is not null), 0::bigint, 'no target was widened by an error');
 select * from finish();
 rollback;
