@@ -97,6 +97,19 @@ return (
   select k.name from cache_invalidation.foreign_keys(rel) as k
   where k.name in (join_clause::name, btrim(join_clause)::name) order by k.name = join_clause::name desc limit 1);
 
+-- The relation of a name that an oid had. Not a view that reads a former one of that name: writes and reads go through it. (to_regclass()
+-- raises where its caller may not look into the schema.)
+create function cache_invalidation.named(name text, former oid default null) returns regclass language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select c.oid::regclass from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+    where n.nspname = (parse_ident(name))[1] and c.relname = (parse_ident(name))[2] and not (c.relkind = 'v' and exists (
+      select from pg_rewrite as r join pg_depend as d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid
+      where r.ev_class = c.oid and d.refclassid = 'pg_class'::regclass and d.refobjid = former)));
+end
+$$;
+
 -- Reads a join. Raises for what is no plain step to a key of each of its tables: anything else could not be looked up when the worker
 -- asks, after the commit. A parent that need not exist is null.
 create function cache_invalidation.read_join(rel regclass, join_clause text, must_exist boolean default true) returns cache_invalidation.hop[] language plpgsql stable
@@ -131,7 +144,7 @@ begin
   end if;
   while remainder is not null loop
     parts := regexp_match(remainder, step, 'i');
-    hop := row(to_regclass(parts[1]), (parse_ident(parts[2]))[1], '{}', '{}', '{}');
+    hop := row(cache_invalidation.named(parts[1]), (parse_ident(parts[2]))[1], '{}', '{}', '{}');
     if parts is null or hop.alias = any (aliases) then
       raise exception 'cannot read the join %', quote_literal(remainder) using errcode = 'invalid_parameter_value', hint = remedy;
     elsif hop.parent is null and must_exist then

@@ -11,7 +11,7 @@ as $$
       'ALTER TABLE', 'CREATE TABLE', 'CREATE TABLE AS', 'CREATE MATERIALIZED VIEW', 'SELECT INTO', 'CREATE SCHEMA', 'CREATE FOREIGN TABLE',
       -- which rename tables, or their columns, as well
       'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'ALTER INDEX',
-      'ALTER TYPE', 'ALTER COLLATION', 'ALTER SCHEMA', 'ALTER EXTENSION', 'REFRESH MATERIALIZED VIEW', 'GRANT', 'REVOKE']),
+      'ALTER TYPE', 'ALTER COLLATION', 'ALTER SCHEMA', 'ALTER EXTENSION', 'REFRESH MATERIALIZED VIEW', 'GRANT', 'REVOKE', 'DROP OWNED']),
     ('fencepost_drop', 'sql_drop', null),
     ('fencepost_rewrite', 'table_rewrite', null)
   ) as w(name, event, tags)
@@ -39,7 +39,8 @@ $$;
 create type cache_invalidation.refusal as (applies boolean, state text, message text, hint text);
 
 -- Why a declaration cannot be served as its tables are now; the first reason is the one to tell. Raises for a bad template. What makes a
--- declaration only slower later, as a dropped key does, counts where it is new.
+-- declaration only slower later, as a dropped key does, counts where it is new; so does a right, because one that was taken says nothing
+-- of the declaration.
 create function cache_invalidation.refusals(w cache_invalidation.watches, is_new boolean default false) returns setof cache_invalidation.refusal
 language plpgsql stable rows 1 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 as $$
@@ -66,10 +67,10 @@ begin
         'Only permanent tables can be watched: what one session alone sees cannot be cached for others.'),
       (n.nspname in ('pg_catalog', 'information_schema', 'cache_invalidation'), 'wrong_object_type', format('%s belongs to the system', t.rel),
         'Watch a table of your own.'),
-      (not has_schema_privilege('cache_invalidation', 'create'), 'insufficient_privilege',
+      (is_new and not has_schema_privilege('cache_invalidation', 'create'), 'insufficient_privilege',
         format('the role %s may not create functions in the schema cache_invalidation', current_user),
         format('Run watch() as %s.', (select own.nspowner::regrole from pg_namespace as own where own.nspname = 'cache_invalidation'))),
-      (not pg_has_role(c.relowner, 'usage'), 'insufficient_privilege',
+      (is_new and not pg_has_role(c.relowner, 'usage'), 'insufficient_privilege',
         format('the role %s may not create triggers on %s: it belongs to %s', current_user, t.rel, c.relowner::regrole),
         format('Run watch() as a role that owns both, or: grant %s to %s; or keep what a key needs of it in a table of your own.', c.relowner::regrole, current_user)),
       (c.relkind = 'm' and t.alias is not null, 'wrong_object_type', format('%s is joined, and is no table', t.rel),

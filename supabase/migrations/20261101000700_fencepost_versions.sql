@@ -104,17 +104,11 @@ return (
   select md5(string_agg(concat(p.proname, p.prosrc, p.prosqlbody), ' ' order by p.proname, p.oid)) from pg_proc as p
   where p.pronamespace = 'cache_invalidation'::regnamespace and p.prorettype not in ('trigger'::regtype, 'cache_invalidation.outbox_target'::regtype));
 
--- Why a declaration cannot be served; null: it can. Not for want of a right, which says nothing of the declaration.
+-- Why a declaration cannot be served; null: it can.
 create function cache_invalidation.refused_because(w cache_invalidation.watches) returns text language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-declare
-  refused cache_invalidation.refusal;
 begin
-  select r.* into refused from cache_invalidation.refusals(w) as r limit 1;
-  if refused.state = 'insufficient_privilege' then
-    raise exception '%', refused.message using errcode = refused.state, hint = refused.hint;
-  end if;
-  return refused.message;
+  return (select r.message from cache_invalidation.refusals(w) as r limit 1);
 end
 $$;
 

@@ -306,6 +306,12 @@ begin
     perform cache_invalidation.bring_in_line(parent, within_ddl);
   end loop;
 exception
+  when insufficient_privilege then
+    -- For refresh(), a table that has another owner by now stops no other.
+    if within_ddl or only_declared then
+      raise;
+    end if;
+    raise warning 'the watches of % were not brought in line: %', rel, sqlerrm using hint = 'select * from cache_invalidation.problems() has what helps.';
   when lock_not_available then
     raise exception 'the table % is busy: no lock within %', rel, current_setting('lock_timeout')
       using errcode = 'lock_not_available',

@@ -129,7 +129,7 @@ begin
   get diagnostics removed = row_count;
   for w in
     delete from cache_invalidation.watches as known
-    where known.rel = coalesce(unwatch.rel, to_regclass(unwatch.name)) and (known_target is null or known.target = known_target) and known.implied_by is null
+    where known.rel = coalesce(unwatch.rel, cache_invalidation.named(unwatch.name)) and (known_target is null or known.target = known_target) and known.implied_by is null
     returning known.*
   loop
     removed := removed + 1;
@@ -149,16 +149,16 @@ $$;
 -- The declarations of tables that were dropped, or renamed, where another table has the name now and is not watched for the target.
 create function cache_invalidation.unwatched() returns setof cache_invalidation.dropped_watches language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  select named.*
+  select u.*
   from (
     select d.* from cache_invalidation.dropped_watches as d
     union
     select w.declared_as, w.target, w.columns, w.min_interval, w.join_clause, w.foreign_key
-    from cache_invalidation.watches as w where w.implied_by is null and to_regclass(w.declared_as) <> w.rel
-  ) as named
-  where to_regclass(named.rel_name) is not null
-    and not exists (select from cache_invalidation.watches as w where w.rel = to_regclass(named.rel_name) and w.target = named.target)
-  order by named.rel_name, named.target
+    from cache_invalidation.watches as w where w.implied_by is null and cache_invalidation.named(w.declared_as, w.rel) <> w.rel
+  ) as u
+  where cache_invalidation.named(u.rel_name) is not null
+    and not exists (select from cache_invalidation.watches as w where w.rel = cache_invalidation.named(u.rel_name) and w.target = u.target)
+  order by u.rel_name, u.target
 $$;
 
 -- The declarations that join a table which was dropped, where their join can be read again, with a table of its last or first name.
@@ -210,12 +210,12 @@ begin
     select j.rel::text, j.target, j.columns, j.min_interval, j.join_clause, j.foreign_key from cache_invalidation.joinable_again() as j
   loop
     begin
-      perform cache_invalidation.watch(lost.rel_name::regclass, lost.target, lost.columns, lost.min_interval, lost.join_clause);
+      perform cache_invalidation.watch(cache_invalidation.named(lost.rel_name), lost.target, lost.columns, lost.min_interval, lost.join_clause);
       update cache_invalidation.watches as known set foreign_key = lost.foreign_key
-        where known.rel = lost.rel_name::regclass and known.target = lost.target and known.implied_by is null;
-      perform cache_invalidation.bring_in_line(lost.rel_name::regclass);
+        where known.rel = cache_invalidation.named(lost.rel_name) and known.target = lost.target and known.implied_by is null;
+      perform cache_invalidation.bring_in_line(cache_invalidation.named(lost.rel_name));
     exception
-      when lock_not_available or insufficient_privilege then
+      when lock_not_available then
         raise;
       when others then
         raise warning '% cannot be watched for % as the table of that name was: %', lost.rel_name, quote_literal(lost.target), sqlerrm

@@ -8,9 +8,10 @@ set search_path = pg_catalog, pg_temp
 as $$
   with declared as (
     -- w is what somebody declared, a.rel its table or one that it joins
-    select w.*::cache_invalidation.watches as w, a.rel, a.target, a.declared_as, a.declared_oid, a.declared_columns, to_regclass(a.declared_as) as other_rel
+    select w.*::cache_invalidation.watches as w, a.rel, a.target, a.declared_as, a.declared_oid, a.declared_columns,
+      cache_invalidation.named(a.declared_as, a.rel) as other_rel
     from cache_invalidation.watches as a join cache_invalidation.watches as w on w.id = coalesce(a.implied_by, a.id) join pg_class as c on c.oid = a.rel
-    where tables is null or a.rel = any (tables) or to_regclass(a.declared_as) = any (tables)
+    where tables is null or a.rel = any (tables) or cache_invalidation.named(a.declared_as, a.rel) = any (tables)
   ), columns as (
     select d.w, jsonb_object_agg(h.alias || '.' || followed.attname, n.key) as former_names,
       string_agg(format('%I, which was called %I', followed.attname, n.key), ' and ' order by n.key) filter (where h.place = 1) as what
@@ -100,6 +101,32 @@ as $$
   where v.retired is null and (w.id is null or v.engine <> (select cache_invalidation.engine()) or v.problem is distinct from cache_invalidation.refused_because(w))
 $$;
 
+-- What the schema's owner has no right to, of watched and joined tables and those below them, each with the statement that helps.
+create function cache_invalidation.missing_rights() returns table (rel regclass, problem text, remedy text) language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  with owner as (
+    select n.nspowner::regrole as name from pg_namespace as n where n.nspname = 'cache_invalidation'
+  ), needed as (
+    select t.rel, c.relowner, c.relnamespace as schema
+    from cache_invalidation.table_trees(array(select w.rel::oid from cache_invalidation.watches as w)) as t join pg_class as c on c.oid = t.rel
+    union
+    -- queries name the types of enums
+    select u.rel, c.relowner, t.typnamespace
+    from cache_invalidation.versions as v cross join lateral unnest(v.reads) as u
+    join pg_class as c on c.oid = u.rel join pg_type as t on t.oid = cache_invalidation.base_type(u.type) and t.typtype = 'e'
+    where v.retired is null and v.hops <> '{}' and u.alias <> ''
+  )
+  select distinct n.rel::regclass, r.problem, r.remedy
+  from owner as o cross join needed as n cross join lateral (values
+    (pg_has_role(o.name, n.relowner, 'usage'), format('%s belongs to %s, and %s may not make its triggers', n.rel::regclass, n.relowner::regrole, o.name),
+      format('grant %s to %s;', n.relowner::regrole, o.name)),
+    (has_schema_privilege(o.name, n.schema, 'usage'), format('%s may not look up %s, or a type of it, in the schema %s', o.name, n.rel::regclass, n.schema::regnamespace),
+      format('grant usage on schema %s to %s;', n.schema::regnamespace, o.name))
+  ) as r(is_given, problem, remedy)
+  where not r.is_given
+$$;
+
 -- What keeps a watch from being exact or complete, each with its remedy: docs/capture.md#what-ends-capture. SECURITY DEFINER, so that the
 -- worker may call it: it takes no argument and shows no application data.
 create function cache_invalidation.problems() returns table (watch_id integer, problem text, remedy text, severity text) language sql stable security definer
@@ -113,7 +140,7 @@ as $$
     from cache_invalidation.epoch as e where e.paused_at is not null
     union all
     select 2, w.id, format('the table of watch %s (%s) was dropped', w.id, w.target), r.remedy,
-      case when coalesce(to_regclass(w.declared_as), to_regclass(w.known_as)) is null then 'warning' else 'error' end
+      case when coalesce(cache_invalidation.named(w.declared_as), cache_invalidation.named(w.known_as)) is null then 'warning' else 'error' end
     from cache_invalidation.watches as w, refresh as r
     where not exists (select from pg_class as c where c.oid = w.rel)
     union all
@@ -126,6 +153,9 @@ as $$
       from cache_invalidation.shifted() as s join pg_class as c on c.oid = s.rel
       where s.former = '{}' or s.rel not in (select known.rel from mismatched as known where known.severity = 'error')
     ) as m, refresh as r
+    union all
+    select 3, (select min(w.id) from cache_invalidation.watches as w where w.rel = m.rel), m.problem, m.remedy, 'error'
+    from cache_invalidation.missing_rights() as m
     union all
     select 4, v.watch_id, format('writes to %s invalidate the whole type of %s: %s', v.rel, v.target, v.problem),
       'Restore what is missing and call refresh(), or unwatch() and watch() again: ' || r.remedy, 'warning'

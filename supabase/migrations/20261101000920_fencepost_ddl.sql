@@ -193,7 +193,7 @@ begin
     select format('%s is not watched for %L, as the table was that had its name and was dropped', u.rel_name, u.target),
       'To watch it: select cache_invalidation.refresh();'
     from cache_invalidation.unwatched() as u join cache_invalidation.dropped_watches as d using (rel_name, target)
-    where to_regclass(u.rel_name) = any (touched) or tg_event = 'sql_drop' and touched <> '{}' or tg_tag ~ '^ALTER (SCHEMA|EXTENSION)'
+    where cache_invalidation.named(u.rel_name) = any (touched) or tg_event = 'sql_drop' and touched <> '{}' or tg_tag ~ '^ALTER (SCHEMA|EXTENSION)'
     union all
     select format('the watch of %s for %L joined a table that was dropped; another has its name', j.rel, j.target), 'To join it: select cache_invalidation.refresh();'
     from cache_invalidation.joinable_again() as j

@@ -81,5 +81,17 @@ select is(pg_temp.unseen('alter table public.prices alter column price type inte
 select is(pg_temp.captured('select cache_invalidation.refresh()'), '{}', 'refresh() where DDL is seen: nothing');
 select is(pg_temp.problems(), '{}', 'no problem of any');
 
+-- a view that has the former name: of the watched table, and of another
+create table public.based (id integer, code text);
+select cache_invalidation.watch('public.based', 'based:{code}');
+alter table public.based rename to base;
+create view public.based as select * from public.base;
+select is(array(select problem from cache_invalidation.problems() where problem like '%base%'), '{}', 'a view of the renamed table with its former name is no problem');
+select is(pg_temp.captured($$insert into public.based values (1, 'a')$$), array['i based:a'], 'writes through it are captured');
+create table public.elsewhere (id integer, code text);
+create or replace view public.based as select * from public.elsewhere;
+select is(array(select problem from cache_invalidation.problems() where problem like '%base%'),
+  array['the watch of public.base for ''based:{code}'' was declared when that was called public.based, which is another table now'], 'a view of another table is one');
+
 select * from finish();
 rollback;
