@@ -103,8 +103,10 @@ export class Lookup {
       const busy: WantedKey[] = [];
       for (const [index, want] of wanted.entries()) {
         const state = states[index];
-        if (state === undefined || this.#answer({ ...want, state }, startedAt, reading)) continue;
+        if (state === undefined) continue;
         const { plan, lifetimes } = want;
+        const read = { plan, lifetimes, state };
+        if (this.#answer(read, startedAt, reading)) continue;
         // What must not be served without a heartbeat is not stored without one, so there is nothing to prepare.
         if (state.epoch === null && lifetimes.degradedMs === 0) {
           this.loadUncached([want], 'miss');
@@ -116,13 +118,13 @@ export class Lookup {
           continue;
         }
         const prepares = attempt >= MOST_REREADS || singleFlight.preparing(plan.key) === undefined;
-        if (prepares) missing.push({ ...want, state });
+        if (prepares) missing.push(read);
         else busy.push(want);
       }
       // Another call here is making the fences of these keys. Its load may be joined after one more MGET: this one may be older.
-      const prepared = Promise.all(busy.map(({ plan }) => singleFlight.preparing(plan.key)));
+      const preparing = busy.map(({ plan }) => singleFlight.preparing(plan.key));
       if (missing.length > 0) await this.prepareMissing(missing);
-      await prepared;
+      if (preparing.length > 0) await Promise.all(preparing);
       wanted = busy;
     }
   }

@@ -143,15 +143,11 @@ export class RecentReads {
   /** What a read of any kind showed. @param sentAt the moment before it was sent */
   notice(states: readonly KeyState[], sentAt: number): void {
     if (this.#reads.size === 0 && this.#tokens.size === 0) return;
-    for (const { plan, fences } of states) {
-      const remembered = [this.#reads, this.#tokens].flatMap((memory) => memory.get(plan.key) ?? []);
-      if (remembered.length === 0) continue;
-      const seen = new Map(guardsOf(plan).map((name, index) => [name, fences[index] ?? null]));
-      for (const one of remembered) {
-        if (sentAt < one.knownSince) continue;
-        one.dead ||= guardsOf(one.plan).some(
-          (name, index) => seen.has(name) && seen.get(name) !== one.stamp?.fences[index],
-        );
+    for (const state of states) {
+      for (const memory of [this.#reads, this.#tokens]) {
+        for (const one of memory.get(state.plan.key) ?? []) {
+          if (sentAt >= one.knownSince) one.dead ||= isContradicted(one, state);
+        }
       }
     }
   }
@@ -186,6 +182,16 @@ export class RecentReads {
     }
     return forgot;
   }
+}
+
+/** Whether a read saw a fence of this stamp with another value, or none. */
+function isContradicted({ plan, stamp }: Remembered, { plan: read, fences }: KeyState): boolean {
+  const seen = guardsOf(read);
+  return guardsOf(plan).some((name, index) => {
+    // Most often both name the same fences.
+    const place = seen[index] === name ? index : seen.indexOf(name);
+    return place !== -1 && fences[place] !== stamp?.fences[index];
+  });
 }
 
 function sameStamp(one: VersionStamp | null, other: VersionStamp | null): boolean {

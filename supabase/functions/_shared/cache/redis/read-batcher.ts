@@ -21,17 +21,16 @@ interface Batch {
 export function batchReads(read: Read): Read {
   let open: Batch | null = null;
 
+  const send = async (places: Batch['places']): Promise<(string | null)[] | null> => {
+    // What follows runs after all synchronous calls, and after the continuations of promises that are settled already.
+    await null;
+    if (open?.places === places) open = null;
+    return await read([...places.keys()]);
+  };
+
   const newBatch = (): Batch => {
     const places = new Map<string, number>();
-    const batch: Batch = {
-      places,
-      // This microtask runs after all synchronous calls, and after the continuations of promises that are settled already.
-      values: Promise.resolve().then(() => {
-        if (open === batch) open = null;
-        return read([...places.keys()]);
-      }),
-    };
-    return batch;
+    return { places, values: send(places) };
   };
 
   return async (keys) => {

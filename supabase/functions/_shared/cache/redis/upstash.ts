@@ -92,9 +92,9 @@ export class Upstash {
   }
 
   /** One MGET. */
-  async getMany(keys: readonly string[]): Promise<(string | null)[]> {
-    if (keys.length === 0) return [];
-    return await this.#read(['MGET'], () => this.#redis.mget(keys.map(this.#name)), valuesOf(keys.length));
+  getMany(keys: readonly string[]): Promise<(string | null)[]> {
+    if (keys.length === 0) return Promise.resolve([]);
+    return this.#read(['MGET'], () => this.#redis.mget(keys.map(this.#name)), valuesOf(keys.length));
   }
 
   async get(key: string): Promise<string | null> {
@@ -157,7 +157,7 @@ export class Upstash {
     pipeline.mget(keys.map(this.#name));
     const replies = await this.#run(pipeline, writes, 'MGET');
     return {
-      values: this.#checked('MGET', replies.at(-1)?.result, valuesOf(keys.length)),
+      values: this.#checked(['MGET'], replies.at(-1)?.result, valuesOf(keys.length)),
       replies: replies.slice(0, -1).map((reply, index) => this.#replyOf(reply, writes[index])),
     };
   }
@@ -228,7 +228,7 @@ export class Upstash {
     await this.#read(['PING'], () => this.#redis.ping(), exactly('PONG'));
   }
 
-  /** Sends a read, and once more if its connection breaks; never after a timeout. */
+  /** Sends a read, and once more if its connection breaks: a turn of the event loop later, when the client knows which others ended too. Never after a timeout. */
   #read<T>(commands: readonly string[], call: Call, read: ReadReply<T>): Promise<T> {
     return this.#send(commands, call, read, 2);
   }
@@ -236,30 +236,30 @@ export class Upstash {
   /** Sends one request, and checks its reply: a success alone proves nothing. */
   async #send<T>(commands: readonly string[], call: Call, read: ReadReply<T>, attempts = 1): Promise<T> {
     const limit = startLagTolerantTimeout(this.#settings.timeout);
-    const attempt = async (left: number): Promise<unknown> => {
-      for (const command of commands) this.#settings.observe?.(command);
-      this.#signal = limit.signal;
-      try {
-        return await call();
-      } catch (error) {
-        const failure = failureOf(error);
-        if (left <= 1 || failure.kind !== 'unreachable') throw this.#explained(failure);
-        // One turn of the event loop, in which the client learns which of its other connections have ended.
-        await new Promise<void>((resolve) => timers.start(resolve, 0));
-        return await attempt(left - 1);
-      }
-    };
     try {
-      return this.#checked(commands.join(' '), await attempt(attempts), read);
+      for (let left = attempts; ; left--) {
+        for (const command of commands) this.#settings.observe?.(command);
+        this.#signal = limit.signal;
+        let reply: unknown;
+        try {
+          reply = await call();
+        } catch (error) {
+          const failure = failureOf(error);
+          if (left <= 1 || failure.kind !== 'unreachable') throw this.#explained(failure);
+          await new Promise<void>((resolve) => timers.start(resolve, 0));
+          continue;
+        }
+        return this.#checked(commands, reply, read);
+      }
     } finally {
       limit.stop();
     }
   }
 
-  #checked<T>(command: string, reply: unknown, read: ReadReply<T>): T {
+  #checked<T>(commands: readonly string[], reply: unknown, read: ReadReply<T>): T {
     const value = read(reply);
-    if (value === undefined) throw this.#explained(new RedisFailure('unusable', { detail: command }));
-    return value;
+    if (value !== undefined) return value;
+    throw this.#explained(new RedisFailure('unusable', { detail: commands.join(' ') }));
   }
 
   #explained(failure: RedisFailure): Error {
@@ -282,7 +282,7 @@ export class Upstash {
 
   #replyOf({ error, result }: PipelineReply, write: Write | undefined): Reply {
     if (typeof error === 'string') return refusalOf(error);
-    return this.#checked(write === undefined ? 'a write' : COMMANDS[write.op], result, replyTo);
+    return this.#checked([write === undefined ? 'a write' : COMMANDS[write.op]], result, replyTo);
   }
 
   /** A key as Redis knows it. */
