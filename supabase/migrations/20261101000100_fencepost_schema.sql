@@ -63,12 +63,12 @@ create table cache_invalidation.dropped_watches (
   primary key (rel_name, target)
 );
 
--- A catalog row that capture stands on: see footing().
+-- A catalog row that capture stands on: see catalog_snapshot().
 create type cache_invalidation.catalog_row as (kind "char", rel oid, object oid, number smallint, row_version xid);
 
 -- The catalog rows that capture of a table stands on, as they were when all was in line. Other ones say that a gap may have opened since,
--- even if it is closed by now. The last footing of a table counts, because DDL would wait for a row that another session's has updated.
-create table cache_invalidation.footings (
+-- even if it is closed by now. The last snapshot of a table counts, because DDL would wait for a row that another session's has updated.
+create table cache_invalidation.catalog_snapshots (
   -- 0: the event triggers
   rel regclass,
   id bigint generated always as identity,
@@ -78,7 +78,7 @@ create table cache_invalidation.footings (
   catalog_rows cache_invalidation.catalog_row[],
   primary key (rel, id)
 );
-create index footings_own_ddl on cache_invalidation.footings (rel) where catalog_rows is null;
+create index catalog_snapshots_own_ddl on cache_invalidation.catalog_snapshots (rel) where catalog_rows is null;
 
 -- A column that a version reads, as the catalog had it.
 create type cache_invalidation.read_column as (

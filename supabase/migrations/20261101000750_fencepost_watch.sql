@@ -188,9 +188,9 @@ declare
   lost cache_invalidation.dropped_watches;
 begin
   -- what happened meanwhile is not known: rows that were rewritten, names that were exchanged
-  if not cache_invalidation.sees_ddl() or exists (select from cache_invalidation.shifted('{0}')) then
+  if not cache_invalidation.sees_ddl() or exists (select from cache_invalidation.catalog_differences('{0}')) then
     perform cache_invalidation.invalidate_types(array(select known.target from cache_invalidation.watches as known));
-    perform cache_invalidation.keep_footing('{0}');
+    perform cache_invalidation.keep_catalog_snapshot('{0}');
   end if;
   foreach changed in array concerned loop
     perform cache_invalidation.bring_in_line(changed);

@@ -93,7 +93,7 @@ create function cache_invalidation.out_of_line() returns setof oid language sql 
 as $$
   select m.rel::oid from cache_invalidation.mismatches() as m
   union
-  select s.rel from cache_invalidation.shifted() as s where s.rel <> 0
+  select s.rel from cache_invalidation.catalog_differences() as s where s.rel <> 0
   union
   select w.rel::oid from cache_invalidation.watches as w where w.declared_oid <> w.rel or not exists (select from pg_class as c where c.oid = w.rel)
   union
@@ -150,7 +150,7 @@ as $$
       union all
       select s.rel, format(case when s.former = '{}' then 'DDL that concerns %s was not followed, at %s'
           else 'triggers, partitions or columns of %s were changed, and nothing followed it: writes may have been missed' end, s.rel, s.at), 'error'
-      from cache_invalidation.shifted() as s join pg_class as c on c.oid = s.rel
+      from cache_invalidation.catalog_differences() as s join pg_class as c on c.oid = s.rel
       where s.former = '{}' or s.rel not in (select known.rel from mismatched as known where known.severity = 'error')
     ) as m, refresh as r
     union all
@@ -222,7 +222,8 @@ as $$
     union all
     select 14, null, 'event triggers were missing, disabled or changed, and DDL may not have been seen', r.remedy, 'error'
     from refresh as r
-    where cache_invalidation.sees_ddl() and exists (select from cache_invalidation.shifted('{0}') as s where s.former is not null) and exists (select from cache_invalidation.watches)
+    where cache_invalidation.sees_ddl() and exists (select from cache_invalidation.watches)
+      and exists (select from cache_invalidation.catalog_differences('{0}') as d where d.former is not null)
   )
   select f.watch_id, f.problem, f.remedy, f.severity from found as f order by f.watch_id nulls last, f.rank
 $$;

@@ -21,17 +21,17 @@ end;
 -- Remembers that the watches of these tables (null: all) could not follow a DDL statement, and invalidates their types.
 create function cache_invalidation.remember_unfollowed(tables oid[] default null) returns void language sql set search_path = pg_catalog, pg_temp
 as $$
-  insert into cache_invalidation.footings (rel, catalog_rows)
+  insert into cache_invalidation.catalog_snapshots (rel, catalog_rows)
     select distinct w.rel, '{}'::cache_invalidation.catalog_row[] from cache_invalidation.watches as w where tables is null or w.rel = any (tables);
   select cache_invalidation.invalidate_types(array(select w.target from cache_invalidation.watches as w where tables is null or w.rel = any (tables)));
 $$;
 
--- Those of these tables whose footing says, at the end of a DDL statement, that a gap has ended or that rows came or went. What is new
+-- Those of these tables whose catalog rows say, at the end of a DDL statement, that a gap has ended or that rows came or went. What is new
 -- counts where it has rows, what is gone counts always: its rows are not there to be asked for. Triggers count once they are as they must
 -- be, and columns not where the statement has changed them, which is told by other means. (Within a savepoint they count.)
 create function cache_invalidation.ended_gaps(tables oid[]) returns setof oid language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  select s.rel from cache_invalidation.shifted(tables) as s
+  select s.rel from cache_invalidation.catalog_differences(tables) as s
   where coalesce(s.former, '{}') = '{}'
     or exists (
       select from (select f.* from unnest(s.former) as f except select p.* from unnest(s.present) as p) as lost
@@ -92,7 +92,7 @@ declare
   bared oid[];
 begin
   -- our own DDL, or nothing is declared
-  if exists (select from cache_invalidation.footings as k where k.catalog_rows is null)
+  if exists (select from cache_invalidation.catalog_snapshots as k where k.catalog_rows is null)
     or not exists (select from cache_invalidation.watches) and not exists (select from cache_invalidation.dropped_watches)
   then
     return;
@@ -139,7 +139,7 @@ begin
           or exists (select from commands as c join pg_class as p on p.oid = c.objid and p.relkind = 'p' and c.classid = 'pg_class'::regclass))
         and (v.problem is not null or v.id in (select c.version from cache_invalidation.stale_columns as c)
           or v.rel in (
-            select s.rel from cache_invalidation.shifted() as s
+            select s.rel from cache_invalidation.catalog_differences() as s
             where array(select f from unnest(s.former) as f where f.kind = 'c') <> array(select p from unnest(s.present) as p where p.kind = 'c')))
       union
       select w.rel from cache_invalidation.watches as w where tg_tag !~ '(TABLE|VIEW|INDEX)' and w.known_as <> w.rel::text
@@ -158,7 +158,7 @@ begin
       where c.classid = 'pg_class'::regclass and c.objsubid <> 0 and v.retired is null and v.columns is null));
     if tg_tag = 'REFRESH MATERIALIZED VIEW' then
       perform cache_invalidation.invalidate_types(array(select w.target from cache_invalidation.watches as w where w.rel = any (touched)));
-      perform cache_invalidation.keep_footing(touched);
+      perform cache_invalidation.keep_catalog_snapshot(touched);
       return;
     end if;
   end if;
@@ -177,12 +177,12 @@ begin
   unlike := array(
     select m.rel::oid from cache_invalidation.mismatches(concerned) as m
     union
-    select s.rel from cache_invalidation.shifted(concerned) as s where s.former = '{}'
+    select s.rel from cache_invalidation.catalog_differences(concerned) as s where s.former = '{}'
     union
     -- a dropped table; and what has come back may serve a declaration again
     select v.rel from cache_invalidation.concerned_versions(touched) as v where v.rel = any (gone) or v.problem is not null);
   perform cache_invalidation.bring_in_line_within_ddl(unlike);
-  perform cache_invalidation.keep_footing(array(select s.rel::oid from cache_invalidation.shifted(concerned) as s where s.rel <> all (unlike)));
+  perform cache_invalidation.keep_catalog_snapshot(array(select s.rel::oid from cache_invalidation.catalog_differences(concerned) as s where s.rel <> all (unlike)));
   for told in
     -- left so, because whoever did it may have meant it
     select m.problem, 'To capture again: select cache_invalidation.refresh();' as remedy
@@ -219,7 +219,7 @@ create function cache_invalidation.create_event_triggers() returns void language
 as $$
 -- the definitions are those of event_triggers(): @plpgsql_check_options: security_warnings = false
 declare
-  saw_ddl constant boolean := cache_invalidation.sees_ddl() and not exists (select from cache_invalidation.shifted('{0}'));
+  saw_ddl constant boolean := cache_invalidation.sees_ddl() and not exists (select from cache_invalidation.catalog_differences('{0}'));
   e record;
 begin
   for e in select known.* from cache_invalidation.event_triggers() as known where known.state is null loop
@@ -239,7 +239,7 @@ begin
   -- as in refresh(), which sees no sign of it any more
   if not saw_ddl then
     perform cache_invalidation.invalidate_types(array(select w.target from cache_invalidation.watches as w));
-    perform cache_invalidation.keep_footing('{0}');
+    perform cache_invalidation.keep_catalog_snapshot('{0}');
   end if;
 exception
   when insufficient_privilege then

@@ -114,7 +114,7 @@ describe('without event triggers', () => {
       ]);
       expect(
         await captured(
-          `alter event trigger fencepost_ddl enable always; select cache_invalidation.keep_footing('{0}');
+          `alter event trigger fencepost_ddl enable always; select cache_invalidation.keep_catalog_snapshot('{0}');
           select cache_invalidation.refresh()`,
         ),
       ).toEqual([`${name}:*`]);

@@ -30,7 +30,7 @@ begin
   alter event trigger fencepost_ddl enable always;
   alter event trigger fencepost_rewrite enable always;
   -- as if by a role whose statements fire no event trigger: nothing tells of that
-  perform cache_invalidation.keep_footing('{0}');
+  perform cache_invalidation.keep_catalog_snapshot('{0}');
   return pg_temp.captured('select cache_invalidation.refresh()');
 end
 $$;

@@ -23,7 +23,7 @@ begin
     execute format('alter event trigger %I %s', name, firing);
   end loop;
   -- as if by a role whose statements fire no event trigger: nothing tells of that
-  perform cache_invalidation.keep_footing('{0}');
+  perform cache_invalidation.keep_catalog_snapshot('{0}');
 end
 $$;
 

@@ -39,7 +39,7 @@ begin
   alter event trigger fencepost_ddl disable;
   perform pg_temp.run(format('create or replace trigger %I %s; alter table public.gaps enable always trigger %1$I', name, definition));
   alter event trigger fencepost_ddl enable always;
-  perform cache_invalidation.keep_footing('{0}');
+  perform cache_invalidation.keep_catalog_snapshot('{0}');
   return next is(pg_temp.problems(), array['error: triggers are missing or disabled: public.gaps ' || name], 'a trigger replaced: ' || definition);
   return next is(pg_temp.captured('select cache_invalidation.refresh()'), array['- gap:*'], 'refresh() ends the gap and invalidates the type');
   return next is(pg_temp.captured($s$insert into public.gaps values (1, 'a'); update public.gaps set org_id = 'b'; delete from public.gaps$s$), array['i gap:a', 'd gap:b'], 'writes are captured again');

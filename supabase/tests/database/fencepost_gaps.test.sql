@@ -93,7 +93,7 @@ select matches((pg_temp.problems())[1], '^error: the table of watch [0-9]+ \(nam
 alter event trigger fencepost_ddl enable always;
 alter event trigger fencepost_drop enable always;
 -- as if by a role whose statements fire no event trigger: nothing tells of that
-select cache_invalidation.keep_footing('{0}');
+select cache_invalidation.keep_catalog_snapshot('{0}');
 select is(pg_temp.captured('select cache_invalidation.refresh()'), array['- named:*'], 'refresh() watches the one of that name');
 alter event trigger fencepost_ddl disable;
 alter event trigger fencepost_drop disable;
@@ -212,7 +212,7 @@ create table public.unseen (id integer primary key, org_id text);
 select matches(pg_temp.table_problems()::text, '^\{"error: the table of watch \d+ \(unseen:\{org_id\}\) was dropped"\}$', 'and created again: writes are missed');
 alter event trigger fencepost_ddl enable always;
 alter event trigger fencepost_drop enable always;
-select cache_invalidation.keep_footing('{0}');
+select cache_invalidation.keep_catalog_snapshot('{0}');
 select is(pg_temp.captured('select cache_invalidation.refresh()'), array['- unseen:*'], 'refresh() watches the table of that name');
 select is(pg_temp.captured($$insert into public.unseen values (1, 'a')$$), array['i unseen:a'], 'writes are captured again');
 select is(pg_temp.table_problems(), '{}', 'no problem any more');
