@@ -117,6 +117,22 @@ describe('recent reads', () => {
     }
   });
 
+  it('compares fences by their names, because a read may name other dependencies, or in another order', () => {
+    const fences = (...names: string[]): Plan => ({ ...plan('k'), fences: names, expiring: names });
+    const own = { fences: ['k1', 'a1', 'b1', 'e1'], epoch: 'e1', loadedAt: 1 };
+    for (const [names, values, expected] of [
+      [['fence:k', 'fence:b', 'fence:a'], ['k1', 'b1', 'a1'], own],
+      [['fence:k', 'fence:c'], ['k1', 'c9'], own],
+      [['fence:k', 'fence:b', 'fence:a'], ['k1', 'b1', 'a2'], 'dead'],
+      [['fence:c', 'fence:b'], ['c9', 'b2'], 'dead'],
+    ] as const) {
+      const { reads } = recentReads();
+      reads.remember(fences('fence:k', 'fence:a', 'fence:b'), own, quiet);
+      reads.notice([{ ...state('k', ...values, 'e1'), plan: fences(...names) }], reads.moment());
+      expect(reads.oldest('k'), names.join()).toEqual(expected);
+    }
+  });
+
   it('takes no reply for news that was asked for before the stamp was known', () => {
     const { reads } = recentReads();
     const sentAt = reads.moment();
