@@ -183,6 +183,8 @@ export const waiting: Check[] = [
       let [asleep, wake] = [gate(), gate()];
       const runtime: Runtime = {
         ...systemRuntime,
+        // Pauses of 15, 30, 60, 120 and 200 ms: the last one begins at 1625 ms, and the wait that began anew at 825 ends at 1825.
+        random: () => 0.5,
         monotonic: () => waited,
         sleep: async (milliseconds, signal) => {
           if (milliseconds > LONGEST_PAUSE_MS) return hurried(support).sleep(milliseconds, signal);
