@@ -313,3 +313,6 @@ it('the table of errors has each code that is thrown, and no other', () => {
   expect(codesIn(table, /^\| `([A-Z_]+)` \|/gm)).toEqual(thrown);
   expect(declared).toEqual(thrown);
 });
+    { url: 'https://name.upstash.io:6379' },
+    { url: 'https://https://name.upstash.io' },
+    { url: 'https://name.upstash.io,' },

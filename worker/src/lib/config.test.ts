@@ -72,7 +72,7 @@ describe('readConfiguration', () => {
     ['UPSTASH_REDIS_REST_URL', '"https://x.upstash.io"', 'stands in quotes'],
     ['UPSTASH_REDIS_REST_TOKEN', "'hunter2'", 'stands in quotes'],
     ['UPSTASH_REDIS_REST_TOKEN', "hunter2'", 'has a quote at one end'],
-    ['UPSTASH_REDIS_REST_URL', 'https://x.upstash.io/redis', 'has a path'],
+    ['UPSTASH_REDIS_REST_URL', 'https://x.upstash.io/redis', 'has a port or a path'],
     ['CACHE_PREFIX', '"app:"', 'stands in quotes'],
     ['PORT', '"8787"', 'stands in quotes'],
     ['HOST', '`::`', 'stands in quotes'],

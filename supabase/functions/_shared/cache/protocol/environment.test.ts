@@ -13,6 +13,8 @@ describe('httpAddress', () => {
     ['redis.example.com:8443/redis/', 'https://redis.example.com:8443/redis'],
     ['http://127.0.0.1:8079', 'http://127.0.0.1:8079'],
     ['http://localhost:8079/redis//', 'http://localhost:8079/redis'],
+    ['http://redis_http:80/', 'http://redis_http'],
+    ['http://[::1]:8079', 'http://[::1]:8079'],
   ])('reads %s', (text, url) => {
     expect(httpAddress(text, example)).toEqual({ url, problem: null });
   });
@@ -24,6 +26,10 @@ describe('httpAddress', () => {
     ['https://name. upstash.io', /is not an address/],
     ['https://', /is not an address/],
     ['ftp://name.upstash.io', /is not an address/],
+    ['https://https://name.upstash.io', /is not an address/],
+    ['https:https://name.upstash.io', /is not an address/],
+    ['https://name.upstash.io,', /is not an address/],
+    ['https://name.upstash.io;', /is not an address/],
     ['rediss://default:hunter2@name.upstash.io:6379', /is a redis:\/\/ address/],
     ['https://default:hunter2@name.upstash.io', /more than an address/],
     ['default:hunter2@name.upstash.io', /is not an address/],
@@ -31,8 +37,10 @@ describe('httpAddress', () => {
     ['"https://name.upstash.io"', /stands in quotes/],
     ['"https://name.upstash.io', /a quote at one end/],
     ["https://name.upstash.io'", /a quote at one end/],
-    ['https://name.upstash.io/redis', /has a path.*expected https:\/\/<name>\.upstash\.io/],
-    ['https://console.upstash.com/redis/hunter2', /has a path/],
+    ['https://name.upstash.io/redis', /has a port or a path.*expected https:\/\/<name>\.upstash\.io/],
+    ['https://console.upstash.com/redis/hunter2', /has a port or a path/],
+    ['https://name.upstash.io:6379', /has a port or a path/],
+    ['name.upstash.io:6379', /has a port or a path/],
   ])('names what is wrong with %s, without repeating it', (text, problem) => {
     const address = httpAddress(text, example);
     expect(address.problem).toMatch(problem);

@@ -25,6 +25,9 @@ export function quotesProblem(text: string): string | null {
   return 'has a quote at one end, which is part of the value here: leave it out';
 }
 
+/** URL takes `name.upstash.io,` for a host, and the second scheme of `https://https://name.upstash.io` too. */
+const HOST = /^(?!https?$)(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])$/;
+
 export type Address = { readonly url: string; readonly problem: null } | { readonly problem: string };
 
 /**
@@ -42,15 +45,15 @@ export function httpAddress(text: string, expected: string): Address {
   const url = new URL(full);
   if (url.protocol === 'redis:' || url.protocol === 'rediss:')
     return { problem: 'is a redis:// address: use the REST address, which begins with https://' };
-  if (url.protocol !== 'https:' && url.protocol !== 'http:')
+  if ((url.protocol !== 'https:' && url.protocol !== 'http:') || !HOST.test(url.hostname))
     return { problem: `is not an address: expected ${expected}` };
   if (`${url.username}${url.password}${url.search}${url.hash}` !== '')
     return {
       problem:
         'holds more than an address (a user, a password, ? or #), which no request can carry: leave it out',
     };
-  if (/(^|\.)upstash\.(io|com)$/.test(url.hostname) && /[^/]/.test(url.pathname))
-    return { problem: `has a path, which no REST address of Upstash has: expected ${expected}` };
+  if (/(^|\.)upstash\.(io|com)$/.test(url.hostname) && (url.port !== '' || /[^/]/.test(url.pathname)))
+    return { problem: `has a port or a path, which no REST address of Upstash has: expected ${expected}` };
   return { url: url.origin + url.pathname.replace(/\/+$/, ''), problem: null };
 }
 
