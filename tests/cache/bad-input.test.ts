@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { createCore } from '../../supabase/functions/_shared/cache/client/create-cache.ts';
+import * as workbench from '../../supabase/functions/_shared/cache.ts';
 import {
   type Cache,
   type CacheOptions,
@@ -270,7 +271,11 @@ describe('the table of docs/cache.md', () => {
     await expect(cache.getOrSetMany([KEY], never, 60, { tll: 300 })).rejects.toMatchObject(expected);
   });
 
-  it.each(['get', 'lookup', 'begin', 'delPattern', 'getMany'] as const)(
+  const takesNone = [
+    ...(['get', 'lookup', 'begin', 'delPattern', 'getMany'] as const),
+    ...(['invalidateSession', 'invalidateOrganizationQuotas'] as const),
+  ];
+  it.each(takesNone)(
     'is right about options of %s, which takes none, and about what map adds',
     async (name) => {
       const use = as<(...given: unknown[]) => Promise<unknown>>(cache[name]);
@@ -280,11 +285,43 @@ describe('the table of docs/cache.md', () => {
     },
   );
 
+  it.each(['set', 'getOrSet', 'getOrSetMany', 'wrap', 'invalidateSession'] as const)(
+    'is right about options of %s behind all that it takes',
+    async (name) => {
+      const arguments_ = {
+        set: [KEY, 1, 60, undefined],
+        getOrSet: [KEY, never, {}, undefined],
+        getOrSetMany: [[KEY], never, 60, {}],
+        wrap: [never, { key: KEY }],
+        invalidateSession: ['s1'],
+      }[name];
+      for (const { [name]: use } of [cache, workbench]) {
+        const called = async () => as<(...given: unknown[]) => unknown>(use)(...arguments_, { fresh: true });
+        await expect(called()).rejects.toMatchObject(expected);
+      }
+    },
+  );
+
+  it('is right about a function of wrap that gives no list', async () => {
+    const dependsOn = as<() => string[]>(() => {});
+    await expect(cache.wrap(never, { key: KEY, dependsOn })()).rejects.toMatchObject({
+      code: codeOf('dependsOn'),
+    });
+  });
+
+  it('is right about answers of a batch loader that hold no key it was asked for', async () => {
+    for (const given of [{}, { 'other:key': 1 }])
+      expect(await cache.getOrSetMany([KEY], () => given)).toEqual(new Map([[KEY, undefined]]));
+  });
+
   it.each([
     { url: '"https://a.example"' },
     { url: 'rediss://a.example' },
     { url: 'https://user@a.example' },
     { url: 'https://name.upstash.io/redis' },
+    { url: 'https://name.upstash.io:6379' },
+    { url: 'https://https://name.upstash.io' },
+    { url: 'https://name.upstash.io,' },
     { url: "https://a.example'" },
     { token: 'a b' },
     { token: "'a'" },
@@ -313,6 +350,3 @@ it('the table of errors has each code that is thrown, and no other', () => {
   expect(codesIn(table, /^\| `([A-Z_]+)` \|/gm)).toEqual(thrown);
   expect(declared).toEqual(thrown);
 });
-    { url: 'https://name.upstash.io:6379' },
-    { url: 'https://https://name.upstash.io' },
-    { url: 'https://name.upstash.io,' },

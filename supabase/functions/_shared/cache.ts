@@ -12,6 +12,7 @@
 import type { Cache as ProductCache } from './cache/client/cache.ts';
 import { createCache as createProductCache } from './cache/client/create-cache.ts';
 import { defaultCacheFrom } from './cache/client/default-cache.ts';
+import { refuseOptions } from './cache/client/option-rules.ts';
 import type { CacheOptions } from './cache/client/options.ts';
 import { encodeSegment } from './cache/protocol/keys.ts';
 import { keys, types } from './key-types.ts';
@@ -45,8 +46,14 @@ export function createCache(options: CacheOptions = {}): Cache {
   const cache = createProductCache(options, types);
   return {
     ...cache,
-    invalidateSession: async (id) => cache.del(keys.session(id)),
-    invalidateOrganizationQuotas: async (org) => cache.delPattern(`quota:${encodeSegment(org)}:*`),
+    invalidateSession: async (id, ...more: unknown[]) => {
+      refuseOptions('invalidateSession', more);
+      return cache.del(keys.session(id));
+    },
+    invalidateOrganizationQuotas: async (org, ...more: unknown[]) => {
+      refuseOptions('invalidateOrganizationQuotas', more);
+      return cache.delPattern(`quota:${encodeSegment(org)}:*`);
+    },
   };
 }
 
@@ -65,6 +72,7 @@ export const {
   stats,
   ping,
 } = defaultCacheFrom(() => createCache());
-export const invalidateSession: Cache['invalidateSession'] = (id) => defaultCache().invalidateSession(id);
-export const invalidateOrganizationQuotas: Cache['invalidateOrganizationQuotas'] = (org) =>
-  defaultCache().invalidateOrganizationQuotas(org);
+export const invalidateSession: Cache['invalidateSession'] = (...given) =>
+  defaultCache().invalidateSession(...given);
+export const invalidateOrganizationQuotas: Cache['invalidateOrganizationQuotas'] = (...given) =>
+  defaultCache().invalidateOrganizationQuotas(...given);

@@ -15,7 +15,7 @@ import { resolve } from './get-or-set.ts';
 import { GetAndSet } from './get-set.ts';
 import type { Core, LoadContext, LoadMany } from './loader.ts';
 import { LocalLevel } from './local-level.ts';
-import { checkOption, TIME, wrongOption } from './option-rules.ts';
+import { checkOption, refuseOptions, TIME } from './option-rules.ts';
 import {
   type CacheOptions,
   type CallArguments,
@@ -74,7 +74,8 @@ export function createCache(options: CacheOptions = {}, types: KeyTypes = {}): C
       refuseOptions('begin', more);
       return getAndSet.begin(planFor(key));
     },
-    set: async (key, value, ttl, token) => {
+    set: async (key, value, ttl, token, ...more: unknown[]) => {
+      refuseOptions('set', more);
       checkOption('ttl', ttl, TIME);
       return getAndSet.set(planFor(key), value, ttl, token);
     },
@@ -99,7 +100,7 @@ export function createCache(options: CacheOptions = {}, types: KeyTypes = {}): C
       const answers = await readThrough(plans, async (...args) => loadMany(...args), options);
       return new Map(plans.map(({ key }) => [key, answers.get(key) as T | undefined]));
     },
-    wrap: (load, options) => wrapWith(cache.getOrSet, load, options),
+    wrap: (...given) => wrapWith(cache.getOrSet, ...given),
     del: async (...wanted) => emptied(() => deleteKeys(core, wanted)),
     delPattern: async (glob: string, ...more: unknown[]) => {
       refuseOptions('delPattern', more);
@@ -124,12 +125,6 @@ function checkLoader(load: unknown): void {
 function distinct(wanted: readonly string[]): string[] {
   if (Array.isArray(wanted)) return [...new Set(wanted)];
   throw new CacheError('INVALID_KEY', 'Several keys are given as a list.');
-}
-
-/** A number or a list in their place is what `map` adds, as in `keys.map(cache.get)`. */
-function refuseOptions(name: string, [first]: readonly unknown[]): void {
-  if (typeof first === 'object' && first !== null && !Array.isArray(first))
-    throw wrongOption(`${name} takes no options`);
 }
 
 /** What all calls of one cache share; exported for tests/cache/leaks.test.ts. */

@@ -23,7 +23,7 @@ export function defaultCacheFrom<Created extends Cache>(create: () => Created): 
     set: lazily('set'),
     getOrSet,
     getOrSetMany: lazily('getOrSetMany'),
-    wrap: (load, options) => wrapWith(getOrSet, load, options),
+    wrap: (...given) => wrapWith(getOrSet, ...given),
     del: lazily('del'),
     delPattern: lazily('delPattern'),
     stats: lazily('stats'),

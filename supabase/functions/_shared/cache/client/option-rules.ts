@@ -81,6 +81,15 @@ export function checkOptions<Options extends object>(
   return copy;
 }
 
+/**
+ * @param more what was given after all that the function takes. A number or a list there is what `map` adds, as in `keys.map(cache.get)`
+ * @throws CacheError INVALID_CONFIGURATION for an object, which would be ignored
+ */
+export function refuseOptions(name: string, [first]: readonly unknown[]): void {
+  if (typeof first === 'object' && first !== null && !Array.isArray(first))
+    throw wrongOption(`${name} takes no options in this place`);
+}
+
 export function wrongOption(problem: string): CacheError {
   return new CacheError('INVALID_CONFIGURATION', `${problem}.`);
 }

@@ -21,6 +21,7 @@ import {
   orNull,
   type Rule,
   type Rules,
+  refuseOptions,
   STRING,
   TIME,
   withMethods,
@@ -257,7 +258,8 @@ export type CallArguments =
   | [ttl: Time | undefined, options?: Omit<GetOrSetOptions, 'ttl'> & { readonly ttl?: undefined }];
 
 /** A call's options, wherever they stand. @throws CacheError INVALID_CONFIGURATION for what cannot work, and for what is said twice */
-export function optionsOf([first, second]: CallArguments): GetOrSetOptions {
+export function optionsOf([first, second, ...more]: CallArguments): GetOrSetOptions {
+  refuseOptions('a call', more);
   const call =
     second === undefined ? NO_OPTIONS : checkOptions<GetOrSetOptions>('a call', second, CALL_RULES);
   if (first === undefined) return coherent(call);

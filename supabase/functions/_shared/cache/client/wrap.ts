@@ -1,7 +1,7 @@
 /** `wrap`: a function whose answers are cached under keys that its arguments make. */
 import { CacheError } from '../protocol/errors.ts';
 import type { Cache } from './cache.ts';
-import { checkOptions, type Rule, type Rules, wrongOption } from './option-rules.ts';
+import { checkOptions, type Rule, type Rules, refuseOptions, wrongOption } from './option-rules.ts';
 import { CALL_RULES, type GetOrSetOptions } from './options.ts';
 
 export interface WrapOptions<Arguments extends readonly unknown[]>
@@ -25,7 +25,9 @@ export function wrapWith<Arguments extends readonly unknown[], T>(
   getOrSet: Cache['getOrSet'],
   load: (...given: Arguments) => T | PromiseLike<T>,
   options: WrapOptions<Arguments>,
+  ...more: readonly unknown[]
 ): (...given: Arguments) => Promise<T> {
+  refuseOptions('wrap', more);
   if (typeof load !== 'function') {
     throw new CacheError('INVALID_LOAD', 'wrap takes a function and its options.');
   }
@@ -36,10 +38,9 @@ export function wrapWith<Arguments extends readonly unknown[], T>(
     if (typeof key === 'string' && given.length > 0) {
       throw wrongOption('With arguments the key of wrap must be a function of them');
     }
-    const scopes = typeof dependsOn === 'function' ? dependsOn(...given) : dependsOn;
     return getOrSet(typeof key === 'string' ? key : key(...given), () => Reflect.apply(load, this, given), {
       ...rest,
-      dependsOn: scopes,
+      dependsOn: typeof dependsOn === 'function' ? () => dependsOn(...given) : dependsOn,
     });
   };
 }
