@@ -107,6 +107,7 @@ export const setting: Check[] = [
         () => cache.set(QUOTA, 1, 0),
         () => refusing.set(QUOTA, 1),
         () => late.set(QUOTA, 1),
+        () => late.get(QUOTA).then(() => late.set(QUOTA, 1)),
         () => assert.rejects(cache.set(QUOTA, new Date(0)), unsupported).then(() => false),
         () => assert.rejects(cache.set(QUOTA, { data: null, error: {} }), unsupported).then(() => false),
       ];
@@ -115,6 +116,39 @@ export const setting: Check[] = [
         assert.equal(await store(), false);
         assert.deepEqual(await support.isolate().lookup(QUOTA), { hit: false });
       }
+      assert.doesNotMatch(support.logged.join(), /invalidated/);
+    },
+  },
+  {
+    name: 'what stores nothing ends the lease that the entry was loaded under: the next reader waits for nobody',
+    run: async (support) => {
+      const settings = { maxValueBytes: 1_000, lease: 60_000 };
+      const cache = await support.withWorker(settings);
+      const leased = async () => support.redis('EXISTS', await support.lease(QUOTA));
+      const stores: (() => Promise<unknown>)[] = [
+        () => cache.set(QUOTA, 'x'.repeat(2_000)),
+        () => cache.set(QUOTA, 1, 0),
+        () => assert.rejects(cache.set(QUOTA, new Date(0)), { code: 'UNSUPPORTED_VALUE' }),
+        () => cache.getOrSet(QUOTA, () => 'x'.repeat(2_000), { fresh: true }),
+        () => cache.getOrSet<unknown>(QUOTA, () => new Date(0), { fresh: true }),
+        () => cache.getOrSet(QUOTA, () => null, { fresh: true, negativeTtl: 0 }),
+      ];
+      for (const [index, store] of stores.entries()) {
+        assert.equal(await support.isolate(settings).getOrSet(QUOTA, leased), 1, String(index));
+        await store();
+        assert.equal(await leased(), 0, String(index));
+      }
+    },
+  },
+  {
+    name: 'a set is false, and says why, where so many keys were read that it is not known whether this one was',
+    run: async (support) => {
+      const cache = await support.withWorker();
+      await cache.set(COST, 1);
+      await cache.getMany(Array.from({ length: 10_001 }, (_, model) => `quota:org-1:openai:${model}`));
+      assert.equal(await cache.set(COST, 2), false);
+      assert.match(support.logged.join(), /^cache: a set of type cost stored nothing: so many.*begin\(key\)/);
+      assert.equal(await cache.set(COST, 2, 60, await cache.begin(COST)), true);
     },
   },
   {

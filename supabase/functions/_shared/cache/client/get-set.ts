@@ -8,7 +8,6 @@ import type { Time } from '../protocol/times.ts';
 import { prepare, readStates } from './key-states.ts';
 import type { Core } from './loader.ts';
 import { type Lifetimes, lifetimesOf, typeName } from './options.ts';
-import type { Encoded } from './serializer.ts';
 import { longestMs, store } from './store.ts';
 import { UnsupportedValue } from './values.ts';
 
@@ -100,24 +99,26 @@ export class GetAndSet {
     }
     const { settings, values } = this.#core;
     const lifetimes = lifetimesOf(plan, settings, ttl);
-    const keep = async (stamp: VersionStamp | null, kept: Encoded) => {
-      const item = { plan, stamp, ...kept, lifetimes, lease: null, replaces: true };
-      return (await store(this.#core, [item])).stored.has(key);
-    };
-    const nothing = { value: undefined, serializer: null };
     const encoded = values.encode(value);
-    if (encoded instanceof UnsupportedValue) {
-      await keep(null, nothing);
-      throw encoded;
-    }
+    const kept = encoded instanceof UnsupportedValue ? null : encoded;
     const stamp = await this.#stampFor(plan, ttl, lifetimes, token);
-    if (stamp !== 'dead') return keep(stamp, stamp === null ? nothing : encoded);
+    const item = { plan, encoded: kept, lifetimes, lease: null, replaces: true };
+    const isStored = stamp !== 'dead' && (await store(this.#core, [{ ...item, stamp }])).stored.has(key);
+    if (encoded instanceof UnsupportedValue) throw encoded;
+    if (stamp === 'dead')
+      this.#warn(
+        plan,
+        'the key was invalidated since the get or begin before it, and the value may have been loaded before that',
+      );
+    return isStored;
+  }
+
+  #warn(plan: Plan, reason: string): void {
+    const type = typeName(plan);
     this.#core.access.warn(
-      `set of ${typeName(plan)}`,
-      `a set of type ${typeName(plan)} stored nothing: the key was invalidated since the get or begin before it, and the value may have ` +
-        'been loaded before that. Take a token with begin(key) before the load, and give it to set.',
+      `set of ${type}`,
+      `a set of type ${type} stored nothing: ${reason}. Take a token with begin(key) before the load, and give it to set.`,
     );
-    return false;
   }
 
   /**
@@ -134,6 +135,10 @@ export class GetAndSet {
     const { local, recentReads, runtime } = this.#core;
     const stamp = token === undefined ? recentReads.oldest(plan.key) : token.stamp;
     if (stamp === undefined) return this.#currentStamp(plan, ttl);
+    if (stamp === 'forgotten') {
+      this.#warn(plan, 'so many keys were read within 30 s that it is not known whether this one was');
+      return null;
+    }
     if (stamp === null || stamp === 'dead') return stamp;
     const known = token === undefined ? stamp : recentReads.ofToken(plan.key, stamp);
     if (known === 'dead') return known;

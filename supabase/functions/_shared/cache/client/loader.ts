@@ -203,16 +203,16 @@ async function keep(
     const encoded = core.values.encode(value);
     if (!(encoded instanceof UnsupportedValue)) return { keyLoad, value, encoded, sharable: true };
     core.reportUnsupported(keyLoad.plan, encoded);
-    return { keyLoad, value, encoded: { value, serializer: null }, sharable: false };
+    return { keyLoad, value, encoded: null, sharable: false };
   });
-  const toStore = values.map(({ keyLoad, encoded, sharable }) => {
+  const toStore = values.map(({ keyLoad, encoded }) => {
     const { plan, stamp, lifetimes, lease, replaces } = keyLoad;
     // The store gives it back.
     keyLoad.lease = null;
     // Nobody could read it, nor asks for this lease any more, and what is there now may be good.
     if (stamp !== null && core.recentReads.ofToken(plan.key, stamp) === 'dead')
-      return { plan, stamp: null, ...encoded, lifetimes, lease: null, replaces: false };
-    return { plan, stamp: sharable ? stamp : null, ...encoded, lifetimes, lease, replaces };
+      return { plan, stamp: null, encoded, lifetimes, lease: null, replaces: false };
+    return { plan, stamp, encoded, lifetimes, lease, replaces };
   });
   const { stored, uncacheable } = await store(core, toStore);
   for (const { keyLoad, value, sharable } of values) {

@@ -48,6 +48,8 @@ describe('recent reads', () => {
     const { reads } = recentReads();
     reads.remember(plan('k'), null, quiet);
     reads.remember(plan('k'), stamp('f1'), quiet);
+    // No read contradicts what was not known.
+    reads.notice([state('k', 'f1', 'e1')], reads.moment());
     expect(reads.oldest('k')).toBeNull();
   });
 
@@ -72,8 +74,8 @@ describe('recent reads', () => {
     const { clock, reads } = recentReads();
     for (let key = 0; key <= 10_000; key++) reads.remember(plan(`k${key}`), stamp('f'), quiet);
     expect(reads.oldest('k10000')).toEqual(stamp('f'));
-    expect(reads.oldest('k0')).toBeNull();
-    expect(reads.oldest('never seen')).toBeNull();
+    expect(reads.oldest('k0')).toBe('forgotten');
+    expect(reads.oldest('never seen')).toBe('forgotten');
     clock.now = 30_001;
     expect(reads.oldest('never seen')).toBeUndefined();
   });

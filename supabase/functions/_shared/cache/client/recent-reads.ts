@@ -125,14 +125,17 @@ export class RecentReads {
     return remembered;
   }
 
-  /** The stamp for a set: a remembered one, null when the set must be skipped, undefined when nothing is remembered. */
-  oldest(key: string): VersionStamp | 'dead' | null | undefined {
+  /**
+   * The stamp for a set: a remembered one; null when that was not confirmed, 'forgotten' when it may have been dropped, undefined when
+   * there is none.
+   */
+  oldest(key: string): VersionStamp | 'dead' | 'forgotten' | null | undefined {
     const now = this.#runtime.monotonic();
     const remembered = this.#current(this.#reads, key, now);
     if (remembered.length === 0) this.#reads.delete(key);
     const [first] = remembered;
     if (first !== undefined) return first.dead ? 'dead' : first.stamp;
-    return now - this.#droppedAt <= REMEMBERED_MS ? null : undefined;
+    return now - this.#droppedAt <= REMEMBERED_MS ? 'forgotten' : undefined;
   }
 
   /** How many stamps are held for a key. */
@@ -184,13 +187,14 @@ export class RecentReads {
   }
 }
 
-/** Whether a read saw a fence of this stamp with another value, or none. */
+/** Whether a read saw a fence of this stamp with another value, or none. What was not confirmed names no value. */
 function isContradicted({ plan, stamp }: Remembered, { plan: read, fences }: KeyState): boolean {
+  if (stamp === null) return false;
   const seen = guardsOf(read);
   return guardsOf(plan).some((name, index) => {
     // Most often both name the same fences.
     const place = seen[index] === name ? index : seen.indexOf(name);
-    return place !== -1 && fences[place] !== stamp?.fences[index];
+    return place !== -1 && fences[place] !== stamp.fences[index];
   });
 }
 

@@ -10,7 +10,7 @@
 
 import { type VersionStamp, writeEnvelope } from '../protocol/entry.ts';
 import type { Plan } from '../protocol/fences.ts';
-import { isCurrent } from '../protocol/key-state.ts';
+import { isCurrent, leaseKey } from '../protocol/key-state.ts';
 import type { RedisAccess } from '../redis/redis-access.ts';
 import { groupsOf, splitKeys } from '../redis/requests.ts';
 import type { Runtime } from '../redis/runtime.ts';
@@ -18,6 +18,7 @@ import type { Reply, Write } from '../redis/writes.ts';
 import { type Lease, releaseLeases, releaseOf } from './lease.ts';
 import type { Core } from './loader.ts';
 import { type Lifetimes, typeName } from './options.ts';
+import type { Encoded } from './serializer.ts';
 
 /** Entries live up to this share shorter than asked, so that what was stored together does not expire together. */
 const TTL_JITTER = 0.1;
@@ -29,15 +30,17 @@ const MOST_UNITS = 2_000_000;
 /** A value to store, with all that was known before it was loaded. */
 export interface LoadedKey {
   readonly plan: Plan;
-  /** Null: the fences were not confirmed, or JSON would change the value, so it is not stored. */
+  /** Null: the fences were not confirmed, so it is not stored. */
   readonly stamp: VersionStamp | null;
-  readonly value: unknown;
-  /** Which of the application's serializers the value is a text of; null: none. */
-  readonly serializer: string | null;
+  /** Null: JSON would change the value, so it is not stored. */
+  readonly encoded: Encoded | null;
   readonly lifetimes: Lifetimes;
   /** Null when it is not ours. */
   readonly lease: Lease | null;
-  /** The program knows a newer value than the one before, so that one is deleted if this one is not stored. */
+  /**
+   * The program knows a newer value than the one before, so that one is deleted if this one is not stored. The lease goes with it that the
+   * next reader asks for: the one that the entry was loaded under may last.
+   */
   readonly replaces: boolean;
 }
 
@@ -98,9 +101,10 @@ export async function store(
   local?.wrote(written);
   const replies = await send(access, writes);
   const stored = new Set(puts.filter((_, index) => replies[index] === 'OK').map(({ key }) => key));
-  const outdated = loaded.filter(({ replaces, plan }) => replaces && !stored.has(plan.key));
-  for (const keys of splitKeys(outdated.map(({ plan }) => plan.key)))
-    await access.write([{ op: 'delete', keys }]);
+  const outdated = loaded
+    .filter(({ replaces, plan }) => replaces && !stored.has(plan.key))
+    .flatMap(({ plan, stamp }) => [plan.key, ...(stamp ? [leaseKey(plan, stamp.fences, null)] : [])]);
+  for (const keys of splitKeys(outdated)) await access.write([{ op: 'delete', keys }]);
   local?.wrote(written);
   const refused = [...kept].flatMap(([key, lease]) => (stored.has(key) ? [] : [lease]));
   if (refused.length > 0) runtime.background(releaseLeases(access, runtime, refused));
@@ -117,14 +121,16 @@ async function send(access: RedisAccess, writes: readonly Write[]): Promise<(Rep
 }
 
 function entryFor(
-  { plan, stamp, value, serializer, lifetimes }: LoadedKey,
+  { plan, stamp, encoded, lifetimes }: LoadedKey,
   access: RedisAccess,
   runtime: Runtime,
 ): (Write & { op: 'put' }) | null {
+  if (stamp === null || encoded === null) return null;
+  const { value, serializer } = encoded;
   const ttlMs = value === null || value === undefined ? lifetimes.negativeTtlMs : lifetimes.ttlMs;
   const freshMs = Math.round(ttlMs * (1 - TTL_JITTER * runtime.random()));
   const windowMs = Math.max(lifetimes.revalidateMs, lifetimes.errorMs);
-  if (stamp === null || freshMs < 1) return null;
+  if (freshMs < 1) return null;
   // Loaded without a heartbeat, an entry may answer for degradedMs and never again.
   const { degradedMs } = lifetimes;
   const now = runtime.now();
