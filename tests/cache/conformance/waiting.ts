@@ -175,9 +175,9 @@ export const waiting: Check[] = [
       assert.deepEqual(await Promise.all([after, waiter, late]), ['new', 'new', 'new']);
     },
   },
-  {
-    name: 'a waiter whose leader was invalidated late waits as long for the one after it',
-    run: async (support) => {
+  ...['invalidated', 'gone'].map((leader) => ({
+    name: `a waiter whose leader was ${leader} late waits as long for the one after it`,
+    run: async (support: Support) => {
       const lease = 60_000;
       let waited = 0;
       let [asleep, wake] = [gate(), gate()];
@@ -217,7 +217,8 @@ export const waiting: Check[] = [
       const waiter = support.isolate({ lease: 1_000, runtime });
       const read = waiter.getOrSet(QUOTA, () => 'own');
       await waitUntil(600);
-      await support.redis('DEL', ...['quota', 'quota:org-1'].map((scope) => support.key(`fence:${scope}`)));
+      const fences = ['quota', 'quota:org-1'].map((scope) => support.key(`fence:${scope}`));
+      await support.redis('DEL', ...(leader === 'gone' ? [await support.lease(QUOTA)] : fences));
       const second = await lead(1);
       await waitUntil(1_600);
       rows[1]?.open('second');
@@ -227,7 +228,7 @@ export const waiting: Check[] = [
       rows[0]?.open('first');
       assert.equal(await first.read, 'first');
     },
-  },
+  })),
   {
     name: 'an entry that cannot be used any more has another lease than its own load: whoever needs a new one waits for nobody',
     run: async (support) => {

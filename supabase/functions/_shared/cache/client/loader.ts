@@ -7,7 +7,7 @@
  *      └────── waited long enough, or Redis is away ──▶ LOADING without a lease
  *
  *   Rule 7  A caller that does not get the lease repeats the read and the attempt for a bounded time, and then loads itself. It waits
- *           for at most a lease's lifetime, once more where the key got another lease meanwhile, and at most half of the call's `timeout`,
+ *           for at most a lease's lifetime, once more where another isolate got it meanwhile, and at most half of the call's `timeout`,
  *           so that a dead leader causes no LOAD_TIMEOUT.
  *
  * Every load settles exactly once, unless its loader never ends; wait-limits.ts says how long a caller waits for that. A leader
@@ -102,10 +102,13 @@ async function waitFor(core: Core, loads: readonly KeyLoad[], load: LoadMany): P
     waiting.forEach((keyLoad, index) => {
       const state = states[index];
       if (state === undefined || settleFrom(core, state, keyLoad, now)) return;
-      const { plan, fences, entry, leased } = state;
+      const { plan, fences, entry, lease } = state;
       const unchanged = allExist(fences) && leaseKey(plan, fences, entry) === keyLoad.heldLease;
-      if (unchanged && leased) held.push(keyLoad);
-      else free.push({ keyLoad, state });
+      if (unchanged && lease !== null) {
+        if (lease !== (keyLoad.heldBy ?? lease)) waitAnew(runtime, keyLoad);
+        keyLoad.heldBy = lease;
+        held.push(keyLoad);
+      } else free.push({ keyLoad, state });
     });
     const won = free.length === 0 ? [] : await claim(core, free, held);
     if (won.length > 0) loading.push(loadInto(core, won, load));
@@ -145,14 +148,19 @@ async function claim(
     const heldLease = ready?.heldLease ?? null;
     if (heldLease === null) mayLoad.push(keyLoad);
     else {
-      // The new holder may take as long as the former one.
-      const until = runtime.monotonic() + keyLoad.lifetimes.waitMs;
-      keyLoad.waitsUntil = Math.min(until, waitsAtMostUntil(keyLoad));
+      waitAnew(runtime, keyLoad);
       held.push(keyLoad);
     }
     keyLoad.heldLease = heldLease;
+    keyLoad.heldBy = null;
   });
   return mayLoad;
+}
+
+/** Another isolate leads by now, which may take as long as the former one. */
+function waitAnew(runtime: Runtime, keyLoad: KeyLoad): void {
+  const until = runtime.monotonic() + keyLoad.lifetimes.waitMs;
+  keyLoad.waitsUntil = Math.min(until, waitsAtMostUntil(keyLoad));
 }
 
 /** One call of the loader for all these keys, then one request that stores what it gave. Never rejects. */

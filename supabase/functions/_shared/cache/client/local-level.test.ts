@@ -13,7 +13,7 @@ it.each([
   });
   for (const plan of plans) {
     const reading = local.begin();
-    const state = { plan, fences: ['f', 'f', 'e'], epoch: 'e', heartbeat: 'e', entry, leased: false };
+    const state = { plan, fences: ['f', 'f', 'e'], epoch: 'e', heartbeat: 'e', entry, lease: null };
     local.answered(reading, [state]);
     local.fill(reading, state, Number.POSITIVE_INFINITY);
   }

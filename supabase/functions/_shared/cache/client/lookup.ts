@@ -282,6 +282,7 @@ export class Lookup {
       replaces,
       waiters: this.#ownWaiters,
       startedAt,
+      heldBy: null,
       ...state,
     });
   }

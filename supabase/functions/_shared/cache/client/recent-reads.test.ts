@@ -93,7 +93,7 @@ describe('recent reads', () => {
   });
 
   const state = (key: string, ...fences: (string | null)[]) => {
-    return { plan: plan(key), fences, epoch: null, heartbeat: null, entry: null, leased: false };
+    return { plan: plan(key), fences, epoch: null, heartbeat: null, entry: null, lease: null };
   };
 
   it('forbids the set under a stamp that is known to be dead, for what is left of its time', () => {

@@ -93,6 +93,8 @@ export interface KeyLoad {
   lease: Lease | null;
   /** The name of the lease that another isolate holds; null: this load does not wait for one. */
   heldLease: string | null;
+  /** What that lease held when it was first seen; null: not seen yet. */
+  heldBy: string | null;
   /** By the monotonic clock: until when this load waits for that isolate; null: it does not wait. */
   waitsUntil: number | null;
   /** Asked for with `fresh`: what is cached must not answer any more, even if the value is not kept. */

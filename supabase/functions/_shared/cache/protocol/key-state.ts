@@ -27,8 +27,8 @@ export interface KeyState {
   /** The epoch that the heartbeat names, whether or not it is still the current one; null without a heartbeat. */
   readonly heartbeat: string | null;
   readonly entry: string | null;
-  /** Whether the lease that was asked for is held; false when none was. */
-  readonly leased: boolean;
+  /** What the lease holds that was asked about, which every claim makes anew; null: it is free, or none was asked about. */
+  readonly lease: string | null;
 }
 
 /**
@@ -126,7 +126,7 @@ export function mgetFor(
         epoch: at(heartbeat) === at(epoch) ? at(epoch) : null,
         heartbeat: at(heartbeat),
         entry: at(entry),
-        leased: lease !== null && at(lease) !== null,
+        lease: lease === null ? null : at(lease),
       }));
     },
   };
