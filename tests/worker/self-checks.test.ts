@@ -129,7 +129,7 @@ describe('capture that has ended', () => {
     );
 
     await stack.sql.query(
-      'select cache_invalidation.refresh(); alter event trigger fencepost_rewrite enable always',
+      'alter event trigger fencepost_rewrite enable always; select cache_invalidation.refresh()',
     );
     const changedAt = performance.now();
     await line(worker, 'No longer: triggers are missing or disabled');
