@@ -28,7 +28,8 @@ $$;
 
 -- Those of these tables whose catalog rows say, at the end of a DDL statement, that a gap has ended or that rows came or went. What is new
 -- counts where it has rows, what is gone counts always: its rows are not there to be asked for. Triggers count once they are as they must
--- be, and columns not where the statement has changed them, which is told by other means. (Within a savepoint they count.)
+-- be, and columns not where the statement has changed them, which is told by other means, but for another type: not each rewrites the
+-- table, and values that are no text may read otherwise. (A dropped column has the type 0. Within a savepoint they count.)
 create function cache_invalidation.ended_gaps(tables oid[]) returns setof oid language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select s.rel from cache_invalidation.catalog_differences(tables) as s
@@ -36,7 +37,10 @@ as $$
     or exists (
       select from (select f.* from unnest(s.former) as f except select p.* from unnest(s.present) as p) as lost
       where case lost.kind
-        when 'c' then not exists (select from unnest(s.present) as p where p.kind = 'c' and p.number = lost.number and p.row_version = pg_current_xact_id()::xid)
+        when 'c' then not exists (
+          select from unnest(s.present) as p
+          where p.kind = 'c' and p.number = lost.number and p.row_version = pg_current_xact_id()::xid and (p.object in (lost.object, 0)
+            or 2 = (select count(*) from pg_type as t where t.oid in (p.object, lost.object) and t.typcategory = 'S')))
         when 't' then not exists (select from cache_invalidation.wrong_triggers(array[s.rel]::oid[]) as w where not w.is_missing and w.definition is not null)
         else true end)
     or exists (

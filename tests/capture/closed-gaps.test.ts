@@ -134,6 +134,11 @@ test.each([
     ],
   ],
   [
+    'a column of another type, for which no row is rewritten',
+    ['price:*'],
+    ['alter table public.prices alter price drop default', 'alter table public.prices alter price type oid'],
+  ],
+  [
     'a trigger that is created again',
     ['price:*'],
     [
