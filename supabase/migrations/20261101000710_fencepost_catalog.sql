@@ -2,7 +2,7 @@
 -- and attached again) leaves nothing that is wrong. But it leaves other catalog rows than those that were kept when all was in line.
 
 -- The catalog rows that capture of these tables (null: all) stands on: triggers with their clones, the tree, columns, and the
--- file of a materialized view. Each is another after any change, there and back too. Statements that write rows, VACUUM FULL, CLUSTER and
+-- file of a materialized view. Each is another after any change, there and back too. Statements that write rows, VACUUM FULL and CLUSTER of a table, and
 -- CREATE INDEX change none of them.
 create function cache_invalidation.catalog_snapshot(tables oid[] default null) returns table (rel regclass, catalog_rows cache_invalidation.catalog_row[])
 language plpgsql stable set search_path = pg_catalog, pg_temp
