@@ -34,6 +34,13 @@ beforeAll(async () => {
 });
 afterEach(async (test) => {
   await killAllWorkers(test);
+  // A killed worker's session finds out only when its statement has ended, and may hold tables of the queue until then.
+  await using(project.database, (superuser) =>
+    superuser.query(
+      `select pg_terminate_backend(pid, 30000) from pg_stat_activity
+        where application_name like 'fencepost%' and datname = current_database()`,
+    ),
+  );
   await using(as('hosted'), async (owner) => {
     await owner.query(`drop schema ${QUEUE_SCHEMA} cascade`);
     await owner.query(MIGRATION);
