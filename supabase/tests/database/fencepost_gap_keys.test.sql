@@ -1,18 +1,6 @@
 -- Joins that are declared by the name of a foreign key follow the key, whatever becomes of it.
 \ir fencepost_preamble.psql
 
-create function pg_temp.event_triggers(firing text) returns void language plpgsql as $$
-declare
-  name name;
-begin
-  foreach name in array '{fencepost_ddl,fencepost_drop,fencepost_rewrite}'::name[] loop
-    execute format('alter event trigger %I %s', name, firing);
-  end loop;
-  -- as if by a role whose statements fire no event trigger: nothing tells of that
-  perform cache_invalidation.keep_catalog_snapshot('{0}');
-end
-$$;
-
 -- owner: the user that the key of line 1 leads to now
 create function pg_temp.check_key(change text, owner text, firing text) returns setof text language plpgsql as $$
 declare

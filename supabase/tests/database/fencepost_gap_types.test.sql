@@ -1,18 +1,6 @@
 -- Types and collations that change while the columns' own catalog rows stay as they were: labels of enums, and names that queries have.
 \ir fencepost_preamble.psql
 
-create function pg_temp.event_triggers(firing text) returns void language plpgsql as $$
-declare
-  name name;
-begin
-  foreach name in array '{fencepost_ddl,fencepost_drop,fencepost_rewrite}'::name[] loop
-    execute format('alter event trigger %I %s', name, firing);
-  end loop;
-  -- as if by a role whose statements fire no event trigger: nothing tells of that
-  perform cache_invalidation.keep_catalog_snapshot('{0}');
-end
-$$;
-
 create type public.kind as enum ('a', 'b');
 create domain public.kind_domain as public.kind;
 create type public.mood as enum ('x');
